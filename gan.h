@@ -1,0 +1,4996 @@
+/* gan.h - generative adversarial networks in one C header, to read, to run and to take apart.  v0.1
+   Public domain or MIT-0, as you like; the text is at the end of the file.
+
+   Do this in ONE C or C++ file, then build it with  cc main.c -lm  (add -fopenmp for all cores):
+
+       #define GAN_IMPLEMENTATION
+       #include "gan.h"
+
+   A complete program: a network learns y = x0 * x1 from examples that it draws itself.
+
+       static gan_tensor *net(gan_model *m, gan_tensor *x)
+       {
+           x = gan_tanh(gan_linear(m, "fc1", x, 32));
+           return gan_linear(m, "fc2", x, 1);
+       }
+
+       int main(void)
+       {
+           gan *g = gan_open("cpu", 42);                             // device, seed
+           gan_model *m = gan_model_new(g, "net");
+           gan_opt *adam = gan_adam(m, 1e-2f, 0.9f, 0.999f);
+           for (int step = 0; step <= 1000; step++) {
+               gan_tensor *x = gan_randn(g, 64, 2, 1, 1);            // (N,C,H,W) = (64,2,1,1)
+               gan_tensor *y = gan_mul(gan_slice(x, 1, 0, 1), gan_slice(x, 1, 1, 1));
+               gan_tensor *loss = gan_mse(net(m, x), y);
+               gan_minimize(adam, loss);                             // gradients, then one Adam step
+               if (step % 250 == 0) printf("step %4d  loss %.4f\n", step, (double)gan_item(loss));
+               gan_clear(g);                                         // parameters stay, the rest goes
+           }
+           gan_close(g);
+       }
+
+   A DCGAN that learns handwritten digits is examples/01_dcgan.c.
+
+   CONTENTS (search for the tag, as in  grep -n '>>conv' gan.h : contents, declaration, implementation)
+
+     >>errors      two kinds of error, and how to catch them
+     >>kernels     the one list of kernels; backends ref, cpu, your own
+     >>device      gan_open, threads, memory of a step
+     >>tensors     four dimensions N,C,H,W; made, read, copied
+     >>random      Philox numbers (Salmon et al. 2011)
+     >>arithmetic  add, mul, exp, clamp ... with broadcasting; activations
+     >>reduce      sum, mean, expand
+     >>shape       reshape, permute, slice, concat
+     >>matmul      the matrix product and the core that all products share
+     >>conv        convolution and its two adjoints (Dumoulin and Visin 2016)
+     >>norm        batch normalisation (Ioffe and Szegedy 2015)
+     >>autograd    gradients, and gradients of gradients
+     >>gradcheck   a derivative against central differences
+     >>models      named parameters
+     >>layers      linear, conv2d, conv_transpose2d, batch_norm
+     >>losses      binary cross-entropy on logits, MSE, L1
+     >>optim       SGD with momentum, Adam (Kingma and Ba 2015)
+     >>data        IDX files, batches, built-in handwritten digits
+     >>files       checkpoints in safetensors
+     >>pictures    a grid of a batch as PNG (with stb_image_write)
+     >>progress    one line on the terminal, a CSV beside it
+     >>look        what is in a model, and where the time goes
+
+   CONVENTIONS
+
+     letters     N images, C channels, H rows, W columns; O output channels; KH,KW kernel; S stride; P padding
+     memory      row-major and contiguous: element (n,c,h,w) is data[((n*C + c)*H + h)*W + w]
+     names       gan_x a tensor function, gan_ref_x and gan_cpu_x bare kernels, gan__x private, GAN_X a macro
+     arguments   of a kernel: sizes, inputs (incoming gradient first), outputs last; outputs are written, not added to
+     ownership   tensors live until gan_clear; models, optimizers and data until gan_close; you free nothing
+     errors      a mistake in the program aborts with one line; a bad file or device gives NULL or false and gan_error()
+     randomness  Philox: every number is a function of (seed, stream, index)
+     threads     OpenMP; they split outputs and never a sum, so that the same seed gives the same bits on any number
+     NULL        never a valid tensor, but for a bias, labels or a log file that is not wanted
+
+   OPTIONS (define before the include)
+
+     GAN_IMPLEMENTATION   makes this the file that holds the code; everywhere else gan.h is only declarations
+     GAN_STATIC           every function static, for a program of one file
+     GAN_REAL             float (default) or double: the number type of the whole library
+     GAN_MAX_VECTOR       widest vectors used, in bytes: 64 (default), 32, 16, or 0 for plain loops
+     GAN_NO_OPENMP        no threads even where the compiler has OpenMP
+     GAN_MALLOC GAN_FREE  malloc and free
+     GAN_HEADER           "gan.h": the name of this file, if you renamed it (it includes itself, once per instruction set)
+
+   stb_image.h before gan.h adds reading .gz files; stb_image_write.h before gan.h adds gan_save_png.        */
+
+/* ===========================================================================================
+   PART I: DECLARATIONS
+   =========================================================================================== */
+#ifndef GAN_H
+#define GAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef GAN_REAL
+#define GAN_REAL float
+#endif
+#ifdef GAN_STATIC
+#define GAN_API static
+#else
+#define GAN_API extern
+#endif
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef GAN_REAL gan_real;            /* the number type: float, or double to check gradients */
+typedef struct gan gan;               /* a device with its memory, random numbers and tape */
+typedef struct gan_tensor gan_tensor; /* numbers (N,C,H,W) and how they were computed */
+typedef struct gan_model gan_model;   /* named parameters */
+typedef struct gan_opt gan_opt;       /* an optimizer of one model's parameters */
+typedef struct gan_data gan_data;     /* a data set in host memory */
+typedef struct gan_progress gan_progress;       /* the progress line and its CSV file */
+
+/* ===========================================================================================
+   >>errors
+   ===========================================================================================
+   A mistake in the program (shapes that do not fit, a NULL) prints one line - what was called, with which shapes,
+   what would be right - and aborts. The world's fault (a file, a device, memory) returns NULL or false; gan_error()
+   then says what and which file, and nothing held before is lost. */
+
+/* The text of this thread's last error. Never NULL; "" before the first. Valid until the next error in this thread. */
+GAN_API const char *gan_error(void);
+
+/* Calls fn(message, user) in place of the abort, in this thread. fn leaves by longjmp (or a C++ exception, or exit): if it
+   returns, the abort follows. NULL brings the abort back. */
+typedef void gan_error_fn(const char *message, void *user);
+GAN_API void gan_on_error(gan_error_fn *fn, void *user);
+
+/* ===========================================================================================
+   >>kernels
+   ===========================================================================================
+   A kernel is a pure function of sizes and arrays, without tensors and without a tape. All are listed once, in GAN_KERNELS;
+   the list makes the fields of gan_backend and the bare functions gan_ref_NAME (textbook loops: the meaning) and
+   gan_cpu_NAME (blocked, vectorised, threaded). To add an operation: a line here, its two kernels and its cost, its tensor
+   function with its derivative, a line in tests/gradients.c and one in tests/reference.py. */
+
+/* Elementwise functions of one array: gan_map.op. a and b are the two scalars of gan_map. */
+enum {
+    GAN_AFFINE,   /* a*x + b */
+    GAN_EXP, GAN_LOG, GAN_SQRT, GAN_RSQRT, /* e^x, ln x, x^1/2, x^-1/2 */
+    GAN_SQUARE,   /* x*x */
+    GAN_ABS,      /* |x| */
+    GAN_SIGN,     /* -1, 0 or 1 */
+    GAN_CLAMP,    /* a where x < a, b where x > b, x between */
+    GAN_LEAKY,    /* x where x > 0, a*x elsewhere; a = 0 is ReLU */
+    GAN_TANH,
+    GAN_SIGMOID,  /* 1 / (1 + e^-x) */
+    GAN_SOFTPLUS  /* ln(1 + e^x) = max(x,0) + ln(1 + e^-|x|) */
+};
+
+/* Elementwise functions of two arrays: gan_zip.op. k and l are the two scalars of gan_zip. */
+enum {
+    GAN_MIX,      /* k*a + l*b */
+    GAN_MUL, GAN_DIV,
+    GAN_GATE,     /* a where b > 0, k*a elsewhere: leaky ReLU's derivative */
+    GAN_INSIDE,   /* a where k <= b <= l, 0 elsewhere: clamp's derivative */
+    GAN_DTANH,    /* a * (1 - b*b):  tanh's derivative, b = tanh x */
+    GAN_DSIGMOID  /* a * b * (1 - b): sigmoid's derivative, b = sigmoid x */
+};
+
+typedef struct { size_t count; gan_real value; } gan_fill;
+typedef struct { int normal; size_t count; uint64_t seed, stream, index; gan_real scale, shift; } gan_random;
+typedef struct { int op; size_t count; gan_real a, b; } gan_map;
+
+/* y (N,C,H,W) = op(a, b). A stride is how far apart neighbours along N,C,H,W lie in a or b; 0 repeats one (broadcasting). */
+typedef struct { int op, n, c, h, w; ptrdiff_t a[4], b[4]; gan_real k, l; } gan_zip;
+
+/* y[y0 + i.y] = x[x0 + i.x] for every index i in (N,C,H,W): permute, slice, concat and expand are copies with strides. */
+typedef struct { int n, c, h, w; ptrdiff_t x[4], y[4], x0, y0; } gan_copy;
+
+/* y (out) = x (in) summed over each dimension in which out is 1 and in is not. */
+typedef struct { int in[4], out[4]; } gan_sums;
+
+/* y (N,C,M,W) = op(a) op(b), op(a) (M,K) and op(b) (K,W); op transposes where asked. Batches of a and b lie a_n, a_c, b_n, b_c
+   elements apart along N and C; 0 repeats one. */
+typedef struct { int n, c, m, k, w, transpose_a, transpose_b; ptrdiff_t a_n, a_c, b_n, b_c; } gan_product;
+
+/* The geometry of a convolution from (N,C,H,W) to (N,OUT_C,OH,OW), shared by it and its two adjoints:
+     OH = (H + 2*PAD - KERNEL_H)/STRIDE + 1;  0 for stride or groups means 1. */
+typedef struct { int n, c, h, w, out_c, kernel_h, kernel_w, stride, pad, groups; } gan_conv;
+GAN_API int gan_conv_out_h(const gan_conv *p);
+GAN_API int gan_conv_out_w(const gan_conv *p);
+
+/* Normalisation of (N,C,SIZE) over N and SIZE, for each C. frozen: the statistics are constants, not computed from x. */
+typedef struct { int n, c; size_t size; gan_real eps; int frozen; } gan_norm;
+
+/* One step of an optimizer; bias1 and bias2 are Adam's 1 - beta^t. */
+typedef struct { size_t count; gan_real lr, beta1, beta2, eps, bias1, bias2; } gan_update;
+
+/*  K(name, type of the sizes, inputs, outputs)
+      fill              y[i] = value
+      random            y[i] = shift + scale * (uniform in [0,1), or standard normal)
+      map, zip          elementwise, above
+      copy, sum         above; sum's inner loop adds in double precision or in fixed lanes
+      matmul            y = op(a) op(b), above
+      conv2d            y[n,o,i,j]  = sum over c,u,v of x[n,c,i*S+u-P,j*S+v-P] * w[o,c,u,v]   x (N,C,H,W), w (O,C/G,KH,KW)
+      conv_transpose2d  x[n,c,h,w]  = sum over o,u,v with i*S+u-P = h, j*S+v-P = w of y[n,o,i,j] * w[o,c,u,v]   inputs y, w
+      conv2d_weight     w[o,c,u,v]  = sum over n,i,j of x[n,c,i*S+u-P,j*S+v-P] * y[n,o,i,j]   inputs x, y
+      norm_stats        s (2,C) = mean of x and biased variance of x
+      norm_apply        y = (x - mean)/sqrt(var + eps) * weight + bias        inputs x, s, weight (C), bias (C)
+      norm_sums         s (2,C) = sum of gy, sum of gy*xhat, xhat = (x - mean)/sqrt(var + eps)  inputs gy, x, s
+      norm_grad         gx = weight/sqrt(var + eps) * (gy - (sums0 + xhat*sums1)/(N*SIZE))  inputs gy, x, s, weight, sums
+      sgd               m = beta1*m + g;  p = p - lr*m                         input g, outputs p, m (read and written)
+      adam              m = beta1*m + (1-beta1)*g;  v = beta2*v + (1-beta2)*g*g;
+                        p = p - lr * (m/bias1) / (sqrt(v/bias2) + eps)         input g, outputs p, m, v (read and written) */
+#define GAN_KERNELS(K)                                                                                                    \
+    K(fill, gan_fill, 0, 1) K(random, gan_random, 0, 1) K(map, gan_map, 1, 1) K(zip, gan_zip, 2, 1)                       \
+    K(copy, gan_copy, 1, 1) K(sum, gan_sums, 1, 1) K(matmul, gan_product, 2, 1)                                           \
+    K(conv2d, gan_conv, 2, 1) K(conv_transpose2d, gan_conv, 2, 1) K(conv2d_weight, gan_conv, 2, 1)                        \
+    K(norm_stats, gan_norm, 1, 1) K(norm_apply, gan_norm, 4, 1) K(norm_sums, gan_norm, 3, 1) K(norm_grad, gan_norm, 5, 1) \
+    K(sgd, gan_update, 1, 2) K(adam, gan_update, 1, 3)
+
+#define GAN__0_1(type) (const type *p, gan_real *y)
+#define GAN__1_1(type) (const type *p, const gan_real *x, gan_real *y)
+#define GAN__2_1(type) (const type *p, const gan_real *a, const gan_real *b, gan_real *y)
+#define GAN__3_1(type) (const type *p, const gan_real *a, const gan_real *b, const gan_real *c, gan_real *y)
+#define GAN__4_1(type) (const type *p, const gan_real *a, const gan_real *b, const gan_real *c, const gan_real *d, gan_real *y)
+#define GAN__5_1(type) (const type *p, const gan_real *a, const gan_real *b, const gan_real *c, const gan_real *d, \
+                        const gan_real *e, gan_real *y)
+#define GAN__1_2(type) (const type *p, const gan_real *x, gan_real *y, gan_real *z)
+#define GAN__1_3(type) (const type *p, const gan_real *x, gan_real *y, gan_real *z, gan_real *u)
+
+/* A backend: a name, its memory, and one function per kernel. Your own is a copy of ref with a kernel of yours in it. */
+typedef struct gan_backend {
+    const char *name;
+    const char *(*start)(void);                                  /* NULL: always there; else why it cannot run here, or NULL */
+    void *(*alloc)(size_t bytes);                                /* NULL in the four: host memory, malloc and memcpy */
+    void (*release)(void *memory);
+    void (*upload)(void *device, const void *host, size_t bytes);
+    void (*download)(void *host, const void *device, size_t bytes);
+#define GAN__FIELD(name, type, in, out) void (*name) GAN__##in##_##out(type);
+    GAN_KERNELS(GAN__FIELD)
+#undef GAN__FIELD
+} gan_backend;
+
+#define GAN__BARE(name, type, in, out) GAN_API void gan_ref_##name GAN__##in##_##out(type); \
+                                       GAN_API void gan_cpu_##name GAN__##in##_##out(type);
+GAN_KERNELS(GAN__BARE)
+#undef GAN__BARE
+
+/* The backend of that name, or NULL. */
+GAN_API const gan_backend *gan_find_backend(const char *name);
+
+/* Makes a copy of *backend known to gan_open under its name (which must stay valid), in place of one of the same name. The
+   list is the process's: register before other threads call gan_open. False if there is no room (32), the name is that of a
+   built-in one or holds ':' or ',', or a kernel is NULL. */
+GAN_API bool gan_register_backend(const gan_backend *backend);
+
+/* ===========================================================================================
+   >>device
+   =========================================================================================== */
+
+/* Opens a device: "ref", "cpu", the name of a registered backend, or "compare:A,B", which runs every kernel on A and on B from
+   the same inputs and stops at the first whose results differ, naming kernel, layer and element; A's results are used.
+   NULL if there is no such backend or it cannot run here: gan_error() says what there is and how to get the rest. */
+GAN_API gan *gan_open(const char *device, uint64_t seed);
+
+/* Frees g and everything made with it. NULL is allowed. */
+GAN_API void gan_close(gan *g);
+
+/* Threads for g's kernels: 1 or more, or 0 for what OpenMP chooses. Without OpenMP it is always 1. Results do not depend on it. */
+GAN_API void gan_set_threads(gan *g, int threads);
+
+/* Frees every tensor made since the last gan_clear. Parameters, optimizer state and data stay. Memory is kept for the next
+   step: a loop that does the same each time gets the same addresses and calls no allocator after the first steps. */
+GAN_API void gan_clear(gan *g);
+
+/* Frees only the tensors made since gan_here: the activations of a half-step that is done, for instance. */
+typedef struct { int tape, slab[2]; size_t used[2]; } gan_mark;
+GAN_API gan_mark gan_here(gan *g);
+GAN_API void gan_clear_to(gan *g, gan_mark mark);
+
+/* Bytes that g holds now for tensors, parameters and optimizer state, and the most it held. */
+GAN_API size_t gan_memory(const gan *g, size_t *peak_or_NULL);
+
+/* ===========================================================================================
+   >>tensors
+   =========================================================================================== */
+
+/* Four dimensions, always. data lies in the device's memory: read it with gan_to_host. The rest is the tape's. */
+struct gan_tensor {
+    int n, c, h, w;
+    gan_real *data;
+    gan *g;
+    struct gan__buffer *buffer;       /* who owns data, shared by views */
+    const struct gan__op *op;         /* how it was computed: NULL for a leaf */
+    gan_tensor *in[3], *saved;        /* from what; saved holds normalisation's statistics */
+    gan_conv conv;                    /* the operation's sizes */
+    int attr[4];
+    gan_real real[2];
+    int tape, uses, stale;            /* place on the tape (-1: a parameter), times used, overwritten by an in-place function */
+    uint64_t leads;                   /* the differentiation in which it leads to what is asked for */
+    gan_tensor *slot;                 /* its gradient in that differentiation */
+    gan_tensor *memo;                 /* norm_sums, shared by three derivatives */
+};
+
+/* (N,C,H,W) of zeros; of value; uniform in [0,1); standard normal; a copy of N*C*H*W numbers at data. */
+GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w);
+GAN_API gan_tensor *gan_full(gan *g, gan_real value, int n, int c, int h, int w);
+GAN_API gan_tensor *gan_rand(gan *g, int n, int c, int h, int w);
+GAN_API gan_tensor *gan_randn(gan *g, int n, int c, int h, int w);
+GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, int h, int w);
+
+GAN_API size_t gan_count(const gan_tensor *t);                     /* N*C*H*W */
+GAN_API void gan_to_host(const gan_tensor *t, gan_real *out);      /* copies all N*C*H*W numbers to out */
+GAN_API gan_real gan_item(const gan_tensor *t);                    /* the number in a tensor of one */
+GAN_API void gan_set(gan_tensor *t, const gan_real *data);         /* overwrites t's numbers: parameters, mostly */
+
+/* The same numbers, with no past: no gradient flows through it. */
+GAN_API gan_tensor *gan_detach(gan_tensor *x);
+
+/* ===========================================================================================
+   >>arithmetic
+   ===========================================================================================
+   Elementwise. Of two shapes, each dimension is equal or 1 in one of them, and that one is repeated (broadcasting). */
+GAN_API gan_tensor *gan_add(gan_tensor *a, gan_tensor *b);
+GAN_API gan_tensor *gan_sub(gan_tensor *a, gan_tensor *b);
+GAN_API gan_tensor *gan_mul(gan_tensor *a, gan_tensor *b);
+GAN_API gan_tensor *gan_div(gan_tensor *a, gan_tensor *b);
+GAN_API gan_tensor *gan_add_scalar(gan_tensor *x, gan_real value);
+GAN_API gan_tensor *gan_mul_scalar(gan_tensor *x, gan_real value);
+GAN_API gan_tensor *gan_neg(gan_tensor *x);
+GAN_API gan_tensor *gan_exp(gan_tensor *x);
+GAN_API gan_tensor *gan_log(gan_tensor *x);                        /* natural; -inf at 0, NaN below, as C's log */
+GAN_API gan_tensor *gan_sqrt(gan_tensor *x);                       /* derivative infinite at 0, as PyTorch's */
+GAN_API gan_tensor *gan_rsqrt(gan_tensor *x);                      /* x^-1/2 */
+GAN_API gan_tensor *gan_square(gan_tensor *x);
+GAN_API gan_tensor *gan_abs(gan_tensor *x);                        /* derivative 0 at 0 */
+GAN_API gan_tensor *gan_clamp(gan_tensor *x, gan_real lo, gan_real hi); /* derivative 1 on [lo,hi], ends included */
+GAN_API gan_tensor *gan_relu(gan_tensor *x);                       /* max(x,0); derivative 0 at 0 */
+GAN_API gan_tensor *gan_leaky_relu(gan_tensor *x, gan_real slope); /* x or slope*x (Maas et al. 2013) */
+GAN_API gan_tensor *gan_tanh(gan_tensor *x);
+GAN_API gan_tensor *gan_sigmoid(gan_tensor *x);                    /* 1/(1+e^-x) */
+GAN_API gan_tensor *gan_softplus(gan_tensor *x);                   /* ln(1+e^x), without overflow */
+
+/* In place, as PyTorch's relu_: the result takes over x's memory, and x must not be used again:  x = gan_relu_(x).
+   slope >= 0. An error if x is a leaf, has been used already, or its maker's derivative needs it. */
+GAN_API gan_tensor *gan_relu_(gan_tensor *x);
+GAN_API gan_tensor *gan_leaky_relu_(gan_tensor *x, gan_real slope);
+
+/* ===========================================================================================
+   >>reduce
+   =========================================================================================== */
+GAN_API gan_tensor *gan_sum(gan_tensor *x);                                   /* (1,1,1,1) */
+GAN_API gan_tensor *gan_mean(gan_tensor *x);                                  /* (1,1,1,1) */
+GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h, int w);    /* each is x's size, or 1: summed over */
+GAN_API gan_tensor *gan_mean_to(gan_tensor *x, int n, int c, int h, int w);
+GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h, int w);    /* the adjoint of sum_to: repeats dimensions of 1 */
+
+/* ===========================================================================================
+   >>shape
+   ===========================================================================================
+   dim and d0..d3 count 0 for N, 1 for C, 2 for H, 3 for W. */
+GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h, int w);   /* same numbers, same order; one may be -1 */
+GAN_API gan_tensor *gan_permute(gan_tensor *x, int d0, int d1, int d2, int d3); /* result's dimension i is x's d_i */
+GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0, int dim1);         /* two dimensions change places */
+GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length);
+GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b, int dim);        /* a then b along dim; the others equal */
+
+/* ===========================================================================================
+   >>matmul
+   =========================================================================================== */
+
+/* (N,C,H,K) x (N,C,K,W) -> (N,C,H,W); N and C broadcast. gan_matmul_t first transposes the last two dimensions where asked. */
+GAN_API gan_tensor *gan_matmul(gan_tensor *a, gan_tensor *b);
+GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b);
+
+/* x (N,IN,1,1), weight (OUT,IN,1,1), bias (1,OUT,1,1) or NULL -> x weight^T + bias (N,OUT,1,1); other x are flattened to (N,C*H*W,1,1). */
+GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias);
+
+/* ===========================================================================================
+   >>conv
+   =========================================================================================== */
+
+/* y[n,o,i,j] = bias[o] + sum over c,u,v of x[n,c,i*S+u-P,j*S+v-P] * weight[o,c,u,v]; positions outside x count as 0.
+   x (N,C,H,W), weight (O,C/groups,KH,KW) not flipped, bias (1,O,1,1) or NULL -> (N,O,OH,OW), OH = (H+2P-KH)/S + 1.  PyTorch's Conv2d. */
+GAN_API gan_tensor *gan_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int groups);
+
+/* The adjoint of conv2d in its input.  x (N,C,H,W), weight (C,O/groups,KH,KW), bias (1,O,1,1) or NULL -> (N,O,OH,OW),
+   OH = (H-1)*S - 2P + KH + output_pad, output_pad < S.  PyTorch's ConvTranspose2d. */
+GAN_API gan_tensor *gan_conv_transpose2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int output_pad,
+                                           int groups);
+
+/* The adjoint of conv2d in its weight: x (N,C,H,W), gy (N,O,OH,OW) -> (O,C/groups,KH,KW). */
+GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_h, int kernel_w, int stride, int pad, int groups);
+
+/* ===========================================================================================
+   >>norm
+   =========================================================================================== */
+
+/* y = (x - mean)/sqrt(var + eps) * weight + bias for each channel; all four of weight .. running_var are (1,C,1,1).
+   training: mean and biased variance of this batch over N,H,W, and running = (1-momentum)*running + momentum*batch's, with the
+   unbiased variance; an error if N*H*W is 1. Else the running ones, untouched. PyTorch's BatchNorm2d (Ioffe and Szegedy 2015). */
+GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_tensor *running_mean,
+                                     gan_tensor *running_var, bool training, gan_real momentum, gan_real eps);
+
+/* ===========================================================================================
+   >>autograd
+   =========================================================================================== */
+
+/* dy/dx, x's shape, where y is one number (the gradient of y's sum otherwise); zeros where y does not depend on x. The result can
+   be differentiated again. */
+GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x);
+
+/* Adds d(loss)/d(parameter) to the gradient of each of model's parameters, and computes nothing that does not lead to one.
+   loss is one number. */
+GAN_API void gan_backward(gan_tensor *loss, gan_model *model);
+
+/* The gradient that gan_backward left in a parameter, as a tensor of its own; zeros if it left none. */
+GAN_API gan_tensor *gan_param_grad(gan_tensor *param);
+
+/* gan_backward for the optimizer's model, then gan_step. */
+GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss);
+
+/* ===========================================================================================
+   >>gradcheck
+   ===========================================================================================
+   f computes a tensor of any shape from the count tensors in[]. The worst relative error of its derivatives, |a-d| over the larger
+   of |a|, |d| and 1% of the largest derivative, a analytic and d from central differences of a fixed random combination of f's
+   elements. gan_error() then names the input, element, a and d of the worst. Infinity if a number is not finite, or if every
+   first derivative is zero, which would test nothing. Good code gives 1e-7 with GAN_REAL double, about 1e-2 with float. */
+typedef gan_tensor *gan_function(gan *g, gan_tensor **in, void *user);
+GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user);
+GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user); /* derivatives of the derivatives */
+
+/* ===========================================================================================
+   >>models
+   =========================================================================================== */
+GAN_API gan_model *gan_model_new(gan *g, const char *name);
+GAN_API void gan_train(gan_model *model);          /* batch norm uses the batch's statistics: the state at birth */
+GAN_API void gan_eval(gan_model *model);           /* batch norm uses the running ones */
+
+/* The parameter of that name; made on first use, uniform in +-1/sqrt(C*H*W) as PyTorch's layers. An error if it is there in another shape. */
+GAN_API gan_tensor *gan_param(gan_model *model, const char *name, int n, int c, int h, int w);
+GAN_API gan_tensor *gan_find_param(gan_model *model, const char *name);     /* NULL if there is none */
+GAN_API size_t gan_param_count(const gan_model *model);                     /* numbers an optimizer changes */
+
+/* ===========================================================================================
+   >>layers
+   ===========================================================================================
+   A layer makes its parameters on first use as PyTorch's layer of that name does (weights and biases uniform in +-1/sqrt(fan_in),
+   normalisation 1 and 0), under name.weight and name.bias, and finds them by that name ever after. */
+GAN_API gan_tensor *gan_linear(gan_model *model, const char *name, gan_tensor *x, int out);
+GAN_API gan_tensor *gan_conv2d(gan_model *model, const char *name, gan_tensor *x, int out, int kernel, int stride, int pad);
+GAN_API gan_tensor *gan_conv_transpose2d(gan_model *model, const char *name, gan_tensor *x, int out, int kernel, int stride, int pad);
+GAN_API gan_tensor *gan_batch_norm(gan_model *model, const char *name, gan_tensor *x); /* eps 1e-5, momentum 0.1 */
+
+/* ===========================================================================================
+   >>losses
+   ===========================================================================================
+   Each is one number, the mean over every element. */
+GAN_API gan_tensor *gan_bce_logits(gan_tensor *logits, gan_real target); /* -t ln s(x) - (1-t) ln(1-s(x)), s the sigmoid, without overflow */
+GAN_API gan_tensor *gan_mse(gan_tensor *a, gan_tensor *b);               /* (a-b)^2 */
+GAN_API gan_tensor *gan_l1(gan_tensor *a, gan_tensor *b);                /* |a-b| */
+
+/* ===========================================================================================
+   >>optim
+   =========================================================================================== */
+GAN_API gan_opt *gan_sgd(gan_model *model, gan_real lr, gan_real momentum);                  /* PyTorch's SGD */
+GAN_API gan_opt *gan_adam(gan_model *model, gan_real lr, gan_real beta1, gan_real beta2);    /* PyTorch's Adam, eps 1e-8 */
+GAN_API void gan_set_lr(gan_opt *opt, gan_real lr);
+GAN_API void gan_step(gan_opt *opt);   /* one step of every parameter that has a gradient; then no gradients are left */
+
+/* Exponential moving average of model, parameter by parameter: into = decay*into + (1-decay)*model; running statistics are copied.
+   What into lacks is copied. (Polyak averaging: Yazici et al. 2019 for GANs.) */
+GAN_API void gan_ema(gan_model *into, gan_model *model, gan_real decay);
+
+/* ===========================================================================================
+   >>data
+   =========================================================================================== */
+
+/* Images from an IDX file (magic 0x00000803: N,H,W; 0x00000804: N,C,H,W; bytes), labels from another (0x00000801) or NULL; .gz files
+   where stb_image.h was included before gan.h. NULL if a file is missing, truncated, corrupt, or the two do not fit. */
+GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_or_NULL);
+
+/* count handwritten-looking digits of 28x28 with their labels, drawn from strokes: no file needed. */
+GAN_API gan_data *gan_data_digits(gan *g, int count);
+
+/* n images (n,c,h,w) in [-1,1], and their class numbers (n,1,1,1) if labels is not NULL. Every image once per epoch, in an order
+   drawn for each epoch; a batch may end one epoch and begin the next. */
+GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels_or_NULL);
+
+GAN_API int gan_data_size(const gan_data *data);                                  /* how many images */
+GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *label_or_NULL); /* image i in file order, in [-1,1]; label -1 if none */
+
+/* ===========================================================================================
+   >>files
+   ===========================================================================================
+   Safetensors: 8 bytes little-endian header length, JSON, raw little-endian data. A file is written beside its target, flushed to the
+   disk and renamed over it: at every moment the target is the old file or the new one, whole. */
+
+/* Parameters and running statistics under their names; torch's load_file opens it. False: gan_error(). */
+GAN_API bool gan_save(gan_model *model, const char *path);
+
+/* Fills model. Into a model without parameters: all that the file holds. Else names and shapes must be the same on both sides: false
+   and nothing changed if not. float32 and float64; PyTorch's num_batches_tracked is passed over. */
+GAN_API bool gan_load(gan_model *model, const char *path);
+
+/* The whole of a training: every model, its optimizer, random numbers, place in the data, and step. A program that makes the same
+   models, optimizers and data, then loads, goes on exactly where it was. */
+GAN_API bool gan_save_state(gan *g, const char *path, int step);
+GAN_API bool gan_load_state(gan *g, const char *path, int *step);
+
+/* ===========================================================================================
+   >>pictures
+   =========================================================================================== */
+#ifdef INCLUDE_STB_IMAGE_WRITE_H
+/* Writes x (N,1 or 3,H,W), [-1,1] to black..white, as a grid of N pictures with columns a row. False: gan_error(). */
+GAN_API bool gan_save_png(gan_tensor *x, int columns, const char *path);
+#endif
+
+/* ===========================================================================================
+   >>progress
+   =========================================================================================== */
+
+/* Begins a log of values named in columns, "D,G": on a terminal one line with a bar, step, values, images/s and time left; elsewhere a
+   plain line now and then; every step a row of csv (or NULL for none). With first > 0, a training that goes on, rows of csv from
+   step first on are dropped and the others kept. NULL if csv cannot be written. */
+GAN_API gan_progress *gan_progress_open(gan *g, const char *csv, const char *columns, int first, int steps, int batch);
+GAN_API void gan_progress_step(gan_progress *log, int step, ...);   /* one double per column */
+GAN_API void gan_progress_close(gan_progress *log);
+
+/* ===========================================================================================
+   >>look
+   =========================================================================================== */
+GAN_API void gan_summary(gan_model *model);     /* prints the layers used so far: output shapes, parameter counts */
+GAN_API void gan_profile(gan *g);               /* prints, per kernel: calls, ms, GFLOP/s, GB/s, share of the time; then starts anew */
+GAN_API size_t gan_profile_flops(gan *g);       /* operations (a multiply-add is two) of products and convolutions since then */
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* GAN_H */
+
+/* ===========================================================================================
+   PART II: IMPLEMENTATION, the same chapters in the same order
+   =========================================================================================== */
+#ifndef GAN_HEADER
+#define GAN_HEADER "gan.h"
+#endif
+#if defined(GAN_IMPLEMENTATION) && !defined(GAN__IMPLEMENTED) && !defined(GAN__LANES)
+#define GAN__IMPLEMENTED
+
+#include <errno.h>
+#include <float.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#if defined(_WIN32)
+#include <io.h>
+#elif defined(__unix__) || defined(__APPLE__)
+#define GAN__POSIX
+#include <fcntl.h>
+#include <sys/time.h>
+#include <unistd.h>
+#endif
+#if defined(_OPENMP) && !defined(GAN_NO_OPENMP)
+#define GAN__OPENMP
+#include <omp.h>
+#endif
+
+#ifndef GAN_MALLOC
+#define GAN_MALLOC malloc
+#define GAN_FREE free
+#endif
+#ifndef GAN_MAX_VECTOR
+#define GAN_MAX_VECTOR 64
+#endif
+#if !defined(__GNUC__) || defined(__TINYC__)  /* vector extensions are GCC's and Clang's */
+#undef GAN_MAX_VECTOR
+#define GAN_MAX_VECTOR 0
+#endif
+
+#if defined(__cplusplus)
+#define GAN__THREAD_LOCAL thread_local
+#elif defined(__TINYC__)
+#define GAN__THREAD_LOCAL
+#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+#define GAN__THREAD_LOCAL _Thread_local
+#elif defined(_MSC_VER)
+#define GAN__THREAD_LOCAL __declspec(thread)
+#else
+#define GAN__THREAD_LOCAL __thread
+#endif
+
+#if defined(__GNUC__)
+#define GAN__UNUSED __attribute__((unused))
+#define GAN__PRINTF(a, b) __attribute__((format(printf, a, b)))
+#else
+#define GAN__UNUSED
+#define GAN__PRINTF(a, b)
+#endif
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define GAN__IS_X86
+#endif
+
+#define GAN__MIN(a, b) ((a) < (b) ? (a) : (b))
+#define GAN__MAX(a, b) ((a) > (b) ? (a) : (b))
+
+/* A function of math.h in the library's precision. */
+#define GAN__F(name, x) (sizeof(gan_real) == sizeof(float) ? (gan_real)name##f((float)(x)) : (gan_real)name((double)(x)))
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ===========================================================================================
+   >>errors (implementation)
+   =========================================================================================== */
+
+/* What a thread has of its own: its error, its handler, and the workspace of the cpu kernels, a cache that no result depends on. */
+static GAN__THREAD_LOCAL struct {
+    char error[1024];
+    gan_error_fn *handler;
+    void *user, *workspace;
+    size_t workspace_size;
+} gan__thread;
+
+static void gan__clear_where(gan *g);
+static const char *gan__where(gan *g, const char *function);
+
+GAN_API const char *gan_error(void) { return gan__thread.error; }
+
+GAN_API void gan_on_error(gan_error_fn *fn, void *user)
+{
+    gan__thread.handler = fn;
+    gan__thread.user = user;
+}
+
+/* The world's fault: leaves the text and returns false. */
+GAN__PRINTF(1, 2) static bool gan__refuse(const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    vsnprintf(gan__thread.error, sizeof gan__thread.error, format, list);
+    va_end(list);
+    return false;
+}
+
+/* The program's fault: does not return. The layer being computed, if any, takes the function's place in the message. */
+GAN__PRINTF(3, 4) static void gan__fail(gan *g, const char *function, const char *format, ...)
+{
+    char text[900];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    snprintf(gan__thread.error, sizeof gan__thread.error, "%.100s: %s", gan__where(g, function), text);
+    gan__clear_where(g);
+    if (gan__thread.handler) gan__thread.handler(gan__thread.error, gan__thread.user);
+    fflush(stdout);
+    fprintf(stderr, "%s\n", gan__thread.error);
+    abort();
+}
+
+/* Memory that the program cannot go on without. */
+static void *gan__alloc(size_t bytes)
+{
+    void *memory = GAN_MALLOC(bytes ? bytes : 1);
+    if (!memory) gan__fail(NULL, "gan.h", "out of memory: %zu bytes wanted", bytes);
+    return memory;
+}
+
+static void *gan__alloc_zero(size_t bytes)
+{
+    return memset(gan__alloc(bytes), 0, bytes);
+}
+
+/* An array of elements of size bytes with room for one more than count: moved to twice the room when count is a power of two. */
+static void *gan__grow(void *array, size_t count, size_t size)
+{
+    if (count != 0 && (count & (count - 1)) != 0) return array;
+    void *larger = gan__alloc((count ? 2 * count : 1) * size);
+    if (count) memcpy(larger, array, count * size);
+    GAN_FREE(array);
+    return larger;
+}
+
+static char *gan__copy_string(const char *s)
+{
+    char *copy = (char *)gan__alloc(strlen(s) + 1);
+    return strcpy(copy, s);
+}
+
+/* ===========================================================================================
+   >>kernels (implementation)
+   =========================================================================================== */
+
+GAN_API int gan_conv_out_h(const gan_conv *p)
+{
+    return (p->h + 2 * p->pad - p->kernel_h) / GAN__MAX(p->stride, 1) + 1;
+}
+
+GAN_API int gan_conv_out_w(const gan_conv *p)
+{
+    return (p->w + 2 * p->pad - p->kernel_w) / GAN__MAX(p->stride, 1) + 1;
+}
+
+static bool gan__serial(int threads)
+{
+#ifdef GAN__OPENMP
+    return threads <= 1 || omp_in_parallel();
+#else
+    return threads <= 1 || true;
+#endif
+}
+
+static int gan__threads(void)
+{
+#ifdef GAN__OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
+/* Calls body for [0,count) in blocks of grain, on all threads: the one place where threads are made. A block's result must not depend on
+   the others, so which thread takes it, and when, does not show. */
+typedef void gan__body(void *job, size_t begin, size_t end, int thread);
+static void gan__parallel(size_t count, size_t grain, gan__body *body, void *job)
+{
+    size_t blocks = (count + grain - 1) / grain;
+    int threads = (int)GAN__MIN((size_t)gan__threads(), blocks);
+    if (gan__serial(threads)) {
+        for (size_t begin = 0; begin < count; begin += grain) body(job, begin, GAN__MIN(begin + grain, count), 0);
+        return;
+    }
+#ifdef GAN__OPENMP
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(dynamic, 1)
+        for (long long i = 0; i < (long long)blocks; i++) {
+            size_t begin = (size_t)i * grain;
+            body(job, begin, GAN__MIN(begin + grain, count), omp_get_thread_num());
+        }
+    }
+#endif
+}
+
+/* Scratch memory of this thread for one kernel call, 64-byte aligned; kept from call to call. */
+static void *gan__workspace(size_t bytes)
+{
+    if (gan__thread.workspace_size < bytes) {
+        GAN_FREE(gan__thread.workspace);
+        gan__thread.workspace = NULL;
+        gan__thread.workspace_size = 0;
+        gan__thread.workspace = gan__alloc(bytes + 64);
+        gan__thread.workspace_size = bytes;
+    }
+    return (void *)(((uintptr_t)gan__thread.workspace + 63) & ~(uintptr_t)63);
+}
+
+/* How many numbers each operand of a kernel has, and its operations: what compare:A,B and gan_profile need to know. */
+typedef struct { size_t in[5], out[3]; double flops; } gan__cost;
+
+static gan__cost gan__cost_of(size_t in0, size_t in1, size_t out, double flops)
+{
+    gan__cost cost;
+    memset(&cost, 0, sizeof cost);
+    cost.in[0] = in0, cost.in[1] = in1, cost.out[0] = out, cost.flops = flops;
+    return cost;
+}
+
+static gan__cost gan__cost_fill(const gan_fill *p) { return gan__cost_of(0, 0, p->count, 0); }
+static gan__cost gan__cost_random(const gan_random *p) { return gan__cost_of(0, 0, p->count, 0); }
+static gan__cost gan__cost_map(const gan_map *p) { return gan__cost_of(p->count, 0, p->count, (double)p->count); }
+
+/* How far an operand with these strides reaches. */
+static size_t gan__extent(int n, int c, int h, int w, const ptrdiff_t stride[4])
+{
+    return 1 + (size_t)((n - 1) * stride[0] + (c - 1) * stride[1] + (h - 1) * stride[2] + (w - 1) * stride[3]);
+}
+
+static gan__cost gan__cost_zip(const gan_zip *p)
+{
+    size_t count = (size_t)p->n * p->c * p->h * p->w;
+    return gan__cost_of(gan__extent(p->n, p->c, p->h, p->w, p->a), gan__extent(p->n, p->c, p->h, p->w, p->b), count, (double)count);
+}
+
+static gan__cost gan__cost_copy(const gan_copy *p)
+{
+    return gan__cost_of(p->x0 + gan__extent(p->n, p->c, p->h, p->w, p->x), 0, p->y0 + gan__extent(p->n, p->c, p->h, p->w, p->y), 0);
+}
+
+static gan__cost gan__cost_sum(const gan_sums *p)
+{
+    size_t in = (size_t)p->in[0] * p->in[1] * p->in[2] * p->in[3];
+    return gan__cost_of(in, 0, (size_t)p->out[0] * p->out[1] * p->out[2] * p->out[3], (double)in);
+}
+
+static gan__cost gan__cost_matmul(const gan_product *p)
+{
+    size_t a = (p->n - 1) * p->a_n + (p->c - 1) * p->a_c + (size_t)p->m * p->k;
+    size_t b = (p->n - 1) * p->b_n + (p->c - 1) * p->b_c + (size_t)p->k * p->w;
+    double out = (double)p->n * p->c * p->m * p->w;
+    return gan__cost_of(a, b, (size_t)out, 2 * out * p->k);
+}
+
+static gan__cost gan__cost_conv2d(const gan_conv *p)
+{
+    size_t x = (size_t)p->n * p->c * p->h * p->w, w = (size_t)p->out_c * (p->c / GAN__MAX(p->groups, 1)) * p->kernel_h * p->kernel_w;
+    size_t places = (size_t)gan_conv_out_h(p) * gan_conv_out_w(p);
+    return gan__cost_of(x, w, p->n * p->out_c * places, 2.0 * p->n * (double)places * (double)w);
+}
+
+static gan__cost gan__cost_conv_transpose2d(const gan_conv *p)
+{
+    gan__cost cost = gan__cost_conv2d(p);
+    return gan__cost_of(cost.out[0], cost.in[1], cost.in[0], cost.flops);
+}
+
+static gan__cost gan__cost_conv2d_weight(const gan_conv *p)
+{
+    gan__cost cost = gan__cost_conv2d(p);
+    return gan__cost_of(cost.in[0], cost.out[0], cost.in[1], cost.flops);
+}
+
+static gan__cost gan__cost_norm_stats(const gan_norm *p)
+{
+    size_t count = p->n * p->c * p->size;
+    return gan__cost_of(count, 0, 2 * (size_t)p->c, 4.0 * (double)count);
+}
+
+static gan__cost gan__cost_norm_apply(const gan_norm *p)
+{
+    size_t count = p->n * p->c * p->size, c = (size_t)p->c;
+    gan__cost cost = gan__cost_of(count, 2 * c, count, 2.0 * (double)count);
+    cost.in[2] = cost.in[3] = c;
+    return cost;
+}
+
+static gan__cost gan__cost_norm_sums(const gan_norm *p)
+{
+    size_t count = p->n * p->c * p->size, c = (size_t)p->c;
+    gan__cost cost = gan__cost_of(count, count, 2 * c, 4.0 * (double)count);
+    cost.in[2] = 2 * c;
+    return cost;
+}
+
+static gan__cost gan__cost_norm_grad(const gan_norm *p)
+{
+    size_t count = p->n * p->c * p->size, c = (size_t)p->c;
+    gan__cost cost = gan__cost_of(count, count, count, 4.0 * (double)count);
+    cost.in[2] = cost.in[4] = 2 * c, cost.in[3] = c;
+    return cost;
+}
+
+static gan__cost gan__cost_sgd(const gan_update *p)
+{
+    gan__cost cost = gan__cost_of(p->count, 0, p->count, 4.0 * (double)p->count);
+    cost.out[1] = p->count;
+    return cost;
+}
+
+static gan__cost gan__cost_adam(const gan_update *p)
+{
+    gan__cost cost = gan__cost_of(p->count, 0, p->count, 12.0 * (double)p->count);
+    cost.out[1] = cost.out[2] = p->count;
+    return cost;
+}
+
+/* The list once more: a number per kernel, the two tables, names, and calls through a table with untyped operands. */
+#define GAN__NUMBER(name, type, in, out) GAN__K_##name,
+enum { GAN_KERNELS(GAN__NUMBER) GAN__KERNEL_COUNT };
+
+#define GAN__REF(name, type, in, out) gan_ref_##name,
+static const gan_backend gan__ref = {"ref", NULL, NULL, NULL, NULL, NULL, GAN_KERNELS(GAN__REF)};
+#define GAN__CPU(name, type, in, out) gan_cpu_##name,
+static const gan_backend gan__cpu = {"cpu", NULL, NULL, NULL, NULL, NULL, GAN_KERNELS(GAN__CPU)};
+
+#define GAN__ARGS_0_1 y[0]
+#define GAN__ARGS_1_1 x[0], y[0]
+#define GAN__ARGS_2_1 x[0], x[1], y[0]
+#define GAN__ARGS_3_1 x[0], x[1], x[2], y[0]
+#define GAN__ARGS_4_1 x[0], x[1], x[2], x[3], y[0]
+#define GAN__ARGS_5_1 x[0], x[1], x[2], x[3], x[4], y[0]
+#define GAN__ARGS_1_2 x[0], y[0], y[1]
+#define GAN__ARGS_1_3 x[0], y[0], y[1], y[2]
+#define GAN__CALL(name, type, in, out)                                                                                    \
+    static void gan__call_##name(const gan_backend *b, const void *p, const gan_real *const *x, gan_real *const *y)       \
+    {                                                                                                                     \
+        (void)x;                                                                                                          \
+        b->name((const type *)p, GAN__ARGS_##in##_##out);                                                                 \
+    }                                                                                                                     \
+    static gan__cost gan__cost_call_##name(const void *p) { return gan__cost_##name((const type *)p); }                   \
+    static bool gan__has_##name(const gan_backend *b) { return b->name != NULL; }
+GAN_KERNELS(GAN__CALL)
+
+typedef struct {
+    const char *name;
+    int in, out;
+    void (*call)(const gan_backend *b, const void *p, const gan_real *const *x, gan_real *const *y);
+    gan__cost (*cost)(const void *p);
+    bool (*has)(const gan_backend *b);
+} gan__kernel;
+#define GAN__KERNEL(name, type, in, out) {#name, in, out, gan__call_##name, gan__cost_call_##name, gan__has_##name},
+static const gan__kernel gan__kernels[GAN__KERNEL_COUNT] = {GAN_KERNELS(GAN__KERNEL)};
+
+/* The backends that the program added. The only list of the process: gan_register_backend has no gan to keep it in. */
+static gan_backend gan__registered[32];
+static int gan__registered_count;
+
+GAN_API const gan_backend *gan_find_backend(const char *name)
+{
+    if (strcmp(name, "ref") == 0) return &gan__ref;
+    if (strcmp(name, "cpu") == 0) return &gan__cpu;
+    for (int i = 0; i < gan__registered_count; i++)
+        if (strcmp(name, gan__registered[i].name) == 0) return &gan__registered[i];
+    return NULL;
+}
+
+GAN_API bool gan_register_backend(const gan_backend *backend)
+{
+    const char *name = backend->name;
+    if (!name || !*name || strpbrk(name, ":,") || strcmp(name, "ref") == 0 || strcmp(name, "cpu") == 0)
+        return gan__refuse("gan_register_backend: a backend cannot be named \"%s\"", name ? name : "NULL");
+    for (int k = 0; k < GAN__KERNEL_COUNT; k++)
+        if (!gan__kernels[k].has(backend))
+            return gan__refuse("gan_register_backend: \"%s\" has no %s kernel; copy *gan_find_backend(\"ref\") first", name, gan__kernels[k].name);
+    gan_backend *place = (gan_backend *)gan_find_backend(name);
+    if (!place) {
+        if (gan__registered_count == 32) return gan__refuse("gan_register_backend: no room for \"%s\": 32 are registered", name);
+        place = &gan__registered[gan__registered_count++];
+    }
+    *place = *backend;
+    return true;
+}
+
+/* ===========================================================================================
+   >>device (implementation)
+   ===========================================================================================
+   Two arenas: numbers, in the device's memory, and the structs that describe them, in the host's. Each is a list of slabs filled from
+   the front; gan_clear goes back to the first. Gradients of a gan_backward are freed one by one into a list of free blocks and used
+   again, so that a backward pass needs the memory of a few layers and not of all. */
+
+typedef struct { char *memory; size_t size; } gan__slab;
+typedef struct { gan__slab *slabs; int count, slab; size_t used; } gan__arena;
+typedef struct { char *memory; size_t size; int slab; size_t offset; } gan__block;
+
+typedef struct gan__buffer {
+    gan__block block;
+    int references;                    /* tensors and gradient slots that use it; freed at 0 while gradients are computed */
+} gan__buffer;
+
+struct gan__op {
+    const char *name;
+    gan_tensor *(*vjp)(gan_tensor *y, gan_tensor *gy, int i); /* gradient of in[i], or NULL for zero */
+    bool needs_output;                                        /* vjp reads y's numbers */
+};
+
+struct gan {
+    const gan_backend *backend, *other;     /* other: the second of compare:A,B */
+    uint64_t seed, drawn;                   /* drawn: how far the stream of gan_rand and gan_randn is */
+    int threads;
+    gan__arena numbers, structs;
+    gan__block *free_blocks;
+    int free_count, free_room;
+    gan_tensor **tape;
+    int tape_count, tape_room;
+    gan_tensor **temporaries;               /* tensors of a gan_backward that nobody outside can see */
+    int temporary_count, temporary_room;
+    bool recording, reclaiming;             /* operations are put on the tape; tensors are noted as temporaries */
+    uint64_t differentiation;
+    size_t held, peak;                      /* bytes */
+    char where[128];                        /* the layer being computed, for messages: gan_conv2d "conv1" */
+    gan_model *models;
+    gan_data *datas;
+    gan_progress *logs;
+    void *spare[3];                         /* compare: other's outputs */
+    size_t spare_size[3];
+    void *spare_in[5];                      /* compare: inputs in other's memory */
+    size_t spare_in_size[5];
+    void *staging[2];                       /* compare: results on the host */
+    size_t staging_size[2];
+    long long kernel_calls;
+    double profile_seconds[GAN__KERNEL_COUNT], profile_flops[GAN__KERNEL_COUNT], profile_bytes[GAN__KERNEL_COUNT];
+    long long profile_calls[GAN__KERNEL_COUNT];
+};
+
+static const char *gan__where(gan *g, const char *function) { return g && g->where[0] ? g->where : function; }
+static void gan__clear_where(gan *g) { if (g) g->where[0] = 0, g->recording = true, g->reclaiming = false, g->temporary_count = 0; }
+
+/* Seconds from some fixed moment. */
+static double gan__now(void)
+{
+#if defined(GAN__OPENMP)
+    return omp_get_wtime();
+#elif defined(GAN__POSIX)
+    struct timeval now;
+    gettimeofday(&now, NULL);
+    return (double)now.tv_sec + 1e-6 * (double)now.tv_usec;
+#else
+    return (double)clock() / CLOCKS_PER_SEC;  /* wall time in Microsoft's C library */
+#endif
+}
+
+static void *gan__device_alloc(gan *g, const gan_backend *b, size_t bytes)
+{
+    void *memory = b->alloc ? b->alloc(bytes) : GAN_MALLOC(bytes + 64);
+    if (!memory) gan__fail(g, "gan.h", "out of memory on \"%s\": %zu bytes wanted, %zu held", b->name, bytes, g->held);
+    return memory;
+}
+
+static void gan__device_free(const gan_backend *b, void *memory)
+{
+    if (b->release) b->release(memory);
+    else GAN_FREE(memory);
+}
+
+static void gan__upload(const gan_backend *b, void *device, const void *host, size_t bytes)
+{
+    if (b->upload) b->upload(device, host, bytes);
+    else memcpy(device, host, bytes);
+}
+
+static void gan__download(const gan_backend *b, void *host, const void *device, size_t bytes)
+{
+    if (b->download) b->download(host, device, bytes);
+    else memcpy(host, device, bytes);
+}
+
+GAN_API gan *gan_open(const char *device, uint64_t seed)
+{
+    char names[2][64] = {"", ""};
+    const gan_backend *found[2] = {NULL, NULL};
+    bool compare = strncmp(device, "compare:", 8) == 0;
+    const char *first = compare ? device + 8 : device, *comma = compare ? strchr(first, ',') : NULL;
+    if (compare && !comma) {
+        gan__refuse("gan_open(\"%s\"): compare wants two backends, as in \"compare:ref,cpu\"", device);
+        return NULL;
+    }
+    snprintf(names[0], sizeof names[0], "%.*s", comma ? (int)(comma - first) : 63, first);
+    if (comma) snprintf(names[1], sizeof names[1], "%s", comma + 1);
+    for (int i = 0; i < (compare ? 2 : 1); i++) {
+        found[i] = gan_find_backend(names[i]);
+        if (!found[i]) {
+            char known[256] = "ref, cpu";
+            for (int k = 0; k < gan__registered_count; k++)
+                snprintf(known + strlen(known), sizeof known - strlen(known), ", %s", gan__registered[k].name);
+            gan__refuse("gan_open(\"%s\"): there is no backend \"%s\"; there are %s and compare:A,B%s", device, names[i], known,
+                        gan_find_backend("cuda") ? "" : ". For cuda compile gan_cuda.cu with nvcc and link it to the program");
+            return NULL;
+        }
+        const char *why = found[i]->start ? found[i]->start() : NULL;
+        if (why) {
+            gan__refuse("gan_open(\"%s\"): %s", device, why);
+            return NULL;
+        }
+    }
+    gan *g = (gan *)gan__alloc_zero(sizeof *g);
+    g->backend = found[0], g->other = found[1], g->seed = seed, g->recording = true;
+    return g;
+}
+
+GAN_API void gan_set_threads(gan *g, int threads) { g->threads = GAN__MAX(threads, 0); }
+
+GAN_API size_t gan_memory(const gan *g, size_t *peak)
+{
+    if (peak) *peak = g->peak;
+    return g->held;
+}
+
+static void gan__account(gan *g, ptrdiff_t bytes)
+{
+    g->held += (size_t)bytes;
+    g->peak = GAN__MAX(g->peak, g->held);
+}
+
+/* size bytes from an arena. A new slab is 16 MiB at least: memory that is not touched costs nothing. */
+static gan__block gan__take(gan *g, gan__arena *arena, size_t size)
+{
+    bool device = arena == &g->numbers;
+    while (arena->slab < arena->count && arena->used + size > arena->slabs[arena->slab].size) arena->slab++, arena->used = 0;
+    if (arena->slab == arena->count) {
+        gan__slab slab;
+        slab.size = GAN__MAX(size, (size_t)(device ? 16 << 20 : 64 << 10));
+        slab.memory = (char *)(device ? gan__device_alloc(g, g->backend, slab.size) : gan__alloc(slab.size));
+        arena->slabs = (gan__slab *)gan__grow(arena->slabs, (size_t)arena->count, sizeof slab);
+        arena->slabs[arena->count++] = slab;
+    }
+    gan__block block = {arena->slabs[arena->slab].memory + arena->used, size, arena->slab, arena->used};
+    arena->used += size;
+    return block;
+}
+
+/* Numbers for count elements: the smallest free block that is large enough, or new memory. */
+static gan__block gan__take_numbers(gan *g, size_t count)
+{
+    size_t size = (count * sizeof(gan_real) + 63) & ~(size_t)63;
+    int best = -1;
+    for (int i = 0; i < g->free_count; i++)
+        if (g->free_blocks[i].size >= size && (best < 0 || g->free_blocks[i].size < g->free_blocks[best].size)) best = i;
+    gan__account(g, (ptrdiff_t)size);
+    if (best < 0) return gan__take(g, &g->numbers, size);
+    gan__block block = g->free_blocks[best], *rest = &g->free_blocks[best];
+    rest->memory += size, rest->offset += size, rest->size -= size;
+    if (rest->size == 0) *rest = g->free_blocks[--g->free_count];
+    block.size = size;
+    return block;
+}
+
+/* Gives a block back; one that touches a free block joins it. */
+static void gan__give_numbers(gan *g, gan__block block)
+{
+    gan__account(g, -(ptrdiff_t)block.size);
+    for (int i = 0; i < g->free_count; i++) {
+        gan__block *other = &g->free_blocks[i];
+        if (other->slab != block.slab) continue;
+        if (other->offset + other->size == block.offset) other->size += block.size;
+        else if (block.offset + block.size == other->offset) other->memory = block.memory, other->offset = block.offset, other->size += block.size;
+        else continue;
+        block = *other;
+        g->free_blocks[i--] = g->free_blocks[--g->free_count];
+        i = -1;   /* the joined block may touch another */
+    }
+    if (g->free_count == g->free_room) {
+        g->free_blocks = (gan__block *)gan__grow(g->free_blocks, (size_t)g->free_room, sizeof block);
+        g->free_room = GAN__MAX(1, 2 * g->free_room);
+    }
+    g->free_blocks[g->free_count++] = block;
+}
+
+GAN_API gan_mark gan_here(gan *g)
+{
+    gan_mark mark;
+    mark.tape = g->tape_count;
+    mark.slab[0] = g->numbers.slab, mark.used[0] = g->numbers.used;
+    mark.slab[1] = g->structs.slab, mark.used[1] = g->structs.used;
+    return mark;
+}
+
+GAN_API void gan_clear_to(gan *g, gan_mark mark)
+{
+    int kept = 0;
+    for (int i = mark.tape; i < g->tape_count; i++) {      /* each buffer's bytes count until its last user goes */
+        gan__buffer *buffer = g->tape[i]->buffer;
+        if (buffer->references > 0 && --buffer->references == 0) gan__account(g, -(ptrdiff_t)buffer->block.size);
+    }
+    for (int i = 0; i < g->free_count; i++) {
+        gan__block b = g->free_blocks[i];
+        bool later = b.slab > mark.slab[0] || (b.slab == mark.slab[0] && b.offset >= mark.used[0]);
+        if (!later) g->free_blocks[kept++] = b;
+    }
+    g->free_count = kept;
+    g->tape_count = mark.tape;
+    g->temporary_count = 0;
+    g->numbers.slab = mark.slab[0], g->numbers.used = mark.used[0];
+    g->structs.slab = mark.slab[1], g->structs.used = mark.used[1];
+}
+
+GAN_API void gan_clear(gan *g)
+{
+    gan_mark start;
+    memset(&start, 0, sizeof start);
+    gan_clear_to(g, start);
+}
+
+/* Room in one of compare's buffers. */
+static void *gan__room(gan *g, const gan_backend *b, void **memory, size_t *size, size_t count)
+{
+    if (*size < count * sizeof(gan_real)) {
+        if (*memory) gan__device_free(b, *memory);
+        *memory = gan__device_alloc(g, b, count * sizeof(gan_real));
+        *size = count * sizeof(gan_real);
+    }
+    return *memory;
+}
+
+/* Stops where A's and B's results x and y of kernel k differ: by more than rounding can make of the largest number, or in being finite. */
+static void gan__judge(gan *g, int k, int output, const gan_real *x, const gan_real *y, size_t count)
+{
+    double tolerance = sizeof(gan_real) == 8 ? 1e-10 : 1e-4, largest = 0;
+    for (size_t i = 0; i < count; i++)
+        if (fabs((double)x[i]) <= DBL_MAX) largest = GAN__MAX(largest, fabs((double)x[i]));
+    for (size_t i = 0; i < count; i++) {
+        bool same = fabs((double)x[i] - (double)y[i]) <= tolerance * largest || x[i] == y[i] || (x[i] != x[i] && y[i] != y[i]);
+        if (!same)
+            gan__fail(g, gan__kernels[k].name, "%s and %s differ in kernel %s (call %lld), output %d, element %zu of %zu: %s has %.8g, %s has %.8g",
+                      g->backend->name, g->other->name, gan__kernels[k].name, g->kernel_calls, output, i, count, g->backend->name,
+                      (double)x[i], g->other->name, (double)y[i]);
+    }
+}
+
+/* compare:A,B: the same kernel on B, from A's inputs and into memory of its own; then the judge. */
+static void gan__run_other(gan *g, int k, const void *p, const gan__cost *cost, const gan_real *const *x, gan_real *const *y, bool after)
+{
+    const gan_backend *a = g->backend, *b = g->other;
+    const gan__kernel *kernel = &gan__kernels[k];
+    const gan_real *in[5] = {NULL, NULL, NULL, NULL, NULL};
+    gan_real *out[3] = {NULL, NULL, NULL};
+    bool same_memory = !a->alloc && !b->alloc;
+    for (int i = 0; i < kernel->out; i++) {
+        size_t bytes = cost->out[i] * sizeof(gan_real);
+        out[i] = (gan_real *)gan__room(g, b, &g->spare[i], &g->spare_size[i], cost->out[i]);
+        gan_real *host = (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], cost->out[i]);
+        gan__download(a, host, y[i], bytes);
+        if (!after) {                           /* what the kernel finds in its outputs: optimizers read theirs, copy leaves gaps */
+            gan__upload(b, out[i], host, bytes);
+            continue;
+        }
+        gan_real *theirs = (gan_real *)gan__room(g, &gan__ref, &g->staging[1], &g->staging_size[1], cost->out[i]);
+        gan__download(b, theirs, out[i], bytes);
+        gan__judge(g, k, i, host, theirs, cost->out[i]);
+    }
+    if (after) return;
+    for (int i = 0; i < kernel->in; i++) {
+        in[i] = x[i];
+        if (same_memory) continue;
+        gan_real *copy = (gan_real *)gan__room(g, b, &g->spare_in[i], &g->spare_in_size[i], cost->in[i]);
+        gan_real *host = (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], cost->in[i]);
+        gan__download(a, host, x[i], cost->in[i] * sizeof(gan_real));
+        gan__upload(b, copy, host, cost->in[i] * sizeof(gan_real));
+        in[i] = copy;
+    }
+    kernel->call(b, p, in, out);
+}
+
+/* Runs kernel k with sizes p on g's backend: every kernel call of tensors goes through here. */
+static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan_real *const *y)
+{
+    gan__cost cost = gan__kernels[k].cost(p);
+    double bytes = 0;
+#ifdef GAN__OPENMP
+    if (g->threads) omp_set_num_threads(g->threads);
+#endif
+    g->kernel_calls++;
+    if (g->other) gan__run_other(g, k, p, &cost, x, y, false);
+    double start = gan__now();
+    gan__kernels[k].call(g->backend, p, x, y);
+    g->profile_seconds[k] += gan__now() - start;
+    if (g->other) gan__run_other(g, k, p, &cost, x, y, true);
+    for (int i = 0; i < 5; i++) bytes += (double)cost.in[i];
+    for (int i = 0; i < 3; i++) bytes += (double)cost.out[i];
+    g->profile_calls[k]++, g->profile_flops[k] += cost.flops, g->profile_bytes[k] += bytes * sizeof(gan_real);
+}
+
+static void gan__run_1(gan *g, int k, const void *p, const gan_real *x, gan_real *y) { gan__run(g, k, p, &x, &y); }
+
+static void gan__run_2(gan *g, int k, const void *p, const gan_real *a, const gan_real *b, gan_real *y)
+{
+    const gan_real *x[2];
+    x[0] = a, x[1] = b;
+    gan__run(g, k, p, x, &y);
+}
+
+/* ===========================================================================================
+   >>tensors (implementation)
+   =========================================================================================== */
+
+#define GAN__DIMS "(%d,%d,%d,%d)"
+#define GAN__SHAPE(t) (t)->n, (t)->c, (t)->h, (t)->w
+
+GAN_API size_t gan_count(const gan_tensor *t) { return (size_t)t->n * t->c * t->h * t->w; }
+
+static bool gan__same_shape(const gan_tensor *a, const gan_tensor *b)
+{
+    return a->n == b->n && a->c == b->c && a->h == b->h && a->w == b->w;
+}
+
+/* A tensor that is not NULL and still has its numbers. */
+static gan *gan__valid(const gan_tensor *x, const char *function)
+{
+    if (!x) gan__fail(NULL, function, "a tensor is NULL");
+    if (x->stale) gan__fail(x->g, function, "the tensor " GAN__DIMS " was overwritten by an in-place function; use that one's result", GAN__SHAPE(x));
+    return x->g;
+}
+
+static void gan__valid_pair(const gan_tensor *a, const gan_tensor *b, const char *function)
+{
+    gan__valid(a, function);
+    gan__valid(b, function);
+    if (a->g != b->g) gan__fail(a->g, function, "the two tensors belong to different gan_open");
+}
+
+static void gan__check_shape(gan *g, const char *function, int n, int c, int h, int w)
+{
+    double count = (double)n * c * h * w;
+    if (!g) gan__fail(NULL, function, "the device is NULL; gan_open gives NULL when it fails, and gan_error() says why");
+    if (n < 1 || c < 1 || h < 1 || w < 1 || count > 2147483647.0)
+        gan__fail(g, function, "shape " GAN__DIMS ": each size is 1 or more, and their product below 2^31", n, c, h, w);
+}
+
+/* A tensor on the tape that shares buffer, or has one of its own if buffer is NULL. */
+static gan_tensor *gan__tensor(gan *g, gan__buffer *buffer, int n, int c, int h, int w)
+{
+    gan_tensor *t = (gan_tensor *)gan__take(g, &g->structs, (sizeof *t + 15) & ~(size_t)15).memory;
+    memset(t, 0, sizeof *t);
+    t->n = n, t->c = c, t->h = h, t->w = w, t->g = g;
+    if (!buffer) {
+        buffer = (gan__buffer *)gan__take(g, &g->structs, (sizeof *buffer + 15) & ~(size_t)15).memory;
+        memset(buffer, 0, sizeof *buffer);
+        buffer->block = gan__take_numbers(g, gan_count(t));
+    }
+    t->buffer = buffer;
+    t->data = (gan_real *)buffer->block.memory;
+    buffer->references++;
+    t->tape = g->tape_count;
+    if (g->tape_count == g->tape_room) {
+        g->tape = (gan_tensor **)gan__grow(g->tape, (size_t)g->tape_room, sizeof t);
+        g->tape_room = GAN__MAX(1, 2 * g->tape_room);
+    }
+    g->tape[g->tape_count++] = t;
+    if (g->reclaiming) {
+        if (g->temporary_count == g->temporary_room) {
+            g->temporaries = (gan_tensor **)gan__grow(g->temporaries, (size_t)g->temporary_room, sizeof t);
+            g->temporary_room = GAN__MAX(1, 2 * g->temporary_room);
+        }
+        g->temporaries[g->temporary_count++] = t;
+    }
+    return t;
+}
+
+/* Notes how y came about. Every operation ends with it. */
+static gan_tensor *gan__record(gan_tensor *y, const struct gan__op *op, gan_tensor *a, gan_tensor *b, gan_tensor *c)
+{
+    if (!y->g->recording) return y;
+    y->op = op;
+    y->in[0] = a, y->in[1] = b, y->in[2] = c;
+    for (int i = 0; i < 3; i++)
+        if (y->in[i]) y->in[i]->uses++;
+    return y;
+}
+
+/* A parameter or a piece of optimizer state: outside the arenas, until gan_close. */
+static gan_tensor *gan__lasting(gan *g, int n, int c, int h, int w)
+{
+    gan_tensor *t = (gan_tensor *)gan__alloc_zero(sizeof *t);
+    t->n = n, t->c = c, t->h = h, t->w = w, t->g = g, t->tape = -1;
+    t->buffer = (gan__buffer *)gan__alloc_zero(sizeof *t->buffer);
+    t->buffer->references = 1;
+    t->buffer->block.size = gan_count(t) * sizeof(gan_real);
+    t->buffer->block.memory = (char *)gan__device_alloc(g, g->backend, t->buffer->block.size);
+    t->data = (gan_real *)t->buffer->block.memory;
+    gan__account(g, (ptrdiff_t)t->buffer->block.size);
+    return t;
+}
+
+static void gan__lasting_free(gan_tensor *t)
+{
+    if (!t) return;
+    gan__account(t->g, -(ptrdiff_t)t->buffer->block.size);
+    gan__device_free(t->g->backend, t->data);
+    GAN_FREE(t->buffer);
+    GAN_FREE(t);
+}
+
+static void gan__fill_with(gan_tensor *t, gan_real value)
+{
+    gan_fill p = {gan_count(t), value};
+    gan__run_1(t->g, GAN__K_fill, &p, NULL, t->data);
+}
+
+GAN_API gan_tensor *gan_full(gan *g, gan_real value, int n, int c, int h, int w)
+{
+    gan__check_shape(g, "gan_full", n, c, h, w);
+    gan_tensor *t = gan__tensor(g, NULL, n, c, h, w);
+    gan__fill_with(t, value);
+    return t;
+}
+
+GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w)
+{
+    gan__check_shape(g, "gan_zeros", n, c, h, w);
+    return gan_full(g, 0, n, c, h, w);
+}
+
+GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, int h, int w)
+{
+    gan__check_shape(g, "gan_from_host", n, c, h, w);
+    if (!data) gan__fail(g, "gan_from_host", "data is NULL; " GAN__DIMS " wants %zu numbers", n, c, h, w, (size_t)n * c * h * w);
+    gan_tensor *t = gan__tensor(g, NULL, n, c, h, w);
+    gan__upload(g->backend, t->data, data, gan_count(t) * sizeof(gan_real));
+    return t;
+}
+
+GAN_API void gan_to_host(const gan_tensor *t, gan_real *out)
+{
+    gan__valid(t, "gan_to_host");
+    gan__download(t->g->backend, out, t->data, gan_count(t) * sizeof(gan_real));
+}
+
+GAN_API gan_real gan_item(const gan_tensor *t)
+{
+    gan_real value = 0;
+    gan__valid(t, "gan_item");
+    if (gan_count(t) != 1) gan__fail(t->g, "gan_item", "the tensor " GAN__DIMS " has %zu numbers, 1 is wanted", GAN__SHAPE(t), gan_count(t));
+    gan_to_host(t, &value);
+    return value;
+}
+
+GAN_API void gan_set(gan_tensor *t, const gan_real *data)
+{
+    gan__valid(t, "gan_set");
+    gan__upload(t->g->backend, t->data, data, gan_count(t) * sizeof(gan_real));
+}
+
+GAN_API gan_tensor *gan_detach(gan_tensor *x)
+{
+    gan *g = gan__valid(x, "gan_detach");
+    return gan__tensor(g, x->buffer, GAN__SHAPE(x));
+}
+
+/* ===========================================================================================
+   >>random (implementation)
+   ===========================================================================================
+   Philox 4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011): ten rounds of multiply and
+   exclusive-or turn a counter of four words and a key of two into four words. Here the key is the seed, the counter (index, stream). */
+
+static void gan__philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4])
+{
+    uint32_t c0 = (uint32_t)index, c1 = (uint32_t)(index >> 32), c2 = (uint32_t)stream, c3 = (uint32_t)(stream >> 32);
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+        uint64_t a = (uint64_t)0xD2511F53u * c0, b = (uint64_t)0xCD9E8D57u * c2;
+        c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
+        c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
+        c1 = (uint32_t)b, c3 = (uint32_t)a;
+    }
+    out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
+}
+
+/* Streams: gan_rand and gan_randn, shuffles, strokes, gradient checks; a parameter's own is a hash of its name, above these. */
+enum { GAN__STREAM_DRAW, GAN__STREAM_SHUFFLE, GAN__STREAM_DIGITS, GAN__STREAM_CHECK, GAN__STREAM_NAMES };
+
+/* Four numbers from one block: 24 bits each; normals by Box and Muller (1958), two from two. */
+static void gan__random_block(const gan_random *p, uint64_t block, gan_real out[4])
+{
+    uint32_t word[4];
+    gan__philox(p->seed, p->stream, p->index + block, word);
+    for (int i = 0; i < 4; i++) out[i] = (gan_real)(word[i] >> 8) * (gan_real)(1.0 / 16777216);
+    for (int i = 0; p->normal && i < 4; i += 2) {
+        gan_real radius = (gan_real)sqrt(-2 * log((double)out[i] + 0.5 / 16777216)), angle = (gan_real)(6.28318530717958647692 * (double)out[i + 1]);
+        out[i] = radius * (gan_real)cos((double)angle);
+        out[i + 1] = radius * (gan_real)sin((double)angle);
+    }
+    for (int i = 0; i < 4; i++) out[i] = p->shift + p->scale * out[i];
+}
+
+static void gan__random_range(const gan_random *p, gan_real *y, size_t begin, size_t end)
+{
+    for (size_t i = begin; i < end; i += 4) {
+        gan_real four[4];
+        gan__random_block(p, i / 4, four);
+        memcpy(y + i, four, GAN__MIN((size_t)4, end - i) * sizeof(gan_real));
+    }
+}
+
+GAN_API void gan_ref_random(const gan_random *p, gan_real *y) { gan__random_range(p, y, 0, p->count); }
+
+typedef struct { const void *p; const gan_real *in[5]; gan_real *out[3]; } gan__job;
+
+static void gan__random_body(void *job, size_t begin, size_t end, int thread)
+{
+    gan__job *j = (gan__job *)job;
+    (void)thread;
+    gan__random_range((const gan_random *)j->p, j->out[0], begin, end);
+}
+
+GAN_API void gan_cpu_random(const gan_random *p, gan_real *y)
+{
+    gan__job job = {p, {NULL}, {y}};
+    gan__parallel(p->count, 4096, gan__random_body, &job);
+}
+
+static gan_tensor *gan__draw(gan *g, const char *function, int normal, int n, int c, int h, int w)
+{
+    gan__check_shape(g, function, n, c, h, w);
+    gan_tensor *t = gan__tensor(g, NULL, n, c, h, w);
+    gan_random p = {normal, gan_count(t), g->seed, GAN__STREAM_DRAW, g->drawn, 1, 0};
+    g->drawn += (gan_count(t) + 3) / 4;
+    gan__run_1(g, GAN__K_random, &p, NULL, t->data);
+    return t;
+}
+
+GAN_API gan_tensor *gan_rand(gan *g, int n, int c, int h, int w) { return gan__draw(g, "gan_rand", 0, n, c, h, w); }
+GAN_API gan_tensor *gan_randn(gan *g, int n, int c, int h, int w) { return gan__draw(g, "gan_randn", 1, n, c, h, w); }
+
+/* -------------------------------------------------------------------------------------------
+   The inner loops of the cpu kernels stand in a section at the end of this file that is compiled once per instruction set. This is
+   what it offers, and how a table of it is chosen when a kernel is called. */
+
+/* Columns of an image seen as a matrix: rows are (channel, u, v) of a window of tu x tv taps, columns are positions (n, i, j) of a grid
+   of rows x cols; the number there is src[n, channel, i*step + u0 + u*dir, j*step + v0 + v*dir], or 0 outside. No such matrix is ever
+   stored: panels of it are packed on the way into the product. */
+typedef struct { const gan_real *src; ptrdiff_t image; int channels, h, w, step, rows, cols, tu, tv, u0, v0, dir; } gan__window;
+
+/* Where packers read a matrix (K,columns): the two strides of an ordinary matrix, or a window (its columns, or its transpose). */
+typedef struct { int kind; const gan_real *src; ptrdiff_t k_stride, column_stride; gan__window window; } gan__right;
+enum { GAN__PLAIN, GAN__WINDOW, GAN__WINDOW_T };
+
+typedef struct {
+    int rows, columns;  /* of the register tile: the micro-kernel's C is rows x columns */
+    void (*tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add);
+    void (*pack_left)(const gan_real *src, ptrdiff_t row_stride, const ptrdiff_t *k_offset, int rows, int depth, gan_real *panel);
+    void (*pack_right)(const gan__right *right, int column, int columns, int k, int depth, gan_real *panel);
+    void (*store)(const gan_real *tile, int rows, int columns, gan_real *dst, ptrdiff_t row_stride, const ptrdiff_t *column_offset);
+    void (*map)(const gan_map *p, const gan_real *x, gan_real *y, size_t n);
+    void (*zip)(const gan_zip *p, const gan_real *a, int a_step, const gan_real *b, int b_step, gan_real *y, size_t n);
+    double (*sum)(const gan_real *x, size_t n);
+    void (*add_rows)(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y, size_t n);
+    void (*moments)(const gan_real *x, size_t n, double *mean, double *squares);
+    void (*scale_shift)(const gan_real *x, gan_real scale, gan_real shift, gan_real *y, size_t n);
+    void (*two_sums)(const gan_real *gy, const gan_real *x, gan_real mean, size_t n, double sums[2]);
+    void (*blend)(const gan_real *gy, const gan_real *x, gan_real a, gan_real b, gan_real c, gan_real *gx, size_t n);
+    void (*sgd)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, size_t n);
+    void (*adam)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v, size_t n);
+} gan__isa;
+
+/* How many numbers of 16 bytes, and so on; the includes below compile the section for each. */
+#if GAN_MAX_VECTOR >= 64 && defined(GAN__IS_X86)
+#define GAN__ISA(name) gan__##name##_avx512
+#define GAN__BYTES 64
+#define GAN__LANES (64 / (int)sizeof(gan_real))
+#include GAN_HEADER
+#undef GAN__ISA
+#undef GAN__BYTES
+#undef GAN__LANES
+#endif
+#if GAN_MAX_VECTOR >= 32 && defined(GAN__IS_X86)
+#define GAN__ISA(name) gan__##name##_avx2
+#define GAN__BYTES 32
+#define GAN__LANES (32 / (int)sizeof(gan_real))
+#include GAN_HEADER
+#undef GAN__ISA
+#undef GAN__BYTES
+#undef GAN__LANES
+#endif
+#define GAN__ISA(name) gan__##name##_base
+#define GAN__BYTES (GAN_MAX_VECTOR >= 16 ? 16 : 0)
+#define GAN__LANES (16 / (int)sizeof(gan_real))
+#include GAN_HEADER
+#undef GAN__ISA
+#undef GAN__BYTES
+#undef GAN__LANES
+
+static const gan__isa *gan__best(void)
+{
+#if GAN_MAX_VECTOR >= 64 && defined(GAN__IS_X86)
+    if (__builtin_cpu_supports("avx512f")) return &gan__table_avx512;
+#endif
+#if GAN_MAX_VECTOR >= 32 && defined(GAN__IS_X86)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &gan__table_avx2;
+#endif
+    return &gan__table_base;
+}
+
+/* ===========================================================================================
+   >>arithmetic (implementation)
+   =========================================================================================== */
+
+GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y)
+{
+    for (size_t i = 0; i < p->count; i++) y[i] = p->value;
+}
+
+static void gan__fill_body(void *job, size_t begin, size_t end, int thread)
+{
+    gan__job *j = (gan__job *)job;
+    gan_fill p = *(const gan_fill *)j->p;
+    (void)thread;
+    p.count = end - begin;
+    gan_ref_fill(&p, j->out[0] + begin);
+}
+
+GAN_API void gan_cpu_fill(const gan_fill *p, gan_real *y)
+{
+    gan__job job = {p, {NULL}, {y}};
+    gan__parallel(p->count, 65536, gan__fill_body, &job);
+}
+
+static gan_real gan__map_one(const gan_map *p, gan_real x)
+{
+    switch (p->op) {
+    case GAN_AFFINE: return p->a * x + p->b;
+    case GAN_EXP: return GAN__F(exp, x);
+    case GAN_LOG: return GAN__F(log, x);
+    case GAN_SQRT: return GAN__F(sqrt, x);
+    case GAN_RSQRT: return 1 / GAN__F(sqrt, x);
+    case GAN_SQUARE: return x * x;
+    case GAN_ABS: return GAN__F(fabs, x);
+    case GAN_SIGN: return (gan_real)((x > 0) - (x < 0));
+    case GAN_CLAMP: return x < p->a ? p->a : x > p->b ? p->b : x;
+    case GAN_LEAKY: return x > 0 ? x : p->a * x;
+    case GAN_TANH: return GAN__F(tanh, x);
+    case GAN_SIGMOID: return 1 / (1 + GAN__F(exp, -x));
+    default: return GAN__MAX(x, 0) + GAN__F(log1p, GAN__F(exp, -GAN__F(fabs, x))); /* GAN_SOFTPLUS */
+    }
+}
+
+GAN_API void gan_ref_map(const gan_map *p, const gan_real *x, gan_real *y)
+{
+    for (size_t i = 0; i < p->count; i++) y[i] = gan__map_one(p, x[i]);
+}
+
+static void gan__map_body(void *job, size_t begin, size_t end, int thread)
+{
+    gan__job *j = (gan__job *)job;
+    (void)thread;
+    gan__best()->map((const gan_map *)j->p, j->in[0] + begin, j->out[0] + begin, end - begin);
+}
+
+GAN_API void gan_cpu_map(const gan_map *p, const gan_real *x, gan_real *y)
+{
+    gan__job job = {p, {x}, {y}};
+    gan__parallel(p->count, 16384, gan__map_body, &job);
+}
+
+static gan_real gan__zip_one(const gan_zip *p, gan_real a, gan_real b)
+{
+    switch (p->op) {
+    case GAN_MIX: return p->k * a + p->l * b;
+    case GAN_MUL: return a * b;
+    case GAN_DIV: return a / b;
+    case GAN_GATE: return b > 0 ? a : p->k * a;
+    case GAN_INSIDE: return b >= p->k && b <= p->l ? a : 0;
+    case GAN_DTANH: return a * (1 - b * b);
+    default: return a * b * (1 - b); /* GAN_DSIGMOID */
+    }
+}
+
+GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y)
+{
+    for (int n = 0; n < p->n; n++)
+        for (int c = 0; c < p->c; c++)
+            for (int h = 0; h < p->h; h++)
+                for (int w = 0; w < p->w; w++)
+                    *y++ = gan__zip_one(p, a[n * p->a[0] + c * p->a[1] + h * p->a[2] + w * p->a[3]],
+                                        b[n * p->b[0] + c * p->b[1] + h * p->b[2] + w * p->b[3]]);
+}
+
+/* Joins neighbouring dimensions that both operands walk through evenly, so that the last is as long as can be. Returns how many of the
+   four are left, in size, a and b, from the front. */
+static int gan__collapse(int size[4], ptrdiff_t a[4], ptrdiff_t b[4])
+{
+    int left = 0;
+    for (int i = 0; i < 4; i++) {
+        if (size[i] == 1) continue;
+        if (left && a[left - 1] == a[i] * size[i] && b[left - 1] == b[i] * size[i]) size[left - 1] *= size[i];
+        else size[left++] = size[i];
+        a[left - 1] = a[i], b[left - 1] = b[i];
+    }
+    if (left == 0) size[0] = 1, a[0] = b[0] = 1, left = 1;
+    return left;
+}
+
+typedef struct { gan_zip p; int dims, size[4]; ptrdiff_t a[4], b[4]; const gan_real *in[2]; gan_real *y; } gan__zip_job;
+
+/* y's numbers begin .. end: the stretches of it that lie in one line of the last dimension. */
+static void gan__zip_body(void *job, size_t begin, size_t end, int thread)
+{
+    const gan__zip_job *j = (const gan__zip_job *)job;
+    const gan__isa *isa = gan__best();
+    int last = j->dims - 1;
+    (void)thread;
+    while (begin < end) {
+        size_t rest = begin / j->size[last], at = begin % j->size[last], n = GAN__MIN(end - begin, j->size[last] - at);
+        ptrdiff_t a = (ptrdiff_t)at * j->a[last], b = (ptrdiff_t)at * j->b[last];
+        for (int d = last - 1; d >= 0; d--) {
+            a += (ptrdiff_t)(rest % j->size[d]) * j->a[d];
+            b += (ptrdiff_t)(rest % j->size[d]) * j->b[d];
+            rest /= j->size[d];
+        }
+        if (j->a[last] <= 1 && j->b[last] <= 1)
+            isa->zip(&j->p, j->in[0] + a, (int)j->a[last], j->in[1] + b, (int)j->b[last], j->y + begin, n);
+        else
+            for (size_t i = 0; i < n; i++)
+                j->y[begin + i] = gan__zip_one(&j->p, j->in[0][a + (ptrdiff_t)i * j->a[last]], j->in[1][b + (ptrdiff_t)i * j->b[last]]);
+        begin += n;
+    }
+}
+
+GAN_API void gan_cpu_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y)
+{
+    gan__zip_job job;
+    memset(&job, 0, sizeof job);
+    job.p = *p, job.in[0] = a, job.in[1] = b, job.y = y;
+    job.size[0] = p->n, job.size[1] = p->c, job.size[2] = p->h, job.size[3] = p->w;
+    memcpy(job.a, p->a, sizeof job.a);
+    memcpy(job.b, p->b, sizeof job.b);
+    job.dims = gan__collapse(job.size, job.a, job.b);
+    gan__parallel((size_t)p->n * p->c * p->h * p->w, 16384, gan__zip_body, &job);
+}
+
+/* ---- tensors: y = op(x), derivative gy * op'(x), itself made of these functions */
+
+static gan_tensor *gan__map_vjp(gan_tensor *y, gan_tensor *gy, int i);
+static gan_tensor *gan__zip_vjp(gan_tensor *y, gan_tensor *gy, int i);
+static const struct gan__op gan__op_map = {"an elementwise function", gan__map_vjp, true};
+static const struct gan__op gan__op_leaky = {"gan_leaky_relu", gan__map_vjp, true};
+static const struct gan__op gan__op_affine = {"gan_mul_scalar or gan_add_scalar", gan__map_vjp, false};
+static const struct gan__op gan__op_zip = {"an elementwise function", gan__zip_vjp, false};
+static const struct gan__op gan__op_div = {"gan_div", gan__zip_vjp, true};
+
+/* The result goes to into's memory where into is given. */
+static gan_tensor *gan__map_into(gan_tensor *into, int op, gan_tensor *x, gan_real a, gan_real b)
+{
+    gan *g = x->g;
+    gan_tensor *y = gan__tensor(g, into ? into->buffer : NULL, GAN__SHAPE(x));
+    gan_map p = {op, gan_count(x), a, b};
+    gan__run_1(g, GAN__K_map, &p, x->data, y->data);
+    y->attr[0] = op, y->real[0] = a, y->real[1] = b;
+    return gan__record(y, op == GAN_AFFINE ? &gan__op_affine : op == GAN_LEAKY ? &gan__op_leaky : &gan__op_map, x, NULL, NULL);
+}
+
+static gan_tensor *gan__map(const char *function, int op, gan_tensor *x, gan_real a, gan_real b)
+{
+    gan__valid(x, function);
+    return gan__map_into(NULL, op, x, a, b);
+}
+
+/* Strides of t seen as (N,C,H,W): 0 along what is repeated. */
+static void gan__strides(const gan_tensor *t, ptrdiff_t stride[4])
+{
+    stride[3] = t->w > 1, stride[2] = t->h > 1 ? t->w : 0;
+    stride[1] = t->c > 1 ? (ptrdiff_t)t->h * t->w : 0, stride[0] = t->n > 1 ? (ptrdiff_t)t->c * t->h * t->w : 0;
+}
+
+static int gan__join(int a, int b) { return a == b || b == 1 ? a : a == 1 ? b : 0; }
+
+/* into: whose memory the result takes, or NULL. Both have the result's shape, or into is none. */
+static gan_tensor *gan__zip_into(gan_tensor *into, const char *function, int op, gan_tensor *a, gan_tensor *b, gan_real k, gan_real l)
+{
+    gan__valid_pair(a, b, function);
+    gan *g = a->g;
+    gan_zip p;
+    memset(&p, 0, sizeof p);
+    p.op = op, p.k = k, p.l = l;
+    p.n = gan__join(a->n, b->n), p.c = gan__join(a->c, b->c), p.h = gan__join(a->h, b->h), p.w = gan__join(a->w, b->w);
+    if (!p.n || !p.c || !p.h || !p.w)
+        gan__fail(g, function, GAN__DIMS " and " GAN__DIMS ": each size must be the same in both, or 1 in one", GAN__SHAPE(a), GAN__SHAPE(b));
+    gan__check_shape(g, function, p.n, p.c, p.h, p.w);
+    gan__strides(a, p.a);
+    gan__strides(b, p.b);
+    gan_tensor *y = gan__tensor(g, into ? into->buffer : NULL, p.n, p.c, p.h, p.w);
+    gan__run_2(g, GAN__K_zip, &p, a->data, b->data, y->data);
+    y->attr[0] = op, y->real[0] = k, y->real[1] = l;
+    return gan__record(y, op == GAN_DIV ? &gan__op_div : &gan__op_zip, a, b, NULL);
+}
+
+static gan_tensor *gan__zip(const char *function, int op, gan_tensor *a, gan_tensor *b, gan_real k, gan_real l)
+{
+    return gan__zip_into(NULL, function, op, a, b, k, l);
+}
+
+/* gy's own memory for the derivative, where nobody else needs gy's numbers: half the memory of a backward pass. */
+static gan_tensor *gan__reuse(gan_tensor *gy)
+{
+    return gy->g->reclaiming && gy->buffer->references == 1 ? gy : NULL;   /* one: the slot that holds gy */
+}
+
+static gan_tensor *gan__map_vjp(gan_tensor *y, gan_tensor *gy, int i)
+{
+    gan_tensor *x = y->in[0];
+    const gan_real a = y->real[0], b = y->real[1];
+    (void)i;
+    switch (y->attr[0]) {
+    case GAN_AFFINE: return a == 1 ? gy : gan_mul_scalar(gy, a);
+    case GAN_EXP: return gan_mul(gy, y);
+    case GAN_LOG: return gan_div(gy, x);
+    case GAN_SQRT: return gan_div(gan_mul_scalar(gy, (gan_real)0.5), y);
+    case GAN_RSQRT: return gan_mul(gan_mul_scalar(gy, (gan_real)-0.5), gan_mul(y, gan_square(y)));   /* -x^-3/2 / 2 */
+    case GAN_SQUARE: return gan_mul(gan_mul_scalar(gy, 2), x);
+    case GAN_ABS: return gan_mul(gy, gan__map("gan_abs", GAN_SIGN, x, 0, 0));
+    case GAN_CLAMP: return gan__zip("gan_clamp", GAN_INSIDE, gy, x, a, b);
+    case GAN_LEAKY: return gan__zip_into(gan__reuse(gy), "gan_leaky_relu", GAN_GATE, gy, a >= 0 ? y : x, a, 0); /* y > 0 where x > 0 */
+    case GAN_TANH: return gan__zip_into(gan__reuse(gy), "gan_tanh", GAN_DTANH, gy, y, 0, 0);
+    case GAN_SIGMOID: return gan__zip("gan_sigmoid", GAN_DSIGMOID, gy, y, 0, 0);
+    case GAN_SOFTPLUS: return gan_mul(gy, gan_sigmoid(x));
+    default: return NULL;               /* GAN_SIGN is flat */
+    }
+}
+
+/* The gradient of a broadcast operand: summed over what was repeated. */
+static gan_tensor *gan__fit(gan_tensor *gradient, const gan_tensor *operand)
+{
+    return gan_sum_to(gradient, GAN__SHAPE(operand));
+}
+
+static gan_tensor *gan__zip_vjp(gan_tensor *y, gan_tensor *gy, int i)
+{
+    gan_tensor *a = y->in[0], *b = y->in[1];
+    const gan_real k = y->real[0], l = y->real[1];
+    gan_real factor = i == 0 ? k : l;
+    switch (y->attr[0]) {
+    case GAN_MIX: return factor == 1 ? gan__fit(gy, y->in[i]) : gan_mul_scalar(gan__fit(gy, y->in[i]), factor);
+    case GAN_MUL: return gan__fit(gan_mul(gy, y->in[1 - i]), y->in[i]);
+    case GAN_DIV: return i == 0 ? gan__fit(gan_div(gy, b), a) : gan__fit(gan_neg(gan_div(gan_mul(gy, y), b)), b);
+    case GAN_GATE: return i == 0 ? gan__zip("gan_leaky_relu", GAN_GATE, gy, b, k, 0) : NULL;
+    case GAN_INSIDE: return i == 0 ? gan__zip("gan_clamp", GAN_INSIDE, gy, b, k, l) : NULL;
+    case GAN_DTANH:     /* a (1 - b^2) */
+        return i == 0 ? gan__zip("gan_tanh", GAN_DTANH, gy, b, 0, 0) : gan_mul_scalar(gan_mul(gy, gan_mul(a, b)), -2);
+    default:            /* GAN_DSIGMOID: a (b - b^2) */
+        return i == 0 ? gan__zip("gan_sigmoid", GAN_DSIGMOID, gy, b, 0, 0)
+                      : gan_mul(gan_mul(gy, a), gan_add_scalar(gan_mul_scalar(b, -2), 1));
+    }
+}
+
+GAN_API gan_tensor *gan_add(gan_tensor *a, gan_tensor *b) { return gan__zip("gan_add", GAN_MIX, a, b, 1, 1); }
+GAN_API gan_tensor *gan_sub(gan_tensor *a, gan_tensor *b) { return gan__zip("gan_sub", GAN_MIX, a, b, 1, -1); }
+GAN_API gan_tensor *gan_mul(gan_tensor *a, gan_tensor *b) { return gan__zip("gan_mul", GAN_MUL, a, b, 0, 0); }
+GAN_API gan_tensor *gan_div(gan_tensor *a, gan_tensor *b) { return gan__zip("gan_div", GAN_DIV, a, b, 0, 0); }
+GAN_API gan_tensor *gan_add_scalar(gan_tensor *x, gan_real value) { return gan__map("gan_add_scalar", GAN_AFFINE, x, 1, value); }
+GAN_API gan_tensor *gan_mul_scalar(gan_tensor *x, gan_real value) { return gan__map("gan_mul_scalar", GAN_AFFINE, x, value, 0); }
+GAN_API gan_tensor *gan_neg(gan_tensor *x) { return gan__map("gan_neg", GAN_AFFINE, x, -1, 0); }
+GAN_API gan_tensor *gan_exp(gan_tensor *x) { return gan__map("gan_exp", GAN_EXP, x, 0, 0); }
+GAN_API gan_tensor *gan_log(gan_tensor *x) { return gan__map("gan_log", GAN_LOG, x, 0, 0); }
+GAN_API gan_tensor *gan_sqrt(gan_tensor *x) { return gan__map("gan_sqrt", GAN_SQRT, x, 0, 0); }
+GAN_API gan_tensor *gan_rsqrt(gan_tensor *x) { return gan__map("gan_rsqrt", GAN_RSQRT, x, 0, 0); }
+GAN_API gan_tensor *gan_square(gan_tensor *x) { return gan__map("gan_square", GAN_SQUARE, x, 0, 0); }
+GAN_API gan_tensor *gan_abs(gan_tensor *x) { return gan__map("gan_abs", GAN_ABS, x, 0, 0); }
+GAN_API gan_tensor *gan_relu(gan_tensor *x) { return gan__map("gan_relu", GAN_LEAKY, x, 0, 0); }
+GAN_API gan_tensor *gan_leaky_relu(gan_tensor *x, gan_real slope) { return gan__map("gan_leaky_relu", GAN_LEAKY, x, slope, 0); }
+GAN_API gan_tensor *gan_tanh(gan_tensor *x) { return gan__map("gan_tanh", GAN_TANH, x, 0, 0); }
+GAN_API gan_tensor *gan_sigmoid(gan_tensor *x) { return gan__map("gan_sigmoid", GAN_SIGMOID, x, 0, 0); }
+GAN_API gan_tensor *gan_softplus(gan_tensor *x) { return gan__map("gan_softplus", GAN_SOFTPLUS, x, 0, 0); }
+
+GAN_API gan_tensor *gan_clamp(gan_tensor *x, gan_real lo, gan_real hi)
+{
+    gan *g = gan__valid(x, "gan_clamp");
+    if (!(lo <= hi)) gan__fail(g, "gan_clamp", "lo = %g is not at most hi = %g", (double)lo, (double)hi);
+    return gan__map("gan_clamp", GAN_CLAMP, x, lo, hi);
+}
+
+/* y lies in x's memory, and x is no more. */
+static gan_tensor *gan__took_over(gan_tensor *y, gan_tensor *x)
+{
+    x->stale = 1;
+    x->buffer->references--;
+    return y;
+}
+
+static gan_tensor *gan__leaky_in_place(const char *function, gan_tensor *x, gan_real slope)
+{
+    gan *g = gan__valid(x, function);
+    if (!(slope >= 0)) gan__fail(g, function, "slope %g: in place it must be 0 or more", (double)slope);
+    if (!x->op) gan__fail(g, function, "the tensor " GAN__DIMS " was not computed; use the function without the last _", GAN__SHAPE(x));
+    if (x->uses) gan__fail(g, function, "the tensor " GAN__DIMS " is used elsewhere already; use the function without the last _", GAN__SHAPE(x));
+    if (x->op->needs_output || x->buffer->references > 1)
+        gan__fail(g, function, "%s needs its result for its derivative; use the function without the last _", x->op->name);
+    return gan__took_over(gan__map_into(x, GAN_LEAKY, x, slope, 0), x);
+}
+
+GAN_API gan_tensor *gan_relu_(gan_tensor *x) { return gan__leaky_in_place("gan_relu_", x, 0); }
+GAN_API gan_tensor *gan_leaky_relu_(gan_tensor *x, gan_real slope) { return gan__leaky_in_place("gan_leaky_relu_", x, slope); }
+
+/* ===========================================================================================
+   >>reduce (implementation)
+   =========================================================================================== */
+
+GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
+{
+    const int *in = p->in, *out = p->out;
+    for (int n = 0; n < out[0]; n++)
+        for (int c = 0; c < out[1]; c++)
+            for (int h = 0; h < out[2]; h++)
+                for (int w = 0; w < out[3]; w++) {
+                    double total = 0;
+                    for (int i = n; i < in[0]; i += out[0])       /* one place where out is in's size, all where out is 1 */
+                        for (int j = c; j < in[1]; j += out[1])
+                            for (int k = h; k < in[2]; k += out[2])
+                                for (int l = w; l < in[3]; l += out[3]) total += x[(((size_t)i * in[1] + j) * in[2] + k) * in[3] + l];
+                    *y++ = (gan_real)total;
+                }
+}
+
+/* Dimensions joined as for zip: b is y's stride, 0 along what is summed. */
+typedef struct { int dims, size[4]; ptrdiff_t a[4], b[4]; const gan_real *x; gan_real *y; double *part; size_t stretch, total; } gan__sum_job;
+
+/* Sum of everything that goes into one y: at is where its first number lies. The last dimension is summed in one go. */
+static double gan__sum_at(const gan__sum_job *j, const gan_real *at, int dim)
+{
+    double total = 0;
+    while (dim < j->dims - 1 && j->b[dim] != 0) dim++;
+    if (dim == j->dims - 1) return j->b[dim] ? *at : gan__best()->sum(at, (size_t)j->size[dim]);
+    for (int i = 0; i < j->size[dim]; i++) total += gan__sum_at(j, at + i * j->a[dim], dim + 1);
+    return total;
+}
+
+/* Each y on its own: the last dimension is one of those summed. */
+static void gan__sum_body(void *job, size_t begin, size_t end, int thread)
+{
+    const gan__sum_job *j = (const gan__sum_job *)job;
+    (void)thread;
+    for (size_t i = begin; i < end; i++) {
+        size_t rest = i;
+        const gan_real *at = j->x;
+        for (int d = j->dims - 1; d >= 0; d--) {
+            if (j->b[d] == 0) continue;
+            at += (ptrdiff_t)(rest % j->size[d]) * j->a[d];
+            rest /= j->size[d];
+        }
+        j->y[i] = (gan_real)gan__sum_at(j, at, 0);
+    }
+}
+
+/* Everything into one number: stretches of fixed length on their own, then their sum. */
+static void gan__sum_part_body(void *job, size_t begin, size_t end, int thread)
+{
+    const gan__sum_job *j = (const gan__sum_job *)job;
+    (void)thread;
+    j->part[begin / j->stretch] = gan__best()->sum(j->x + begin, end - begin);
+}
+
+/* (R,K) or (K1,R,K): rows added to rows, a stretch of y's columns at a time. */
+static void gan__sum_rows_body(void *job, size_t begin, size_t end, int thread)
+{
+    const gan__sum_job *j = (const gan__sum_job *)job;
+    size_t columns = (size_t)j->size[j->dims - 1], rows = (size_t)j->size[j->dims - 2];
+    (void)thread;
+    while (begin < end) {
+        size_t outer = begin / columns, column = begin % columns, n = GAN__MIN(end - begin, columns - column);
+        gan__best()->add_rows(j->x + outer * rows * columns + column, rows, (ptrdiff_t)columns, j->y + begin, n);
+        begin += n;
+    }
+}
+
+GAN_API void gan_cpu_sum(const gan_sums *p, const gan_real *x, gan_real *y)
+{
+    gan__sum_job job;
+    double part[256], total = 0;
+    size_t outputs = 1, count = 1;
+    memset(&job, 0, sizeof job);
+    for (int d = 3; d >= 0; d--) {
+        job.size[d] = p->in[d], job.a[d] = (ptrdiff_t)count, job.b[d] = p->out[d] == p->in[d] ? (ptrdiff_t)outputs : 0;
+        count *= (size_t)p->in[d], outputs *= (size_t)p->out[d];
+    }
+    job.dims = gan__collapse(job.size, job.a, job.b);
+    job.x = x, job.y = y;
+    if (outputs == 1) {
+        job.part = part;
+        job.stretch = GAN__MAX((size_t)16384, (count / 256 + 1024) & ~(size_t)1023);
+        gan__parallel(count, job.stretch, gan__sum_part_body, &job);
+        for (size_t i = 0; i * job.stretch < count; i++) total += part[i];
+        *y = (gan_real)total;
+        return;
+    }
+    bool last_kept = job.b[job.dims - 1] != 0;
+    if (last_kept && job.dims >= 2 && job.dims <= 3 && job.b[job.dims - 2] == 0) gan__parallel(outputs, 1024, gan__sum_rows_body, &job);
+    else gan__parallel(outputs, GAN__MAX((size_t)1, 16384 * outputs / count), gan__sum_body, &job);
+}
+
+/* ---- tensors: summing and repeating are each other's adjoints */
+
+static gan_tensor *gan__sum_vjp(gan_tensor *y, gan_tensor *gy, int i)
+{
+    (void)i;
+    return gan_expand(gy, GAN__SHAPE(y->in[0]));
+}
+
+static gan_tensor *gan__expand_vjp(gan_tensor *y, gan_tensor *gy, int i)
+{
+    (void)i;
+    return gan__fit(gy, y->in[0]);
+}
+
+static const struct gan__op gan__op_sum = {"gan_sum_to", gan__sum_vjp, false};
+static const struct gan__op gan__op_expand = {"gan_expand", gan__expand_vjp, false};
+
+GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h, int w)
+{
+    gan *g = gan__valid(x, "gan_sum_to");
+    gan_sums p = {{GAN__SHAPE(x)}, {n, c, h, w}};
+    for (int d = 0; d < 4; d++)
+        if (p.out[d] != p.in[d] && p.out[d] != 1)
+            gan__fail(g, "gan_sum_to", GAN__DIMS " to " GAN__DIMS ": each size stays, or becomes 1", GAN__SHAPE(x), n, c, h, w);
+    if (memcmp(p.in, p.out, sizeof p.in) == 0) return x;
+    gan_tensor *y = gan__tensor(g, NULL, n, c, h, w);
+    gan__run_1(g, GAN__K_sum, &p, x->data, y->data);
+    return gan__record(y, &gan__op_sum, x, NULL, NULL);
+}
+
+/* y (n,c,h,w) from x with x's strides: gaps in neither. */
+static gan_tensor *gan__strided(gan_tensor *x, int n, int c, int h, int w, const ptrdiff_t stride[4], ptrdiff_t x0)
+{
+    gan_tensor *y = gan__tensor(x->g, NULL, n, c, h, w);
+    gan_copy p;
+    memset(&p, 0, sizeof p);
+    p.n = n, p.c = c, p.h = h, p.w = w, p.x0 = x0;
+    memcpy(p.x, stride, sizeof p.x);
+    gan__strides(y, p.y);
+    gan__run_1(x->g, GAN__K_copy, &p, x->data, y->data);
+    return y;
+}
+
+GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h, int w)
+{
+    gan *g = gan__valid(x, "gan_expand");
+    int from[4] = {GAN__SHAPE(x)}, to[4] = {n, c, h, w};
+    ptrdiff_t stride[4];
+    gan__check_shape(g, "gan_expand", n, c, h, w);
+    for (int d = 0; d < 4; d++)
+        if (from[d] != to[d] && from[d] != 1)
+            gan__fail(g, "gan_expand", GAN__DIMS " to " GAN__DIMS ": each size stays, or was 1", GAN__SHAPE(x), n, c, h, w);
+    if (memcmp(from, to, sizeof from) == 0) return x;
+    gan__strides(x, stride);
+    return gan__record(gan__strided(x, n, c, h, w, stride, 0), &gan__op_expand, x, NULL, NULL);
+}
+
+GAN_API gan_tensor *gan_sum(gan_tensor *x)
+{
+    gan__valid(x, "gan_sum");
+    return gan_sum_to(x, 1, 1, 1, 1);
+}
+
+GAN_API gan_tensor *gan_mean(gan_tensor *x)
+{
+    gan__valid(x, "gan_mean");
+    return gan_mean_to(x, 1, 1, 1, 1);
+}
+
+GAN_API gan_tensor *gan_mean_to(gan_tensor *x, int n, int c, int h, int w)
+{
+    gan__valid(x, "gan_mean_to");
+    gan_tensor *total = gan_sum_to(x, n, c, h, w);
+    return gan_mul_scalar(total, (gan_real)((double)gan_count(total) / (double)gan_count(x)));
+}
+
+/* ===========================================================================================
+   >>shape (implementation)
+   =========================================================================================== */
+
+GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y)
+{
+    for (int n = 0; n < p->n; n++)
+        for (int c = 0; c < p->c; c++)
+            for (int h = 0; h < p->h; h++)
+                for (int w = 0; w < p->w; w++)
+                    y[p->y0 + n * p->y[0] + c * p->y[1] + h * p->y[2] + w * p->y[3]] =
+                        x[p->x0 + n * p->x[0] + c * p->x[1] + h * p->x[2] + w * p->x[3]];
+}
+
+typedef struct { int dims, size[4]; ptrdiff_t x[4], y[4]; const gan_real *from; gan_real *to; } gan__copy_job;
+
+static void gan__copy_body(void *job, size_t begin, size_t end, int thread)
+{
+    const gan__copy_job *j = (const gan__copy_job *)job;
+    int last = j->dims - 1, length = j->size[last];
+    ptrdiff_t step_x = j->x[last], step_y = j->y[last];
+    (void)thread;
+    for (size_t line = begin; line < end; line++) {
+        size_t rest = line;
+        const gan_real *from = j->from;
+        gan_real *to = j->to;
+        for (int d = last - 1; d >= 0; d--) {
+            from += (ptrdiff_t)(rest % j->size[d]) * j->x[d];
+            to += (ptrdiff_t)(rest % j->size[d]) * j->y[d];
+            rest /= j->size[d];
+        }
+        if (step_x == 1 && step_y == 1) memcpy(to, from, (size_t)length * sizeof *to);
+        else if (step_x == 0 && step_y == 1) for (int i = 0; i < length; i++) to[i] = *from;
+        else for (int i = 0; i < length; i++) to[i * step_y] = from[i * step_x];
+    }
+}
+
+GAN_API void gan_cpu_copy(const gan_copy *p, const gan_real *x, gan_real *y)
+{
+    gan__copy_job job;
+    memset(&job, 0, sizeof job);
+    job.size[0] = p->n, job.size[1] = p->c, job.size[2] = p->h, job.size[3] = p->w;
+    memcpy(job.x, p->x, sizeof job.x);
+    memcpy(job.y, p->y, sizeof job.y);
+    job.dims = gan__collapse(job.size, job.x, job.y);
+    job.from = x + p->x0, job.to = y + p->y0;
+    size_t length = (size_t)job.size[job.dims - 1], lines = (size_t)p->n * p->c * p->h * p->w / length;
+    gan__parallel(lines, 16384 / length + 1, gan__copy_body, &job);
+}
+
+/* ---- tensors */
+
+static gan_tensor *gan__reshape_vjp(gan_tensor *y, gan_tensor *gy, int i)
+{
+    (void)i;
+    return gan_reshape(gy, GAN__SHAPE(y->in[0]));
+}
+
+static gan_tensor *gan__permute_vjp(gan_tensor *y, gan_tensor *gy, int i)
+{
+    int back[4];
+    (void)i;
+    for (int d = 0; d < 4; d++) back[y->attr[d]] = d;
+    return gan_permute(gy, back[0], back[1], back[2], back[3]);
+}
+
+static gan_tensor *gan__slice_vjp(gan_tensor *y, gan_tensor *gy, int i);
+static gan_tensor *gan__embed_vjp(gan_tensor *y, gan_tensor *gy, int i);
+static gan_tensor *gan__concat_vjp(gan_tensor *y, gan_tensor *gy, int i);
+static const struct gan__op gan__op_reshape = {"gan_reshape", gan__reshape_vjp, true}; /* a view: in place would change x too */
+static const struct gan__op gan__op_permute = {"gan_permute", gan__permute_vjp, false};
+static const struct gan__op gan__op_slice = {"gan_slice", gan__slice_vjp, false};
+static const struct gan__op gan__op_embed = {"gan_slice's adjoint", gan__embed_vjp, false};
+static const struct gan__op gan__op_concat = {"gan_concat", gan__concat_vjp, false};
+
+GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h, int w)
+{
+    gan *g = gan__valid(x, "gan_reshape");
+    int size[4] = {n, c, h, w}, unknown = -1;
+    double known = 1;
+    for (int d = 0; d < 4; d++) {
+        if (size[d] == -1 && unknown < 0) unknown = d;
+        else known *= size[d] < 1 ? 0 : size[d];
+    }
+    if (unknown >= 0 && known > 0) size[unknown] = (int)((double)gan_count(x) / known), known *= size[unknown];
+    if (known != (double)gan_count(x))
+        gan__fail(g, "gan_reshape", GAN__DIMS " has %zu numbers, they do not fill " GAN__DIMS, GAN__SHAPE(x), gan_count(x), n, c, h, w);
+    return gan__record(gan__tensor(g, x->buffer, size[0], size[1], size[2], size[3]), &gan__op_reshape, x, NULL, NULL);
+}
+
+GAN_API gan_tensor *gan_permute(gan_tensor *x, int d0, int d1, int d2, int d3)
+{
+    gan *g = gan__valid(x, "gan_permute");
+    int d[4] = {d0, d1, d2, d3}, size[4] = {GAN__SHAPE(x)}, seen = 0;
+    ptrdiff_t from[4], stride[4];
+    gan__strides(x, from);
+    for (int i = 0; i < 4; i++) {
+        if (d[i] < 0 || d[i] > 3) gan__fail(g, "gan_permute", "(%d,%d,%d,%d): dimensions are 0 to 3", d0, d1, d2, d3);
+        seen |= 1 << d[i];
+        stride[i] = from[d[i]];
+    }
+    if (seen != 15) gan__fail(g, "gan_permute", "(%d,%d,%d,%d): each of 0, 1, 2, 3 is wanted once", d0, d1, d2, d3);
+    gan_tensor *y = gan__strided(x, size[d0], size[d1], size[d2], size[d3], stride, 0);
+    memcpy(y->attr, d, sizeof d);
+    return gan__record(y, &gan__op_permute, x, NULL, NULL);
+}
+
+GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0, int dim1)
+{
+    gan *g = gan__valid(x, "gan_transpose");
+    int d[4] = {0, 1, 2, 3};
+    if (dim0 < 0 || dim0 > 3 || dim1 < 0 || dim1 > 3) gan__fail(g, "gan_transpose", "dimensions %d and %d: they are 0 to 3", dim0, dim1);
+    d[dim0] = dim1, d[dim1] = dim0;
+    return gan_permute(x, d[0], d[1], d[2], d[3]);
+}
+
+/* x's elements along a dimension lie this far apart. */
+static ptrdiff_t gan__step_of(const gan_tensor *x, int dim)
+{
+    int size[4] = {GAN__SHAPE(x)};
+    ptrdiff_t step = 1;
+    for (int d = 3; d > dim; d--) step *= size[d];
+    return step;
+}
+
+GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length)
+{
+    gan *g = gan__valid(x, "gan_slice");
+    int size[4] = {GAN__SHAPE(x)};
+    ptrdiff_t stride[4];
+    if (dim < 0 || dim > 3) gan__fail(g, "gan_slice", "dimension %d: it is 0 to 3", dim);
+    if (start < 0 || length < 1 || length > size[dim] - start)
+        gan__fail(g, "gan_slice", GAN__DIMS " has %d along dimension %d, start %d and length %d are not inside", GAN__SHAPE(x), size[dim], dim, start, length);
+    gan__strides(x, stride);
+    size[dim] = length;
+    gan_tensor *y = gan__strided(x, size[0], size[1], size[2], size[3], stride, start * gan__step_of(x, dim));
+    y->attr[0] = dim, y->attr[1] = start;
+    return gan__record(y, &gan__op_slice, x, NULL, NULL);
+}
+
+/* Copies x into y at start along dim. */
+static void gan__place(gan_tensor *x, gan_tensor *y, int dim, int start)
+{
+    gan_copy p;
+    memset(&p, 0, sizeof p);
+    p.n = x->n, p.c = x->c, p.h = x->h, p.w = x->w, p.y0 = start * gan__step_of(y, dim);
+    gan__strides(x, p.x);
+    gan__strides(y, p.y);
+    gan__run_1(x->g, GAN__K_copy, &p, x->data, y->data);
+}
+
+/* The adjoint of slice: zeros, size long along dim, with x at start. */
+static gan_tensor *gan__embed(gan_tensor *x, int dim, int start, int size)
+{
+    int s[4] = {GAN__SHAPE(x)};
+    s[dim] = size;
+    gan_tensor *y = gan__tensor(x->g, NULL, s[0], s[1], s[2], s[3]);
+    gan__fill_with(y, 0);
+    gan__place(x, y, dim, start);
+    y->attr[0] = dim, y->attr[1] = start;
+    return gan__record(y, &gan__op_embed, x, NULL, NULL);
+}
+
+static int gan__size_of(const gan_tensor *x, int dim) { return dim == 0 ? x->n : dim == 1 ? x->c : dim == 2 ? x->h : x->w; }
+
+static gan_tensor *gan__slice_vjp(gan_tensor *y, gan_tensor *gy, int i)
+{
+    (void)i;
+    return gan__embed(gy, y->attr[0], y->attr[1], gan__size_of(y->in[0], y->attr[0]));
+}
+
+static gan_tensor *gan__embed_vjp(gan_tensor *y, gan_tensor *gy, int i)
+{
+    (void)i;
+    return gan_slice(gy, y->attr[0], y->attr[1], gan__size_of(y->in[0], y->attr[0]));
+}
+
+GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b, int dim)
+{
+    gan__valid_pair(a, b, "gan_concat");
+    gan *g = a->g;
+    int sa[4] = {GAN__SHAPE(a)}, sb[4] = {GAN__SHAPE(b)};
+    if (dim < 0 || dim > 3) gan__fail(g, "gan_concat", "dimension %d: it is 0 to 3", dim);
+    for (int d = 0; d < 4; d++)
+        if (d != dim && sa[d] != sb[d])
+            gan__fail(g, "gan_concat", GAN__DIMS " and " GAN__DIMS " along dimension %d: the other sizes must be equal", GAN__SHAPE(a), GAN__SHAPE(b), dim);
+    sa[dim] += sb[dim];
+    gan__check_shape(g, "gan_concat", sa[0], sa[1], sa[2], sa[3]);
+    gan_tensor *y = gan__tensor(g, NULL, sa[0], sa[1], sa[2], sa[3]);
+    gan__place(a, y, dim, 0);
+    gan__place(b, y, dim, gan__size_of(a, dim));
+    y->attr[0] = dim;
+    return gan__record(y, &gan__op_concat, a, b, NULL);
+}
+
+static gan_tensor *gan__concat_vjp(gan_tensor *y, gan_tensor *gy, int i)
+{
+    int dim = y->attr[0], first = gan__size_of(y->in[0], dim);
+    return gan_slice(gy, dim, i ? first : 0, gan__size_of(y->in[i], dim));
+}
+
+/* ===========================================================================================
+   >>matmul (implementation)
+   =========================================================================================== */
+
+GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y)
+{
+    for (int n = 0; n < p->n; n++)
+        for (int c = 0; c < p->c; c++)
+            for (int i = 0; i < p->m; i++)
+                for (int j = 0; j < p->w; j++) {
+                    const gan_real *an = a + n * p->a_n + c * p->a_c, *bn = b + n * p->b_n + c * p->b_c;
+                    double total = 0;
+                    for (int k = 0; k < p->k; k++)
+                        total += (double)(p->transpose_a ? an[(size_t)k * p->m + i] : an[(size_t)i * p->k + k]) *
+                                 (p->transpose_b ? bn[(size_t)j * p->k + k] : bn[(size_t)k * p->w + j]);
+                    *y++ = (gan_real)total;
+                }
+}
+
+/* The core of every product and convolution: C (M,N) = A (M,K) B (K,N), Goto's way (Goto and van de Geijn 2008). A block of C is computed
+   from panels of A and B that are packed into the order in which the micro-kernel reads them, DEPTH terms at a time. Only the packing
+   knows what the matrices are. Where an element lies is a number written in two digits and a rest: */
+typedef struct { int d0, d1; ptrdiff_t s0, s1, s2; } gan__walk;    /* i -> (i % d0)*s0 + (i / d0 % d1)*s1 + (i / d0 / d1)*s2 */
+
+typedef struct {
+    int m, n, k;
+    const gan_real *left;           /* A[i][k] = left[i*left_row + walk of k] */
+    ptrdiff_t left_row;
+    gan__walk left_k;
+    gan__right right;               /* B */
+    gan_real *out;                  /* C[i][j] = out[i*out_row + walk of j] */
+    ptrdiff_t out_row;
+    gan__walk out_column;
+} gan__gemm;
+
+enum { GAN__DEPTH = 256, GAN__BLOCK_ROWS = 256, GAN__BLOCK_COLUMNS = 768 };
+
+static void gan__walk_from(const gan__walk *walk, int first, int count, ptrdiff_t *offset)
+{
+    int digit0 = first % walk->d0, digit1 = first / walk->d0 % walk->d1, rest = first / walk->d0 / walk->d1;
+    for (int i = 0; i < count; i++) {
+        offset[i] = digit0 * walk->s0 + digit1 * walk->s1 + rest * walk->s2;
+        if (++digit0 == walk->d0) digit0 = 0, digit1++;
+        if (digit1 == walk->d1) digit1 = 0, rest++;
+    }
+}
+
+typedef struct { gan__gemm p; const gan__isa *isa; int block_rows, block_columns, across; gan_real *workspace; size_t each; } gan__gemm_job;
+
+/* One block of C: every panel of B against every panel of A, tile by tile, then the tiles to their places. */
+static void gan__gemm_block(const gan__gemm_job *job, int row, int column, gan_real *workspace)
+{
+    const gan__gemm *p = &job->p;
+    const gan__isa *isa = job->isa;
+    int rows = GAN__MIN(job->block_rows, p->m - row), columns = GAN__MIN(job->block_columns, p->n - column), tile_size = isa->rows * isa->columns;
+    gan_real *left = workspace, *right = left + (size_t)(job->block_rows + isa->rows) * GAN__DEPTH;
+    gan_real *tiles = right + (size_t)(job->block_columns + isa->columns) * GAN__DEPTH;
+    ptrdiff_t k_offset[GAN__DEPTH], column_offset[GAN__BLOCK_COLUMNS];
+    gan__walk_from(&p->out_column, column, columns, column_offset);
+    for (int k = 0; k < p->k || k == 0; k += GAN__DEPTH) {
+        int depth = GAN__MIN(GAN__DEPTH, p->k - k), used = 0;
+        bool last = k + depth >= p->k, only = last && k == 0;
+        gan__walk_from(&p->left_k, k, depth, k_offset);
+        for (int i = 0; i < rows; i += isa->rows)
+            isa->pack_left(p->left + (row + i) * p->left_row, p->left_row, k_offset, GAN__MIN(isa->rows, rows - i), depth, left + (size_t)i * depth);
+        for (int j = 0; j < columns; j += isa->columns) {
+            int width = GAN__MIN(isa->columns, columns - j);
+            isa->pack_right(&p->right, column + j, width, k, depth, right);
+            for (int i = 0; i < rows; i += isa->rows, used++) {
+                gan_real *tile = tiles + (only ? 0 : (size_t)used * tile_size);
+                isa->tile(depth, left + (size_t)i * depth, right, tile, k > 0);
+                if (last) isa->store(tile, GAN__MIN(isa->rows, rows - i), width, p->out + (row + i) * p->out_row, p->out_row, column_offset + j);
+            }
+        }
+    }
+}
+
+static void gan__gemm_body(void *argument, size_t begin, size_t end, int thread)
+{
+    gan__gemm_job *job = (gan__gemm_job *)argument;
+    for (size_t i = begin; i < end; i++)
+        gan__gemm_block(job, (int)(i / job->across) * job->block_rows, (int)(i % job->across) * job->block_columns,
+                        job->workspace + (size_t)thread * job->each);
+}
+
+static int gan__round_up(int x, int to) { return (x + to - 1) / to * to; }
+
+/* Blocks are halved until every thread has a few: that changes who computes an element, not how. */
+static void gan__gemm_run(const gan__gemm *p)
+{
+    gan__gemm_job job;
+    int threads = gan__threads(), down;
+    job.p = *p, job.isa = gan__best();
+    job.block_rows = GAN__MIN(GAN__BLOCK_ROWS, gan__round_up(p->m, job.isa->rows));
+    job.block_columns = GAN__MIN(GAN__BLOCK_COLUMNS / job.isa->columns * job.isa->columns, gan__round_up(p->n, job.isa->columns));
+    for (;;) {
+        down = (p->m + job.block_rows - 1) / job.block_rows, job.across = (p->n + job.block_columns - 1) / job.block_columns;
+        if (threads == 1 || down * job.across >= 4 * threads) break;
+        if (job.block_columns >= 8 * job.isa->columns) job.block_columns = gan__round_up(job.block_columns / 2, job.isa->columns);
+        else if (job.block_rows >= 8 * job.isa->rows) job.block_rows = gan__round_up(job.block_rows / 2, job.isa->rows);
+        else break;
+    }
+    job.each = (size_t)(job.block_rows + job.block_columns + job.isa->rows + job.isa->columns) * GAN__DEPTH
+             + (size_t)(job.block_rows + job.isa->rows) * (job.block_columns + job.isa->columns);
+    job.each = (job.each + 15) & ~(size_t)15;
+    job.workspace = (gan_real *)gan__workspace(job.each * (size_t)threads * sizeof(gan_real));
+    gan__parallel((size_t)down * job.across, 1, gan__gemm_body, &job);
+}
+
+static gan__walk gan__straight(ptrdiff_t stride)
+{
+    gan__walk walk = {INT32_MAX, INT32_MAX, stride, 0, 0};
+    return walk;
+}
+
+GAN_API void gan_cpu_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y)
+{
+    for (int n = 0; n < p->n; n++)
+        for (int c = 0; c < p->c; c++) {
+            gan__gemm q;
+            memset(&q, 0, sizeof q);
+            q.m = p->m, q.n = p->w, q.k = p->k;
+            q.left = a + n * p->a_n + c * p->a_c;
+            q.left_row = p->transpose_a ? 1 : p->k, q.left_k = gan__straight(p->transpose_a ? p->m : 1);
+            q.right.src = b + n * p->b_n + c * p->b_c;
+            q.right.k_stride = p->transpose_b ? 1 : p->w, q.right.column_stride = p->transpose_b ? p->k : 1;
+            q.out = y + ((size_t)n * p->c + c) * p->m * p->w, q.out_row = p->w, q.out_column = gan__straight(1);
+            gan__gemm_run(&q);
+        }
+}
+
+/* ---- tensors. With Y = op(A) op(B):  dA = dY op(B)^T and dB = op(A)^T dY, transposed back where A or B was */
+
+static gan_tensor *gan__matmul_vjp(gan_tensor *y, gan_tensor *gy, int i)
+{
+    gan_tensor *a = y->in[0], *b = y->in[1];
+    bool ta = y->attr[0] != 0, tb = y->attr[1] != 0;
+    if (i == 0) return gan__fit(ta ? gan_matmul_t(b, gy, tb, true) : gan_matmul_t(gy, b, false, !tb), a);
+    return gan__fit(tb ? gan_matmul_t(gy, a, true, ta) : gan_matmul_t(a, gy, !ta, false), b);
+}
+
+static const struct gan__op gan__op_matmul = {"gan_matmul", gan__matmul_vjp, false};
+
+GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b)
+{
+    gan__valid_pair(a, b, "gan_matmul");
+    gan *g = a->g;
+    gan_product p;
+    memset(&p, 0, sizeof p);
+    p.n = gan__join(a->n, b->n), p.c = gan__join(a->c, b->c);
+    p.m = transpose_a ? a->w : a->h, p.k = transpose_a ? a->h : a->w, p.w = transpose_b ? b->h : b->w;
+    p.transpose_a = transpose_a, p.transpose_b = transpose_b;
+    int k = transpose_b ? b->w : b->h;
+    if (!p.n || !p.c || p.k != k)
+        gan__fail(g, "gan_matmul", GAN__DIMS "%s times " GAN__DIMS "%s: %d columns meet %d rows, and batches must be equal or 1", GAN__SHAPE(a),
+                  transpose_a ? " transposed" : "", GAN__SHAPE(b), transpose_b ? " transposed" : "", p.k, k);
+    gan__check_shape(g, "gan_matmul", p.n, p.c, p.m, p.w);
+    p.a_n = a->n > 1 ? (ptrdiff_t)a->c * a->h * a->w : 0, p.a_c = a->c > 1 ? (ptrdiff_t)a->h * a->w : 0;
+    p.b_n = b->n > 1 ? (ptrdiff_t)b->c * b->h * b->w : 0, p.b_c = b->c > 1 ? (ptrdiff_t)b->h * b->w : 0;
+    gan_tensor *y = gan__tensor(g, NULL, p.n, p.c, p.m, p.w);
+    gan__run_2(g, GAN__K_matmul, &p, a->data, b->data, y->data);
+    y->attr[0] = transpose_a, y->attr[1] = transpose_b;
+    return gan__record(y, &gan__op_matmul, a, b, NULL);
+}
+
+GAN_API gan_tensor *gan_matmul(gan_tensor *a, gan_tensor *b) { return gan_matmul_t(a, b, false, false); }
+
+/* y + bias, in y's memory: products do not need their results again. */
+static gan_tensor *gan__add_bias(const char *function, gan_tensor *y, gan_tensor *bias)
+{
+    if (!bias) return y;
+    gan__valid_pair(y, bias, function);
+    if (bias->n != 1 || bias->c != y->c || bias->h != 1 || bias->w != 1)
+        gan__fail(y->g, function, "the bias " GAN__DIMS " must be (1,%d,1,1)", GAN__SHAPE(bias), y->c);
+    return gan__took_over(gan__zip_into(y, function, GAN_MIX, y, bias, 1, 1), y);
+}
+
+GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias)
+{
+    gan__valid_pair(x, weight, "gan_linear_f");
+    int in = x->c * x->h * x->w;
+    if (weight->h != 1 || weight->w != 1 || weight->c != in)
+        gan__fail(x->g, "gan_linear_f", "input " GAN__DIMS " has %d numbers each, the weight " GAN__DIMS " wants %d", GAN__SHAPE(x), in, GAN__SHAPE(weight),
+                  weight->c * weight->h * weight->w);
+    gan_tensor *y = gan_matmul_t(gan_reshape(x, 1, 1, x->n, in), gan_reshape(weight, 1, 1, weight->n, in), false, true);
+    return gan__add_bias("gan_linear_f", gan__took_over(gan_reshape(y, x->n, weight->n, 1, 1), y), bias);
+}
+
+/* ===========================================================================================
+   >>conv (implementation)
+   =========================================================================================== */
+
+/* Sizes that all loops below share. */
+typedef struct { int s, groups, c, o, oh, ow; } gan__conv_sizes;    /* c, o: channels in a group */
+static gan__conv_sizes gan__conv_of(const gan_conv *p)
+{
+    gan__conv_sizes q;
+    q.s = GAN__MAX(p->stride, 1), q.groups = GAN__MAX(p->groups, 1);
+    q.c = p->c / q.groups, q.o = p->out_c / q.groups;
+    q.oh = gan_conv_out_h(p), q.ow = gan_conv_out_w(p);
+    return q;
+}
+
+GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
+{
+    gan__conv_sizes q = gan__conv_of(p);
+    for (int n = 0; n < p->n; n++)
+        for (int o = 0; o < p->out_c; o++)
+            for (int i = 0; i < q.oh; i++)
+                for (int j = 0; j < q.ow; j++) {
+                    double total = 0;
+                    for (int c = 0; c < q.c; c++)
+                        for (int u = 0; u < p->kernel_h; u++)
+                            for (int v = 0; v < p->kernel_w; v++) {
+                                int row = i * q.s + u - p->pad, column = j * q.s + v - p->pad, channel = o / q.o * q.c + c;
+                                if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
+                                total += (double)x[(((size_t)n * p->c + channel) * p->h + row) * p->w + column] *
+                                         w[(((size_t)o * q.c + c) * p->kernel_h + u) * p->kernel_w + v];
+                            }
+                    *y++ = (gan_real)total;
+                }
+}
+
+GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x)
+{
+    gan__conv_sizes q = gan__conv_of(p);
+    for (int n = 0; n < p->n; n++)
+        for (int c = 0; c < p->c; c++)
+            for (int row = 0; row < p->h; row++)
+                for (int column = 0; column < p->w; column++) {
+                    double total = 0;
+                    for (int k = 0; k < q.o; k++)
+                        for (int u = 0; u < p->kernel_h; u++)
+                            for (int v = 0; v < p->kernel_w; v++) {
+                                int is = row + p->pad - u, js = column + p->pad - v, o = c / q.c * q.o + k;  /* i*S and j*S */
+                                if (is < 0 || is % q.s || is / q.s >= q.oh || js < 0 || js % q.s || js / q.s >= q.ow) continue;
+                                total += (double)y[(((size_t)n * p->out_c + o) * q.oh + is / q.s) * q.ow + js / q.s] *
+                                         w[(((size_t)o * q.c + c % q.c) * p->kernel_h + u) * p->kernel_w + v];
+                            }
+                    *x++ = (gan_real)total;
+                }
+}
+
+GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w)
+{
+    gan__conv_sizes q = gan__conv_of(p);
+    for (int o = 0; o < p->out_c; o++)
+        for (int c = 0; c < q.c; c++)
+            for (int u = 0; u < p->kernel_h; u++)
+                for (int v = 0; v < p->kernel_w; v++) {
+                    double total = 0;
+                    for (int n = 0; n < p->n; n++)
+                        for (int i = 0; i < q.oh; i++)
+                            for (int j = 0; j < q.ow; j++) {
+                                int row = i * q.s + u - p->pad, column = j * q.s + v - p->pad, channel = o / q.o * q.c + c;
+                                if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
+                                total += (double)x[(((size_t)n * p->c + channel) * p->h + row) * p->w + column] *
+                                         y[(((size_t)n * p->out_c + o) * q.oh + i) * q.ow + j];
+                            }
+                    *w++ = (gan_real)total;
+                }
+}
+
+/* conv2d as a product: y (O, N*OH*OW) = w (O, C*KH*KW) times the windows of x. */
+GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
+{
+    gan__conv_sizes q = gan__conv_of(p);
+    ptrdiff_t plane = (ptrdiff_t)p->h * p->w, place = (ptrdiff_t)q.oh * q.ow;
+    for (int group = 0; group < q.groups; group++) {
+        gan__gemm job;
+        gan__window window = {x + group * q.c * plane, p->c * plane, q.c, p->h, p->w, q.s, q.oh, q.ow, p->kernel_h, p->kernel_w, -p->pad, -p->pad, 1};
+        gan__walk columns = {q.ow, q.oh, 1, q.ow, p->out_c * place};
+        memset(&job, 0, sizeof job);
+        job.m = q.o, job.n = (int)(p->n * place), job.k = q.c * p->kernel_h * p->kernel_w;
+        job.left = w + (size_t)group * q.o * job.k, job.left_row = job.k, job.left_k = gan__straight(1);
+        job.right.kind = GAN__WINDOW, job.right.window = window;
+        job.out = y + group * q.o * place, job.out_row = place, job.out_column = columns;
+        gan__gemm_run(&job);
+    }
+}
+
+/* The adjoint, one phase (a, b) at a time: the pixels (i*S + a, j*S + b) of x all meet the same taps u = u0, u0 + S, ... of the kernel, so
+   that each phase is an ordinary convolution of y with step 1, and nothing is added twice. */
+static void gan__cpu_phase(const gan_conv *p, const gan__conv_sizes *q, int group, int a, int b, const gan_real *y, const gan_real *w, gan_real *x)
+{
+    ptrdiff_t plane = (ptrdiff_t)p->h * p->w, place = (ptrdiff_t)q->oh * q->ow, taps = (ptrdiff_t)p->kernel_h * p->kernel_w;
+    int rows = (p->h - a + q->s - 1) / q->s, cols = (p->w - b + q->s - 1) / q->s, u0 = (a + p->pad) % q->s, v0 = (b + p->pad) % q->s;
+    int tu = u0 < p->kernel_h ? (p->kernel_h - u0 + q->s - 1) / q->s : 0, tv = v0 < p->kernel_w ? (p->kernel_w - v0 + q->s - 1) / q->s : 0;
+    gan__window window = {y + group * q->o * place, p->out_c * place, q->o, q->oh, q->ow, 1, rows, cols, tu, tv,
+                          (a + p->pad - u0) / q->s, (b + p->pad - v0) / q->s, -1};
+    gan__walk k = {GAN__MAX(tv, 1), GAN__MAX(tu, 1), q->s, (ptrdiff_t)q->s * p->kernel_w, q->c * taps};
+    gan__walk columns = {cols, rows, q->s, (ptrdiff_t)q->s * p->w, p->c * plane};
+    gan__gemm job;
+    memset(&job, 0, sizeof job);
+    job.m = q->c, job.n = p->n * rows * cols, job.k = q->o * tu * tv;
+    job.left = w + group * q->o * q->c * taps + u0 * p->kernel_w + v0, job.left_row = taps, job.left_k = k;
+    job.right.kind = GAN__WINDOW, job.right.window = window;
+    job.out = x + group * q->c * plane + (ptrdiff_t)a * p->w + b, job.out_row = plane, job.out_column = columns;
+    gan__gemm_run(&job);
+}
+
+GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x)
+{
+    gan__conv_sizes q = gan__conv_of(p);
+    for (int group = 0; group < q.groups; group++)
+        for (int a = 0; a < GAN__MIN(q.s, p->h); a++)
+            for (int b = 0; b < GAN__MIN(q.s, p->w); b++) gan__cpu_phase(p, &q, group, a, b, y, w, x);
+}
+
+/* w (O, C*KH*KW) = y (O, N*OH*OW) times the windows of x, transposed. */
+GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w)
+{
+    gan__conv_sizes q = gan__conv_of(p);
+    ptrdiff_t plane = (ptrdiff_t)p->h * p->w, place = (ptrdiff_t)q.oh * q.ow;
+    for (int group = 0; group < q.groups; group++) {
+        gan__gemm job;
+        gan__window window = {x + group * q.c * plane, p->c * plane, q.c, p->h, p->w, q.s, q.oh, q.ow, p->kernel_h, p->kernel_w, -p->pad, -p->pad, 1};
+        gan__walk k = {(int)place, INT32_MAX, 1, p->out_c * place, 0};
+        memset(&job, 0, sizeof job);
+        job.m = q.o, job.n = q.c * p->kernel_h * p->kernel_w, job.k = (int)(p->n * place);
+        job.left = y + group * q.o * place, job.left_row = place, job.left_k = k;
+        job.right.kind = GAN__WINDOW_T, job.right.window = window;
+        job.out = w + (size_t)group * q.o * job.n, job.out_row = job.n, job.out_column = gan__straight(1);
+        gan__gemm_run(&job);
+    }
+}
+
+/* ---- tensors. The three are each other's derivatives, so that gradients of any order stay among them:
+       y = conv2d(x, w)                dx = conv_transpose2d(dy, w)    dw = conv2d_weight(x, dy)
+       x = conv_transpose2d(y, w)      dy = conv2d(dx, w)              dw = conv2d_weight(dx, y)
+       w = conv2d_weight(x, y)         dx = conv_transpose2d(y, dw)    dy = conv2d(x, dw)              */
+
+static gan_tensor *gan__conv2d_vjp(gan_tensor *y, gan_tensor *gy, int i);
+static gan_tensor *gan__conv_transpose2d_vjp(gan_tensor *y, gan_tensor *gy, int i);
+static gan_tensor *gan__conv2d_weight_vjp(gan_tensor *y, gan_tensor *gy, int i);
+static const struct gan__op gan__op_conv2d = {"gan_conv2d", gan__conv2d_vjp, false};
+static const struct gan__op gan__op_conv_transpose2d = {"gan_conv_transpose2d", gan__conv_transpose2d_vjp, false};
+static const struct gan__op gan__op_conv2d_weight = {"gan_conv2d_weight", gan__conv2d_weight_vjp, false};
+
+static gan_tensor *gan__conv(const gan_conv *p, int kernel, const struct gan__op *op, gan_tensor *a, gan_tensor *b)
+{
+    gan_tensor *y = kernel == GAN__K_conv2d             ? gan__tensor(a->g, NULL, p->n, p->out_c, gan_conv_out_h(p), gan_conv_out_w(p))
+                  : kernel == GAN__K_conv_transpose2d   ? gan__tensor(a->g, NULL, p->n, p->c, p->h, p->w)
+                                                        : gan__tensor(a->g, NULL, p->out_c, p->c / p->groups, p->kernel_h, p->kernel_w);
+    gan__run_2(a->g, kernel, p, a->data, b->data, y->data);
+    y->conv = *p;
+    return gan__record(y, op, a, b, NULL);
+}
+
+static gan_tensor *gan__conv_y(const gan_conv *p, gan_tensor *x, gan_tensor *w) { return gan__conv(p, GAN__K_conv2d, &gan__op_conv2d, x, w); }
+static gan_tensor *gan__conv_x(const gan_conv *p, gan_tensor *y, gan_tensor *w) { return gan__conv(p, GAN__K_conv_transpose2d, &gan__op_conv_transpose2d, y, w); }
+static gan_tensor *gan__conv_w(const gan_conv *p, gan_tensor *x, gan_tensor *y) { return gan__conv(p, GAN__K_conv2d_weight, &gan__op_conv2d_weight, x, y); }
+
+static gan_tensor *gan__conv2d_vjp(gan_tensor *y, gan_tensor *gy, int i)
+{
+    return i == 0 ? gan__conv_x(&y->conv, gy, y->in[1]) : gan__conv_w(&y->conv, y->in[0], gy);
+}
+
+static gan_tensor *gan__conv_transpose2d_vjp(gan_tensor *x, gan_tensor *gx, int i)
+{
+    return i == 0 ? gan__conv_y(&x->conv, gx, x->in[1]) : gan__conv_w(&x->conv, gx, x->in[0]);
+}
+
+static gan_tensor *gan__conv2d_weight_vjp(gan_tensor *w, gan_tensor *gw, int i)
+{
+    return i == 0 ? gan__conv_x(&w->conv, w->in[1], gw) : gan__conv_y(&w->conv, w->in[0], gw);
+}
+
+static void gan__check_conv(gan *g, const char *function, const gan_conv *p, int groups)
+{
+    if (p->stride < 1 || p->pad < 0) gan__fail(g, function, "stride %d is 1 or more, padding %d is 0 or more", p->stride, p->pad);
+    if (groups < 1 || p->c % groups || p->out_c % groups)
+        gan__fail(g, function, "%d groups do not divide %d and %d channels", groups, p->c, p->out_c);
+}
+
+GAN_API gan_tensor *gan_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int groups)
+{
+    const char *function = "gan_conv2d_f";
+    gan__valid_pair(x, weight, function);
+    gan *g = x->g;
+    gan_conv p = {GAN__SHAPE(x), weight->n, weight->h, weight->w, stride, pad, groups};
+    gan__check_conv(g, function, &p, groups);
+    if (x->c != weight->c * groups)
+        gan__fail(g, function, "input " GAN__DIMS " has %d channels, the weight " GAN__DIMS " wants %d", GAN__SHAPE(x), x->c, GAN__SHAPE(weight), weight->c * groups);
+    if (p.kernel_h > p.h + 2 * pad || p.kernel_w > p.w + 2 * pad)
+        gan__fail(g, function, "kernel %dx%d is larger than input " GAN__DIMS " with padding %d", p.kernel_h, p.kernel_w, GAN__SHAPE(x), pad);
+    gan__check_shape(g, function, p.n, p.out_c, gan_conv_out_h(&p), gan_conv_out_w(&p));
+    return gan__add_bias(function, gan__conv_y(&p, x, weight), bias);
+}
+
+GAN_API gan_tensor *gan_conv_transpose2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int output_pad, int groups)
+{
+    const char *function = "gan_conv_transpose2d_f";
+    gan__valid_pair(x, weight, function);
+    gan *g = x->g;
+    gan_conv p = {x->n, weight->c * groups, (x->h - 1) * stride - 2 * pad + weight->h + output_pad,
+                  (x->w - 1) * stride - 2 * pad + weight->w + output_pad, x->c, weight->h, weight->w, stride, pad, groups};
+    gan__check_conv(g, function, &p, groups);
+    if (x->c != weight->n)
+        gan__fail(g, function, "input " GAN__DIMS " has %d channels, the weight " GAN__DIMS " wants %d", GAN__SHAPE(x), x->c, GAN__SHAPE(weight), weight->n);
+    if (output_pad < 0 || output_pad >= stride) gan__fail(g, function, "output padding %d: it is 0 or more and below the stride %d", output_pad, stride);
+    if (p.h < 1 || p.w < 1)
+        gan__fail(g, function, "input " GAN__DIMS ", kernel %dx%d, stride %d and padding %d give an empty output", GAN__SHAPE(x), p.kernel_h, p.kernel_w, stride, pad);
+    gan__check_shape(g, function, p.n, p.c, p.h, p.w);
+    return gan__add_bias(function, gan__conv_x(&p, x, weight), bias);
+}
+
+GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_h, int kernel_w, int stride, int pad, int groups)
+{
+    const char *function = "gan_conv2d_weight";
+    gan__valid_pair(x, gy, function);
+    gan *g = x->g;
+    gan_conv p = {GAN__SHAPE(x), gy->c, kernel_h, kernel_w, stride, pad, groups};
+    gan__check_conv(g, function, &p, groups);
+    if (kernel_h < 1 || kernel_w < 1 || gy->n != x->n || gy->h != gan_conv_out_h(&p) || gy->w != gan_conv_out_w(&p))
+        gan__fail(g, function, "x " GAN__DIMS " with kernel %dx%d, stride %d and padding %d wants gy (%d,*,%d,%d), it is " GAN__DIMS, GAN__SHAPE(x), kernel_h,
+                  kernel_w, stride, pad, x->n, gan_conv_out_h(&p), gan_conv_out_w(&p), GAN__SHAPE(gy));
+    return gan__conv_w(&p, x, gy);
+}
+
+/* ===========================================================================================
+   >>norm (implementation)
+   =========================================================================================== */
+
+GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s)
+{
+    double count = (double)p->n * (double)p->size;
+    for (int c = 0; c < p->c; c++) {
+        double mean = 0, squares = 0;
+        for (int n = 0; n < p->n; n++)
+            for (size_t i = 0; i < p->size; i++) mean += x[((size_t)n * p->c + c) * p->size + i] / count;
+        for (int n = 0; n < p->n; n++)
+            for (size_t i = 0; i < p->size; i++) {
+                double d = x[((size_t)n * p->c + c) * p->size + i] - mean;
+                squares += d * d / count;
+            }
+        s[c] = (gan_real)mean, s[p->c + c] = (gan_real)squares;
+    }
+}
+
+GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s, const gan_real *weight, const gan_real *bias, gan_real *y)
+{
+    for (int n = 0; n < p->n; n++)
+        for (int c = 0; c < p->c; c++)
+            for (size_t i = 0; i < p->size; i++, x++, y++)
+                *y = (*x - s[c]) / GAN__F(sqrt, s[p->c + c] + p->eps) * weight[c] + bias[c];
+}
+
+GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x, const gan_real *s, gan_real *sums)
+{
+    for (int c = 0; c < p->c; c++) {
+        double plain = 0, weighted = 0, deviation = sqrt((double)s[p->c + c] + p->eps);
+        for (int n = 0; n < p->n; n++)
+            for (size_t i = 0; i < p->size; i++) {
+                size_t at = ((size_t)n * p->c + c) * p->size + i;
+                plain += gy[at];
+                weighted += gy[at] * (x[at] - (double)s[c]) / deviation;
+            }
+        sums[c] = (gan_real)plain, sums[p->c + c] = (gan_real)weighted;
+    }
+}
+
+GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x, const gan_real *s, const gan_real *weight, const gan_real *sums,
+                               gan_real *gx)
+{
+    double count = (double)p->n * (double)p->size;
+    for (int n = 0; n < p->n; n++)
+        for (int c = 0; c < p->c; c++)
+            for (size_t i = 0; i < p->size; i++, gy++, x++, gx++) {
+                double deviation = sqrt((double)s[p->c + c] + p->eps), xhat = (*x - (double)s[c]) / deviation;
+                double through = p->frozen ? 0 : (sums[c] + xhat * sums[p->c + c]) / count;   /* by way of mean and variance */
+                *gx = (gan_real)(weight[c] / deviation * (*gy - through));
+            }
+}
+
+/* Chan, Golub and LeVeque's rule (1983): moments of a channel from those of its rows, so that x is read once. */
+static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int thread)
+{
+    gan__job *job = (gan__job *)argument;
+    const gan_norm *p = (const gan_norm *)job->p;
+    (void)thread;
+    for (size_t c = begin; c < end; c++) {
+        double mean = 0, squares = 0, size = (double)p->size;
+        for (int n = 0; n < p->n; n++) {
+            double row_mean, row_squares;
+            gan__best()->moments(job->in[0] + ((size_t)n * p->c + c) * p->size, p->size, &row_mean, &row_squares);
+            double delta = row_mean - mean, seen = n * size;
+            mean += delta / (n + 1);
+            squares += row_squares + delta * delta * seen * size / (seen + size);
+        }
+        job->out[0][c] = (gan_real)mean, job->out[0][p->c + c] = (gan_real)(squares / (p->n * size));
+    }
+}
+
+GAN_API void gan_cpu_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s)
+{
+    gan__job job = {p, {x}, {s}};
+    gan__parallel((size_t)p->c, 4096 / (p->n * p->size) + 1, gan__norm_stats_body, &job);
+}
+
+/* (n,c) rows begin .. end: y = scale*x + shift with the channel's numbers. */
+static void gan__norm_apply_body(void *argument, size_t begin, size_t end, int thread)
+{
+    gan__job *job = (gan__job *)argument;
+    const gan_norm *p = (const gan_norm *)job->p;
+    (void)thread;
+    for (size_t row = begin; row < end; row++) {
+        size_t c = row % p->c;
+        gan_real scale = job->in[2][c] / GAN__F(sqrt, job->in[1][p->c + c] + p->eps);
+        gan__best()->scale_shift(job->in[0] + row * p->size, scale, job->in[3][c] - scale * job->in[1][c], job->out[0] + row * p->size, p->size);
+    }
+}
+
+GAN_API void gan_cpu_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s, const gan_real *weight, const gan_real *bias, gan_real *y)
+{
+    gan__job job = {p, {x, s, weight, bias}, {y}};
+    gan__parallel((size_t)p->n * p->c, 16384 / p->size + 1, gan__norm_apply_body, &job);
+}
+
+static void gan__norm_sums_body(void *argument, size_t begin, size_t end, int thread)
+{
+    gan__job *job = (gan__job *)argument;
+    const gan_norm *p = (const gan_norm *)job->p;
+    (void)thread;
+    for (size_t c = begin; c < end; c++) {
+        double total[2] = {0, 0}, row[2];
+        for (int n = 0; n < p->n; n++) {
+            size_t at = ((size_t)n * p->c + c) * p->size;
+            gan__best()->two_sums(job->in[0] + at, job->in[1] + at, job->in[2][c], p->size, row);
+            total[0] += row[0], total[1] += row[1];
+        }
+        job->out[0][c] = (gan_real)total[0];
+        job->out[0][p->c + c] = (gan_real)(total[1] / sqrt((double)job->in[2][p->c + c] + p->eps));
+    }
+}
+
+GAN_API void gan_cpu_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x, const gan_real *s, gan_real *sums)
+{
+    gan__job job = {p, {gy, x, s}, {sums}};
+    gan__parallel((size_t)p->c, 4096 / (p->n * p->size) + 1, gan__norm_sums_body, &job);
+}
+
+/* gx = a*gy + b*x + c with the channel's numbers: the formula of norm_grad, multiplied out. */
+static void gan__norm_grad_body(void *argument, size_t begin, size_t end, int thread)
+{
+    gan__job *job = (gan__job *)argument;
+    const gan_norm *p = (const gan_norm *)job->p;
+    const gan_real *s = job->in[2], *sums = job->in[4];
+    (void)thread;
+    for (size_t row = begin; row < end; row++) {
+        size_t c = row % p->c, at = row * p->size;
+        double inverse = 1 / sqrt((double)s[p->c + c] + p->eps), count = (double)p->n * (double)p->size, a = job->in[3][c] * inverse;
+        double b = p->frozen ? 0 : -a * inverse * sums[p->c + c] / count, shift = p->frozen ? 0 : -a * sums[c] / count - b * s[c];
+        gan__best()->blend(job->in[0] + at, job->in[1] + at, (gan_real)a, (gan_real)b, (gan_real)shift, job->out[0] + at, p->size);
+    }
+}
+
+GAN_API void gan_cpu_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x, const gan_real *s, const gan_real *weight, const gan_real *sums,
+                               gan_real *gx)
+{
+    gan__job job = {p, {gy, x, s, weight, sums}, {gx}};
+    gan__parallel((size_t)p->n * p->c, 16384 / p->size + 1, gan__norm_grad_body, &job);
+}
+
+/* ---- tensors. y->in = x, weight, bias; y->saved = statistics (2,C,1,1); y->attr[0] says frozen */
+
+static gan_norm gan__norm_of(const gan_tensor *x, gan_real eps, int frozen)
+{
+    gan_norm p = {x->n, x->c, (size_t)x->h * x->w, eps, frozen};
+    return p;
+}
+
+/* The derivative in plain tensor functions, for a derivative that is itself to be differentiated. */
+static gan_tensor *gan__norm_vjp_plain(gan_tensor *y, gan_tensor *gy, int i)
+{
+    gan_tensor *x = y->in[0], *mean, *var;
+    int c = x->c;
+    if (y->attr[0]) mean = gan_slice(y->saved, 0, 0, 1), var = gan_slice(y->saved, 0, 1, 1);
+    else mean = gan_mean_to(x, 1, c, 1, 1), var = gan_mean_to(gan_square(gan_sub(x, mean)), 1, c, 1, 1);
+    gan_tensor *inverse = gan_rsqrt(gan_add_scalar(var, y->real[0])), *xhat = gan_mul(gan_sub(x, mean), inverse);
+    if (i == 1) return gan_sum_to(gan_mul(gy, xhat), 1, c, 1, 1);
+    gan_tensor *scale = gan_mul(y->in[1], inverse);
+    if (y->attr[0]) return gan_mul(gy, scale);
+    gan_tensor *through = gan_add(gan_mean_to(gy, 1, c, 1, 1), gan_mul(xhat, gan_mean_to(gan_mul(gy, xhat), 1, c, 1, 1)));
+    return gan_mul(scale, gan_sub(gy, through));
+}
+
+static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i)
+{
+    gan *g = y->g;
+    gan_tensor *x = y->in[0];
+    gan_norm p = gan__norm_of(x, y->real[0], y->attr[0]);
+    if (g->recording) return i == 2 ? gan__fit(gy, y->in[2]) : gan__norm_vjp_plain(y, gy, i);
+    gan_tensor *sums = y->memo ? y->memo : gan__tensor(g, NULL, 2, x->c, 1, 1);
+    const gan_real *in[5] = {gy->data, x->data, y->saved->data, y->in[1]->data, sums->data};
+    if (!y->memo) {
+        gan__run(g, GAN__K_norm_sums, &p, in, &sums->data);
+        y->memo = sums, sums->buffer->references++;      /* until all three derivatives are computed */
+    }
+    if (i > 0) return gan_slice(sums, 0, 2 - i, 1);
+    gan_tensor *into = gan__reuse(gy), *gx = gan__tensor(g, into ? into->buffer : NULL, GAN__SHAPE(x));
+    gan__run(g, GAN__K_norm_grad, &p, in, &gx->data);
+    return gx;
+}
+
+static const struct gan__op gan__op_norm = {"gan_batch_norm", gan__norm_vjp, false};
+
+/* running = (1-momentum)*running + momentum*factor*batch */
+static void gan__follow(gan_tensor *running, gan_tensor *stats, int which, gan_real momentum, gan_real factor)
+{
+    gan_zip p = {GAN_MIX, 1, running->c, 1, 1, {0, 1, 0, 0}, {0, 1, 0, 0}, 1 - momentum, momentum * factor};
+    gan__run_2(running->g, GAN__K_zip, &p, running->data, stats->data + (size_t)which * running->c, running->data);
+}
+
+GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_tensor *running_mean, gan_tensor *running_var,
+                                     bool training, gan_real momentum, gan_real eps)
+{
+    const char *function = "gan_batch_norm_f";
+    gan *g = gan__valid(x, function);
+    gan_tensor *four[4] = {weight, bias, running_mean, running_var}, *stats;
+    for (int i = 0; i < 4; i++) {
+        gan__valid_pair(x, four[i], function);
+        if (four[i]->n != 1 || four[i]->c != x->c || four[i]->h != 1 || four[i]->w != 1)
+            gan__fail(g, function, "input " GAN__DIMS " has %d channels, the parameter " GAN__DIMS " must be (1,%d,1,1)", GAN__SHAPE(x), x->c, GAN__SHAPE(four[i]), x->c);
+    }
+    gan_norm p = gan__norm_of(x, eps, !training);
+    double count = (double)p.n * (double)p.size;
+    if (training && count < 2) gan__fail(g, function, "input " GAN__DIMS " has one number per channel: its variance says nothing; use gan_eval or a larger batch", GAN__SHAPE(x));
+    stats = gan__tensor(g, NULL, 2, x->c, 1, 1);
+    if (training) {
+        gan__run_1(g, GAN__K_norm_stats, &p, x->data, stats->data);
+        gan__follow(running_mean, stats, 0, momentum, 1);
+        gan__follow(running_var, stats, 1, momentum, (gan_real)(count / (count - 1)));
+    } else {
+        gan__place(running_mean, stats, 0, 0);
+        gan__place(running_var, stats, 0, 1);
+    }
+    gan_tensor *y = gan__tensor(g, NULL, GAN__SHAPE(x));
+    const gan_real *in[4] = {x->data, stats->data, weight->data, bias->data};
+    gan__run(g, GAN__K_norm_apply, &p, in, &y->data);
+    y->saved = stats, y->attr[0] = !training, y->real[0] = eps;
+    return gan__record(y, &gan__op_norm, x, weight, bias);
+}
+
+/* ===========================================================================================
+   >>autograd (implementation)
+   ===========================================================================================
+   The tape lists tensors in the order in which they were made. A first walk, forward, marks what leads to a tensor that is asked for; a
+   second, backward, turns each marked tensor's gradient into its inputs' by the operation's vjp (vector-Jacobian product), which is
+   written in tensor functions and so can go on the tape itself. */
+
+/* Lets go of a gradient's memory: at the last reference it can be used again, while a gan_backward runs. */
+static void gan__let_go(gan_tensor *t)
+{
+    if (--t->buffer->references == 0 && t->g->reclaiming) gan__give_numbers(t->g, t->buffer->block);
+}
+
+static void gan__let_temporaries_go(gan *g, int from)
+{
+    while (g->temporary_count > from) gan__let_go(g->temporaries[--g->temporary_count]);
+}
+
+static void gan__slot_add(gan_tensor *t, gan_tensor *gradient)
+{
+    gan_tensor *before = t->slot;
+    t->slot = before ? gan_add(before, gradient) : gradient;
+    t->slot->buffer->references++;
+    if (before) gan__let_go(before);
+}
+
+/* Fills the slots of all that is marked with g->differentiation, from y's gradient seed. Inputs are taken from the last, so that the first
+   may have its gradient in the memory of y's. */
+static void gan__differentiate(gan *g, gan_tensor *y, gan_tensor *seed)
+{
+    uint64_t now = g->differentiation;
+    for (int i = 0; i <= y->tape; i++) {
+        gan_tensor *t = g->tape[i];
+        for (int j = 0; t->op && j < 3; j++)
+            if (t->in[j] && t->in[j]->leads == now && t->leads != now) t->leads = now, t->slot = NULL;
+    }
+    if (y->leads != now) return;
+    gan__slot_add(y, seed);
+    for (int i = y->tape; i >= 0; i--) {
+        gan_tensor *t = g->tape[i];
+        if (t->leads != now || !t->slot || !t->op) continue;
+        for (int j = 2; j >= 0; j--) {
+            int before = g->temporary_count;
+            if (!t->in[j] || t->in[j]->leads != now) continue;
+            gan_tensor *gradient = t->op->vjp(t, t->slot, j);
+            if (gradient) gan__slot_add(t->in[j], gradient);
+            if (g->reclaiming) gan__let_temporaries_go(g, before);
+        }
+        if (!g->reclaiming) continue;
+        if (t->memo) gan__let_go(t->memo);
+        gan__let_go(t->slot);
+        t->slot = t->memo = NULL;
+    }
+}
+
+static void gan__ask_for(gan *g, gan_tensor *x)
+{
+    x->leads = g->differentiation;
+    x->slot = NULL;
+}
+
+/* dy/dx[i] of the sum of y's elements, each into out[i]. */
+static void gan__gradients(gan_tensor *y, gan_tensor **x, int count, gan_tensor **out)
+{
+    gan *g = y->g;
+    g->differentiation++;
+    for (int i = 0; i < count; i++) gan__ask_for(g, x[i]);
+    gan__differentiate(g, y, gan_full(g, 1, GAN__SHAPE(y)));
+    for (int i = 0; i < count; i++) out[i] = x[i]->slot ? x[i]->slot : gan_zeros(g, GAN__SHAPE(x[i]));
+}
+
+GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x)
+{
+    gan_tensor *out;
+    gan__valid_pair(y, x, "gan_grad");
+    gan__gradients(y, &x, 1, &out);
+    return out;
+}
+
+/* ===========================================================================================
+   >>gradcheck (implementation)
+   =========================================================================================== */
+
+/* Standard normal numbers of t's shape, the same each time: the fixed combination in which f's elements are checked. */
+static gan_tensor *gan__check_noise(gan_tensor *t, int which)
+{
+    gan_tensor *noise = gan__tensor(t->g, NULL, GAN__SHAPE(t));
+    gan_random p = {1, gan_count(t), 1, GAN__STREAM_CHECK, (uint64_t)which << 32, 1, 0};
+    gan__run_1(t->g, GAN__K_random, &p, NULL, noise->data);
+    return noise;
+}
+
+/* The number that is differentiated: <f(in), noise>, or for second order the sum over i of <its gradient in in[i], noise_i>. */
+static gan_tensor *gan__check_value(gan *g, gan_function *f, gan_tensor **in, int count, void *user, int order, gan_tensor **gradients)
+{
+    gan_tensor *y = f(g, in, user), *value = gan_sum(gan_mul(y, gan__check_noise(y, 0))), *total = NULL;
+    if (order == 1) return value;
+    gan__gradients(value, in, count, gradients);
+    for (int i = 0; i < count; i++) {
+        gan_tensor *part = gan_sum(gan_mul(gradients[i], gan__check_noise(in[i], i + 1)));
+        total = total ? gan_add(total, part) : part;
+    }
+    return total;
+}
+
+/* d/dh of value(x + h e) at h = 0 from four points: (8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / 12h, exact to h^4. */
+static double gan__check_numeric(gan *g, gan_function *f, gan_tensor **in, int count, void *user, int order, gan_tensor **gradients, int which,
+                                 gan_real *host, size_t element)
+{
+    static const double place[4] = {1, -1, 2, -2}, weight[4] = {8, -8, -1, 1};
+    double h = sizeof(gan_real) == 8 ? 1e-3 : 2e-2, total = 0;
+    gan_real x = host[element];
+    h *= GAN__MAX(1, fabs((double)x));
+    for (int i = 0; i < 4; i++) {
+        gan_mark mark = gan_here(g);
+        host[element] = (gan_real)(x + place[i] * h);
+        gan_set(in[which], host);
+        total += weight[i] * (double)gan_item(gan__check_value(g, f, in, count, user, order, gradients));
+        gan_clear_to(g, mark);
+    }
+    host[element] = x;
+    gan_set(in[which], host);
+    return total / (12 * h);
+}
+
+static double gan__check(gan *g, const char *function, gan_function *f, gan_tensor **in, int count, void *user, int order)
+{
+    double largest = 0, worst = -1;
+    gan_mark mark = gan_here(g);
+    if (count < 1) gan__fail(g, function, "%d inputs: 1 or more are wanted", count);
+    for (int i = 0; i < count; i++) gan__valid(in[i], function);
+    gan_tensor **gradients = (gan_tensor **)gan__alloc(sizeof *gradients * (size_t)count);
+    gan_real **analytic = (gan_real **)gan__alloc(sizeof *analytic * (size_t)count);
+    gan__gradients(gan__check_value(g, f, in, count, user, order, gradients), in, count, gradients);
+    for (int i = 0; i < count; i++) {
+        analytic[i] = (gan_real *)gan__alloc(gan_count(in[i]) * sizeof(gan_real));
+        gan_to_host(gradients[i], analytic[i]);
+        for (size_t e = 0; e < gan_count(in[i]); e++) largest = GAN__MAX(largest, fabs((double)analytic[i][e]));
+    }
+    gan_clear_to(g, mark);
+    for (int i = 0; i < count; i++) {
+        gan_real *host = (gan_real *)gan__alloc(gan_count(in[i]) * sizeof(gan_real));
+        gan_to_host(in[i], host);
+        for (size_t e = 0; e < gan_count(in[i]); e++) {
+            double a = analytic[i][e], d = gan__check_numeric(g, f, in, count, user, order, gradients, i, host, e);
+            double scale = GAN__MAX(GAN__MAX(fabs(a), fabs(d)), 0.01 * largest), error = a == d ? 0 : fabs(a - d) / scale;
+            if (!(error <= DBL_MAX)) error = INFINITY;
+            if (error <= worst) continue;
+            worst = error;
+            int at = (int)e, hw = in[i]->h * in[i]->w;
+            gan__refuse("%s: worst at input %d, element %d (%d,%d,%d,%d): analytic %.9g, numeric %.9g, relative error %.3g", function, i, at,
+                        at / (in[i]->c * hw), at / hw % in[i]->c, at % hw / in[i]->w, at % in[i]->w, a, d, error);
+        }
+        GAN_FREE(host);
+        GAN_FREE(analytic[i]);
+    }
+    if (order == 1 && largest == 0 && worst <= 0) {
+        gan__refuse("%s: every derivative is zero: nothing was tested", function);
+        worst = INFINITY;
+    }
+    GAN_FREE(analytic);
+    GAN_FREE(gradients);
+    return worst;
+}
+
+GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user)
+{
+    return gan__check(g, "gan_gradcheck", f, in, count, user, 1);
+}
+
+GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user)
+{
+    return gan__check(g, "gan_gradgradcheck", f, in, count, user, 2);
+}
+
+/* ===========================================================================================
+   >>models (implementation)
+   =========================================================================================== */
+
+typedef struct {
+    char *name;
+    gan_tensor *value, *grad;          /* grad: NULL until a gan_backward reaches it */
+    bool has_grad, trainable;
+    int rank;                          /* dimensions in a file: PyTorch keeps a bias (C), a linear weight (OUT,IN) */
+} gan__param;
+
+typedef struct { char *kind, *name; int n, c, h, w; size_t params; } gan__layer;
+
+struct gan_model {
+    gan *g;
+    char *name;
+    bool training;
+    gan__param *params;
+    int count;
+    gan__layer *layers;                /* in the order of first use, for gan_summary */
+    int layer_count;
+    gan_opt *opts;
+    gan_model *next;
+};
+
+GAN_API gan_model *gan_model_new(gan *g, const char *name)
+{
+    if (!g) gan__fail(NULL, "gan_model_new", "the device is NULL; gan_open gives NULL when it fails, and gan_error() says why");
+    gan_model *model = (gan_model *)gan__alloc_zero(sizeof *model), **last = &g->models;
+    model->g = g, model->name = gan__copy_string(name), model->training = true;
+    while (*last) last = &(*last)->next;
+    *last = model;
+    return model;
+}
+
+GAN_API void gan_train(gan_model *model) { model->training = true; }
+GAN_API void gan_eval(gan_model *model) { model->training = false; }
+
+static gan__param *gan__find(const gan_model *model, const char *name)
+{
+    for (int i = 0; i < model->count; i++)
+        if (strcmp(model->params[i].name, name) == 0) return &model->params[i];
+    return NULL;
+}
+
+GAN_API gan_tensor *gan_find_param(gan_model *model, const char *name)
+{
+    gan__param *param = gan__find(model, name);
+    return param ? param->value : NULL;
+}
+
+/* A new parameter; its numbers are not set. Running statistics are kept and saved, but not trained. */
+static gan__param *gan__param_new(gan_model *model, const char *name, int rank, int n, int c, int h, int w)
+{
+    gan__check_shape(model->g, "gan_param", n, c, h, w);
+    model->params = (gan__param *)gan__grow(model->params, (size_t)model->count, sizeof *model->params);
+    gan__param *param = &model->params[model->count++];
+    memset(param, 0, sizeof *param);
+    param->name = gan__copy_string(name), param->rank = rank;
+    param->trainable = !strstr(name, "running_");
+    param->value = gan__lasting(model->g, n, c, h, w);
+    return param;
+}
+
+/* A stream of its own for each name (FNV-1a, Fowler, Noll and Vo): a parameter starts the same whatever is made before it. */
+static uint64_t gan__stream_of(const char *model, const char *name)
+{
+    uint64_t hash = 14695981039346656037u;
+    for (int part = 0; part < 2; part++)
+        for (const char *s = part ? name : model; *s; s++) hash = (hash ^ (unsigned char)*s) * 1099511628211u;
+    return hash | (uint64_t)1 << 63;
+}
+
+/* The parameter LAYER.KIND, made on first use: uniform in +-bound, or of one value if bound is 0. */
+static gan_tensor *gan__param_get(gan_model *model, const char *layer, const char *kind, int rank, int n, int c, int h, int w, double bound, gan_real value)
+{
+    char name[256];
+    snprintf(name, sizeof name, *kind ? "%s.%s" : "%s%s", layer, kind);
+    gan__param *param = gan__find(model, name);
+    if (param) return param->value;
+    param = gan__param_new(model, name, rank, n, c, h, w);
+    gan_random p = {0, gan_count(param->value), model->g->seed, gan__stream_of(model->name, name), 0, (gan_real)(2 * bound), (gan_real)-bound};
+    if (bound != 0) gan__run_1(model->g, GAN__K_random, &p, NULL, param->value->data);
+    else gan__fill_with(param->value, value);
+    return param->value;
+}
+
+GAN_API gan_tensor *gan_param(gan_model *model, const char *name, int n, int c, int h, int w)
+{
+    if (!model) gan__fail(NULL, "gan_param", "the model is NULL");
+    gan__check_shape(model->g, "gan_param", n, c, h, w);
+    gan_tensor *t = gan__param_get(model, name, "", 4, n, c, h, w, 1 / sqrt((double)c * h * w), 0);
+    if (t->n != n || t->c != c || t->h != h || t->w != w)
+        gan__fail(model->g, "gan_param", "\"%s\" is " GAN__DIMS ", " GAN__DIMS " is asked for", name, GAN__SHAPE(t), n, c, h, w);
+    return t;
+}
+
+GAN_API size_t gan_param_count(const gan_model *model)
+{
+    size_t count = 0;
+    for (int i = 0; i < model->count; i++)
+        if (model->params[i].trainable) count += gan_count(model->params[i].value);
+    return count;
+}
+
+static gan__param *gan__param_of(const gan *g, const gan_tensor *value)
+{
+    for (gan_model *model = g->models; model; model = model->next)
+        for (int i = 0; i < model->count; i++)
+            if (model->params[i].value == value) return &model->params[i];
+    return NULL;
+}
+
+GAN_API gan_tensor *gan_param_grad(gan_tensor *value)
+{
+    gan *g = gan__valid(value, "gan_param_grad");
+    gan__param *param = gan__param_of(g, value);
+    if (!param) gan__fail(g, "gan_param_grad", "the tensor " GAN__DIMS " is not a parameter; gan_grad gives other gradients", GAN__SHAPE(value));
+    ptrdiff_t stride[4];
+    if (!param->has_grad) return gan_zeros(g, GAN__SHAPE(value));
+    gan__strides(value, stride);
+    return gan__strided(param->grad, GAN__SHAPE(value), stride, 0);
+}
+
+/* A trained parameter's new gradient, added to what an earlier gan_backward left. */
+static void gan__param_add(gan__param *param, gan_tensor *gradient)
+{
+    gan *g = gradient->g;
+    if (!param->grad) param->grad = gan__lasting(g, GAN__SHAPE(param->value));
+    gan_zip p = {GAN_MIX, 1, 1, 1, (int)gan_count(gradient), {0, 0, 0, 1}, {0, 0, 0, 1}, (gan_real)param->has_grad, 1};
+    gan_map copy = {GAN_AFFINE, gan_count(gradient), 1, 0};
+    if (param->has_grad) gan__run_2(g, GAN__K_zip, &p, param->grad->data, gradient->data, param->grad->data);
+    else gan__run_1(g, GAN__K_map, &copy, gradient->data, param->grad->data);
+    param->has_grad = true;
+}
+
+GAN_API void gan_backward(gan_tensor *loss, gan_model *model)
+{
+    gan *g = gan__valid(loss, "gan_backward");
+    if (!model || model->g != g) gan__fail(g, "gan_backward", "the model is NULL or of another gan_open");
+    if (gan_count(loss) != 1) gan__fail(g, "gan_backward", "the loss " GAN__DIMS " has %zu numbers, 1 is wanted: take gan_mean of it", GAN__SHAPE(loss), gan_count(loss));
+    gan_mark mark = gan_here(g);
+    g->differentiation++;
+    for (int i = 0; i < model->count; i++)
+        if (model->params[i].trainable) gan__ask_for(g, model->params[i].value);
+    g->recording = false, g->reclaiming = true;
+    gan__differentiate(g, loss, gan_full(g, 1, 1, 1, 1, 1));
+    for (int i = 0; i < model->count; i++)
+        if (model->params[i].trainable && model->params[i].value->slot) gan__param_add(&model->params[i], model->params[i].value->slot);
+    for (int i = 0; i < model->count; i++)
+        if (model->params[i].trainable && model->params[i].value->slot) gan__let_go(model->params[i].value->slot), model->params[i].value->slot = NULL;
+    gan__let_temporaries_go(g, 0);
+    g->recording = true, g->reclaiming = false;
+    g->tape_count = mark.tape;          /* all of them have been let go */
+    gan_clear_to(g, mark);
+}
+
+/* ===========================================================================================
+   >>layers (implementation)
+   =========================================================================================== */
+
+static gan *gan__layer_begin(gan_model *model, const char *kind, const char *name, gan_tensor *x)
+{
+    if (!model) gan__fail(NULL, kind, "\"%s\": the model is NULL", name);
+    snprintf(model->g->where, sizeof model->g->where, "%s \"%s\"", kind, name);
+    gan__valid(x, kind);
+    if (x->g != model->g) gan__fail(model->g, kind, "the input belongs to another gan_open");
+    return model->g;
+}
+
+/* A layer's parameter that is there already must have the shape that the call says; 0 is any size. */
+static void gan__layer_check(gan_tensor *weight, const char *kind, int n, int c, int h, int w)
+{
+    if ((n && weight->n != n) || (c && weight->c != c) || (h && weight->h != h) || (w && weight->w != w))
+        gan__fail(weight->g, kind, "its weight is " GAN__DIMS ", made by an earlier call or a file; this call wants " GAN__DIMS " (0: any)", GAN__SHAPE(weight), n, c, h, w);
+}
+
+static gan_tensor *gan__layer_end(gan_model *model, const char *kind, const char *name, gan_tensor *y, size_t params)
+{
+    model->g->where[0] = 0;
+    for (int i = 0; i < model->layer_count; i++)
+        if (strcmp(model->layers[i].name, name) == 0) return y;
+    model->layers = (gan__layer *)gan__grow(model->layers, (size_t)model->layer_count, sizeof *model->layers);
+    gan__layer layer = {gan__copy_string(kind), gan__copy_string(name), GAN__SHAPE(y), params};
+    model->layers[model->layer_count++] = layer;
+    return y;
+}
+
+GAN_API gan_tensor *gan_linear(gan_model *model, const char *name, gan_tensor *x, int out)
+{
+    gan__layer_begin(model, "gan_linear", name, x);
+    int in = x->c * x->h * x->w;
+    double bound = 1 / sqrt((double)in);
+    gan_tensor *weight = gan__param_get(model, name, "weight", 2, out, in, 1, 1, bound, 0), *bias = gan__param_get(model, name, "bias", 1, 1, out, 1, 1, bound, 0);
+    gan__layer_check(weight, "gan_linear", out, 0, 1, 1);
+    return gan__layer_end(model, "linear", name, gan_linear_f(x, weight, bias), gan_count(weight) + gan_count(bias));
+}
+
+GAN_API gan_tensor *gan_conv2d(gan_model *model, const char *name, gan_tensor *x, int out, int kernel, int stride, int pad)
+{
+    gan__layer_begin(model, "gan_conv2d", name, x);
+    double bound = 1 / sqrt((double)x->c * kernel * kernel);
+    gan_tensor *weight = gan__param_get(model, name, "weight", 4, out, x->c, kernel, kernel, bound, 0), *bias = gan__param_get(model, name, "bias", 1, 1, out, 1, 1, bound, 0);
+    gan__layer_check(weight, "gan_conv2d", out, 0, kernel, kernel);
+    return gan__layer_end(model, "conv2d", name, gan_conv2d_f(x, weight, bias, stride, pad, 1), gan_count(weight) + gan_count(bias));
+}
+
+GAN_API gan_tensor *gan_conv_transpose2d(gan_model *model, const char *name, gan_tensor *x, int out, int kernel, int stride, int pad)
+{
+    gan__layer_begin(model, "gan_conv_transpose2d", name, x);
+    double bound = 1 / sqrt((double)out * kernel * kernel);   /* PyTorch takes the weight's second size for fan_in here too */
+    gan_tensor *weight = gan__param_get(model, name, "weight", 4, x->c, out, kernel, kernel, bound, 0), *bias = gan__param_get(model, name, "bias", 1, 1, out, 1, 1, bound, 0);
+    gan__layer_check(weight, "gan_conv_transpose2d", 0, out, kernel, kernel);
+    return gan__layer_end(model, "conv_transpose2d", name, gan_conv_transpose2d_f(x, weight, bias, stride, pad, 0, 1), gan_count(weight) + gan_count(bias));
+}
+
+GAN_API gan_tensor *gan_batch_norm(gan_model *model, const char *name, gan_tensor *x)
+{
+    gan__layer_begin(model, "gan_batch_norm", name, x);
+    gan_tensor *weight = gan__param_get(model, name, "weight", 1, 1, x->c, 1, 1, 0, 1), *bias = gan__param_get(model, name, "bias", 1, 1, x->c, 1, 1, 0, 0);
+    gan_tensor *mean = gan__param_get(model, name, "running_mean", 1, 1, x->c, 1, 1, 0, 0), *var = gan__param_get(model, name, "running_var", 1, 1, x->c, 1, 1, 0, 1);
+    gan_tensor *y = gan_batch_norm_f(x, weight, bias, mean, var, model->training, (gan_real)0.1, (gan_real)1e-5);
+    return gan__layer_end(model, "batch_norm", name, y, gan_count(weight) + gan_count(bias));
+}
+
+/* ===========================================================================================
+   >>losses (implementation)
+   =========================================================================================== */
+
+/* -ln s(x) = softplus(-x) and -ln(1 - s(x)) = softplus(x): no logarithm of a number near 0 or 1 is ever taken. */
+GAN_API gan_tensor *gan_bce_logits(gan_tensor *logits, gan_real target)
+{
+    gan__valid(logits, "gan_bce_logits");
+    if (target == 0) return gan_mean(gan_softplus(logits));
+    gan_tensor *yes = gan_mean(gan_softplus(gan_neg(logits)));
+    if (target == 1) return yes;
+    return gan_add(gan_mul_scalar(yes, target), gan_mul_scalar(gan_mean(gan_softplus(logits)), 1 - target));
+}
+
+static void gan__check_same(gan_tensor *a, gan_tensor *b, const char *function)
+{
+    gan__valid_pair(a, b, function);
+    if (!gan__same_shape(a, b)) gan__fail(a->g, function, GAN__DIMS " and " GAN__DIMS " must have the same shape", GAN__SHAPE(a), GAN__SHAPE(b));
+}
+
+GAN_API gan_tensor *gan_mse(gan_tensor *a, gan_tensor *b)
+{
+    gan__check_same(a, b, "gan_mse");
+    return gan_mean(gan_square(gan_sub(a, b)));
+}
+
+GAN_API gan_tensor *gan_l1(gan_tensor *a, gan_tensor *b)
+{
+    gan__check_same(a, b, "gan_l1");
+    return gan_mean(gan_abs(gan_sub(a, b)));
+}
+
+/* ===========================================================================================
+   >>optim (implementation)
+   =========================================================================================== */
+
+GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        m[i] = p->beta1 * m[i] + g[i];
+        w[i] = w[i] - p->lr * m[i];
+    }
+}
+
+GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        m[i] = p->beta1 * m[i] + (1 - p->beta1) * g[i];
+        v[i] = p->beta2 * v[i] + (1 - p->beta2) * g[i] * g[i];
+        w[i] = w[i] - p->lr * (m[i] / p->bias1) / (GAN__F(sqrt, v[i] / p->bias2) + p->eps);
+    }
+}
+
+static void gan__sgd_body(void *argument, size_t begin, size_t end, int thread)
+{
+    gan__job *job = (gan__job *)argument;
+    (void)thread;
+    gan__best()->sgd((const gan_update *)job->p, job->in[0] + begin, job->out[0] + begin, job->out[1] + begin, end - begin);
+}
+
+GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m)
+{
+    gan__job job = {p, {g}, {w, m}};
+    gan__parallel(p->count, 16384, gan__sgd_body, &job);
+}
+
+static void gan__adam_body(void *argument, size_t begin, size_t end, int thread)
+{
+    gan__job *job = (gan__job *)argument;
+    (void)thread;
+    gan__best()->adam((const gan_update *)job->p, job->in[0] + begin, job->out[0] + begin, job->out[1] + begin, job->out[2] + begin, end - begin);
+}
+
+GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v)
+{
+    gan__job job = {p, {g}, {w, m, v}};
+    gan__parallel(p->count, 16384, gan__adam_body, &job);
+}
+
+enum { GAN__SGD, GAN__ADAM };
+typedef struct { gan_tensor *m, *v; double steps; } gan__moments;   /* of one parameter; NULL and 0 before its first step */
+
+struct gan_opt {
+    gan_model *model;
+    int kind;
+    gan_real lr, beta1, beta2;
+    gan__moments *moments;              /* as many as the model has parameters, once there was a step */
+    int count;
+    gan_opt *next;
+};
+
+static gan_opt *gan__opt_new(gan_model *model, const char *function, int kind, gan_real lr, gan_real beta1, gan_real beta2)
+{
+    if (!model) gan__fail(NULL, function, "the model is NULL");
+    if (!(lr >= 0) || !(beta1 >= 0 && beta1 < 1) || !(beta2 >= 0 && beta2 < 1))
+        gan__fail(model->g, function, "learning rate %g is 0 or more, momentum and betas %g, %g are in [0,1)", (double)lr, (double)beta1, (double)beta2);
+    gan_opt *opt = (gan_opt *)gan__alloc_zero(sizeof *opt), **last = &model->opts;
+    opt->model = model, opt->kind = kind, opt->lr = lr, opt->beta1 = beta1, opt->beta2 = beta2;
+    while (*last) last = &(*last)->next;
+    *last = opt;
+    return opt;
+}
+
+GAN_API gan_opt *gan_sgd(gan_model *model, gan_real lr, gan_real momentum) { return gan__opt_new(model, "gan_sgd", GAN__SGD, lr, momentum, 0); }
+GAN_API gan_opt *gan_adam(gan_model *model, gan_real lr, gan_real beta1, gan_real beta2) { return gan__opt_new(model, "gan_adam", GAN__ADAM, lr, beta1, beta2); }
+GAN_API void gan_set_lr(gan_opt *opt, gan_real lr) { opt->lr = lr; }
+
+/* The moments of parameter i, as zeros if it had none. */
+static gan__moments *gan__moments_of(gan_opt *opt, int i)
+{
+    while (opt->count < opt->model->count) {
+        opt->moments = (gan__moments *)gan__grow(opt->moments, (size_t)opt->count, sizeof *opt->moments);
+        memset(&opt->moments[opt->count++], 0, sizeof *opt->moments);
+    }
+    gan__moments *of = &opt->moments[i];
+    gan_tensor *value = opt->model->params[i].value;
+    if (!of->m) gan__fill_with(of->m = gan__lasting(value->g, GAN__SHAPE(value)), 0);
+    if (!of->v && opt->kind == GAN__ADAM) gan__fill_with(of->v = gan__lasting(value->g, GAN__SHAPE(value)), 0);
+    return of;
+}
+
+GAN_API void gan_step(gan_opt *opt)
+{
+    gan_model *model = opt->model;
+    for (int i = 0; i < model->count; i++) {
+        gan__param *param = &model->params[i];
+        if (!param->has_grad) continue;
+        gan__moments *of = gan__moments_of(opt, i);
+        of->steps++;
+        const gan_real *g = param->grad->data;
+        gan_real *out[3] = {param->value->data, of->m->data, of->v ? of->v->data : NULL};
+        gan_update p = {gan_count(param->value), opt->lr, opt->beta1, opt->beta2, (gan_real)1e-8, (gan_real)(1 - pow(opt->beta1, of->steps)), (gan_real)(1 - pow(opt->beta2, of->steps))};
+        gan__run(model->g, opt->kind == GAN__ADAM ? GAN__K_adam : GAN__K_sgd, &p, &g, out);
+        param->has_grad = false;
+    }
+}
+
+GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss)
+{
+    if (!opt) gan__fail(NULL, "gan_minimize", "the optimizer is NULL");
+    gan_backward(loss, opt->model);
+    gan_step(opt);
+}
+
+GAN_API void gan_ema(gan_model *into, gan_model *model, gan_real decay)
+{
+    if (into->g != model->g) gan__fail(into->g, "gan_ema", "the two models belong to different gan_open");
+    for (int i = 0; i < model->count; i++) {
+        gan__param *from = &model->params[i], *to = gan__find(into, from->name);
+        gan_real keep = to && from->trainable ? decay : 0;
+        if (!to) to = gan__param_new(into, from->name, from->rank, GAN__SHAPE(from->value)), gan__fill_with(to->value, 0);
+        if (!gan__same_shape(to->value, from->value))
+            gan__fail(into->g, "gan_ema", "\"%s\" is " GAN__DIMS " in one model and " GAN__DIMS " in the other", to->name, GAN__SHAPE(to->value), GAN__SHAPE(from->value));
+        gan_zip p = {GAN_MIX, 1, 1, 1, (int)gan_count(to->value), {0, 0, 0, 1}, {0, 0, 0, 1}, keep, 1 - keep};
+        gan__run_2(into->g, GAN__K_zip, &p, to->value->data, from->value->data, to->value->data);
+    }
+}
+
+/* ===========================================================================================
+   >>data (implementation)
+   =========================================================================================== */
+
+struct gan_data {
+    gan *g;
+    int count, c, h, w;
+    unsigned char *pixels, *labels;     /* labels: NULL if there are none */
+    uint32_t *order;                    /* a permutation, drawn for epoch */
+    uint64_t epoch, drawn;              /* drawn: images given out since the beginning; all that a resumed run needs */
+    uint64_t stream;
+    gan_data *next;
+};
+
+/* The whole of a file, or NULL: then gan_error() says what. */
+static unsigned char *gan__read_file(const char *path, size_t *size)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file) {
+        gan__refuse("%s: %s", path, strerror(errno));
+        return NULL;
+    }
+    unsigned char *data = NULL;
+    size_t count = 0, room = 1 << 16, got;
+    do {
+        unsigned char *larger = (unsigned char *)GAN_MALLOC(2 * room);
+        if (larger && count) memcpy(larger, data, count);
+        GAN_FREE(data);
+        data = larger, room *= 2;
+        got = data ? fread(data + count, 1, room - count, file) : 0;
+        count += got;
+    } while (data && count == room);
+    bool failed = ferror(file) != 0;
+    fclose(file);
+    if (!data || failed) {
+        gan__refuse("%s: %s", path, data ? "it cannot be read" : "no memory to read it");
+        GAN_FREE(data);
+        return NULL;
+    }
+    *size = count;
+    return data;
+}
+
+static uint32_t gan__little(const unsigned char *p) { return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24; }
+static uint32_t gan__big(const unsigned char *p) { return p[3] | (uint32_t)p[2] << 8 | (uint32_t)p[1] << 16 | (uint32_t)p[0] << 24; }
+
+#ifdef STBI_INCLUDE_STB_IMAGE_H
+/* The check sum of gzip (RFC 1952), four bits at a time. */
+static uint32_t gan__crc32(const unsigned char *data, size_t size)
+{
+    uint32_t table[16], crc = 0xFFFFFFFFu;
+    for (uint32_t i = 0; i < 16; i++) {
+        table[i] = i;
+        for (int bit = 0; bit < 4; bit++) table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0xEDB88320u : 0);
+    }
+    for (size_t i = 0; i < size; i++) {
+        crc ^= data[i];
+        crc = crc >> 4 ^ table[crc & 15];
+        crc = crc >> 4 ^ table[crc & 15];
+    }
+    return ~crc;
+}
+
+/* Replaces a gzip file (RFC 1952) by its contents; stb_image inflates. */
+static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_t *size)
+{
+    size_t at = 10, n = *size;
+    int flags = n > 10 ? zipped[3] : 0, length = 0;
+    if (flags & 4) at += n > at + 2 ? 2 + (size_t)(zipped[at] | zipped[at + 1] << 8) : n;         /* extra field */
+    for (int text = 8; text <= 16; text *= 2)                                                      /* name, comment */
+        if (flags & text) {
+            while (at < n && zipped[at]) at++;
+            at++;
+        }
+    if (flags & 2) at += 2;                                                                        /* header check sum */
+    unsigned char *data = NULL;
+    if (n >= at + 8 && n < INT32_MAX && zipped[2] == 8)
+        data = (unsigned char *)stbi_zlib_decode_noheader_malloc((const char *)zipped + at, (int)(n - at - 8), &length);
+    bool whole = data && gan__little(zipped + n - 4) == (uint32_t)length && gan__little(zipped + n - 8) == gan__crc32(data, (size_t)length);
+    unsigned char *copy = whole ? (unsigned char *)GAN_MALLOC((size_t)length + 1) : NULL;          /* stb's memory may be of another allocator */
+    if (copy) memcpy(copy, data, (size_t)length);
+    else gan__refuse("%s: the gzip file is truncated or damaged", path);
+    stbi_image_free(data);
+    GAN_FREE(zipped);
+    *size = (size_t)length;
+    return copy;
+}
+#endif
+
+/* A file of bytes in IDX: two zero bytes, 8 for bytes, the number of dimensions, each as 32 bits big-endian, then the bytes. */
+static unsigned char *gan__read_idx(const char *path, int dims, int dims_or, int size[4])
+{
+    size_t bytes = 0;
+    unsigned char *data = gan__read_file(path, &bytes);
+    if (data && bytes > 2 && data[0] == 0x1f && data[1] == 0x8b) {
+#ifdef STBI_INCLUDE_STB_IMAGE_H
+        data = gan__gunzip(path, data, &bytes);
+#else
+        gan__refuse("%s: to read a .gz file include stb_image.h before gan.h, or unpack it with gunzip", path);
+        GAN_FREE(data);
+        return NULL;
+#endif
+    }
+    if (!data) return NULL;
+    int found = bytes >= 4 && data[0] == 0 && data[1] == 0 && data[2] == 8 ? data[3] : 0;
+    if (found != dims && found != dims_or) {
+        gan__refuse("%s: not an IDX file of %s: it begins with %02x %02x %02x %02x", path, dims == 1 ? "labels (00 00 08 01)" : "images (00 00 08 03 or 04)",
+                    bytes > 0 ? data[0] : 0, bytes > 1 ? data[1] : 0, bytes > 2 ? data[2] : 0, bytes > 3 ? data[3] : 0);
+        GAN_FREE(data);
+        return NULL;
+    }
+    double wanted = 1;
+    size_t header = 4 + 4 * (size_t)found;
+    for (int d = 0; d < 4; d++) size[d] = 1;
+    for (int d = 0; d < found && bytes >= header; d++) {
+        uint32_t value = gan__big(data + 4 + 4 * d);
+        size[found == 3 && d > 0 ? d + 1 : d] = (int)GAN__MIN(value, 0x7FFFFFFFu);       /* (N,H,W) is (N,1,H,W) */
+        wanted *= value;
+    }
+    if (bytes < header || wanted < 1 || wanted != (double)(bytes - header)) {
+        gan__refuse("%s: its header promises %.0f bytes of data, there are %.0f", path, bytes < header ? 4.0 * found : wanted, (double)bytes - (double)header);
+        GAN_FREE(data);
+        return NULL;
+    }
+    memmove(data, data + header, bytes - header);
+    return data;
+}
+
+static gan_data *gan__data_new(gan *g, int count, int c, int h, int w, unsigned char *pixels, unsigned char *labels)
+{
+    gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data), **last = &g->datas;
+    data->g = g, data->count = count, data->c = c, data->h = h, data->w = w, data->pixels = pixels, data->labels = labels;
+    data->order = (uint32_t *)gan__alloc((size_t)count * sizeof *data->order);
+    data->epoch = UINT64_MAX;
+    data->stream = GAN__STREAM_SHUFFLE;
+    while (*last) last = &(*last)->next, data->stream += 16;     /* a stream of its own for each data set */
+    *last = data;
+    return data;
+}
+
+GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_path)
+{
+    int size[4], label_size[4] = {0, 0, 0, 0};
+    if (!g || !images) gan__fail(g, "gan_data_idx", "the device or the path is NULL");
+    unsigned char *labels = NULL, *pixels = gan__read_idx(images, 3, 4, size);
+    if (!pixels) return NULL;
+    if (labels_path) labels = gan__read_idx(labels_path, 1, 1, label_size);
+    if (labels_path && labels && label_size[0] != size[0])
+        gan__refuse("%s has %d labels, %s has %d images", labels_path, label_size[0], images, size[0]), GAN_FREE(labels), labels = NULL;
+    if (labels_path && !labels) {
+        GAN_FREE(pixels);
+        return NULL;
+    }
+    return gan__data_new(g, size[0], size[1], size[2], size[3], pixels, labels);
+}
+
+/* ---- built-in digits: a pen that writes, in place of MNIST where that is not at hand. An image is a function of (seed, index):
+   skeleton -> unsteady knots -> smooth curve -> slanted and fitted -> ink */
+
+/* Skeletons: ten classes, four ways people write each. A point is two digits,
+ * x then y, on a 10x10 grid with y pointing down; the character after it says
+ * how the pen goes on: ' ' smoothly, '^' round a sharp corner, '/' lifted. */
+static const char *const gan__skeletons[10][4] = {
+    {"60 31 04 17 49 87 94 71 40",         "50 12 05 18 49 87 94 82 50",
+     "71 40 12 06 29 68 94 82 50 31",      "30 12 05 27 59 88 95 82 60 20"},
+    {"50 54 49",                           "60 55 39",
+     "23 50^49",                           "23 50^59/19 99"},
+    {"12 40 71 73 46 08^59 99",            "12 40 71 73 46 18 07 27 58 98",
+     "03 20 61 63 36 08^49 99",            "11 40 71 74 38 19 07 26 67 99"},
+    {"11 40 81 73 44^75 87 59 18",         "01 40 72 54 34 54 86 69 29 07",
+     "10 80^44^85 87 59 18",               "02 50 81 54^65 77 49 08"},
+    {"20 05^95/80 69",                     "60 06^96/60 59",
+     "10 13 25 65 92/90 86 79",            "30 14 05 35 84/80 75 69"},
+    {"80 20^14^54 86 68 39 08",            "20 14^54 86 69 39 08/20 90",
+     "90 30 14 44 76 68 39 08",            "90 20^14 54 85 78 39 07"},
+    {"70 31 06 28 59 87 85 55 17",         "50 13 07 39 78 85 55 17",
+     "70 43 16 28 59 77 75 46 18",         "81 40 12 06 29 69 87 65 35 17"},
+    {"00 90^49",                           "00 90^49/25 85",
+     "02 00^90^65 39",                     "02 20 50 90^64 49"},
+    {"82 50 12 45 87 59 17 44 81",         "72 50 22 34 66 68 39 27 55 82 70",
+     "50 12 44 82 50/44 17 49 87 44",      "80 40 12 54 87 59 18 45 82 90"},
+    {"72 40 12 25 54 81^69",               "82 50 12 25 65 81^85 69 28",
+     "71 30 13 35 73 80^75 59",            "81 50 22 14 35 63 81^59"},
+};
+
+/* Successive random numbers for one image. Each Philox block holds four, and
+ * an image owns 256 blocks, far more than the busiest digit uses. */
+typedef struct { uint64_t seed, block; uint32_t word[4]; int left; } gan__dice;
+
+static float gan__uniform(gan__dice *d, float lo, float hi)
+{
+    if (d->left == 0) {
+        gan__philox(d->seed, GAN__STREAM_DIGITS, d->block++, d->word);
+        d->left = 4;
+    }
+    d->left--;
+    return lo + (hi - lo) * (float)(d->word[d->left] >> 8) * (1.0f / 16777216.0f);
+}
+
+/* Bell-shaped in [-size, size]: small slips of the hand are the common ones. */
+static float gan__slip(gan__dice *d, float size)
+{
+    float u = gan__uniform(d, -0.5f, 0.5f);
+    return size * (u + gan__uniform(d, -0.5f, 0.5f));
+}
+
+/* A spot on the pen's path: where it is, how wide the nib presses there, and
+ * how the pen leaves it (' ', '^', '/' as above, '\0' at the very end). */
+typedef struct { float x, y, r; char leave; } gan__dot;
+
+enum { GAN__STEPS = 8, GAN__MAX_KNOTS = 16, GAN__MAX_DOTS = GAN__MAX_KNOTS * GAN__STEPS };
+
+/* Reads a skeleton with an unsteady hand; returns how many knots it has. */
+static int gan__place_knots(const char *skeleton, gan__dice *dice, gan__dot *knots)
+{
+    float haste = gan__uniform(dice, 0.2f, 0.9f);      /* some writers are neater */
+    int n = 0;
+
+    for (;; n++, skeleton += 3) {
+        knots[n].x = (float)(skeleton[0] - '0') + gan__slip(dice, haste);
+        knots[n].y = (float)(skeleton[1] - '0') + gan__slip(dice, haste);
+        knots[n].r = 1.0f + gan__slip(dice, 0.3f);
+        knots[n].leave = skeleton[2];
+        if (skeleton[2] == '\0') return n + 1;
+    }
+}
+
+/* Catmull-Rom: the cubic from b to c whose end slopes look at a and d. */
+static float gan__spline(float a, float b, float c, float d, float t)
+{
+    return b + 0.5f * t * (c - a + t * (2*a - 5*b + 4*c - d + t * (3*(b - c) + d - a)));
+}
+
+/* Runs a curve through the knots as a chain of dots; returns its length. */
+static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots)
+{
+    int count = 0, i, k;
+
+    dots[count++] = knots[0];
+    for (i = 0; i + 1 < n; i++) {
+        const gan__dot *b = &knots[i], *c = b + 1;
+        /* a corner or a stroke's end has no neighbour to lean towards */
+        const gan__dot *a = i > 0 && b->leave == ' ' && b[-1].leave != '/' ? b - 1 : b;
+        const gan__dot *d = c->leave == ' ' ? c + 1 : c;
+        if (b->leave != '/')
+            for (k = 1; k < GAN__STEPS; k++, count++) {
+                float t = (float)k / GAN__STEPS;
+                dots[count].x = gan__spline(a->x, b->x, c->x, d->x, t);
+                dots[count].y = gan__spline(a->y, b->y, c->y, d->y, t);
+                dots[count].r = gan__spline(a->r, b->r, c->r, d->r, t);
+                dots[count].leave = ' ';
+            }
+        dots[count++] = *c;
+    }
+    return count;
+}
+
+/* Gives the writing a slant, a tilt and proportions of its own, then does what
+ * the makers of MNIST do: scales it into a 20x20 box and puts its centre of
+ * mass at the centre of the 28x28 paper. */
+static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
+{
+    float slant = 0.15f + gan__slip(dice, 0.5f), tilt = gan__slip(dice, 0.22f);
+    float width = gan__uniform(dice, 0.55f, 1.0f);
+    float taper = gan__slip(dice, 0.06f), waist = gan__slip(dice, 0.06f);
+    float nib = gan__uniform(dice, 0.6f, 1.2f);
+    float x0 = 1e9f, y0 = 1e9f, x1 = -1e9f, y1 = -1e9f, scale, mx = 0, my = 0, mass = 0;
+    int i;
+
+    nib += gan__uniform(dice, 0.0f, 0.7f);             /* half its width, in pixels */
+    for (i = 0; i < count; i++) {
+        float y = dots[i].y, x = dots[i].x - 4.5f;
+        x *= width * (1 + taper * (y - 4.5f));         /* narrower above or below */
+        y += waist * y * (9 - y);                      /* high- or low-waisted */
+        x -= slant * y;
+        dots[i].x = x * cosf(tilt) - y * sinf(tilt);
+        dots[i].y = x * sinf(tilt) + y * cosf(tilt);
+        x0 = fminf(x0, dots[i].x); x1 = fmaxf(x1, dots[i].x);
+        y0 = fminf(y0, dots[i].y); y1 = fmaxf(y1, dots[i].y);
+    }
+    scale = (gan__uniform(dice, 18.4f, 19.4f) - 2 * nib) / fmaxf(x1 - x0, y1 - y0);
+    for (i = 0; i < count; i++) {
+        dots[i].x *= scale; dots[i].y *= scale; dots[i].r *= nib;
+        if (i > 0 && dots[i - 1].leave != '/') {       /* a segment weighs length x width */
+            float dx = dots[i].x - dots[i - 1].x, dy = dots[i].y - dots[i - 1].y;
+            float ink = sqrtf(dx * dx + dy * dy) * dots[i].r;
+            mx += ink * (dots[i].x - 0.5f * dx);
+            my += ink * (dots[i].y - 0.5f * dy);
+            mass += ink;
+        }
+    }
+    mx = 14 - mx / mass + gan__uniform(dice, -0.5f, 0.5f);   /* MNIST moves by whole pixels, */
+    my = 14 - my / mass + gan__uniform(dice, -0.5f, 0.5f);   /* so it is off by up to a half */
+    for (i = 0; i < count; i++) { dots[i].x += mx; dots[i].y += my; }
+}
+
+/* Inks the stroke from a to b. How far a pixel lies inside the nib's edge makes
+ * it light or dark, over about one pixel; taking the darker of old and new keeps
+ * joints and crossings from adding up. */
+static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char *image)
+{
+    float dx = b->x - a->x, dy = b->y - a->y, len2 = dx * dx + dy * dy + 1e-9f;
+    float reach = fmaxf(a->r, b->r) + 1;
+    int x0 = (int)fmaxf(fminf(a->x, b->x) - reach, 0), x1 = (int)fminf(fmaxf(a->x, b->x) + reach, 27);
+    int y0 = (int)fmaxf(fminf(a->y, b->y) - reach, 0), y1 = (int)fminf(fmaxf(a->y, b->y) + reach, 27);
+    int x, y;
+
+    for (y = y0; y <= y1; y++)
+        for (x = x0; x <= x1; x++) {
+            float px = (float)x + 0.5f - a->x, py = (float)y + 0.5f - a->y;
+            float t = fminf(fmaxf((px * dx + py * dy) / len2, 0), 1);   /* nearest spot, 0 = a, 1 = b */
+            float ex = px - t * dx, ey = py - t * dy;
+            float inside = a->r + t * (b->r - a->r) - sqrtf(ex * ex + ey * ey);
+            int ink = (int)(255 * fminf(fmaxf(0.5f + inside / 1.1f, 0), 1));
+            if (ink > image[28 * y + x]) image[28 * y + x] = (unsigned char)ink;
+        }
+}
+
+/* Draws digit number `index` of the endless data set `seed`: 28x28 bytes, 0 for
+ * paper and 255 for ink. The label and the way of writing it are both even draws. */
+static void gan__draw_digit(uint64_t seed, uint32_t index, unsigned char *image, int *label)
+{
+    gan__dot knots[GAN__MAX_KNOTS], dots[GAN__MAX_DOTS];
+    gan__dice dice;
+    int style, count, i;
+
+    dice.seed = seed;
+    dice.block = (uint64_t)index << 8;
+    dice.left = 0;
+    *label = (int)gan__uniform(&dice, 0, 10);
+    style = (int)gan__uniform(&dice, 0, 4);
+    count = gan__place_knots(gan__skeletons[*label][style], &dice, knots);
+    count = gan__join_knots(knots, count, dots);
+    gan__fit_paper(dots, count, &dice);
+    memset(image, 0, 28 * 28);
+    for (i = 1; i < count; i++)
+        if (dots[i - 1].leave != '/') gan__ink_segment(&dots[i - 1], &dots[i], image);
+}
+
+static void gan__digits_body(void *argument, size_t begin, size_t end, int thread)
+{
+    gan_data *data = (gan_data *)argument;
+    (void)thread;
+    for (size_t i = begin; i < end; i++) {
+        int label;
+        gan__draw_digit(data->g->seed, (uint32_t)i, data->pixels + i * 28 * 28, &label);
+        data->labels[i] = (unsigned char)label;
+    }
+}
+
+GAN_API gan_data *gan_data_digits(gan *g, int count)
+{
+    if (!g || count < 1) gan__fail(g, "gan_data_digits", "the device is NULL or %d digits are asked for", count);
+    gan_data *data = gan__data_new(g, count, 1, 28, 28, (unsigned char *)gan__alloc((size_t)count * 28 * 28), (unsigned char *)gan__alloc((size_t)count));
+    gan__parallel((size_t)count, 256, gan__digits_body, data);
+    return data;
+}
+
+GAN_API int gan_data_size(const gan_data *data) { return data->count; }
+
+GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *label)
+{
+    size_t size = (size_t)data->c * data->h * data->w;
+    if (i < 0 || i >= data->count) gan__fail(data->g, "gan_data_item", "image %d of %d", i, data->count);
+    for (size_t e = 0; e < size; e++) image[e] = data->pixels[(size_t)i * size + e] / (gan_real)127.5 - 1;
+    if (label) *label = data->labels ? data->labels[i] : -1;
+}
+
+/* Fisher and Yates's shuffle, with the numbers of (seed, the set's stream, epoch). */
+static void gan__shuffle(gan_data *data, uint64_t epoch)
+{
+    uint32_t word[4] = {0, 0, 0, 0};
+    for (int i = 0; i < data->count; i++) data->order[i] = (uint32_t)i;
+    for (int i = data->count - 1, used = 0; i > 0; i--, used++) {
+        if (used % 4 == 0) gan__philox(data->g->seed, data->stream, epoch << 32 | (uint32_t)(used / 4), word);
+        uint32_t j = (uint32_t)((uint64_t)word[used % 4] * (uint64_t)(i + 1) >> 32), swap = data->order[i];
+        data->order[i] = data->order[j], data->order[j] = swap;
+    }
+    data->epoch = epoch;
+}
+
+GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels)
+{
+    if (!data) gan__fail(NULL, "gan_batch", "the data is NULL; gan_data_idx gives NULL when it fails, and gan_error() says why");
+    gan *g = data->g;
+    gan__check_shape(g, "gan_batch", n, data->c, data->h, data->w);
+    if (labels && !data->labels) gan__fail(g, "gan_batch", "labels are asked for, the data has none");
+    gan_tensor *images = gan__tensor(g, NULL, n, data->c, data->h, data->w);
+    size_t size = gan_count(images) / (size_t)n;
+    gan_real *host = g->backend->upload ? (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], (size_t)n * (size + 1)) : images->data;
+    gan_real *classes = (gan_real *)gan__room(g, &gan__ref, &g->staging[1], &g->staging_size[1], (size_t)n);
+    for (int i = 0; i < n; i++) {
+        uint64_t epoch = data->drawn / (uint64_t)data->count;
+        if (epoch != data->epoch) gan__shuffle(data, epoch);
+        int item = (int)data->order[data->drawn++ % (uint64_t)data->count], label;
+        gan_data_item(data, item, host + (size_t)i * size, &label);
+        classes[i] = (gan_real)label;
+    }
+    if (host != images->data) gan_set(images, host);
+    if (labels) *labels = gan_from_host(g, classes, n, 1, 1, 1);
+    return images;
+}
+
+/* ===========================================================================================
+   >>files (implementation)
+   =========================================================================================== */
+
+/* ---- writing: a file is complete under its name, or not there */
+
+typedef struct { FILE *file; const char *path; char *temporary; bool failed; int error; } gan__writer;
+
+static bool gan__write_begin(gan__writer *w, const char *path)
+{
+    memset(w, 0, sizeof *w);
+    w->path = path;
+    w->temporary = (char *)gan__alloc(strlen(path) + 5);
+    strcat(strcpy(w->temporary, path), ".tmp");
+    w->file = fopen(w->temporary, "wb");
+    if (w->file) return true;
+    gan__refuse("%s: %s", w->temporary, strerror(errno));
+    GAN_FREE(w->temporary);
+    return false;
+}
+
+static void gan__write(gan__writer *w, const void *data, size_t size)
+{
+    if (!w->failed && fwrite(data, 1, size, w->file) != size) w->failed = true, w->error = errno;
+}
+
+/* To the disk, not only to the system: else a power cut could leave the new name on an empty file. */
+static bool gan__sync(const char *path)
+{
+#ifdef GAN__POSIX
+    int fd = open(path, O_RDONLY);
+    bool done = fd >= 0 && fsync(fd) == 0;
+    if (fd >= 0) close(fd);
+    return done;
+#else
+    (void)path;
+    return true;
+#endif
+}
+
+#ifdef _WIN32
+#ifdef __cplusplus
+extern "C"
+#endif
+__declspec(dllimport) int __stdcall MoveFileExA(const char *from, const char *to, unsigned long flags);
+#endif
+
+static bool gan__rename(const char *from, const char *to)
+{
+#ifdef _WIN32
+    return MoveFileExA(from, to, 1 | 8) != 0;     /* replace, and write through */
+#else
+    return rename(from, to) == 0;
+#endif
+}
+
+static bool gan__write_end(gan__writer *w)
+{
+    if (fflush(w->file) != 0 && !w->failed) w->failed = true, w->error = errno;
+    if (fclose(w->file) != 0 && !w->failed) w->failed = true, w->error = errno;
+    if (!w->failed && !gan__sync(w->temporary)) w->failed = true, w->error = errno;
+    if (!w->failed && !gan__rename(w->temporary, w->path)) w->failed = true, w->error = errno;
+    if (w->failed) {
+        remove(w->temporary);
+        gan__refuse("%s: it could not be written: %s", w->path, strerror(w->error));
+    } else {
+        char *slash = strrchr(w->temporary, '/');         /* the folder too, which holds the name */
+        if (slash) *slash = 0;
+        gan__sync(slash ? (*w->temporary ? w->temporary : "/") : ".");
+    }
+    GAN_FREE(w->temporary);
+    return !w->failed;
+}
+
+/* ---- safetensors, out: a list of named tensors and texts, then the file */
+
+typedef struct { char name[384]; int rank; gan_tensor *tensor; double number; } gan__item;   /* tensor NULL: the number, of rank 0 */
+typedef struct { gan__item *items; int count; char meta[4096]; } gan__list;
+
+static void gan__list_add(gan__list *list, const char *prefix, const char *name, const char *suffix, int rank, gan_tensor *tensor, double number)
+{
+    list->items = (gan__item *)gan__grow(list->items, (size_t)list->count, sizeof *list->items);
+    gan__item *item = &list->items[list->count++];
+    snprintf(item->name, sizeof item->name, "%s%s%s", prefix, name, suffix);
+    item->rank = rank, item->tensor = tensor, item->number = number;
+}
+
+/* A JSON string: quotes, backslashes and control characters escaped. */
+static void gan__json_string(char **to, const char *from)
+{
+    *(*to)++ = '"';
+    for (; *from; from++) {
+        if (*from == '"' || *from == '\\') *(*to)++ = '\\', *(*to)++ = *from;
+        else if ((unsigned char)*from < 32) *to += sprintf(*to, "\\u%04x", (unsigned char)*from);
+        else *(*to)++ = *from;
+    }
+    *(*to)++ = '"';
+}
+
+static char *gan__list_header(const gan__list *list, size_t *length)
+{
+    char *header = (char *)gan__alloc(8192 + (size_t)list->count * 2500), *to = header;
+    size_t offset = 0;
+    to += sprintf(to, "{\"__metadata__\":{\"format\":\"pt\"%s}", list->meta);
+    for (int i = 0; i < list->count; i++) {
+        const gan__item *item = &list->items[i];
+        const gan_tensor *t = item->tensor;
+        size_t size = t ? gan_count(t) * sizeof(gan_real) : sizeof item->number;
+        *to++ = ',';
+        gan__json_string(&to, item->name);
+        to += sprintf(to, ":{\"dtype\":\"%s\",\"shape\":[", t && sizeof(gan_real) == 4 ? "F32" : "F64");
+        if (t && item->rank == 1) to += sprintf(to, "%d", t->c);
+        if (t && item->rank == 2) to += sprintf(to, "%d,%d", t->n, t->c);
+        if (t && item->rank == 3) to += sprintf(to, "%d,%d,%d", t->n, t->c, t->h);
+        if (t && item->rank == 4) to += sprintf(to, "%d,%d,%d,%d", GAN__SHAPE(t));
+        to += sprintf(to, "],\"data_offsets\":[%zu,%zu]}", offset, offset + size);
+        offset += size;
+    }
+    *to++ = '}';
+    while ((to - header) % 8) *to++ = ' ';
+    *length = (size_t)(to - header);
+    return header;
+}
+
+static bool gan__list_write(gan *g, gan__list *list, const char *path)
+{
+    gan__writer w;
+    unsigned char size[8];
+    size_t length;
+    bool done = gan__write_begin(&w, path);
+    if (done) {
+        char *header = gan__list_header(list, &length);
+        for (int i = 0; i < 8; i++) size[i] = (unsigned char)((uint64_t)length >> 8 * i);
+        gan__write(&w, size, 8);
+        gan__write(&w, header, length);
+        for (int i = 0; i < list->count; i++) {
+            gan_tensor *t = list->items[i].tensor;
+            gan_real *host = t ? (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], gan_count(t)) : NULL;
+            if (t) gan_to_host(t, host), gan__write(&w, host, gan_count(t) * sizeof *host);
+            else gan__write(&w, &list->items[i].number, sizeof(double));
+        }
+        GAN_FREE(header);
+        done = gan__write_end(&w);
+    }
+    GAN_FREE(list->items);
+    return done;
+}
+
+/* ---- safetensors, in: nothing is believed before it is checked, and nothing is changed before all is checked */
+
+typedef struct { char *name, dtype[8]; int rank, shape[4]; uint64_t begin, end; bool used; } gan__entry;
+typedef struct {
+    const char *path;
+    unsigned char *file, *data;         /* data: behind the header */
+    uint64_t data_size;
+    gan__entry *entries;
+    int count;
+    char *meta[64][2];                  /* __metadata__: names and texts */
+    int meta_count;
+    const char *at, *end;               /* the JSON that is left */
+    const char *problem;
+} gan__tensors;
+
+static bool gan__json_problem(gan__tensors *f, const char *problem)
+{
+    if (!f->problem) f->problem = problem;
+    return false;
+}
+
+static void gan__json_space(gan__tensors *f)
+{
+    while (f->at < f->end && (*f->at == ' ' || *f->at == '\n' || *f->at == '\t' || *f->at == '\r')) f->at++;
+}
+
+static bool gan__json_take(gan__tensors *f, char c)
+{
+    gan__json_space(f);
+    if (f->at >= f->end || *f->at != c) return false;
+    f->at++;
+    return true;
+}
+
+static bool gan__json_want(gan__tensors *f, char c) { return gan__json_take(f, c) || gan__json_problem(f, "its header is not the JSON of safetensors"); }
+
+/* A string without its quotes, in new memory. Of \u escapes only those below 128 occur in names. */
+static char *gan__json_text(gan__tensors *f)
+{
+    if (!gan__json_want(f, '"')) return NULL;
+    char *text = (char *)gan__alloc((size_t)(f->end - f->at) + 1), *to = text;
+    for (; f->at < f->end && *f->at != '"'; f->at++) {
+        char c = *f->at;
+        if (c == '\\' && f->at + 1 < f->end) {
+            static const char from[] = "bfnrt\"\\/", into[] = "\b\f\n\r\t\"\\/";
+            const char *found = strchr(from, *++f->at);
+            if (*f->at == 'u' && f->at + 4 < f->end) {
+                char digits[5] = {f->at[1], f->at[2], f->at[3], f->at[4], 0};
+                c = (char)strtol(digits, NULL, 16), f->at += 4;
+            } else c = found && *found ? into[found - from] : 0;
+            if (c <= 0) gan__json_problem(f, "its header holds an escape that is not allowed in a name");
+        }
+        *to++ = c;
+    }
+    *to = 0;
+    if (!gan__json_want(f, '"')) {
+        GAN_FREE(text);
+        return NULL;
+    }
+    return text;
+}
+
+/* A whole number of 0 or more; -1 if there is none. */
+static int64_t gan__json_number(gan__tensors *f)
+{
+    int64_t value = 0;
+    gan__json_space(f);
+    const char *start = f->at;
+    for (; f->at < f->end && *f->at >= '0' && *f->at <= '9'; f->at++) {
+        if (value > INT64_MAX / 16) return gan__json_problem(f, "a number in its header is too large"), -1;
+        value = value * 10 + (*f->at - '0');
+    }
+    if (f->at == start) return gan__json_problem(f, "a size in its header is not a whole number"), -1;
+    return value;
+}
+
+/* {"dtype":"F32","shape":[..],"data_offsets":[begin,end]}, in any order */
+static bool gan__json_entry(gan__tensors *f, gan__entry *entry)
+{
+    int seen = 0;
+    if (!gan__json_want(f, '{')) return false;
+    do {
+        char *key = gan__json_text(f), *text = NULL;
+        if (!key || !gan__json_want(f, ':')) {
+            GAN_FREE(key);
+            return false;
+        }
+        int field = strcmp(key, "dtype") == 0 ? 1 : strcmp(key, "shape") == 0 ? 2 : strcmp(key, "data_offsets") == 0 ? 4 : 0;
+        GAN_FREE(key);
+        if (!field || (seen & field)) return gan__json_problem(f, "a tensor in its header has an unknown or a double field");
+        seen |= field;
+        if (field == 1) {
+            if (!(text = gan__json_text(f))) return false;
+            snprintf(entry->dtype, sizeof entry->dtype, "%s", text);
+            GAN_FREE(text);
+        } else if (field == 2) {
+            if (!gan__json_want(f, '[')) return false;
+            entry->rank = 0;
+            if (!gan__json_take(f, ']')) {
+                do {
+                    int64_t size = gan__json_number(f);
+                    if (size < 1 || size > INT32_MAX || entry->rank == 4) return gan__json_problem(f, "a tensor in its header has more than 4 dimensions or an impossible size");
+                    entry->shape[entry->rank++] = (int)size;
+                } while (gan__json_take(f, ','));
+                if (!gan__json_want(f, ']')) return false;
+            }
+        } else {
+            int64_t begin = gan__json_want(f, '[') ? gan__json_number(f) : -1, end = begin >= 0 && gan__json_want(f, ',') ? gan__json_number(f) : -1;
+            if (end < begin || begin < 0 || !gan__json_want(f, ']')) return gan__json_problem(f, "a tensor in its header has impossible offsets");
+            entry->begin = (uint64_t)begin, entry->end = (uint64_t)end;
+        }
+    } while (gan__json_take(f, ','));
+    return gan__json_want(f, '}') && (seen == 7 || gan__json_problem(f, "a tensor in its header lacks dtype, shape or data_offsets"));
+}
+
+static bool gan__json_meta(gan__tensors *f)
+{
+    if (!gan__json_want(f, '{')) return false;
+    if (gan__json_take(f, '}')) return true;
+    do {
+        char *key = gan__json_text(f), *text = key && gan__json_want(f, ':') ? gan__json_text(f) : NULL;
+        bool room = f->meta_count < 64;
+        if (text && room) f->meta[f->meta_count][0] = key, f->meta[f->meta_count++][1] = text;
+        else GAN_FREE(key), GAN_FREE(text);
+        if (!text) return false;
+    } while (gan__json_take(f, ','));
+    return gan__json_want(f, '}');
+}
+
+static int gan__by_begin(const void *a, const void *b)
+{
+    const gan__entry *x = (const gan__entry *)a, *y = (const gan__entry *)b;
+    return x->begin < y->begin ? -1 : x->begin > y->begin;
+}
+
+static int gan__entry_bytes(const gan__entry *entry)
+{
+    static const char *const names[] = {"F64", "I64", "U64", "F32", "I32", "U32", "F16", "BF16", "I16", "U16", "I8", "U8", "BOOL"};
+    static const int bytes[] = {8, 8, 8, 4, 4, 4, 2, 2, 2, 2, 1, 1, 1};
+    for (int i = 0; i < 13; i++)
+        if (strcmp(entry->dtype, names[i]) == 0) return bytes[i];
+    return 0;
+}
+
+/* Tensors lie one behind the other, each as long as its shape says, and fill the file; no name stands twice. */
+static bool gan__tensors_check(gan__tensors *f)
+{
+    uint64_t at = 0;
+    if (f->count) qsort(f->entries, (size_t)f->count, sizeof *f->entries, gan__by_begin);
+    for (int i = 0; i < f->count; i++) {
+        const gan__entry *e = &f->entries[i];
+        double size = gan__entry_bytes(e);
+        if (size == 0) return gan__refuse("%s: \"%s\" is of the unknown type %s", f->path, e->name, e->dtype);
+        for (int d = 0; d < e->rank; d++) size *= e->shape[d];
+        if (e->begin != at || size != (double)(e->end - e->begin))
+            return gan__refuse("%s: \"%s\" does not lie where its shape and the tensor before it say", f->path, e->name);
+        at = e->end;
+        for (int j = 0; j < i; j++)
+            if (strcmp(f->entries[j].name, e->name) == 0) return gan__refuse("%s: \"%s\" stands in its header twice", f->path, e->name);
+    }
+    if (at != f->data_size) return gan__refuse("%s: its header promises %.0f bytes of data, there are %.0f", f->path, (double)at, (double)f->data_size);
+    return true;
+}
+
+static void gan__tensors_free(gan__tensors *f)
+{
+    for (int i = 0; i < f->count; i++) GAN_FREE(f->entries[i].name);
+    for (int i = 0; i < f->meta_count; i++) GAN_FREE(f->meta[i][0]), GAN_FREE(f->meta[i][1]);
+    GAN_FREE(f->entries);
+    GAN_FREE(f->file);
+}
+
+static bool gan__tensors_parse(gan__tensors *f)
+{
+    if (!gan__json_want(f, '{')) return false;
+    if (!gan__json_take(f, '}')) {
+        do {
+            gan__entry entry;
+            memset(&entry, 0, sizeof entry);
+            entry.name = gan__json_text(f);
+            if (!entry.name) return false;
+            bool meta = strcmp(entry.name, "__metadata__") == 0;
+            if (!gan__json_want(f, ':') || !(meta ? gan__json_meta(f) : gan__json_entry(f, &entry)) || meta || f->problem) {
+                GAN_FREE(entry.name);
+                if (f->problem) return false;
+                continue;
+            }
+            f->entries = (gan__entry *)gan__grow(f->entries, (size_t)f->count, sizeof entry);
+            f->entries[f->count++] = entry;
+        } while (gan__json_take(f, ','));
+        if (!gan__json_want(f, '}')) return false;
+    }
+    gan__json_space(f);
+    return f->at == f->end || gan__json_problem(f, "its header goes on after its end");
+}
+
+static bool gan__tensors_read(gan__tensors *f, const char *path)
+{
+    size_t size = 0;
+    memset(f, 0, sizeof *f);
+    f->path = path;
+    f->file = gan__read_file(path, &size);
+    if (!f->file) return false;
+    uint64_t length = size < 8 ? 0 : gan__little(f->file) | (uint64_t)gan__little(f->file + 4) << 32;
+    bool done = false;
+    if (size < 8 || length > size - 8) gan__refuse("%s: not a safetensors file, or truncated: %zu bytes, a header of %.0f promised", path, size, (double)length);
+    else {
+        f->at = (const char *)f->file + 8, f->end = f->at + length, f->data = f->file + 8 + length, f->data_size = size - 8 - length;
+        if (!gan__tensors_parse(f)) gan__refuse("%s: %s", path, f->problem ? f->problem : "its header is damaged");
+        else done = gan__tensors_check(f);
+    }
+    if (!done) gan__tensors_free(f);
+    return done;
+}
+
+static gan__entry *gan__tensors_find(gan__tensors *f, const char *prefix, const char *name, const char *suffix)
+{
+    char full[384];
+    snprintf(full, sizeof full, "%s%s%s", prefix, name, suffix);
+    for (int i = 0; i < f->count; i++)
+        if (strcmp(f->entries[i].name, full) == 0) return &f->entries[i];
+    return NULL;
+}
+
+static const char *gan__tensors_meta(const gan__tensors *f, const char *name)
+{
+    for (int i = 0; i < f->meta_count; i++)
+        if (strcmp(f->meta[i][0], name) == 0) return f->meta[i][1];
+    return NULL;
+}
+
+/* A file's shape as (N,C,H,W): (C) is (1,C,1,1), (OUT,IN) is (OUT,IN,1,1). */
+static void gan__entry_shape(const gan__entry *e, int shape[4])
+{
+    for (int d = 0; d < 4; d++) shape[d] = 1;
+    if (e->rank == 1) shape[1] = e->shape[0];
+    else for (int d = 0; d < e->rank; d++) shape[d] = e->shape[d];
+}
+
+static bool gan__entry_fits(const gan__tensors *f, const gan__entry *e, const gan_tensor *t)
+{
+    int s[4];
+    gan__entry_shape(e, s);
+    if (strcmp(e->dtype, "F32") != 0 && strcmp(e->dtype, "F64") != 0) return gan__refuse("%s: \"%s\" is %s, F32 or F64 is wanted", f->path, e->name, e->dtype);
+    if (t && (s[0] != t->n || s[1] != t->c || s[2] != t->h || s[3] != t->w))
+        return gan__refuse("%s: \"%s\" is " GAN__DIMS " in the file and " GAN__DIMS " in the model", f->path, e->name, s[0], s[1], s[2], s[3], GAN__SHAPE(t));
+    return true;
+}
+
+/* Number i of an entry; bytes are copied, for they may lie anywhere. */
+static double gan__entry_number(const gan__tensors *f, const gan__entry *e, size_t i)
+{
+    const unsigned char *at = f->data + e->begin;
+    float single;
+    double number;
+    if (e->dtype[1] == '3') return memcpy(&single, at + i * 4, 4), single;
+    return memcpy(&number, at + i * 8, 8), number;
+}
+
+static void gan__entry_read(gan__tensors *f, gan__entry *e, gan_tensor *t)
+{
+    gan *g = t->g;
+    gan_real *host = (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], gan_count(t));
+    for (size_t i = 0; i < gan_count(t); i++) host[i] = (gan_real)gan__entry_number(f, e, i);
+    gan_set(t, host);
+}
+
+/* The part of an entry's name behind prefix, if it is a parameter's: not an optimizer's, not a counter of PyTorch's batch norm. */
+static const char *gan__param_name(const gan__entry *e, const char *prefix)
+{
+    const char *dot = strrchr(e->name, '.');
+    if (strncmp(e->name, prefix, strlen(prefix)) != 0 || strchr(e->name, '#') || (dot && strcmp(dot, ".num_batches_tracked") == 0)) return NULL;
+    return e->name + strlen(prefix);
+}
+
+/* Does the file hold just model's parameters, under prefix? A model without any takes all. */
+static bool gan__model_fits(gan__tensors *f, gan_model *model, const char *prefix)
+{
+    for (int i = 0; i < model->count; i++) {
+        gan__entry *e = gan__tensors_find(f, prefix, model->params[i].name, "");
+        if (!e) return gan__refuse("%s: it lacks \"%s%s\" " GAN__DIMS " of the model", f->path, prefix, model->params[i].name, GAN__SHAPE(model->params[i].value));
+        if (!gan__entry_fits(f, e, model->params[i].value)) return false;
+    }
+    for (int i = 0; i < f->count; i++) {
+        gan__entry *e = &f->entries[i];
+        const char *name = gan__param_name(e, prefix);
+        int s[4];
+        gan__entry_shape(e, s);
+        if (!name) continue;
+        if (!gan__entry_fits(f, e, NULL)) return false;
+        if (model->count && !gan__find(model, name))
+            return gan__refuse("%s: it holds \"%s\" " GAN__DIMS ", which the model lacks", f->path, e->name, s[0], s[1], s[2], s[3]);
+    }
+    return true;
+}
+
+static void gan__model_read(gan__tensors *f, gan_model *model, const char *prefix)
+{
+    for (int i = 0; i < f->count; i++) {
+        gan__entry *e = &f->entries[i];
+        const char *name = gan__param_name(e, prefix);
+        int s[4];
+        gan__entry_shape(e, s);
+        if (!name) continue;
+        gan__param *param = gan__find(model, name);
+        if (!param) param = gan__param_new(model, name, e->rank, s[0], s[1], s[2], s[3]);
+        gan__entry_read(f, e, param->value);
+    }
+}
+
+GAN_API bool gan_save(gan_model *model, const char *path)
+{
+    gan__list list;
+    memset(&list, 0, sizeof list);
+    for (int i = 0; i < model->count; i++) gan__list_add(&list, "", model->params[i].name, "", model->params[i].rank, model->params[i].value, 0);
+    return gan__list_write(model->g, &list, path);
+}
+
+GAN_API bool gan_load(gan_model *model, const char *path)
+{
+    gan__tensors f;
+    if (!gan__tensors_read(&f, path)) return false;
+    bool fits = gan__model_fits(&f, model, "");
+    if (fits) gan__model_read(&f, model, "");
+    gan__tensors_free(&f);
+    return fits;
+}
+
+/* ---- the state of a training: MODEL.name, and of optimizer K of the model MODEL.name#K.m, #K.v, #K.steps */
+
+GAN_API bool gan_save_state(gan *g, const char *path, int step)
+{
+    gan__list list;
+    memset(&list, 0, sizeof list);
+    int length = snprintf(list.meta, sizeof list.meta, ",\"step\":\"%d\",\"seed\":\"%llu\",\"drawn\":\"%llu\"", step, (unsigned long long)g->seed, (unsigned long long)g->drawn), k = 0;
+    for (gan_data *data = g->datas; data && length < 4000; data = data->next, k++)
+        length += snprintf(list.meta + length, sizeof list.meta - (size_t)length, ",\"data%d\":\"%llu\"", k, (unsigned long long)data->drawn);
+    for (gan_model *model = g->models; model; model = model->next) {
+        char prefix[128], suffix[32];
+        for (gan_model *other = model->next; other; other = other->next)
+            if (strcmp(other->name, model->name) == 0) gan__fail(g, "gan_save_state", "two models are named \"%s\"; in the file they would be one", model->name);
+        snprintf(prefix, sizeof prefix, "%s.", model->name);
+        for (int i = 0; i < model->count; i++) {
+            gan__param *param = &model->params[i];
+            gan__list_add(&list, prefix, param->name, "", param->rank, param->value, 0);
+            k = 0;
+            for (gan_opt *opt = model->opts; opt; opt = opt->next, k++) {
+                if (i >= opt->count || !opt->moments[i].m) continue;
+                snprintf(suffix, sizeof suffix, "#%d.m", k);
+                gan__list_add(&list, prefix, param->name, suffix, param->rank, opt->moments[i].m, 0);
+                snprintf(suffix, sizeof suffix, "#%d.v", k);
+                if (opt->moments[i].v) gan__list_add(&list, prefix, param->name, suffix, param->rank, opt->moments[i].v, 0);
+                snprintf(suffix, sizeof suffix, "#%d.steps", k);
+                gan__list_add(&list, prefix, param->name, suffix, 0, NULL, opt->moments[i].steps);
+            }
+        }
+    }
+    return gan__list_write(g, &list, path);
+}
+
+/* Do the moments in the file fit model's optimizers? Asked before anything is changed, so shapes come from the file's own parameters. */
+static bool gan__moments_fit(gan__tensors *f, gan_model *model, const char *prefix)
+{
+    int opts = 0;
+    for (gan_opt *opt = model->opts; opt; opt = opt->next) opts++;
+    for (int i = 0; i < f->count; i++) {
+        gan__entry *e = &f->entries[i];
+        const char *mark = strchr(e->name, '#');
+        if (!mark || strncmp(e->name, prefix, strlen(prefix)) != 0) continue;
+        char owner[384];
+        snprintf(owner, sizeof owner, "%.*s", (int)(mark - e->name), e->name);
+        gan__entry *of = gan__tensors_find(f, "", owner, "");
+        bool number = strstr(mark, ".steps") != NULL;
+        if (!gan__entry_fits(f, e, NULL)) return false;
+        if (!of || (number ? e->rank != 0 : e->rank != of->rank || memcmp(e->shape, of->shape, sizeof e->shape) != 0))
+            return gan__refuse("%s: \"%s\" does not fit its parameter", f->path, e->name);
+        if (atoi(mark + 1) >= opts) return gan__refuse("%s: \"%s\" belongs to an optimizer that the model \"%s\" lacks", f->path, e->name, model->name);
+    }
+    return true;
+}
+
+static void gan__moments_read(gan__tensors *f, gan_model *model, const char *prefix)
+{
+    int k = 0;
+    char suffix[32];
+    for (gan_opt *opt = model->opts; opt; opt = opt->next, k++)
+        for (int i = 0; i < model->count; i++) {
+            snprintf(suffix, sizeof suffix, "#%d.m", k);
+            gan__entry *m = gan__tensors_find(f, prefix, model->params[i].name, suffix);
+            snprintf(suffix, sizeof suffix, "#%d.v", k);
+            gan__entry *v = gan__tensors_find(f, prefix, model->params[i].name, suffix);
+            snprintf(suffix, sizeof suffix, "#%d.steps", k);
+            gan__entry *steps = gan__tensors_find(f, prefix, model->params[i].name, suffix);
+            if (!m && i >= opt->count) continue;
+            gan__moments *of = gan__moments_of(opt, i);
+            if (m) gan__entry_read(f, m, of->m);
+            else gan__fill_with(of->m, 0);
+            if (v && of->v) gan__entry_read(f, v, of->v);
+            else if (of->v) gan__fill_with(of->v, 0);
+            of->steps = steps ? gan__entry_number(f, steps, 0) : 0;
+        }
+}
+
+GAN_API bool gan_load_state(gan *g, const char *path, int *step)
+{
+    gan__tensors f;
+    char name[160];
+    if (!gan__tensors_read(&f, path)) return false;
+    const char *saved = gan__tensors_meta(&f, "step"), *seed = gan__tensors_meta(&f, "seed"), *drawn = gan__tensors_meta(&f, "drawn");
+    bool fits = saved && seed && drawn;
+    if (!fits) gan__refuse("%s: it is not the state of a training; gan_load reads a single model", path);
+    for (gan_model *model = g->models; fits && model; model = model->next) {
+        snprintf(name, sizeof name, "%s.", model->name);
+        fits = gan__model_fits(&f, model, name) && gan__moments_fit(&f, model, name);
+    }
+    for (int i = 0; fits && i < f.count; i++) {
+        bool owned = false;
+        for (gan_model *model = g->models; model; model = model->next)
+            owned = owned || (strncmp(f.entries[i].name, model->name, strlen(model->name)) == 0 && f.entries[i].name[strlen(model->name)] == '.');
+        if (!owned) fits = gan__refuse("%s: \"%s\" belongs to no model of this program", path, f.entries[i].name);
+    }
+    int k = 0;
+    for (gan_data *data = g->datas; fits && data; data = data->next, k++) {
+        snprintf(name, sizeof name, "data%d", k);
+        if (!gan__tensors_meta(&f, name)) fits = gan__refuse("%s: it was saved with %d data sets, this program has more", path, k);
+    }
+    if (fits) {
+        for (gan_model *model = g->models; model; model = model->next) {
+            snprintf(name, sizeof name, "%s.", model->name);
+            gan__model_read(&f, model, name);
+            gan__moments_read(&f, model, name);
+        }
+        k = 0;
+        for (gan_data *data = g->datas; data; data = data->next, k++) {
+            snprintf(name, sizeof name, "data%d", k);
+            data->drawn = strtoull(gan__tensors_meta(&f, name), NULL, 10);
+            data->epoch = UINT64_MAX;
+        }
+        g->seed = strtoull(seed, NULL, 10), g->drawn = strtoull(drawn, NULL, 10);
+        if (step) *step = atoi(saved);
+    }
+    gan__tensors_free(&f);
+    return fits;
+}
+
+/* ===========================================================================================
+   >>pictures (implementation)
+   =========================================================================================== */
+#ifdef INCLUDE_STB_IMAGE_WRITE_H
+
+static void gan__png_write(void *writer, void *data, int size) { gan__write((gan__writer *)writer, data, (size_t)size); }
+
+GAN_API bool gan_save_png(gan_tensor *x, int columns, const char *path)
+{
+    gan *g = gan__valid(x, "gan_save_png");
+    gan__writer w;
+    if (x->c != 1 && x->c != 3) gan__fail(g, "gan_save_png", "the tensor " GAN__DIMS " has %d channels, 1 (grey) or 3 (colour) are wanted", GAN__SHAPE(x), x->c);
+    if (columns < 1) gan__fail(g, "gan_save_png", "%d columns", columns);
+    columns = GAN__MIN(columns, x->n);
+    int gap = x->n > 1 ? 2 : 0, rows = (x->n + columns - 1) / columns, width = columns * (x->w + gap) + gap, height = rows * (x->h + gap) + gap;
+    gan_real *host = (gan_real *)gan__alloc(gan_count(x) * sizeof *host), *from = host;
+    unsigned char *pixels = (unsigned char *)gan__alloc_zero((size_t)width * height * x->c);
+    gan_to_host(x, host);
+    for (int n = 0; n < x->n; n++)
+        for (int c = 0; c < x->c; c++)
+            for (int i = 0; i < x->h; i++)
+                for (int j = 0; j < x->w; j++, from++) {
+                    int row = n / columns * (x->h + gap) + gap + i, column = n % columns * (x->w + gap) + gap + j;
+                    double level = *from >= -1 ? *from <= 1 ? (double)*from : 1 : -1;     /* NaN is black */
+                    pixels[((size_t)row * width + column) * x->c + c] = (unsigned char)((level + 1) * 127.5 + 0.5);
+                }
+    bool done = gan__write_begin(&w, path);
+    if (done) {
+        if (!stbi_write_png_to_func(gan__png_write, &w, width, height, x->c, pixels, width * x->c)) w.failed = true, w.error = ENOMEM;
+        done = gan__write_end(&w);
+    }
+    GAN_FREE(pixels);
+    GAN_FREE(host);
+    return done;
+}
+#endif
+
+/* ===========================================================================================
+   >>progress (implementation)
+   =========================================================================================== */
+
+struct gan_progress {
+    gan *g;
+    FILE *csv;
+    char names[8][24];
+    int columns, first, steps, batch;
+    bool terminal;
+    double start, shown;
+    gan_progress *next;
+};
+
+/* Drops csv's rows from step first on: a new file, put in its place. */
+static bool gan__progress_cut(const char *csv, const char *header, int first)
+{
+    gan__writer w;
+    size_t size = 0;
+    char *rows = first > 0 ? (char *)gan__read_file(csv, &size) : NULL, *end = rows ? rows + size : NULL;
+    bool done = gan__write_begin(&w, csv);
+    if (done) {
+        gan__write(&w, header, strlen(header));
+        for (char *row = rows, *next; row && row < end; row = next) {
+            next = (char *)memchr(row, '\n', (size_t)(end - row));
+            next = next ? next + 1 : end;
+            if (*row >= '0' && *row <= '9' && next[-1] == '\n' && atoi(row) < first) gan__write(&w, row, (size_t)(next - row));
+        }
+        done = gan__write_end(&w);
+    }
+    GAN_FREE(rows);
+    return done;
+}
+
+GAN_API gan_progress *gan_progress_open(gan *g, const char *csv, const char *columns, int first, int steps, int batch)
+{
+    char header[256];
+    FILE *file = NULL;
+    snprintf(header, sizeof header, "step,%s\n", columns);
+    if (csv && (!gan__progress_cut(csv, header, first) || !(file = fopen(csv, "a")))) return NULL;
+    gan_progress *log = (gan_progress *)gan__alloc_zero(sizeof *log), **last = &g->logs;
+    log->g = g, log->csv = file, log->first = first, log->steps = steps, log->batch = batch;
+    for (const char *name = columns; log->columns < 8; name = strchr(name, ',') + 1) {
+        snprintf(log->names[log->columns++], sizeof log->names[0], "%.*s", (int)strcspn(name, ","), name);
+        if (!strchr(name, ',')) break;
+    }
+#if defined(GAN__POSIX)
+    log->terminal = isatty(1) != 0;
+#elif defined(_WIN32)
+    log->terminal = _isatty(1) != 0;
+#endif
+    log->start = log->shown = gan__now();
+    while (*last) last = &(*last)->next;
+    *last = log;
+    return log;
+}
+
+/* step 1200/2000 [######....]  D 1.02  G 1.53  2100 images/s  0:25 left */
+static void gan__progress_show(gan_progress *log, int step, const double *values)
+{
+    double spent = gan__now() - log->start;
+    int done = step + 1 - log->first, left = (int)(spent / done * (log->steps - step - 1) + 0.5), filled = (int)(20.0 * (step + 1) / log->steps);
+    if (log->terminal) printf("\r\033[K[%.*s%.*s] ", filled, "####################", 20 - filled, "....................");
+    printf("step %d/%d", step + 1, log->steps);
+    for (int i = 0; i < log->columns; i++) printf("  %s %.3f", log->names[i], values[i]);
+    printf("  %.0f images/s  %d:%02d left%s", done * (double)log->batch / GAN__MAX(spent, 1e-9), left / 60, left % 60, log->terminal ? "" : "\n");
+    fflush(stdout);
+}
+
+GAN_API void gan_progress_step(gan_progress *log, int step, ...)
+{
+    double values[8], now = gan__now();
+    bool last = step + 1 >= log->steps;
+    va_list list;
+    va_start(list, step);
+    for (int i = 0; i < log->columns; i++) values[i] = va_arg(list, double);
+    va_end(list);
+    if (log->csv) {
+        fprintf(log->csv, "%d", step);
+        for (int i = 0; i < log->columns; i++) fprintf(log->csv, ",%.9g", values[i]);
+        fprintf(log->csv, "\n");
+        fflush(log->csv);
+    }
+    if (log->terminal ? now - log->shown < 0.1 && !last : (step + 1) % GAN__MAX(log->steps / 20, 1) != 0 && !last) return;
+    gan__progress_show(log, step, values);
+    log->shown = now;
+}
+
+GAN_API void gan_progress_close(gan_progress *log)
+{
+    if (!log) return;
+    gan_progress **place = &log->g->logs;
+    while (*place != log) place = &(*place)->next;
+    *place = log->next;
+    if (log->terminal) printf("\n");
+    if (log->csv) fclose(log->csv);
+    GAN_FREE(log);
+}
+
+/* ===========================================================================================
+   >>look (implementation)
+   =========================================================================================== */
+
+GAN_API void gan_summary(gan_model *model)
+{
+    printf("%-24s %-18s %-22s %12s\n", model->name, "layer", "output (N,C,H,W)", "parameters");
+    for (int i = 0; i < model->layer_count; i++) {
+        const gan__layer *layer = &model->layers[i];
+        char shape[64];
+        snprintf(shape, sizeof shape, GAN__DIMS, GAN__SHAPE(layer));
+        printf("%-24s %-18s %-22s %12zu\n", layer->name, layer->kind, shape, layer->params);
+    }
+    printf("%-24s %-18s %-22s %12zu\n", "total", "", "", gan_param_count(model));
+}
+
+GAN_API size_t gan_profile_flops(gan *g)
+{
+    return (size_t)(g->profile_flops[GAN__K_matmul] + g->profile_flops[GAN__K_conv2d] + g->profile_flops[GAN__K_conv_transpose2d] + g->profile_flops[GAN__K_conv2d_weight]);
+}
+
+GAN_API void gan_profile(gan *g)
+{
+    double total = 0;
+    bool shown[GAN__KERNEL_COUNT] = {false};
+    for (int k = 0; k < GAN__KERNEL_COUNT; k++) total += g->profile_seconds[k];
+    printf("%-18s %10s %12s %10s %10s %7s\n", g->backend->name, "calls", "ms", "GFLOP/s", "GB/s", "share");
+    for (int row = 0; row < GAN__KERNEL_COUNT; row++) {
+        int k = -1;
+        for (int i = 0; i < GAN__KERNEL_COUNT; i++)
+            if (!shown[i] && (k < 0 || g->profile_seconds[i] > g->profile_seconds[k])) k = i;
+        shown[k] = true;
+        double seconds = GAN__MAX(g->profile_seconds[k], 1e-12);
+        if (g->profile_calls[k])
+            printf("%-18s %10lld %12.2f %10.1f %10.1f %6.1f%%\n", gan__kernels[k].name, g->profile_calls[k], 1e3 * seconds, g->profile_flops[k] / seconds * 1e-9,
+                   g->profile_bytes[k] / seconds * 1e-9, 100 * seconds / GAN__MAX(total, 1e-12));
+    }
+    printf("%-18s %10s %12.2f\n", "total", "", 1e3 * total);
+    memset(g->profile_seconds, 0, sizeof g->profile_seconds);
+    memset(g->profile_flops, 0, sizeof g->profile_flops);
+    memset(g->profile_bytes, 0, sizeof g->profile_bytes);
+    memset(g->profile_calls, 0, sizeof g->profile_calls);
+}
+
+/* ---- gan_close, which knows all of the above */
+
+static void gan__model_free(gan_model *model)
+{
+    for (gan_opt *opt = model->opts, *next; opt; opt = next) {
+        next = opt->next;
+        for (int i = 0; i < opt->count; i++) gan__lasting_free(opt->moments[i].m), gan__lasting_free(opt->moments[i].v);
+        GAN_FREE(opt->moments);
+        GAN_FREE(opt);
+    }
+    for (int i = 0; i < model->count; i++) {
+        gan__lasting_free(model->params[i].value);
+        gan__lasting_free(model->params[i].grad);
+        GAN_FREE(model->params[i].name);
+    }
+    for (int i = 0; i < model->layer_count; i++) GAN_FREE(model->layers[i].kind), GAN_FREE(model->layers[i].name);
+    GAN_FREE(model->params);
+    GAN_FREE(model->layers);
+    GAN_FREE(model->name);
+    GAN_FREE(model);
+}
+
+GAN_API void gan_close(gan *g)
+{
+    if (!g) return;
+    while (g->logs) gan_progress_close(g->logs);
+    for (gan_model *model = g->models, *next; model; model = next) next = model->next, gan__model_free(model);
+    for (gan_data *data = g->datas, *next; data; data = next) {
+        next = data->next;
+        GAN_FREE(data->pixels), GAN_FREE(data->labels), GAN_FREE(data->order), GAN_FREE(data);
+    }
+    for (int i = 0; i < g->numbers.count; i++) gan__device_free(g->backend, g->numbers.slabs[i].memory);
+    for (int i = 0; i < g->structs.count; i++) GAN_FREE(g->structs.slabs[i].memory);
+    for (int i = 0; i < 3; i++) if (g->spare[i]) gan__device_free(g->other, g->spare[i]);
+    for (int i = 0; i < 5; i++) if (g->spare_in[i]) gan__device_free(g->other, g->spare_in[i]);
+    for (int i = 0; i < 2; i++) GAN_FREE(g->staging[i]);
+    GAN_FREE(g->numbers.slabs), GAN_FREE(g->structs.slabs), GAN_FREE(g->free_blocks), GAN_FREE(g->tape), GAN_FREE(g->temporaries);
+    GAN_FREE(g);
+    GAN_FREE(gan__thread.workspace);
+    gan__thread.workspace = NULL, gan__thread.workspace_size = 0;
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* GAN_IMPLEMENTATION */
+
+/* ===========================================================================================
+   The inner loops, compiled once per instruction set (see GAN__ISA above)
+   ===========================================================================================
+   Plain loops that the compiler vectorises, but for the micro-kernel of the matrix product, which keeps its tile in vector registers.
+   The options below are this section's own, whatever the program is compiled with: contraction of a*b + c into one operation, and the
+   vectoriser. Sums are kept in a fixed number of lanes, so that their order is the same everywhere. */
+#ifdef GAN__LANES
+
+#if defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES == 64
+#pragma clang attribute push(__attribute__((target("avx512f,avx2,fma"))), apply_to = function)
+#elif defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES == 32
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#elif defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=fast", "no-trapping-math", "no-math-errno")
+#if defined(GAN__IS_X86) && GAN__BYTES == 64
+#pragma GCC target("avx512f,avx2,fma")
+#elif defined(GAN__IS_X86) && GAN__BYTES == 32
+#pragma GCC target("avx2,fma")
+#endif
+#endif
+
+/* ---- the matrix product: a tile of C in registers, C (+)= A B over depth terms
+   a (depth, ROWS) and b (depth, COLUMNS) are packed panels; c (ROWS, COLUMNS). */
+#if GAN__BYTES > 0
+
+/* 32 vector registers hold 8 x 3 of C, 16 hold 4 x 3; the rest is b's three and the broadcast of an element of a. */
+#if GAN__BYTES == 64 || defined(__aarch64__)
+#define GAN__ROWS 8
+#else
+#define GAN__ROWS 4
+#endif
+#define GAN__COLUMNS (3 * GAN__LANES)
+typedef gan_real GAN__ISA(vector) __attribute__((vector_size(GAN__BYTES)));
+typedef gan_real GAN__ISA(loose) __attribute__((vector_size(GAN__BYTES), aligned(sizeof(gan_real)), may_alias));
+#define GAN__VEC GAN__ISA(vector)
+#define GAN__AT(p, i) (*(GAN__ISA(loose) *)((p) + (i) * GAN__LANES))
+
+#define GAN__LOAD(r)                                                                                          \
+    GAN__VEC c##r##0 = {0}, c##r##1 = {0}, c##r##2 = {0};                                                     \
+    if (add) c##r##0 = GAN__AT(c, 3 * r), c##r##1 = GAN__AT(c, 3 * r + 1), c##r##2 = GAN__AT(c, 3 * r + 2);
+#define GAN__STEP(r) c##r##0 += a[r] * b0, c##r##1 += a[r] * b1, c##r##2 += a[r] * b2;
+#define GAN__SAVE(r) GAN__AT(c, 3 * r) = c##r##0, GAN__AT(c, 3 * r + 1) = c##r##1, GAN__AT(c, 3 * r + 2) = c##r##2;
+#if GAN__ROWS == 8
+#define GAN__ALL(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#else
+#define GAN__ALL(X) X(0) X(1) X(2) X(3)
+#endif
+
+static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add)
+{
+    GAN__ALL(GAN__LOAD)
+    for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS) {
+        GAN__VEC b0 = GAN__AT(b, 0), b1 = GAN__AT(b, 1), b2 = GAN__AT(b, 2);
+        GAN__ALL(GAN__STEP)
+    }
+    GAN__ALL(GAN__SAVE)
+}
+
+#undef GAN__LOAD
+#undef GAN__STEP
+#undef GAN__SAVE
+#undef GAN__ALL
+#undef GAN__VEC
+#undef GAN__AT
+#else
+
+#define GAN__ROWS 4
+#define GAN__COLUMNS 12
+static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add)
+{
+    if (!add) memset(c, 0, GAN__ROWS * GAN__COLUMNS * sizeof *c);
+    for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS)
+        for (int r = 0; r < GAN__ROWS; r++)
+            for (int j = 0; j < GAN__COLUMNS; j++) c[r * GAN__COLUMNS + j] += a[r] * b[j];
+}
+#endif
+
+/* panel (depth, ROWS) = rows of the left matrix, element (r,k) at src[r*row_stride + k_offset[k]]; rows that are not there are 0. */
+static void GAN__ISA(pack_left)(const gan_real *src, ptrdiff_t row_stride, const ptrdiff_t *k_offset, int rows, int depth, gan_real *panel)
+{
+    for (int k = 0; k < depth; k++, panel += GAN__ROWS) {
+        const gan_real *at = src + k_offset[k];
+        if (rows == GAN__ROWS)
+            for (int r = 0; r < GAN__ROWS; r++) panel[r] = at[r * row_stride];
+        else
+            for (int r = 0; r < GAN__ROWS; r++) panel[r] = r < rows ? at[r * row_stride] : 0;
+    }
+}
+
+/* dst[0..n) = row[j*step] for j from 0, row positions at and beyond [0,w) being 0; first is the position of j = 0. */
+static void GAN__ISA(pack_line)(const gan_real *row, int first, int step, int w, int n, gan_real *dst)
+{
+    int begin = first < 0 ? (-first + step - 1) / step : 0, end = w > first ? (w - 1 - first) / step + 1 : 0;
+    end = GAN__MIN(end, n);
+    if (begin == 0 && end == n && n == 16) {     /* whole short lines, the common case, without the loops' preludes */
+        const gan_real *at = row + first;
+        if (step == 1) for (int j = 0; j < 16; j++) dst[j] = at[j];
+        else if (step == 2) for (int j = 0; j < 16; j++) dst[j] = at[2 * j];
+        else for (int j = 0; j < 16; j++) dst[j] = at[j * step];
+        return;
+    }
+    for (int j = 0; j < GAN__MIN(begin, n); j++) dst[j] = 0;
+    for (int j = begin; j < end; j++) dst[j] = row[first + j * step];
+    for (int j = GAN__MAX(end, begin); j < n; j++) dst[j] = 0;
+}
+
+/* Rows k .. k+depth of a window, columns column .. column+columns: runs of positions in one line of the grid, one at a time. */
+static void GAN__ISA(pack_window)(const gan__window *s, int column, int columns, int k, int depth, gan_real *panel)
+{
+    int taps = s->tu * s->tv;
+    for (int done = 0; done < columns;) {
+        int place = column + done, image = place / (s->rows * s->cols), i = place / s->cols % s->rows, j = place % s->cols;
+        int run = GAN__MIN(s->cols - j, columns - done), channel = k / taps, u = k % taps / s->tv, v = k % s->tv;
+        const gan_real *plane = s->src + image * s->image + (ptrdiff_t)channel * s->h * s->w;
+        gan_real *dst = panel + done;
+        for (int left = depth; left > 0;) {
+            int line = i * s->step + s->u0 + u * s->dir, part = GAN__MIN(s->tv - v, left);
+            for (int t = 0; t < part; t++, v++, dst += GAN__COLUMNS) {
+                if (line < 0 || line >= s->h) for (int q = 0; q < run; q++) dst[q] = 0;
+                else GAN__ISA(pack_line)(plane + (ptrdiff_t)line * s->w, j * s->step + s->v0 + v * s->dir, s->step, s->w, run, dst);
+            }
+            left -= part, v = 0;
+            if (++u == s->tu) u = 0, plane += (ptrdiff_t)s->h * s->w;
+        }
+        done += run;
+    }
+}
+
+/* The transpose: rows are positions k .. k+depth of the grid, columns (channel, u, v). Neighbouring v are neighbours in memory. */
+static void GAN__ISA(pack_window_t)(const gan__window *s, int column, int columns, int k, int depth, gan_real *panel)
+{
+    int taps = s->tu * s->tv;
+    for (int done = 0; done < depth;) {
+        int place = k + done, image = place / (s->rows * s->cols), i = place / s->cols % s->rows, j = place % s->cols;
+        int run = GAN__MIN(s->cols - j, depth - done);
+        for (int q = 0; q < columns;) {
+            int channel = (column + q) / taps, u = (column + q) % taps / s->tv, v = (column + q) % s->tv;
+            int part = GAN__MIN(s->tv - v, columns - q), line = i * s->step + s->u0 + u, at = j * s->step + s->v0 + v;
+            const gan_real *row = s->src + image * s->image + ((ptrdiff_t)channel * s->h + line) * s->w;
+            gan_real *dst = panel + (size_t)done * GAN__COLUMNS + q;
+            for (int t = 0; t < run; t++, at += s->step, dst += GAN__COLUMNS) {
+                if (line < 0 || line >= s->h) for (int e = 0; e < part; e++) dst[e] = 0;
+                else if (at >= 0 && at + part <= s->w && part == 4) memcpy(dst, row + at, 4 * sizeof *dst);
+                else for (int e = 0; e < part; e++) dst[e] = at + e >= 0 && at + e < s->w ? row[at + e] : 0;
+            }
+            q += part;
+        }
+        done += run;
+    }
+}
+
+/* panel (depth, COLUMNS) = rows k .. k+depth and columns column .. column+columns of the right matrix; the rest of a row is 0. */
+static void GAN__ISA(pack_right)(const gan__right *right, int column, int columns, int k, int depth, gan_real *panel)
+{
+    if (columns < GAN__COLUMNS) memset(panel, 0, (size_t)depth * GAN__COLUMNS * sizeof *panel);
+    if (right->kind == GAN__WINDOW) GAN__ISA(pack_window)(&right->window, column, columns, k, depth, panel);
+    else if (right->kind == GAN__WINDOW_T) GAN__ISA(pack_window_t)(&right->window, column, columns, k, depth, panel);
+    else {
+        const gan_real *src = right->src + column * right->column_stride + k * right->k_stride;
+        for (int t = 0; t < depth; t++, src += right->k_stride, panel += GAN__COLUMNS) {
+            if (right->column_stride == 1) memcpy(panel, src, (size_t)columns * sizeof *panel);
+            else for (int j = 0; j < columns; j++) panel[j] = src[j * right->column_stride];
+        }
+    }
+}
+
+/* dst[r*row_stride + column_offset[j]] = tile[r][j]; stretches whose offsets are neighbours are copied whole. */
+static void GAN__ISA(store)(const gan_real *tile, int rows, int columns, gan_real *dst, ptrdiff_t row_stride, const ptrdiff_t *column_offset)
+{
+    for (int j = 0; j < columns;) {
+        int run = 1, limit = columns - j;
+        while (run < limit && column_offset[j + run] == column_offset[j] + run) run++;
+        gan_real *to = dst + column_offset[j];
+        const gan_real *from = tile + j;
+        for (int r = 0; r < rows; r++, to += row_stride, from += GAN__COLUMNS) {
+            if (run == GAN__COLUMNS) memcpy(to, from, GAN__COLUMNS * sizeof *to);
+            else for (int t = 0; t < run; t++) to[t] = from[t];
+        }
+        j += run;
+    }
+}
+
+/* ---- elementwise */
+
+#define GAN__EACH(expression) for (size_t i = 0; i < n; i++) { gan_real v = x[i]; y[i] = (gan_real)(expression); } break
+static void GAN__ISA(map)(const gan_map *p, const gan_real *x, gan_real *y, size_t n)
+{
+    const gan_real a = p->a, b = p->b;
+    switch (p->op) {
+    case GAN_AFFINE:   GAN__EACH(a * v + b);
+    case GAN_EXP:      GAN__EACH(GAN__F(exp, v));
+    case GAN_LOG:      GAN__EACH(GAN__F(log, v));
+    case GAN_SQRT:     GAN__EACH(GAN__F(sqrt, v));
+    case GAN_RSQRT:    GAN__EACH(1 / GAN__F(sqrt, v));
+    case GAN_SQUARE:   GAN__EACH(v * v);
+    case GAN_ABS:      GAN__EACH(v < 0 ? -v : v + 0);
+    case GAN_SIGN:     GAN__EACH((v > 0) - (v < 0));
+    case GAN_CLAMP:    GAN__EACH(v < a ? a : v > b ? b : v);
+    case GAN_LEAKY:    GAN__EACH(v > 0 ? v : a * v);
+    case GAN_TANH:     GAN__EACH(GAN__F(tanh, v));
+    case GAN_SIGMOID:  GAN__EACH(1 / (1 + GAN__F(exp, -v)));
+    case GAN_SOFTPLUS: GAN__EACH((v > 0 ? v : 0) + GAN__F(log1p, GAN__F(exp, v > 0 ? -v : v)));
+    }
+}
+#undef GAN__EACH
+
+#define GAN__EACH(expression)                                                                                   \
+    if (a_step && b_step) for (size_t i = 0; i < n; i++) { gan_real u = a[i], v = b[i]; y[i] = expression; }    \
+    else if (a_step) { gan_real v = b[0]; for (size_t i = 0; i < n; i++) { gan_real u = a[i]; y[i] = expression; } } \
+    else if (b_step) { gan_real u = a[0]; for (size_t i = 0; i < n; i++) { gan_real v = b[i]; y[i] = expression; } } \
+    else { gan_real u = a[0], v = b[0]; for (size_t i = 0; i < n; i++) y[i] = expression; }                      \
+    break
+static void GAN__ISA(zip)(const gan_zip *p, const gan_real *a, int a_step, const gan_real *b, int b_step, gan_real *y, size_t n)
+{
+    const gan_real k = p->k, l = p->l;
+    switch (p->op) {
+    case GAN_MIX:      GAN__EACH(k * u + l * v);
+    case GAN_MUL:      GAN__EACH(u * v);
+    case GAN_DIV:      GAN__EACH(u / v);
+    case GAN_GATE:     GAN__EACH(v > 0 ? u : k * u);
+    case GAN_INSIDE:   GAN__EACH(v >= k && v <= l ? u : 0);
+    case GAN_DTANH:    GAN__EACH(u * (1 - v * v));
+    case GAN_DSIGMOID: GAN__EACH(u * v * (1 - v));
+    }
+}
+#undef GAN__EACH
+
+/* ---- sums: 16 lanes in the working precision over at most 1024 numbers, the rest in double */
+
+static double GAN__ISA(sum)(const gan_real *x, size_t n)
+{
+    double total = 0;
+    for (size_t from = 0; from < n; from += 1024) {
+        size_t stretch = GAN__MIN((size_t)1024, n - from), i = 0;
+        gan_real lane[16] = {0}, rest = 0;
+        for (; i + 16 <= stretch; i += 16)
+            for (int j = 0; j < 16; j++) lane[j] += x[from + i + j];
+        for (; i < stretch; i++) rest += x[from + i];
+        for (int j = 0; j < 16; j++) total += lane[j];
+        total += rest;
+    }
+    return total;
+}
+
+/* y[j] = sum over rows of x[row*row_stride + j] */
+static void GAN__ISA(add_rows)(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y, size_t n)
+{
+    for (size_t j = 0; j < n; j++) y[j] = 0;
+    for (size_t r = 0; r < rows; r++, x += row_stride)
+        for (size_t j = 0; j < n; j++) y[j] += x[j];
+}
+
+/* mean of x, and sum of (x - mean)^2 */
+static void GAN__ISA(moments)(const gan_real *x, size_t n, double *mean, double *squares)
+{
+    gan_real lane[16] = {0}, center;
+    double total = 0;
+    size_t i = 0;
+    *mean = GAN__ISA(sum)(x, n) / (double)n;
+    center = (gan_real)*mean;
+    for (; i + 16 <= n; i += 16)
+        for (int j = 0; j < 16; j++) lane[j] += (x[i + j] - center) * (x[i + j] - center);
+    for (; i < n; i++) total += ((double)x[i] - center) * ((double)x[i] - center);
+    for (int j = 0; j < 16; j++) total += lane[j];
+    *squares = total - (double)n * (*mean - center) * (*mean - center);
+    if (*squares < 0) *squares = 0;
+}
+
+static void GAN__ISA(scale_shift)(const gan_real *x, gan_real scale, gan_real shift, gan_real *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++) y[i] = scale * x[i] + shift;
+}
+
+/* sums[0] = sum of gy, sums[1] = sum of gy * (x - mean) */
+static void GAN__ISA(two_sums)(const gan_real *gy, const gan_real *x, gan_real mean, size_t n, double sums[2])
+{
+    sums[0] = sums[1] = 0;
+    for (size_t from = 0; from < n; from += 1024) {
+        size_t stretch = GAN__MIN((size_t)1024, n - from), i = 0;
+        gan_real one[16] = {0}, two[16] = {0};
+        for (; i + 16 <= stretch; i += 16)
+            for (int j = 0; j < 16; j++) {
+                gan_real u = gy[from + i + j];
+                one[j] += u;
+                two[j] += u * (x[from + i + j] - mean);
+            }
+        for (; i < stretch; i++) sums[0] += gy[from + i], sums[1] += (double)gy[from + i] * (x[from + i] - mean);
+        for (int j = 0; j < 16; j++) sums[0] += one[j], sums[1] += two[j];
+    }
+}
+
+/* gx = a*gy + b*x + c */
+static void GAN__ISA(blend)(const gan_real *gy, const gan_real *x, gan_real a, gan_real b, gan_real c, gan_real *gx, size_t n)
+{
+    for (size_t i = 0; i < n; i++) gx[i] = a * gy[i] + (b * x[i] + c);
+}
+
+/* ---- optimizers */
+
+static void GAN__ISA(sgd)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, size_t n)
+{
+    const gan_real beta1 = p->beta1, lr = p->lr;
+    for (size_t i = 0; i < n; i++) {
+        m[i] = beta1 * m[i] + g[i];
+        w[i] -= lr * m[i];
+    }
+}
+
+static void GAN__ISA(adam)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v, size_t n)
+{
+    const gan_real beta1 = p->beta1, beta2 = p->beta2, eps = p->eps, rate = p->lr / p->bias1, scale = (gan_real)(1 / sqrt((double)p->bias2));
+    for (size_t i = 0; i < n; i++) {
+        gan_real u = g[i], mi = beta1 * m[i] + (1 - beta1) * u, vi = beta2 * v[i] + (1 - beta2) * u * u;
+        m[i] = mi, v[i] = vi;
+        w[i] -= rate * mi / (GAN__F(sqrt, vi) * scale + eps);
+    }
+}
+
+static const gan__isa GAN__ISA(table) = {
+    GAN__ROWS, GAN__COLUMNS, GAN__ISA(tile), GAN__ISA(pack_left), GAN__ISA(pack_right), GAN__ISA(store), GAN__ISA(map), GAN__ISA(zip),
+    GAN__ISA(sum), GAN__ISA(add_rows), GAN__ISA(moments), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend), GAN__ISA(sgd), GAN__ISA(adam)};
+
+#undef GAN__ROWS
+#undef GAN__COLUMNS
+#if defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES >= 32
+#pragma clang attribute pop
+#elif defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
+#pragma GCC pop_options
+#endif
+#endif /* GAN__LANES */
+
+/* LICENCE. Choose the one that you like; both let you do anything.
+
+   ALTERNATIVE A - MIT No Attribution (MIT-0)
+   Copyright (c) 2026 gan.h authors
+   Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation files (the
+   "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy, modify, merge, publish,
+   distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is furnished to do so.
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF
+   MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY
+   CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE
+   SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+
+   ALTERNATIVE B - Public domain (www.unlicense.org)
+   This is free and unencumbered software released into the public domain. Anyone is free to copy, modify, publish, use, compile, sell, or
+   distribute this software, either in source code form or as a compiled binary, for any purpose, commercial or non-commercial, and by any
+   means. In jurisdictions that recognize copyright laws, the author or authors of this software dedicate any and all copyright interest in
+   the software to the public domain. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED. */
