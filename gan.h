@@ -587,10 +587,10 @@ GAN_API size_t gan_profile_flops(gan *g);       /* operations (a multiply-add is
 #endif
 
 #if defined(__GNUC__)
-#define GAN__UNUSED __attribute__((unused))
+#define GAN__INLINE __attribute__((always_inline))
 #define GAN__PRINTF(a, b) __attribute__((format(printf, a, b)))
 #else
-#define GAN__UNUSED
+#define GAN__INLINE
 #define GAN__PRINTF(a, b)
 #endif
 
@@ -600,6 +600,13 @@ GAN_API size_t gan_profile_flops(gan *g);       /* operations (a multiply-add is
 
 #define GAN__MIN(a, b) ((a) < (b) ? (a) : (b))
 #define GAN__MAX(a, b) ((a) > (b) ? (a) : (b))
+
+/* sizeof(gan_real) for the preprocessor. */
+#define GAN__SIZE_float 4
+#define GAN__SIZE_double 8
+#define GAN__PASTE(a, b) a##b
+#define GAN__SIZE_OF(type) GAN__PASTE(GAN__SIZE_, type)
+#define GAN__SIZE GAN__SIZE_OF(GAN_REAL)
 
 /* A function of math.h in the library's precision. */
 #define GAN__F(name, x) (sizeof(gan_real) == sizeof(float) ? (gan_real)name##f((float)(x)) : (gan_real)name((double)(x)))
@@ -1486,7 +1493,7 @@ GAN_API gan_tensor *gan_randn(gan *g, int n, int c, int h, int w) { return gan__
 /* Columns of an image seen as a matrix: rows are (channel, u, v) of a window of tu x tv taps, columns are positions (n, i, j) of a grid
    of rows x cols; the number there is src[n, channel, i*step + u0 + u*dir, j*step + v0 + v*dir], or 0 outside. No such matrix is ever
    stored: panels of it are packed on the way into the product. */
-typedef struct { const gan_real *src; ptrdiff_t image; int channels, h, w, step, rows, cols, tu, tv, u0, v0, dir; } gan__window;
+typedef struct { const gan_real *src, *end; ptrdiff_t image; int h, w, step, rows, cols, tu, tv, u0, v0, dir; } gan__window; /* end: the tensor's */
 
 /* Where packers read a matrix (K,columns): the two strides of an ordinary matrix, or a window (its columns, or its transpose). */
 typedef struct { int kind; const gan_real *src; ptrdiff_t k_stride, column_stride; gan__window window; } gan__right;
@@ -1500,11 +1507,11 @@ typedef struct {
     void (*store)(const gan_real *tile, int rows, int columns, gan_real *dst, ptrdiff_t row_stride, const ptrdiff_t *column_offset);
     void (*map)(const gan_map *p, const gan_real *x, gan_real *y, size_t n);
     void (*zip)(const gan_zip *p, const gan_real *a, int a_step, const gan_real *b, int b_step, gan_real *y, size_t n);
-    double (*sum)(const gan_real *x, size_t n);
+    double (*sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n);
+    double (*squares)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real center);
     void (*add_rows)(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y, size_t n);
-    void (*moments)(const gan_real *x, size_t n, double *mean, double *squares);
     void (*scale_shift)(const gan_real *x, gan_real scale, gan_real shift, gan_real *y, size_t n);
-    void (*two_sums)(const gan_real *gy, const gan_real *x, gan_real mean, size_t n, double sums[2]);
+    void (*two_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real mean, double sums[2]);
     void (*blend)(const gan_real *gy, const gan_real *x, gan_real a, gan_real b, gan_real c, gan_real *gx, size_t n);
     void (*sgd)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, size_t n);
     void (*adam)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v, size_t n);
@@ -1514,7 +1521,7 @@ typedef struct {
 #if GAN_MAX_VECTOR >= 64 && defined(GAN__IS_X86)
 #define GAN__ISA(name) gan__##name##_avx512
 #define GAN__BYTES 64
-#define GAN__LANES (64 / (int)sizeof(gan_real))
+#define GAN__LANES (64 / GAN__SIZE)
 #include GAN_HEADER
 #undef GAN__ISA
 #undef GAN__BYTES
@@ -1523,7 +1530,7 @@ typedef struct {
 #if GAN_MAX_VECTOR >= 32 && defined(GAN__IS_X86)
 #define GAN__ISA(name) gan__##name##_avx2
 #define GAN__BYTES 32
-#define GAN__LANES (32 / (int)sizeof(gan_real))
+#define GAN__LANES (32 / GAN__SIZE)
 #include GAN_HEADER
 #undef GAN__ISA
 #undef GAN__BYTES
@@ -1531,7 +1538,7 @@ typedef struct {
 #endif
 #define GAN__ISA(name) gan__##name##_base
 #define GAN__BYTES (GAN_MAX_VECTOR >= 16 ? 16 : 0)
-#define GAN__LANES (16 / (int)sizeof(gan_real))
+#define GAN__LANES (16 / GAN__SIZE)
 #include GAN_HEADER
 #undef GAN__ISA
 #undef GAN__BYTES
@@ -1875,7 +1882,7 @@ static double gan__sum_at(const gan__sum_job *j, const gan_real *at, int dim)
 {
     double total = 0;
     while (dim < j->dims - 1 && j->b[dim] != 0) dim++;
-    if (dim == j->dims - 1) return j->b[dim] ? *at : gan__best()->sum(at, (size_t)j->size[dim]);
+    if (dim == j->dims - 1) return j->b[dim] ? *at : gan__best()->sum(at, 1, 0, (size_t)j->size[dim]);
     for (int i = 0; i < j->size[dim]; i++) total += gan__sum_at(j, at + i * j->a[dim], dim + 1);
     return total;
 }
@@ -1902,7 +1909,7 @@ static void gan__sum_part_body(void *job, size_t begin, size_t end, int thread)
 {
     const gan__sum_job *j = (const gan__sum_job *)job;
     (void)thread;
-    j->part[begin / j->stretch] = gan__best()->sum(j->x + begin, end - begin);
+    j->part[begin / j->stretch] = gan__best()->sum(j->x + begin, 1, 0, end - begin);
 }
 
 /* (R,K) or (K1,R,K): rows added to rows, a stretch of y's columns at a time. */
@@ -2255,7 +2262,7 @@ typedef struct {
     gan__walk out_column;
 } gan__gemm;
 
-enum { GAN__DEPTH = 256, GAN__BLOCK_ROWS = 256, GAN__BLOCK_COLUMNS = 768 };
+enum { GAN__DEPTH = 256, GAN__BLOCK_ROWS = 512, GAN__BLOCK_COLUMNS = 768 };
 
 static void gan__walk_from(const gan__walk *walk, int first, int count, ptrdiff_t *offset)
 {
@@ -2275,8 +2282,7 @@ static void gan__gemm_block(const gan__gemm_job *job, int row, int column, gan_r
     const gan__gemm *p = &job->p;
     const gan__isa *isa = job->isa;
     int rows = GAN__MIN(job->block_rows, p->m - row), columns = GAN__MIN(job->block_columns, p->n - column), tile_size = isa->rows * isa->columns;
-    gan_real *left = workspace, *right = left + (size_t)(job->block_rows + isa->rows) * GAN__DEPTH;
-    gan_real *tiles = right + (size_t)(job->block_columns + isa->columns) * GAN__DEPTH;
+    gan_real *left = workspace, *right = left + (size_t)job->block_rows * GAN__DEPTH, *tiles = right + (size_t)isa->columns * GAN__DEPTH;
     ptrdiff_t k_offset[GAN__DEPTH], column_offset[GAN__BLOCK_COLUMNS];
     gan__walk_from(&p->out_column, column, columns, column_offset);
     for (int k = 0; k < p->k || k == 0; k += GAN__DEPTH) {
@@ -2307,26 +2313,27 @@ static void gan__gemm_body(void *argument, size_t begin, size_t end, int thread)
 
 static int gan__round_up(int x, int to) { return (x + to - 1) / to * to; }
 
-/* Blocks are halved until every thread has a few: that changes who computes an element, not how. */
+/* Blocks of about one size, a few for each thread: how many changes who computes an element, not how. */
+static int gan__divide(int size, int most, int tile, int pieces)
+{
+    int tiles = (size + tile - 1) / tile, blocks = GAN__MIN(gan__round_up((size + most - 1) / most, pieces), tiles);
+    return (tiles + blocks - 1) / blocks * tile;
+}
+
 static void gan__gemm_run(const gan__gemm *p)
 {
     gan__gemm_job job;
-    int threads = gan__threads(), down;
+    int threads = gan__threads(), most = GAN__BLOCK_COLUMNS;
     job.p = *p, job.isa = gan__best();
-    job.block_rows = GAN__MIN(GAN__BLOCK_ROWS, gan__round_up(p->m, job.isa->rows));
-    job.block_columns = GAN__MIN(GAN__BLOCK_COLUMNS / job.isa->columns * job.isa->columns, gan__round_up(p->n, job.isa->columns));
-    for (;;) {
-        down = (p->m + job.block_rows - 1) / job.block_rows, job.across = (p->n + job.block_columns - 1) / job.block_columns;
-        if (threads == 1 || down * job.across >= 4 * threads) break;
-        if (job.block_columns >= 8 * job.isa->columns) job.block_columns = gan__round_up(job.block_columns / 2, job.isa->columns);
-        else if (job.block_rows >= 8 * job.isa->rows) job.block_rows = gan__round_up(job.block_rows / 2, job.isa->rows);
-        else break;
-    }
-    job.each = (size_t)(job.block_rows + job.block_columns + job.isa->rows + job.isa->columns) * GAN__DEPTH
-             + (size_t)(job.block_rows + job.isa->rows) * (job.block_columns + job.isa->columns);
+    most -= most % job.isa->columns;
+    bool wide = (p->n + job.isa->columns - 1) / job.isa->columns >= 4 * threads;        /* threads share columns, or else rows */
+    job.block_rows = gan__divide(p->m, GAN__BLOCK_ROWS, job.isa->rows, wide ? 1 : threads);
+    job.block_columns = gan__divide(p->n, most, job.isa->columns, wide ? threads : 1);
+    job.across = (p->n + job.block_columns - 1) / job.block_columns;
+    job.each = ((size_t)job.block_rows + job.isa->columns) * GAN__DEPTH + (size_t)job.block_rows * job.block_columns;
     job.each = (job.each + 15) & ~(size_t)15;
     job.workspace = (gan_real *)gan__workspace(job.each * (size_t)threads * sizeof(gan_real));
-    gan__parallel((size_t)down * job.across, 1, gan__gemm_body, &job);
+    gan__parallel((size_t)job.across * ((p->m + job.block_rows - 1) / job.block_rows), 1, gan__gemm_body, &job);
 }
 
 static gan__walk gan__straight(ptrdiff_t stride)
@@ -2490,7 +2497,7 @@ GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real
     ptrdiff_t plane = (ptrdiff_t)p->h * p->w, place = (ptrdiff_t)q.oh * q.ow;
     for (int group = 0; group < q.groups; group++) {
         gan__gemm job;
-        gan__window window = {x + group * q.c * plane, p->c * plane, q.c, p->h, p->w, q.s, q.oh, q.ow, p->kernel_h, p->kernel_w, -p->pad, -p->pad, 1};
+        gan__window window = {x + group * q.c * plane, x + p->n * p->c * plane, p->c * plane, p->h, p->w, q.s, q.oh, q.ow, p->kernel_h, p->kernel_w, -p->pad, -p->pad, 1};
         gan__walk columns = {q.ow, q.oh, 1, q.ow, p->out_c * place};
         memset(&job, 0, sizeof job);
         job.m = q.o, job.n = (int)(p->n * place), job.k = q.c * p->kernel_h * p->kernel_w;
@@ -2508,7 +2515,7 @@ static void gan__cpu_phase(const gan_conv *p, const gan__conv_sizes *q, int grou
     ptrdiff_t plane = (ptrdiff_t)p->h * p->w, place = (ptrdiff_t)q->oh * q->ow, taps = (ptrdiff_t)p->kernel_h * p->kernel_w;
     int rows = (p->h - a + q->s - 1) / q->s, cols = (p->w - b + q->s - 1) / q->s, u0 = (a + p->pad) % q->s, v0 = (b + p->pad) % q->s;
     int tu = u0 < p->kernel_h ? (p->kernel_h - u0 + q->s - 1) / q->s : 0, tv = v0 < p->kernel_w ? (p->kernel_w - v0 + q->s - 1) / q->s : 0;
-    gan__window window = {y + group * q->o * place, p->out_c * place, q->o, q->oh, q->ow, 1, rows, cols, tu, tv,
+    gan__window window = {y + group * q->o * place, y + p->n * p->out_c * place, p->out_c * place, q->oh, q->ow, 1, rows, cols, tu, tv,
                           (a + p->pad - u0) / q->s, (b + p->pad - v0) / q->s, -1};
     gan__walk k = {GAN__MAX(tv, 1), GAN__MAX(tu, 1), q->s, (ptrdiff_t)q->s * p->kernel_w, q->c * taps};
     gan__walk columns = {cols, rows, q->s, (ptrdiff_t)q->s * p->w, p->c * plane};
@@ -2536,7 +2543,7 @@ GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const g
     ptrdiff_t plane = (ptrdiff_t)p->h * p->w, place = (ptrdiff_t)q.oh * q.ow;
     for (int group = 0; group < q.groups; group++) {
         gan__gemm job;
-        gan__window window = {x + group * q.c * plane, p->c * plane, q.c, p->h, p->w, q.s, q.oh, q.ow, p->kernel_h, p->kernel_w, -p->pad, -p->pad, 1};
+        gan__window window = {x + group * q.c * plane, x + p->n * p->c * plane, p->c * plane, p->h, p->w, q.s, q.oh, q.ow, p->kernel_h, p->kernel_w, -p->pad, -p->pad, 1};
         gan__walk k = {(int)place, INT32_MAX, 1, p->out_c * place, 0};
         memset(&job, 0, sizeof job);
         job.m = q.o, job.n = q.c * p->kernel_h * p->kernel_w, job.k = (int)(p->n * place);
@@ -2695,22 +2702,19 @@ GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_
             }
 }
 
-/* Chan, Golub and LeVeque's rule (1983): moments of a channel from those of its rows, so that x is read once. */
+/* Two passes, so that a large mean does not drown a small variance; one channel's numbers stay in the cache for the second. */
 static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
+    const ptrdiff_t stride = (ptrdiff_t)(p->c * p->size);
+    double count = (double)p->n * (double)p->size;
     (void)thread;
     for (size_t c = begin; c < end; c++) {
-        double mean = 0, squares = 0, size = (double)p->size;
-        for (int n = 0; n < p->n; n++) {
-            double row_mean, row_squares;
-            gan__best()->moments(job->in[0] + ((size_t)n * p->c + c) * p->size, p->size, &row_mean, &row_squares);
-            double delta = row_mean - mean, seen = n * size;
-            mean += delta / (n + 1);
-            squares += row_squares + delta * delta * seen * size / (seen + size);
-        }
-        job->out[0][c] = (gan_real)mean, job->out[0][p->c + c] = (gan_real)(squares / (p->n * size));
+        const gan_real *x = job->in[0] + c * p->size;
+        double mean = gan__best()->sum(x, (size_t)p->n, stride, p->size) / count, off = mean - (gan_real)mean;
+        double squares = gan__best()->squares(x, (size_t)p->n, stride, p->size, (gan_real)mean) / count - off * off;
+        job->out[0][c] = (gan_real)mean, job->out[0][p->c + c] = (gan_real)GAN__MAX(squares, 0);
     }
 }
 
@@ -2745,12 +2749,8 @@ static void gan__norm_sums_body(void *argument, size_t begin, size_t end, int th
     const gan_norm *p = (const gan_norm *)job->p;
     (void)thread;
     for (size_t c = begin; c < end; c++) {
-        double total[2] = {0, 0}, row[2];
-        for (int n = 0; n < p->n; n++) {
-            size_t at = ((size_t)n * p->c + c) * p->size;
-            gan__best()->two_sums(job->in[0] + at, job->in[1] + at, job->in[2][c], p->size, row);
-            total[0] += row[0], total[1] += row[1];
-        }
+        double total[2];
+        gan__best()->two_sums(job->in[0] + c * p->size, job->in[1] + c * p->size, (size_t)p->n, (ptrdiff_t)(p->c * p->size), p->size, job->in[2][c], total);
         job->out[0][c] = (gan_real)total[0];
         job->out[0][p->c + c] = (gan_real)(total[1] / sqrt((double)job->in[2][p->c + c] + p->eps));
     }
@@ -4575,6 +4575,14 @@ GAN_API size_t gan_profile_flops(gan *g)
     return (size_t)(g->profile_flops[GAN__K_matmul] + g->profile_flops[GAN__K_conv2d] + g->profile_flops[GAN__K_conv_transpose2d] + g->profile_flops[GAN__K_conv2d_weight]);
 }
 
+static void gan__clear_profile(gan *g)
+{
+    memset(g->profile_seconds, 0, sizeof g->profile_seconds);
+    memset(g->profile_flops, 0, sizeof g->profile_flops);
+    memset(g->profile_bytes, 0, sizeof g->profile_bytes);
+    memset(g->profile_calls, 0, sizeof g->profile_calls);
+}
+
 GAN_API void gan_profile(gan *g)
 {
     double total = 0;
@@ -4592,10 +4600,7 @@ GAN_API void gan_profile(gan *g)
                    g->profile_bytes[k] / seconds * 1e-9, 100 * seconds / GAN__MAX(total, 1e-12));
     }
     printf("%-18s %10s %12.2f\n", "total", "", 1e3 * total);
-    memset(g->profile_seconds, 0, sizeof g->profile_seconds);
-    memset(g->profile_flops, 0, sizeof g->profile_flops);
-    memset(g->profile_bytes, 0, sizeof g->profile_bytes);
-    memset(g->profile_calls, 0, sizeof g->profile_calls);
+    gan__clear_profile(g);
 }
 
 /* ---- gan_close, which knows all of the above */
@@ -4659,7 +4664,7 @@ GAN_API void gan_close(gan *g)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #elif defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
 #pragma GCC push_options
-#pragma GCC optimize("O3", "fp-contract=fast", "no-trapping-math", "no-math-errno")
+#pragma GCC optimize("O3", "fp-contract=fast", "no-trapping-math", "no-math-errno", "no-tree-loop-distribute-patterns")
 #if defined(GAN__IS_X86) && GAN__BYTES == 64
 #pragma GCC target("avx512f,avx2,fma")
 #elif defined(GAN__IS_X86) && GAN__BYTES == 32
@@ -4708,8 +4713,17 @@ static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_
 #undef GAN__STEP
 #undef GAN__SAVE
 #undef GAN__ALL
-#undef GAN__VEC
-#undef GAN__AT
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+typedef gan_real GAN__ISA(loose16) __attribute__((vector_size(4 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
+typedef gan_real GAN__ISA(loose32) __attribute__((vector_size(8 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
+typedef gan_real GAN__ISA(loose64) __attribute__((vector_size(16 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
+#define GAN__SHUFFLE(type, dst, src, second, ...)                                                                            \
+    *(GAN__ISA(loose##type) *)(dst) = __builtin_shufflevector(*(const GAN__ISA(loose##type) *)(src),                         \
+                                                              *(const GAN__ISA(loose##type) *)((src) + second), __VA_ARGS__)
+#endif
+#endif
 #else
 
 #define GAN__ROWS 4
@@ -4735,42 +4749,71 @@ static void GAN__ISA(pack_left)(const gan_real *src, ptrdiff_t row_stride, const
     }
 }
 
-/* dst[0..n) = row[j*step] for j from 0, row positions at and beyond [0,w) being 0; first is the position of j = 0. */
-static void GAN__ISA(pack_line)(const gan_real *row, int first, int step, int w, int n, gan_real *dst)
+/* dst[0..n) = src[j*step]. Copies of fixed length become vector instructions; every second number comes from two vectors that overlap by
+   one, so that nothing behind the last is read. */
+static inline GAN__INLINE void GAN__ISA(copy_line)(gan_real *dst, const gan_real *src, int step, int n)
 {
-    int begin = first < 0 ? (-first + step - 1) / step : 0, end = w > first ? (w - 1 - first) / step + 1 : 0;
-    end = GAN__MIN(end, n);
-    if (begin == 0 && end == n && n == 16) {     /* whole short lines, the common case, without the loops' preludes */
-        const gan_real *at = row + first;
-        if (step == 1) for (int j = 0; j < 16; j++) dst[j] = at[j];
-        else if (step == 2) for (int j = 0; j < 16; j++) dst[j] = at[2 * j];
-        else for (int j = 0; j < 16; j++) dst[j] = at[j * step];
-        return;
-    }
-    for (int j = 0; j < GAN__MIN(begin, n); j++) dst[j] = 0;
-    for (int j = begin; j < end; j++) dst[j] = row[first + j * step];
-    for (int j = GAN__MAX(end, begin); j < n; j++) dst[j] = 0;
+    int j = 0;
+#define GAN__COPY(size) for (; step == 1 && j + size <= n; j += size) memcpy(dst + j, src + j, size * sizeof *dst)
+    GAN__COPY(16);
+    GAN__COPY(8);
+    GAN__COPY(4);
+#undef GAN__COPY
+#ifdef GAN__SHUFFLE
+#if GAN__LANES >= 16
+    for (; step == 2 && j + 16 <= n; j += 16)
+        GAN__SHUFFLE(64, dst + j, src + 2 * j, 15, 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
+#endif
+#if GAN__LANES >= 8
+    for (; step == 2 && j + 8 <= n; j += 8) GAN__SHUFFLE(32, dst + j, src + 2 * j, 7, 0, 2, 4, 6, 9, 11, 13, 15);
+#endif
+    for (; step == 2 && j + 4 <= n; j += 4) GAN__SHUFFLE(16, dst + j, src + 2 * j, 3, 0, 2, 5, 7);
+#endif
+    for (; j < n; j++) dst[j] = src[j * step];
 }
 
-/* Rows k .. k+depth of a window, columns column .. column+columns: runs of positions in one line of the grid, one at a time. */
+/* One run of n positions in a line of the grid, from (i, j) on: rows k .. k+depth of the window into panel. A tap that reaches over the
+   border of the image is read over it where the tensor has numbers there, and the border's zeros are written after. */
+static inline GAN__INLINE void GAN__ISA(pack_run)(const gan__window *s, const gan_real *plane, int i, int j, int n, int k, int depth, gan_real *dst)
+{
+    int taps = s->tu * s->tv, channel = k / taps, u = k % taps / s->tv, v = k % s->tv, step = s->step;
+    plane += (ptrdiff_t)channel * s->h * s->w;
+    for (int left = depth; left > 0;) {
+        int line = i * step + s->u0 + u * s->dir, part = GAN__MIN(s->tv - v, left), first = j * step + s->v0 + v * s->dir;
+        const gan_real *row = plane + (ptrdiff_t)line * s->w;
+        for (int t = 0; t < part; t++, first += s->dir, dst += GAN__COLUMNS) {
+            int last = first + (n - 1) * step;
+            if (line < 0 || line >= s->h) for (int q = 0; q < n; q++) dst[q] = 0;
+            else if (first >= 0 && last < s->w) GAN__ISA(copy_line)(dst, row + first, step, n);
+            else if (row + first >= s->src && row + last < s->end) {
+                GAN__ISA(copy_line)(dst, row + first, step, n);
+                for (int q = 0; q < n && first + q * step < 0; q++) dst[q] = 0;
+                for (int q = n - 1; q >= 0 && first + q * step >= s->w; q--) dst[q] = 0;
+            } else for (int q = 0; q < n; q++) dst[q] = first + q * step >= 0 && first + q * step < s->w ? row[first + q * step] : 0;
+        }
+        left -= part, v = 0;
+        if (++u == s->tu) u = 0, plane += (ptrdiff_t)s->h * s->w;
+    }
+}
+
+/* Rows k .. k+depth of a window, columns column .. column+columns. Frequent lengths of runs are compiled as constants. */
 static void GAN__ISA(pack_window)(const gan__window *s, int column, int columns, int k, int depth, gan_real *panel)
 {
-    int taps = s->tu * s->tv;
-    for (int done = 0; done < columns;) {
-        int place = column + done, image = place / (s->rows * s->cols), i = place / s->cols % s->rows, j = place % s->cols;
-        int run = GAN__MIN(s->cols - j, columns - done), channel = k / taps, u = k % taps / s->tv, v = k % s->tv;
-        const gan_real *plane = s->src + image * s->image + (ptrdiff_t)channel * s->h * s->w;
-        gan_real *dst = panel + done;
-        for (int left = depth; left > 0;) {
-            int line = i * s->step + s->u0 + u * s->dir, part = GAN__MIN(s->tv - v, left);
-            for (int t = 0; t < part; t++, v++, dst += GAN__COLUMNS) {
-                if (line < 0 || line >= s->h) for (int q = 0; q < run; q++) dst[q] = 0;
-                else GAN__ISA(pack_line)(plane + (ptrdiff_t)line * s->w, j * s->step + s->v0 + v * s->dir, s->step, s->w, run, dst);
-            }
-            left -= part, v = 0;
-            if (++u == s->tu) u = 0, plane += (ptrdiff_t)s->h * s->w;
+    for (int n; columns > 0; columns -= n, column += n, panel += n) {
+        int i = column / s->cols % s->rows, j = column % s->cols;
+        const gan_real *image = s->src + column / (s->rows * s->cols) * s->image;
+        n = GAN__MIN(s->cols - j, columns);
+        switch (n) {
+#define GAN__RUN(length) case length: GAN__ISA(pack_run)(s, image, i, j, length, k, depth, panel); break
+        GAN__RUN(4);
+        GAN__RUN(7);
+        GAN__RUN(8);
+        GAN__RUN(14);
+        GAN__RUN(16);
+        GAN__RUN(32);
+#undef GAN__RUN
+        default: GAN__ISA(pack_run)(s, image, i, j, n, k, depth, panel);
         }
-        done += run;
     }
 }
 
@@ -4812,17 +4855,17 @@ static void GAN__ISA(pack_right)(const gan__right *right, int column, int column
     }
 }
 
-/* dst[r*row_stride + column_offset[j]] = tile[r][j]; stretches whose offsets are neighbours are copied whole. */
+/* dst[r*row_stride + column_offset[j]] = tile[r][j]. Offsets grow, so 16 of them are neighbours if the ends are 15 apart. */
 static void GAN__ISA(store)(const gan_real *tile, int rows, int columns, gan_real *dst, ptrdiff_t row_stride, const ptrdiff_t *column_offset)
 {
     for (int j = 0; j < columns;) {
-        int run = 1, limit = columns - j;
-        while (run < limit && column_offset[j + run] == column_offset[j] + run) run++;
-        gan_real *to = dst + column_offset[j];
+        int run = GAN__MIN(16, columns - j);
+        bool together = column_offset[j + run - 1] == column_offset[j] + run - 1;
+        gan_real *to = dst;
         const gan_real *from = tile + j;
         for (int r = 0; r < rows; r++, to += row_stride, from += GAN__COLUMNS) {
-            if (run == GAN__COLUMNS) memcpy(to, from, GAN__COLUMNS * sizeof *to);
-            else for (int t = 0; t < run; t++) to[t] = from[t];
+            if (together && run == 16) memcpy(to + column_offset[j], from, 16 * sizeof *to);
+            else for (int t = 0; t < run; t++) to[column_offset[j + t]] = from[t];
         }
         j += run;
     }
@@ -4873,22 +4916,80 @@ static void GAN__ISA(zip)(const gan_zip *p, const gan_real *a, int a_step, const
 }
 #undef GAN__EACH
 
-/* ---- sums: 16 lanes in the working precision over at most 1024 numbers, the rest in double */
+/* ---- sums over rows of n numbers that lie stride apart: 16 lanes in the working precision, folded into double every 1024 numbers */
 
-static double GAN__ISA(sum)(const gan_real *x, size_t n)
+#if GAN__BYTES > 0
+typedef gan_real GAN__ISA(lanes) __attribute__((vector_size(16 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
+#define GAN__WIDE 16
+#define GAN__FOLD(total, lane) for (int j = 0; j < 16; j++) (total) += (lane)[j]
+#else
+typedef gan_real GAN__ISA(lanes);
+#define GAN__WIDE 1
+#define GAN__FOLD(total, lane) (total) += (lane)
+#endif
+#define GAN__TAKE(p) (*(const GAN__ISA(lanes) *)(p))
+
+static double GAN__ISA(sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n)
 {
+    const GAN__ISA(lanes) zero = {0};
+    GAN__ISA(lanes) lane = zero;
     double total = 0;
-    for (size_t from = 0; from < n; from += 1024) {
-        size_t stretch = GAN__MIN((size_t)1024, n - from), i = 0;
-        gan_real lane[16] = {0}, rest = 0;
-        for (; i + 16 <= stretch; i += 16)
-            for (int j = 0; j < 16; j++) lane[j] += x[from + i + j];
-        for (; i < stretch; i++) rest += x[from + i];
-        for (int j = 0; j < 16; j++) total += lane[j];
-        total += rest;
-    }
+    for (size_t pending = 0; rows > 0; rows--, x += stride)
+        for (size_t i = 0; i < n;) {
+            size_t stop = GAN__MIN(n, i + 1024);
+            for (pending += stop - i; i + GAN__WIDE <= stop; i += GAN__WIDE) lane += GAN__TAKE(x + i);
+            for (; i < stop; i++) total += x[i];
+            if (pending < 1024) continue;
+            GAN__FOLD(total, lane);
+            lane = zero, pending = 0;
+        }
+    GAN__FOLD(total, lane);
     return total;
 }
+
+/* sum of (x - center)^2 */
+static double GAN__ISA(squares)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real center)
+{
+    const GAN__ISA(lanes) zero = {0};
+    GAN__ISA(lanes) lane = zero, d;
+    double total = 0;
+    for (size_t pending = 0; rows > 0; rows--, x += stride)
+        for (size_t i = 0; i < n;) {
+            size_t stop = GAN__MIN(n, i + 1024);
+            for (pending += stop - i; i + GAN__WIDE <= stop; i += GAN__WIDE) d = GAN__TAKE(x + i) - center, lane += d * d;
+            for (; i < stop; i++) total += (x[i] - center) * (x[i] - center);
+            if (pending < 1024) continue;
+            GAN__FOLD(total, lane);
+            lane = zero, pending = 0;
+        }
+    GAN__FOLD(total, lane);
+    return total;
+}
+
+/* sums[0] = sum of gy, sums[1] = sum of gy * (x - mean) */
+static void GAN__ISA(two_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real mean, double sums[2])
+{
+    const GAN__ISA(lanes) zero = {0};
+    GAN__ISA(lanes) one = zero, two = zero;
+    double plain = 0, weighted = 0;
+    for (size_t pending = 0; rows > 0; rows--, x += stride, gy += stride)
+        for (size_t i = 0; i < n;) {
+            size_t stop = GAN__MIN(n, i + 1024);
+            for (pending += stop - i; i + GAN__WIDE <= stop; i += GAN__WIDE)
+                one += GAN__TAKE(gy + i), two += GAN__TAKE(gy + i) * (GAN__TAKE(x + i) - mean);
+            for (; i < stop; i++) plain += gy[i], weighted += gy[i] * (x[i] - mean);
+            if (pending < 1024) continue;
+            GAN__FOLD(plain, one);
+            GAN__FOLD(weighted, two);
+            one = two = zero, pending = 0;
+        }
+    GAN__FOLD(plain, one);
+    GAN__FOLD(weighted, two);
+    sums[0] = plain, sums[1] = weighted;
+}
+#undef GAN__WIDE
+#undef GAN__FOLD
+#undef GAN__TAKE
 
 /* y[j] = sum over rows of x[row*row_stride + j] */
 static void GAN__ISA(add_rows)(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y, size_t n)
@@ -4898,43 +4999,9 @@ static void GAN__ISA(add_rows)(const gan_real *x, size_t rows, ptrdiff_t row_str
         for (size_t j = 0; j < n; j++) y[j] += x[j];
 }
 
-/* mean of x, and sum of (x - mean)^2 */
-static void GAN__ISA(moments)(const gan_real *x, size_t n, double *mean, double *squares)
-{
-    gan_real lane[16] = {0}, center;
-    double total = 0;
-    size_t i = 0;
-    *mean = GAN__ISA(sum)(x, n) / (double)n;
-    center = (gan_real)*mean;
-    for (; i + 16 <= n; i += 16)
-        for (int j = 0; j < 16; j++) lane[j] += (x[i + j] - center) * (x[i + j] - center);
-    for (; i < n; i++) total += ((double)x[i] - center) * ((double)x[i] - center);
-    for (int j = 0; j < 16; j++) total += lane[j];
-    *squares = total - (double)n * (*mean - center) * (*mean - center);
-    if (*squares < 0) *squares = 0;
-}
-
 static void GAN__ISA(scale_shift)(const gan_real *x, gan_real scale, gan_real shift, gan_real *y, size_t n)
 {
     for (size_t i = 0; i < n; i++) y[i] = scale * x[i] + shift;
-}
-
-/* sums[0] = sum of gy, sums[1] = sum of gy * (x - mean) */
-static void GAN__ISA(two_sums)(const gan_real *gy, const gan_real *x, gan_real mean, size_t n, double sums[2])
-{
-    sums[0] = sums[1] = 0;
-    for (size_t from = 0; from < n; from += 1024) {
-        size_t stretch = GAN__MIN((size_t)1024, n - from), i = 0;
-        gan_real one[16] = {0}, two[16] = {0};
-        for (; i + 16 <= stretch; i += 16)
-            for (int j = 0; j < 16; j++) {
-                gan_real u = gy[from + i + j];
-                one[j] += u;
-                two[j] += u * (x[from + i + j] - mean);
-            }
-        for (; i < stretch; i++) sums[0] += gy[from + i], sums[1] += (double)gy[from + i] * (x[from + i] - mean);
-        for (int j = 0; j < 16; j++) sums[0] += one[j], sums[1] += two[j];
-    }
 }
 
 /* gx = a*gy + b*x + c */
@@ -4966,10 +5033,13 @@ static void GAN__ISA(adam)(const gan_update *p, const gan_real *g, gan_real *w, 
 
 static const gan__isa GAN__ISA(table) = {
     GAN__ROWS, GAN__COLUMNS, GAN__ISA(tile), GAN__ISA(pack_left), GAN__ISA(pack_right), GAN__ISA(store), GAN__ISA(map), GAN__ISA(zip),
-    GAN__ISA(sum), GAN__ISA(add_rows), GAN__ISA(moments), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend), GAN__ISA(sgd), GAN__ISA(adam)};
+    GAN__ISA(sum), GAN__ISA(squares), GAN__ISA(add_rows), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend), GAN__ISA(sgd), GAN__ISA(adam)};
 
 #undef GAN__ROWS
 #undef GAN__COLUMNS
+#undef GAN__VEC
+#undef GAN__AT
+#undef GAN__SHUFFLE
 #if defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES >= 32
 #pragma clang attribute pop
 #elif defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
