@@ -94,7 +94,9 @@
 #ifndef GAN_REAL
 #define GAN_REAL float
 #endif
-#ifdef GAN_STATIC
+#if defined(GAN_STATIC) && defined(__GNUC__)
+#define GAN_API static __attribute__((unused))
+#elif defined(GAN_STATIC)
 #define GAN_API static
 #else
 #define GAN_API extern
@@ -294,11 +296,9 @@ struct gan_tensor {
     gan_tensor *memo;                 /* norm_sums, shared by three derivatives */
 };
 
-/* (N,C,H,W) of zeros; of value; uniform in [0,1); standard normal; a copy of N*C*H*W numbers at data. */
+/* (N,C,H,W) of zeros; of value; a copy of N*C*H*W numbers at data. */
 GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w);
 GAN_API gan_tensor *gan_full(gan *g, gan_real value, int n, int c, int h, int w);
-GAN_API gan_tensor *gan_rand(gan *g, int n, int c, int h, int w);
-GAN_API gan_tensor *gan_randn(gan *g, int n, int c, int h, int w);
 GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, int h, int w);
 
 GAN_API size_t gan_count(const gan_tensor *t);                     /* N*C*H*W */
@@ -308,6 +308,13 @@ GAN_API void gan_set(gan_tensor *t, const gan_real *data);         /* overwrites
 
 /* The same numbers, with no past: no gradient flows through it. */
 GAN_API gan_tensor *gan_detach(gan_tensor *x);
+
+/* ===========================================================================================
+   >>random
+   ===========================================================================================
+   Philox 4x32-10 (Salmon et al. 2011): the same seed and the same calls give the same numbers, on every device. */
+GAN_API gan_tensor *gan_rand(gan *g, int n, int c, int h, int w);   /* uniform in [0,1), 24 bits each */
+GAN_API gan_tensor *gan_randn(gan *g, int n, int c, int h, int w);  /* standard normal (Box and Muller 1958) */
 
 /* ===========================================================================================
    >>arithmetic
@@ -426,7 +433,7 @@ GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int c
 /* ===========================================================================================
    >>models
    =========================================================================================== */
-GAN_API gan_model *gan_model_new(gan *g, const char *name);
+GAN_API gan_model *gan_model_new(gan *g, const char *name);   /* a name without . and # */
 GAN_API void gan_train(gan_model *model);          /* batch norm uses the batch's statistics: the state at birth */
 GAN_API void gan_eval(gan_model *model);           /* batch norm uses the running ones */
 
@@ -543,6 +550,7 @@ GAN_API size_t gan_profile_flops(gan *g);       /* operations (a multiply-add is
 
 #include <errno.h>
 #include <float.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -586,12 +594,15 @@ GAN_API size_t gan_profile_flops(gan *g);       /* operations (a multiply-add is
 #define GAN__THREAD_LOCAL __thread
 #endif
 
-#if defined(__GNUC__)
-#define GAN__INLINE __attribute__((always_inline))
+#if defined(__GNUC__) && !defined(_WIN32)
 #define GAN__PRINTF(a, b) __attribute__((format(printf, a, b)))
 #else
-#define GAN__INLINE
 #define GAN__PRINTF(a, b)
+#endif
+#if defined(__GNUC__)
+#define GAN__INLINE __attribute__((always_inline))
+#else
+#define GAN__INLINE
 #endif
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -668,7 +679,7 @@ GAN__PRINTF(3, 4) static void gan__fail(gan *g, const char *function, const char
 static void *gan__alloc(size_t bytes)
 {
     void *memory = GAN_MALLOC(bytes ? bytes : 1);
-    if (!memory) gan__fail(NULL, "gan.h", "out of memory: %zu bytes wanted", bytes);
+    if (!memory) gan__fail(NULL, "gan.h", "out of memory: %.0f bytes wanted", (double)bytes);
     return memory;
 }
 
@@ -983,9 +994,9 @@ struct gan {
     size_t spare_in_size[5];
     void *staging[2];                       /* compare: results on the host */
     size_t staging_size[2];
-    long long kernel_calls;
+    double kernel_calls;
     double profile_seconds[GAN__KERNEL_COUNT], profile_flops[GAN__KERNEL_COUNT], profile_bytes[GAN__KERNEL_COUNT];
-    long long profile_calls[GAN__KERNEL_COUNT];
+    double profile_calls[GAN__KERNEL_COUNT];
 };
 
 static const char *gan__where(gan *g, const char *function) { return g && g->where[0] ? g->where : function; }
@@ -1008,7 +1019,7 @@ static double gan__now(void)
 static void *gan__device_alloc(gan *g, const gan_backend *b, size_t bytes)
 {
     void *memory = b->alloc ? b->alloc(bytes) : GAN_MALLOC(bytes + 64);
-    if (!memory) gan__fail(g, "gan.h", "out of memory on \"%s\": %zu bytes wanted, %zu held", b->name, bytes, g->held);
+    if (!memory) gan__fail(g, "gan.h", "out of memory on \"%s\": %.0f bytes wanted, %.0f held", b->name, (double)bytes, (double)g->held);
     return memory;
 }
 
@@ -1186,8 +1197,8 @@ static void gan__judge(gan *g, int k, int output, const gan_real *x, const gan_r
     for (size_t i = 0; i < count; i++) {
         bool same = fabs((double)x[i] - (double)y[i]) <= tolerance * largest || x[i] == y[i] || (x[i] != x[i] && y[i] != y[i]);
         if (!same)
-            gan__fail(g, gan__kernels[k].name, "%s and %s differ in kernel %s (call %lld), output %d, element %zu of %zu: %s has %.8g, %s has %.8g",
-                      g->backend->name, g->other->name, gan__kernels[k].name, g->kernel_calls, output, i, count, g->backend->name,
+            gan__fail(g, gan__kernels[k].name, "%s and %s differ in kernel %s (call %.0f), output %d, element %.0f of %.0f: %s has %.8g, %s has %.8g",
+                      g->backend->name, g->other->name, gan__kernels[k].name, g->kernel_calls, output, (double)i, (double)count, g->backend->name,
                       (double)x[i], g->other->name, (double)y[i]);
     }
 }
@@ -1378,7 +1389,7 @@ GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w)
 GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, int h, int w)
 {
     gan__check_shape(g, "gan_from_host", n, c, h, w);
-    if (!data) gan__fail(g, "gan_from_host", "data is NULL; " GAN__DIMS " wants %zu numbers", n, c, h, w, (size_t)n * c * h * w);
+    if (!data) gan__fail(g, "gan_from_host", "data is NULL; " GAN__DIMS " wants %.0f numbers", n, c, h, w, (double)n * c * h * w);
     gan_tensor *t = gan__tensor(g, NULL, n, c, h, w);
     gan__upload(g->backend, t->data, data, gan_count(t) * sizeof(gan_real));
     return t;
@@ -1394,7 +1405,7 @@ GAN_API gan_real gan_item(const gan_tensor *t)
 {
     gan_real value = 0;
     gan__valid(t, "gan_item");
-    if (gan_count(t) != 1) gan__fail(t->g, "gan_item", "the tensor " GAN__DIMS " has %zu numbers, 1 is wanted", GAN__SHAPE(t), gan_count(t));
+    if (gan_count(t) != 1) gan__fail(t->g, "gan_item", "the tensor " GAN__DIMS " has %.0f numbers, 1 is wanted", GAN__SHAPE(t), (double)gan_count(t));
     gan_to_host(t, &value);
     return value;
 }
@@ -1512,7 +1523,7 @@ typedef struct {
     void (*add_rows)(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y, size_t n);
     void (*scale_shift)(const gan_real *x, gan_real scale, gan_real shift, gan_real *y, size_t n);
     void (*two_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real mean, double sums[2]);
-    void (*blend)(const gan_real *gy, const gan_real *x, gan_real a, gan_real b, gan_real c, gan_real *gx, size_t n);
+    void (*blend)(const gan_real *gy, const gan_real *x, gan_real mean, gan_real a, gan_real b, gan_real c, gan_real *gx, size_t n);
     void (*sgd)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, size_t n);
     void (*adam)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v, size_t n);
 } gan__isa;
@@ -1696,11 +1707,14 @@ GAN_API void gan_cpu_zip(const gan_zip *p, const gan_real *a, const gan_real *b,
 
 static gan_tensor *gan__map_vjp(gan_tensor *y, gan_tensor *gy, int i);
 static gan_tensor *gan__zip_vjp(gan_tensor *y, gan_tensor *gy, int i);
-static const struct gan__op gan__op_map = {"an elementwise function", gan__map_vjp, true};
-static const struct gan__op gan__op_leaky = {"gan_leaky_relu", gan__map_vjp, true};
-static const struct gan__op gan__op_affine = {"gan_mul_scalar or gan_add_scalar", gan__map_vjp, false};
-static const struct gan__op gan__op_zip = {"an elementwise function", gan__zip_vjp, false};
-static const struct gan__op gan__op_div = {"gan_div", gan__zip_vjp, true};
+static const struct gan__op gan__map_ops[] = {                 /* in the order of GAN_AFFINE ... */
+    {"gan_mul_scalar or gan_add_scalar", gan__map_vjp, false}, {"gan_exp", gan__map_vjp, true}, {"gan_log", gan__map_vjp, false},
+    {"gan_sqrt", gan__map_vjp, true}, {"gan_rsqrt", gan__map_vjp, true}, {"gan_square", gan__map_vjp, false}, {"gan_abs", gan__map_vjp, false},
+    {"the sign", gan__map_vjp, false}, {"gan_clamp", gan__map_vjp, false}, {"gan_leaky_relu", gan__map_vjp, true},
+    {"gan_tanh", gan__map_vjp, true}, {"gan_sigmoid", gan__map_vjp, true}, {"gan_softplus", gan__map_vjp, false}};
+static const struct gan__op gan__zip_ops[] = {                 /* in the order of GAN_MIX ... */
+    {"gan_add or gan_sub", gan__zip_vjp, false}, {"gan_mul", gan__zip_vjp, false}, {"gan_div", gan__zip_vjp, true}, {"leaky_relu's derivative", gan__zip_vjp, false},
+    {"clamp's derivative", gan__zip_vjp, false}, {"tanh's derivative", gan__zip_vjp, false}, {"sigmoid's derivative", gan__zip_vjp, false}};
 
 /* The result goes to into's memory where into is given. */
 static gan_tensor *gan__map_into(gan_tensor *into, int op, gan_tensor *x, gan_real a, gan_real b)
@@ -1710,7 +1724,7 @@ static gan_tensor *gan__map_into(gan_tensor *into, int op, gan_tensor *x, gan_re
     gan_map p = {op, gan_count(x), a, b};
     gan__run_1(g, GAN__K_map, &p, x->data, y->data);
     y->attr[0] = op, y->real[0] = a, y->real[1] = b;
-    return gan__record(y, op == GAN_AFFINE ? &gan__op_affine : op == GAN_LEAKY ? &gan__op_leaky : &gan__op_map, x, NULL, NULL);
+    return gan__record(y, &gan__map_ops[op], x, NULL, NULL);
 }
 
 static gan_tensor *gan__map(const char *function, int op, gan_tensor *x, gan_real a, gan_real b)
@@ -1745,7 +1759,7 @@ static gan_tensor *gan__zip_into(gan_tensor *into, const char *function, int op,
     gan_tensor *y = gan__tensor(g, into ? into->buffer : NULL, p.n, p.c, p.h, p.w);
     gan__run_2(g, GAN__K_zip, &p, a->data, b->data, y->data);
     y->attr[0] = op, y->real[0] = k, y->real[1] = l;
-    return gan__record(y, op == GAN_DIV ? &gan__op_div : &gan__op_zip, a, b, NULL);
+    return gan__record(y, &gan__zip_ops[op], a, b, NULL);
 }
 
 static gan_tensor *gan__zip(const char *function, int op, gan_tensor *a, gan_tensor *b, gan_real k, gan_real l)
@@ -2112,7 +2126,7 @@ GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h, int w)
     }
     if (unknown >= 0 && known > 0) size[unknown] = (int)((double)gan_count(x) / known), known *= size[unknown];
     if (known != (double)gan_count(x))
-        gan__fail(g, "gan_reshape", GAN__DIMS " has %zu numbers, they do not fill " GAN__DIMS, GAN__SHAPE(x), gan_count(x), n, c, h, w);
+        gan__fail(g, "gan_reshape", GAN__DIMS " has %.0f numbers, they do not fill " GAN__DIMS, GAN__SHAPE(x), (double)gan_count(x), n, c, h, w);
     return gan__record(gan__tensor(g, x->buffer, size[0], size[1], size[2], size[3]), &gan__op_reshape, x, NULL, NULL);
 }
 
@@ -2595,11 +2609,11 @@ static gan_tensor *gan__conv2d_weight_vjp(gan_tensor *w, gan_tensor *gw, int i)
     return i == 0 ? gan__conv_x(&w->conv, w->in[1], gw) : gan__conv_y(&w->conv, w->in[0], gw);
 }
 
-static void gan__check_conv(gan *g, const char *function, const gan_conv *p, int groups)
+static void gan__check_conv(gan *g, const char *function, const gan_conv *p, const gan_tensor *x, int groups)
 {
-    if (p->stride < 1 || p->pad < 0) gan__fail(g, function, "stride %d is 1 or more, padding %d is 0 or more", p->stride, p->pad);
+    if (p->stride < 1 || p->pad < 0) gan__fail(g, function, "input " GAN__DIMS ", stride %d, padding %d: the stride is 1 or more, the padding 0 or more", GAN__SHAPE(x), p->stride, p->pad);
     if (groups < 1 || p->c % groups || p->out_c % groups)
-        gan__fail(g, function, "%d groups do not divide %d and %d channels", groups, p->c, p->out_c);
+        gan__fail(g, function, "input " GAN__DIMS ": %d groups do not divide %d and %d channels", GAN__SHAPE(x), groups, p->c, p->out_c);
 }
 
 GAN_API gan_tensor *gan_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int groups)
@@ -2608,7 +2622,7 @@ GAN_API gan_tensor *gan_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *
     gan__valid_pair(x, weight, function);
     gan *g = x->g;
     gan_conv p = {GAN__SHAPE(x), weight->n, weight->h, weight->w, stride, pad, groups};
-    gan__check_conv(g, function, &p, groups);
+    gan__check_conv(g, function, &p, x, groups);
     if (x->c != weight->c * groups)
         gan__fail(g, function, "input " GAN__DIMS " has %d channels, the weight " GAN__DIMS " wants %d", GAN__SHAPE(x), x->c, GAN__SHAPE(weight), weight->c * groups);
     if (p.kernel_h > p.h + 2 * pad || p.kernel_w > p.w + 2 * pad)
@@ -2624,7 +2638,7 @@ GAN_API gan_tensor *gan_conv_transpose2d_f(gan_tensor *x, gan_tensor *weight, ga
     gan *g = x->g;
     gan_conv p = {x->n, weight->c * groups, (x->h - 1) * stride - 2 * pad + weight->h + output_pad,
                   (x->w - 1) * stride - 2 * pad + weight->w + output_pad, x->c, weight->h, weight->w, stride, pad, groups};
-    gan__check_conv(g, function, &p, groups);
+    gan__check_conv(g, function, &p, x, groups);
     if (x->c != weight->n)
         gan__fail(g, function, "input " GAN__DIMS " has %d channels, the weight " GAN__DIMS " wants %d", GAN__SHAPE(x), x->c, GAN__SHAPE(weight), weight->n);
     if (output_pad < 0 || output_pad >= stride) gan__fail(g, function, "output padding %d: it is 0 or more and below the stride %d", output_pad, stride);
@@ -2640,7 +2654,7 @@ GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_
     gan__valid_pair(x, gy, function);
     gan *g = x->g;
     gan_conv p = {GAN__SHAPE(x), gy->c, kernel_h, kernel_w, stride, pad, groups};
-    gan__check_conv(g, function, &p, groups);
+    gan__check_conv(g, function, &p, x, groups);
     if (kernel_h < 1 || kernel_w < 1 || gy->n != x->n || gy->h != gan_conv_out_h(&p) || gy->w != gan_conv_out_w(&p))
         gan__fail(g, function, "x " GAN__DIMS " with kernel %dx%d, stride %d and padding %d wants gy (%d,*,%d,%d), it is " GAN__DIMS, GAN__SHAPE(x), kernel_h,
                   kernel_w, stride, pad, x->n, gan_conv_out_h(&p), gan_conv_out_w(&p), GAN__SHAPE(gy));
@@ -2762,7 +2776,7 @@ GAN_API void gan_cpu_norm_sums(const gan_norm *p, const gan_real *gy, const gan_
     gan__parallel((size_t)p->c, 4096 / (p->n * p->size) + 1, gan__norm_sums_body, &job);
 }
 
-/* gx = a*gy + b*x + c with the channel's numbers: the formula of norm_grad, multiplied out. */
+/* gx = a*gy + b*(x - mean) + c with the channel's numbers: the formula of norm_grad, multiplied out. */
 static void gan__norm_grad_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
@@ -2772,8 +2786,8 @@ static void gan__norm_grad_body(void *argument, size_t begin, size_t end, int th
     for (size_t row = begin; row < end; row++) {
         size_t c = row % p->c, at = row * p->size;
         double inverse = 1 / sqrt((double)s[p->c + c] + p->eps), count = (double)p->n * (double)p->size, a = job->in[3][c] * inverse;
-        double b = p->frozen ? 0 : -a * inverse * sums[p->c + c] / count, shift = p->frozen ? 0 : -a * sums[c] / count - b * s[c];
-        gan__best()->blend(job->in[0] + at, job->in[1] + at, (gan_real)a, (gan_real)b, (gan_real)shift, job->out[0] + at, p->size);
+        double b = p->frozen ? 0 : -a * inverse * sums[p->c + c] / count, shift = p->frozen ? 0 : -a * sums[c] / count;
+        gan__best()->blend(job->in[0] + at, job->in[1] + at, s[c], (gan_real)a, (gan_real)b, (gan_real)shift, job->out[0] + at, p->size);
     }
 }
 
@@ -2912,10 +2926,11 @@ static void gan__differentiate(gan *g, gan_tensor *y, gan_tensor *seed)
             if (gradient) gan__slot_add(t->in[j], gradient);
             if (g->reclaiming) gan__let_temporaries_go(g, before);
         }
-        if (!g->reclaiming) continue;
         if (t->memo) gan__let_go(t->memo);
+        t->memo = NULL;
+        if (!g->reclaiming) continue;
         gan__let_go(t->slot);
-        t->slot = t->memo = NULL;
+        t->slot = NULL;
     }
 }
 
@@ -2974,7 +2989,7 @@ static double gan__check_numeric(gan *g, gan_function *f, gan_tensor **in, int c
                                  gan_real *host, size_t element)
 {
     static const double place[4] = {1, -1, 2, -2}, weight[4] = {8, -8, -1, 1};
-    double h = sizeof(gan_real) == 8 ? 1e-3 : 2e-2, total = 0;
+    double h = sizeof(gan_real) == 8 ? 1e-4 : 2e-2, total = 0;
     gan_real x = host[element];
     h *= GAN__MAX(1, fabs((double)x));
     for (int i = 0; i < 4; i++) {
@@ -2997,7 +3012,10 @@ static double gan__check(gan *g, const char *function, gan_function *f, gan_tens
     for (int i = 0; i < count; i++) gan__valid(in[i], function);
     gan_tensor **gradients = (gan_tensor **)gan__alloc(sizeof *gradients * (size_t)count);
     gan_real **analytic = (gan_real **)gan__alloc(sizeof *analytic * (size_t)count);
-    gan__gradients(gan__check_value(g, f, in, count, user, order, gradients), in, count, gradients);
+    gan_tensor *value = gan__check_value(g, f, in, count, user, order, gradients);
+    g->recording = false;                      /* as in gan_backward: fused derivatives are what is checked */
+    gan__gradients(value, in, count, gradients);
+    g->recording = true;
     for (int i = 0; i < count; i++) {
         analytic[i] = (gan_real *)gan__alloc(gan_count(in[i]) * sizeof(gan_real));
         gan_to_host(gradients[i], analytic[i]);
@@ -3067,6 +3085,7 @@ struct gan_model {
 GAN_API gan_model *gan_model_new(gan *g, const char *name)
 {
     if (!g) gan__fail(NULL, "gan_model_new", "the device is NULL; gan_open gives NULL when it fails, and gan_error() says why");
+    if (!name || !*name || strpbrk(name, ".#")) gan__fail(g, "gan_model_new", "\"%s\": a model has a name, without . and #, which divide names in a file", name ? name : "NULL");
     gan_model *model = (gan_model *)gan__alloc_zero(sizeof *model), **last = &g->models;
     model->g = g, model->name = gan__copy_string(name), model->training = true;
     while (*last) last = &(*last)->next;
@@ -3179,7 +3198,7 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model)
 {
     gan *g = gan__valid(loss, "gan_backward");
     if (!model || model->g != g) gan__fail(g, "gan_backward", "the model is NULL or of another gan_open");
-    if (gan_count(loss) != 1) gan__fail(g, "gan_backward", "the loss " GAN__DIMS " has %zu numbers, 1 is wanted: take gan_mean of it", GAN__SHAPE(loss), gan_count(loss));
+    if (gan_count(loss) != 1) gan__fail(g, "gan_backward", "the loss " GAN__DIMS " has %.0f numbers, 1 is wanted: take gan_mean of it", GAN__SHAPE(loss), (double)gan_count(loss));
     gan_mark mark = gan_here(g);
     g->differentiation++;
     for (int i = 0; i < model->count; i++)
@@ -3499,7 +3518,7 @@ static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_
     if (flags & 2) at += 2;                                                                        /* header check sum */
     unsigned char *data = NULL;
     if (n >= at + 8 && n < INT32_MAX && zipped[2] == 8)
-        data = (unsigned char *)stbi_zlib_decode_noheader_malloc((const char *)zipped + at, (int)(n - at - 8), &length);
+        data = (unsigned char *)stbi_zlib_decode_noheader_malloc((const char *)zipped + at, (int)(n - at), &length);
     bool whole = data && gan__little(zipped + n - 4) == (uint32_t)length && gan__little(zipped + n - 8) == gan__crc32(data, (size_t)length);
     unsigned char *copy = whole ? (unsigned char *)GAN_MALLOC((size_t)length + 1) : NULL;          /* stb's memory may be of another allocator */
     if (copy) memcpy(copy, data, (size_t)length);
@@ -3940,7 +3959,7 @@ static char *gan__list_header(const gan__list *list, size_t *length)
         if (t && item->rank == 2) to += sprintf(to, "%d,%d", t->n, t->c);
         if (t && item->rank == 3) to += sprintf(to, "%d,%d,%d", t->n, t->c, t->h);
         if (t && item->rank == 4) to += sprintf(to, "%d,%d,%d,%d", GAN__SHAPE(t));
-        to += sprintf(to, "],\"data_offsets\":[%zu,%zu]}", offset, offset + size);
+        to += sprintf(to, "],\"data_offsets\":[%.0f,%.0f]}", (double)offset, (double)(offset + size));
         offset += size;
     }
     *to++ = '}';
@@ -4021,9 +4040,9 @@ static char *gan__json_text(gan__tensors *f)
             const char *found = strchr(from, *++f->at);
             if (*f->at == 'u' && f->at + 4 < f->end) {
                 char digits[5] = {f->at[1], f->at[2], f->at[3], f->at[4], 0};
-                c = (char)strtol(digits, NULL, 16), f->at += 4;
+                c = strspn(digits, "0123456789abcdefABCDEF") == 4 ? (char)GAN__MIN(strtol(digits, NULL, 16), 128) : 0, f->at += 4;
             } else c = found && *found ? into[found - from] : 0;
-            if (c <= 0) gan__json_problem(f, "its header holds an escape that is not allowed in a name");
+            if (c <= 0 || (unsigned char)c > 127) gan__json_problem(f, "its header holds an escape that is not allowed in a name");
         }
         *to++ = c;
     }
@@ -4178,7 +4197,7 @@ static bool gan__tensors_read(gan__tensors *f, const char *path)
     if (!f->file) return false;
     uint64_t length = size < 8 ? 0 : gan__little(f->file) | (uint64_t)gan__little(f->file + 4) << 32;
     bool done = false;
-    if (size < 8 || length > size - 8) gan__refuse("%s: not a safetensors file, or truncated: %zu bytes, a header of %.0f promised", path, size, (double)length);
+    if (size < 8 || length > size - 8) gan__refuse("%s: not a safetensors file, or truncated: %.0f bytes, a header of %.0f promised", path, (double)size, (double)length);
     else {
         f->at = (const char *)f->file + 8, f->end = f->at + length, f->data = f->file + 8 + length, f->data_size = size - 8 - length;
         if (!gan__tensors_parse(f)) gan__refuse("%s: %s", path, f->problem ? f->problem : "its header is damaged");
@@ -4307,9 +4326,9 @@ GAN_API bool gan_save_state(gan *g, const char *path, int step)
 {
     gan__list list;
     memset(&list, 0, sizeof list);
-    int length = snprintf(list.meta, sizeof list.meta, ",\"step\":\"%d\",\"seed\":\"%llu\",\"drawn\":\"%llu\"", step, (unsigned long long)g->seed, (unsigned long long)g->drawn), k = 0;
+    int length = snprintf(list.meta, sizeof list.meta, ",\"step\":\"%d\",\"seed\":\"%" PRIu64 "\",\"drawn\":\"%" PRIu64 "\"", step, g->seed, g->drawn), k = 0;
     for (gan_data *data = g->datas; data && length < 4000; data = data->next, k++)
-        length += snprintf(list.meta + length, sizeof list.meta - (size_t)length, ",\"data%d\":\"%llu\"", k, (unsigned long long)data->drawn);
+        length += snprintf(list.meta + length, sizeof list.meta - (size_t)length, ",\"data%d\":\"%" PRIu64 "\"", k, data->drawn);
     for (gan_model *model = g->models; model; model = model->next) {
         char prefix[128], suffix[32];
         for (gan_model *other = model->next; other; other = other->next)
@@ -4366,7 +4385,7 @@ static void gan__moments_read(gan__tensors *f, gan_model *model, const char *pre
             gan__entry *v = gan__tensors_find(f, prefix, model->params[i].name, suffix);
             snprintf(suffix, sizeof suffix, "#%d.steps", k);
             gan__entry *steps = gan__tensors_find(f, prefix, model->params[i].name, suffix);
-            if (!m && i >= opt->count) continue;
+            if (!m && (i >= opt->count || !opt->moments[i].m)) continue;
             gan__moments *of = gan__moments_of(opt, i);
             if (m) gan__entry_read(f, m, of->m);
             else gan__fill_with(of->m, 0);
@@ -4565,9 +4584,9 @@ GAN_API void gan_summary(gan_model *model)
         const gan__layer *layer = &model->layers[i];
         char shape[64];
         snprintf(shape, sizeof shape, GAN__DIMS, GAN__SHAPE(layer));
-        printf("%-24s %-18s %-22s %12zu\n", layer->name, layer->kind, shape, layer->params);
+        printf("%-24s %-18s %-22s %12.0f\n", layer->name, layer->kind, shape, (double)layer->params);
     }
-    printf("%-24s %-18s %-22s %12zu\n", "total", "", "", gan_param_count(model));
+    printf("%-24s %-18s %-22s %12.0f\n", "total", "", "", (double)gan_param_count(model));
 }
 
 GAN_API size_t gan_profile_flops(gan *g)
@@ -4596,7 +4615,7 @@ GAN_API void gan_profile(gan *g)
         shown[k] = true;
         double seconds = GAN__MAX(g->profile_seconds[k], 1e-12);
         if (g->profile_calls[k])
-            printf("%-18s %10lld %12.2f %10.1f %10.1f %6.1f%%\n", gan__kernels[k].name, g->profile_calls[k], 1e3 * seconds, g->profile_flops[k] / seconds * 1e-9,
+            printf("%-18s %10.0f %12.2f %10.1f %10.1f %6.1f%%\n", gan__kernels[k].name, g->profile_calls[k], 1e3 * seconds, g->profile_flops[k] / seconds * 1e-9,
                    g->profile_bytes[k] / seconds * 1e-9, 100 * seconds / GAN__MAX(total, 1e-12));
     }
     printf("%-18s %10s %12.2f\n", "total", "", 1e3 * total);
@@ -4843,6 +4862,7 @@ static void GAN__ISA(pack_window_t)(const gan__window *s, int column, int column
 /* panel (depth, COLUMNS) = rows k .. k+depth and columns column .. column+columns of the right matrix; the rest of a row is 0. */
 static void GAN__ISA(pack_right)(const gan__right *right, int column, int columns, int k, int depth, gan_real *panel)
 {
+    if (depth == 0) return;     /* a phase that no tap reaches */
     if (columns < GAN__COLUMNS) memset(panel, 0, (size_t)depth * GAN__COLUMNS * sizeof *panel);
     if (right->kind == GAN__WINDOW) GAN__ISA(pack_window)(&right->window, column, columns, k, depth, panel);
     else if (right->kind == GAN__WINDOW_T) GAN__ISA(pack_window_t)(&right->window, column, columns, k, depth, panel);
@@ -4922,12 +4942,13 @@ static void GAN__ISA(zip)(const gan_zip *p, const gan_real *a, int a_step, const
 typedef gan_real GAN__ISA(lanes) __attribute__((vector_size(16 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
 #define GAN__WIDE 16
 #define GAN__FOLD(total, lane) for (int j = 0; j < 16; j++) (total) += (lane)[j]
+#define GAN__TAKE(p) (*(const GAN__ISA(lanes) *)(p))
 #else
-typedef gan_real GAN__ISA(lanes);
+typedef double GAN__ISA(lanes);
 #define GAN__WIDE 1
 #define GAN__FOLD(total, lane) (total) += (lane)
+#define GAN__TAKE(p) (double)*(p)
 #endif
-#define GAN__TAKE(p) (*(const GAN__ISA(lanes) *)(p))
 
 static double GAN__ISA(sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n)
 {
@@ -5004,10 +5025,10 @@ static void GAN__ISA(scale_shift)(const gan_real *x, gan_real scale, gan_real sh
     for (size_t i = 0; i < n; i++) y[i] = scale * x[i] + shift;
 }
 
-/* gx = a*gy + b*x + c */
-static void GAN__ISA(blend)(const gan_real *gy, const gan_real *x, gan_real a, gan_real b, gan_real c, gan_real *gx, size_t n)
+/* gx = a*gy + b*(x - mean) + c */
+static void GAN__ISA(blend)(const gan_real *gy, const gan_real *x, gan_real mean, gan_real a, gan_real b, gan_real c, gan_real *gx, size_t n)
 {
-    for (size_t i = 0; i < n; i++) gx[i] = a * gy[i] + (b * x[i] + c);
+    for (size_t i = 0; i < n; i++) gx[i] = a * gy[i] + (b * (x[i] - mean) + c);
 }
 
 /* ---- optimizers */

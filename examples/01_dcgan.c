@@ -1,0 +1,125 @@
+/* 01_dcgan: a generator learns to draw handwritten digits that a discriminator cannot tell from real ones.
+   Radford, Metz and Chintala 2016; the losses are those of Goodfellow et al. 2014 (the generator's non-saturating).
+
+   Run:      make dcgan        or   cc -O2 -fopenmp examples/01_dcgan.c -o dcgan -lm && ./dcgan
+   Leaves:   out/01_dcgan/     samples-NNNN.png, losses.png, log.csv, state.safetensors, generator.safetensors
+
+   Beyond the paper, and what --plain leaves out: the pictures come from a moving average of the generator's weights over its last
+   steps (Yazici et al. 2019), which smooths away the to and fro of the two players, and the learning rate falls to zero. */
+#include "common.h"
+
+static gan_tensor *generator(gan_model *G, gan_tensor *z)       /* (N,100,1,1) -> (N,1,28,28) in [-1,1] */
+{
+    gan_tensor *x = gan_reshape(gan_linear(G, "fc", z, 128 * 7 * 7), -1, 128, 7, 7);
+    x = gan_relu(gan_batch_norm(G, "bn0", x));
+    x = gan_conv_transpose2d(G, "up1", x, 64, 4, 2, 1);         /* (N,64,14,14) */
+    x = gan_relu(gan_batch_norm(G, "bn1", x));
+    return gan_tanh(gan_conv_transpose2d(G, "up2", x, 1, 4, 2, 1));
+}
+
+static gan_tensor *discriminator(gan_model *D, gan_tensor *x)   /* (N,1,28,28) -> (N,1,1,1): above 0 it believes the picture is real */
+{
+    x = gan_leaky_relu(gan_conv2d(D, "conv1", x, 64, 4, 2, 1), 0.2f);
+    x = gan_leaky_relu(gan_batch_norm(D, "bn2", gan_conv2d(D, "conv2", x, 128, 4, 2, 1)), 0.2f);
+    return gan_linear(D, "fc", x, 1);
+}
+
+/* Batch norm's running statistics for weights that no batch has met: a few batches, then evaluation mode. */
+static void settle(gan *g, gan_model *G)
+{
+    gan_train(G);
+    for (int i = 0; i < 30; i++) {
+        gan_mark mark = gan_here(g);
+        generator(G, gan_randn(g, 100, 100, 1, 1));
+        gan_clear_to(g, mark);
+    }
+    gan_eval(G);
+}
+
+static void save_samples(gan *g, gan_model *G, const gan_real *noise, int step, const options *o)
+{
+    char name[64];
+    snprintf(name, sizeof name, "samples-%05d.png", step);
+    settle(g, G);
+#ifdef INCLUDE_STB_IMAGE_WRITE_H
+    if (!gan_save_png(generator(G, gan_from_host(g, noise, 100, 100, 1, 1)), 20, in_folder(o, name))) fail();
+#else
+    (void)noise, (void)o;
+#endif
+    gan_train(G);
+}
+
+/* count samples as an IDX file, for measuring how good they are. */
+static void write_idx(gan *g, gan_model *G, int count, const char *path)
+{
+    gan_real *host = (gan_real *)malloc(100 * 784 * sizeof *host);
+    unsigned char header[16] = {0, 0, 8, 3, (unsigned char)(count >> 24), (unsigned char)(count >> 16), (unsigned char)(count >> 8), (unsigned char)count, 0, 0, 0, 28, 0, 0, 0, 28};
+    FILE *file = fopen(path, "wb");
+    if (!file) perror(path), exit(1);
+    fwrite(header, 1, sizeof header, file);
+    settle(g, G);
+    for (int done = 0; done < count; done += 100) {
+        gan_to_host(generator(G, gan_randn(g, 100, 100, 1, 1)), host);
+        for (int i = 0; i < 784 * (count - done < 100 ? count - done : 100); i++) fputc((int)((host[i] + 1) * 127.5f + 0.5f), file);
+        gan_clear(g);
+    }
+    if (fclose(file) != 0) perror(path), exit(1);
+    free(host);
+}
+
+int main(int argc, char **argv)
+{
+    options o = {"cpu", "data/mnist", "out/01_dcgan", 4000, 64, 0, 0, 42, false, false};
+    const char *default_data = o.data;
+    int first = 0;
+    parse(argc, argv, &o, "01_dcgan: a DCGAN learns handwritten digits");
+
+    gan *g = open_device(&o);
+    gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D"), *average = gan_model_new(g, "average");
+    gan_opt *opt_g = gan_adam(G, 2e-4f, 0.5f, 0.999f), *opt_d = gan_adam(D, 2e-4f, 0.5f, 0.999f);
+    gan_data *data = open_data(g, &o, o.data != default_data);
+    gan_real noise[100 * 100];                                  /* the same for every picture */
+    gan_to_host(gan_randn(g, 100, 100, 1, 1), noise);
+    if (o.resume && !gan_load_state(g, in_folder(&o, "state.safetensors"), &first)) printf("%s: starting anew\n", gan_error());
+    gan_progress *log = gan_progress_open(g, in_folder(&o, "log.csv"), "D,G", first, o.steps, o.batch);
+    if (!log) fail();
+
+    int every = o.steps / 10 > 500 ? 500 : o.steps / 10 > 0 ? o.steps / 10 : 1;
+    for (int step = first; step < o.steps; step++) {
+        float rate = o.plain ? 1 : 1 - (float)step / (float)o.steps;
+        gan_set_lr(opt_g, 2e-4f * rate);
+        gan_set_lr(opt_d, 2e-4f * rate);
+
+        gan_tensor *real = gan_batch(data, o.batch, NULL);
+        gan_tensor *fake = generator(G, gan_randn(g, o.batch, 100, 1, 1));
+
+        gan_tensor *d_loss = gan_add(gan_bce_logits(discriminator(D, real), 1.0f),
+                                     gan_bce_logits(discriminator(D, gan_detach(fake)), 0.0f));
+        gan_minimize(opt_d, d_loss);
+
+        gan_tensor *g_loss = gan_bce_logits(discriminator(D, fake), 1.0f);
+        gan_minimize(opt_g, g_loss);
+        gan_ema(average, G, o.plain || step < 20 ? 0 : 0.998f);
+
+        gan_progress_step(log, step, (double)gan_item(d_loss), (double)gan_item(g_loss));
+        if (step == 0) gan_summary(G), gan_summary(D);
+        gan_clear(g);
+        if ((step + 1) % every == 0 || step + 1 == o.steps) {
+            save_samples(g, average, noise, step + 1, &o);
+            gan_clear(g);
+            if (!gan_save_state(g, in_folder(&o, "state.safetensors"), step + 1)) fail();
+        }
+    }
+    gan_progress_close(log);
+    if (!gan_save(average, in_folder(&o, "generator.safetensors"))) fail();
+    if (o.samples) write_idx(g, average, o.samples, in_folder(&o, "samples-idx3-ubyte"));
+#ifdef INCLUDE_STB_IMAGE_WRITE_H
+    char csv[1024];
+    snprintf(csv, sizeof csv, "%s", in_folder(&o, "log.csv"));
+    save_curves(g, csv, in_folder(&o, "losses.png"));
+    printf("the digits: %s/samples-%05d.png\n", o.out, o.steps);
+#endif
+    gan_profile(g);
+    gan_close(g);
+    return 0;
+}

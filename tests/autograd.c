@@ -1,0 +1,588 @@
+/* tests/autograd.c: what the tape promises - gradients only along the paths that are asked for, the same bits from the same seed,
+   the same memory every step - and the errors of devices and shapes.
+
+       cc -O2 tests/autograd.c -o autograd -lm -lpthread && ./autograd          (also with -fopenmp) */
+
+#include <stdlib.h>
+
+/* The library's calls of the allocator, counted while a test asks for it. */
+static int counting, allocations;
+static void *counting_malloc(size_t bytes) { if (counting) allocations++; return malloc(bytes); }
+static void counting_free(void *memory) { if (counting) allocations++; free(memory); }
+#define GAN_MALLOC counting_malloc
+#define GAN_FREE counting_free
+#include "test.h"
+
+#ifndef _WIN32
+#include <pthread.h>
+#endif
+
+static gan *open_device(const char *device, uint64_t seed)
+{
+    gan *g = gan_open(device, seed);
+    if (!g) { printf("FAIL %s: %s\n", test_name, gan_error()); exit(1); }
+    return g;
+}
+
+/* A tensor of one number. */
+static gan_tensor *one(gan *g, double value) { return gan_full(g, (gan_real)value, 1, 1, 1, 1); }
+static double item(gan_tensor *t) { return (double)gan_item(t); }
+
+/* ---- a small DCGAN for pictures of 8x8 ---- */
+
+static gan_tensor *generator(gan_model *G, gan_tensor *z)
+{
+    gan_tensor *x = gan_reshape(gan_linear(G, "fc", z, 8 * 2 * 2), -1, 8, 2, 2);
+    x = gan_relu_(gan_batch_norm(G, "bn0", x));
+    x = gan_relu(gan_batch_norm(G, "bn1", gan_conv_transpose2d(G, "up1", x, 6, 4, 2, 1)));
+    return gan_tanh(gan_conv_transpose2d(G, "up2", x, 1, 4, 2, 1));
+}
+
+static gan_tensor *discriminator(gan_model *D, gan_tensor *x)
+{
+    x = gan_leaky_relu(gan_conv2d(D, "conv1", x, 6, 4, 2, 1), (gan_real)0.2);
+    x = gan_leaky_relu_(gan_batch_norm(D, "bn2", gan_conv2d(D, "conv2", x, 8, 4, 2, 1)), (gan_real)0.2);
+    return gan_linear(D, "fc", x, 1);
+}
+
+static void train_step(gan *g, gan_opt *opt_g, gan_opt *opt_d, gan_model *G, gan_model *D)
+{
+    gan_tensor *real = gan_tanh(gan_randn(g, 5, 1, 8, 8));
+    gan_tensor *fake = generator(G, gan_randn(g, 5, 10, 1, 1));
+    gan_tensor *d_loss = gan_add(gan_bce_logits(discriminator(D, real), 1), gan_bce_logits(discriminator(D, gan_detach(fake)), 0));
+    gan_minimize(opt_d, d_loss);
+    gan_minimize(opt_g, gan_bce_logits(discriminator(D, fake), 1));
+}
+
+/* Trains for some steps; all that was learnt goes to result, and how many numbers that are is returned. */
+enum { LEARNT = 5000, STEPS = 6 };
+static size_t train(const char *device, uint64_t seed, int threads, gan_real result[LEARNT])
+{
+    static const char *const names[] = { "fc.weight", "fc.bias", "bn0.weight", "bn0.running_mean", "up1.weight", "bn1.running_var", "up2.bias",
+                                         "conv1.weight", "bn2.weight", "conv2.weight" };
+    gan *g = open_device(device, seed);
+    gan_model *models[2] = { gan_model_new(g, "G"), gan_model_new(g, "D") };
+    gan_opt *opt_g = gan_adam(models[0], (gan_real)1e-2, (gan_real)0.5, (gan_real)0.999);
+    gan_opt *opt_d = gan_sgd(models[1], (gan_real)1e-2, (gan_real)0.9);
+    size_t n = 0;
+    gan_set_threads(g, threads);
+    for (int step = 0; step < STEPS; step++) {
+        train_step(g, opt_g, opt_d, models[0], models[1]);
+        gan_clear(g);
+    }
+    for (int m = 0; m < 2; m++)
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+            gan_tensor *t = gan_find_param(models[m], names[i]);
+            if (t) gan_to_host(t, result + n), n += gan_count(t);
+        }
+    gan_close(g);
+    return n;
+}
+
+/* ---- gradients ---- */
+
+static void test_twice(void)
+{
+    gan *g = open_device("cpu", 1);
+    gan_tensor *x = one(g, 3);
+    double once = item(gan_grad(gan_tanh(x), x)), twice = item(gan_grad(gan_add(gan_tanh(x), gan_tanh(x)), x));
+    gan_tensor *shared = gan_tanh(x);
+    CHECK(once != 0, "the gradient of tanh at 3 is 0");
+    CHECK(twice == 2 * once, "used twice: %g, want %g", twice, 2 * once);
+    CHECK(item(gan_grad(gan_add(shared, shared), x)) == 2 * once, "one result used twice");
+    CHECK(item(gan_grad(gan_mul(x, x), x)) == 6, "d(x*x)/dx at 3 is %g", item(gan_grad(gan_mul(x, x), x)));
+    CHECK(item(gan_grad(x, x)) == 1, "dx/dx is %g", item(gan_grad(x, x)));
+    gan_close(g);
+}
+
+/* 2^40 paths lead from y to x: the gradient must be found by visiting each tensor once. */
+static void test_many_paths(void)
+{
+    gan *g = open_device("cpu", 1);
+    gan_tensor *x = one(g, 1), *y = x;
+    for (int i = 0; i < 40; i++) y = gan_add(y, y);
+    CHECK(item(gan_grad(y, x)) == 1099511627776.0, "2^40 paths: %g", item(gan_grad(y, x)));
+    gan_close(g);
+}
+
+/* A long tape must not need a deep stack. */
+static void test_long_tape(void)
+{
+    gan *g = open_device("cpu", 1);
+    gan_tensor *x = one(g, 1), *y = x;
+    for (int i = 0; i < 100000; i++) y = gan_add_scalar(y, 1);
+    CHECK(item(gan_grad(y, x)) == 1, "100,000 additions: %g", item(gan_grad(y, x)));
+    gan_close(g);
+}
+
+static void test_zeros(void)
+{
+    gan *g = open_device("cpu", 1);
+    gan_tensor *x = gan_randn(g, 2, 3, 1, 2), *z = gan_randn(g, 2, 3, 1, 2), *dx = gan_grad(gan_sum(gan_square(z)), x);
+    gan_real values[12];
+    CHECK(dx && dx->n == 2 && dx->c == 3 && dx->h == 1 && dx->w == 2, "the gradient has not x's shape");
+    gan_to_host(dx, values);
+    for (int i = 0; i < 12; i++) CHECK(values[i] == 0, "y does not depend on x, but gradient %d is %g", i, (double)values[i]);
+    dx = gan_grad(gan_sum(gan_mul_scalar(x, 2)), x); /* dx does not depend on x: zeros once more */
+    CHECK(item(gan_sum(dx)) == 24, "the sum of twelve 2s is %g", item(gan_sum(dx)));
+    CHECK(item(gan_sum(gan_abs(gan_grad(gan_sum(dx), x)))) == 0, "a constant's gradient");
+    gan_close(g);
+}
+
+static void test_third_order(void)
+{
+    gan *g = open_device("cpu", 1);
+    gan_tensor *x = one(g, 2), *d = gan_square(gan_square(x)); /* x^4: 4x^3, 12x^2, 24x */
+    static const double want[] = { 32, 48, 48, 24, 0 };
+    for (int i = 0; i < 5; i++) {
+        d = gan_grad(d, x);
+        CHECK(item(d) == want[i], "derivative %d of x^4 at 2 is %g, want %g", i + 1, item(d), want[i]);
+    }
+    gan_close(g);
+}
+
+static void test_detach(void)
+{
+    gan *g = open_device("cpu", 1);
+    gan_tensor *x = one(g, 3), *square = gan_square(x);
+    CHECK(item(gan_detach(square)) == 9, "detach changes the number");
+    CHECK(item(gan_grad(gan_detach(square), x)) == 0, "a gradient flows through detach");
+    CHECK(item(gan_grad(gan_mul(x, gan_detach(square)), x)) == 9, "x * detach(x^2): %g, want 9", item(gan_grad(gan_mul(x, gan_detach(square)), x)));
+    gan_close(g);
+}
+
+static void test_in_place(void)
+{
+    gan *g = open_device("cpu", 1);
+    gan_real values[4] = { -2, -1, 1, 2 }, got[4];
+    gan_tensor *x = gan_from_host(g, values, 1, 1, 1, 4), *y = gan_mul_scalar(x, 3);
+    gan_real *place = y->data;
+    y = gan_relu_(y);
+    CHECK(y->data == place, "relu_ moved the numbers");
+    gan_to_host(y, got);
+    CHECK(got[0] == 0 && got[1] == 0 && got[2] == 3 && got[3] == 6, "relu_: %g %g %g %g", (double)got[0], (double)got[1], (double)got[2], (double)got[3]);
+    gan_to_host(gan_grad(gan_sum(y), x), got);
+    CHECK(got[0] == 0 && got[1] == 0 && got[2] == 3 && got[3] == 3, "its gradient: %g %g %g %g", (double)got[0], (double)got[1], (double)got[2], (double)got[3]);
+    gan_close(g);
+}
+
+static void test_param_grad(void)
+{
+    gan *g = open_device("cpu", 1);
+    gan_model *m = gan_model_new(g, "m");
+    gan_opt *sgd = gan_sgd(m, (gan_real)0.5, 0);
+    gan_real start = 4;
+    gan_tensor *p = gan_param(m, "p", 1, 1, 1, 1);
+    gan_set(p, &start);
+    CHECK(item(gan_param_grad(p)) == 0, "a gradient before gan_backward: %g", item(gan_param_grad(p)));
+    gan_backward(gan_square(p), m);
+    CHECK(item(gan_param_grad(p)) == 8, "d(p^2) at 4: %g", item(gan_param_grad(p)));
+    gan_clear(g); /* gradients outlive a clear: large batches are summed up in parts */
+    gan_backward(gan_mul_scalar(p, 3), m);
+    CHECK(item(gan_param_grad(p)) == 11, "two gan_backward: %g, want 8 + 3", item(gan_param_grad(p)));
+    gan_step(sgd);
+    CHECK(item(p) == 4 - 0.5 * 11, "after the step: %g", item(p));
+    CHECK(item(gan_param_grad(p)) == 0, "the gradient is still there after gan_step: %g", item(gan_param_grad(p)));
+    gan_step(sgd); /* nothing to do */
+    CHECK(item(p) == 4 - 0.5 * 11, "a step without a gradient moved the parameter to %g", item(p));
+    gan_close(g);
+}
+
+/* ---- nothing that is not asked for: counted in a backend ---- */
+
+static int weight_calls, data_calls, product_calls;
+static void counting_conv2d_weight(const gan_conv *p, const gan_real *a, const gan_real *b, gan_real *y)
+{
+    weight_calls++;
+    gan_ref_conv2d_weight(p, a, b, y);
+}
+static void counting_conv_transpose2d(const gan_conv *p, const gan_real *a, const gan_real *b, gan_real *y)
+{
+    data_calls++;
+    gan_ref_conv_transpose2d(p, a, b, y);
+}
+static void counting_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y)
+{
+    product_calls++;
+    gan_ref_matmul(p, a, b, y);
+}
+
+static void test_only_what_is_asked(void)
+{
+    gan_backend b = *gan_find_backend("ref");
+    b.name = "counting";
+    b.conv2d_weight = counting_conv2d_weight;
+    b.conv_transpose2d = counting_conv_transpose2d;
+    b.matmul = counting_matmul;
+    CHECK(gan_register_backend(&b), "%s", gan_error());
+    gan *g = open_device("counting", 1);
+    gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D");
+    gan_opt *opt_g = gan_adam(G, (gan_real)1e-3, (gan_real)0.5, (gan_real)0.999), *opt_d = gan_adam(D, (gan_real)1e-3, (gan_real)0.5, (gan_real)0.999);
+
+    gan_tensor *fake = gan_reshape(gan_linear(G, "fc", gan_randn(g, 3, 10, 1, 1), 64), -1, 1, 8, 8); /* no convolution in this generator */
+    gan_tensor *d_loss = gan_bce_logits(discriminator(D, gan_detach(fake)), 0);
+    weight_calls = data_calls = product_calls = 0;
+    gan_minimize(opt_d, d_loss);
+    CHECK(weight_calls == 2, "D's step: %d weight gradients of convolutions, it has 2", weight_calls);
+    CHECK(data_calls == 1, "D's step: %d data gradients, conv2's is the one needed", data_calls);
+    CHECK(product_calls == 2, "D's step: %d products for fc, want 2", product_calls);
+
+    gan_tensor *g_loss = gan_bce_logits(discriminator(D, fake), 1);
+    weight_calls = data_calls = product_calls = 0;
+    gan_minimize(opt_g, g_loss);
+    CHECK(weight_calls == 0, "G's step computes %d weight gradients of D", weight_calls);
+    CHECK(data_calls == 2, "G's step: %d data gradients of D, it has 2", data_calls);
+    CHECK(product_calls == 2, "G's step: %d products, want D's fc in x and G's fc in its weight", product_calls);
+    CHECK(item(gan_sum(gan_abs(gan_param_grad(gan_find_param(D, "conv1.weight"))))) == 0, "G's step left a gradient in D");
+    gan_close(g);
+}
+
+/* ---- memory ---- */
+
+static void test_clear(void)
+{
+    gan *g = open_device("cpu", 1);
+    gan_model *m = gan_model_new(g, "m");
+    gan_tensor *p = gan_param(m, "p", 2, 3, 1, 1);
+    gan_real before[6], after[6];
+    gan_to_host(p, before);
+    gan_backward(gan_sum(gan_square(p)), m);
+    gan_clear(g);
+    gan_randn(g, 8, 8, 8, 8); /* takes the memory that was freed */
+    CHECK(gan_param(m, "p", 2, 3, 1, 1) == p && gan_find_param(m, "p") == p, "the parameter is another after gan_clear");
+    gan_to_host(p, after);
+    CHECK(!memcmp(before, after, sizeof before), "gan_clear changed a parameter");
+    gan_to_host(gan_param_grad(p), after);
+    for (int i = 0; i < 6; i++) CHECK(after[i] == 2 * before[i], "gan_clear changed a gradient: %g", (double)after[i]);
+    gan_close(g);
+}
+
+static void test_clear_to(void)
+{
+    gan *g = open_device("cpu", 1);
+    gan_model *m = gan_model_new(g, "m");
+    gan_tensor *x = gan_randn(g, 4, 3, 2, 2);
+    gan_real before[48], after[48];
+    gan_to_host(x, before);
+    gan_mark mark = gan_here(g);
+    gan_tensor *a = gan_square(x);
+    gan_backward(gan_sum(gan_mul(a, gan_param(m, "w", 1, 3, 1, 1))), m); /* a parameter made after the mark stays, too */
+    gan_real *place = a->data;
+    gan_clear_to(g, mark);
+    CHECK(gan_square(x)->data == place, "the memory is not used again");
+    gan_to_host(x, after);
+    CHECK(!memcmp(before, after, sizeof before), "gan_clear_to changed a tensor made before the mark");
+    CHECK(gan_find_param(m, "w"), "gan_clear_to freed a parameter");
+    CHECK(item(gan_sum(gan_abs(gan_param_grad(gan_find_param(m, "w"))))) > 0, "gan_clear_to freed a gradient");
+    gan_to_host(gan_grad(gan_sum(gan_square(x)), x), after); /* the tape is whole */
+    for (int i = 0; i < 48; i++) CHECK(after[i] == 2 * before[i], "after gan_clear_to: gradient %g of %g squared", (double)after[i], (double)before[i]);
+    gan_close(g);
+}
+
+static void steady(const char *device)
+{
+    gan *g = open_device(device, 1);
+    gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D");
+    gan_opt *opt_g = gan_adam(G, (gan_real)1e-3, (gan_real)0.5, (gan_real)0.999), *opt_d = gan_adam(D, (gan_real)1e-3, (gan_real)0.5, (gan_real)0.999);
+    gan_real *place = NULL;
+    size_t held = 0;
+    allocations = 0;
+    for (int step = 0; step < 10; step++) {
+        if (step == 4) counting = 1, held = gan_memory(g, NULL);
+        train_step(g, opt_g, opt_d, G, D);
+        gan_real *now = gan_zeros(g, 1, 1, 1, 1)->data; /* where the step's memory ends */
+        if (step == 3) place = now;
+        CHECK(step < 4 || now == place, "%s: step %d has other addresses than the step before", device, step);
+        gan_clear(g);
+    }
+    counting = 0;
+    CHECK(allocations == 0, "%s: %d calls of the allocator after the first four steps", device, allocations);
+    CHECK(gan_memory(g, NULL) == held, "%s: memory grew from %d to %d bytes", device, (int)held, (int)gan_memory(g, NULL));
+    gan_close(g);
+}
+
+static void test_steady(void)
+{
+    steady("cpu");
+    if (!test_failed_now) steady("ref");
+}
+
+/* ---- the same bits ---- */
+
+static void test_same_bits(void)
+{
+    static gan_real alone[LEARNT], other[LEARNT];
+    size_t n = train("cpu", 7, 1, alone);
+    CHECK(n > 1000 && rel_error(alone, alone, n) == 0, "%d numbers were learnt, or some are not finite", (int)n);
+    for (int threads = 1; threads <= 3; threads++) {
+        train("cpu", 7, threads, other);
+        CHECK(!memcmp(alone, other, n * sizeof *alone), "%d threads give other bits: %g apart", threads, rel_error(other, alone, n));
+    }
+    train("cpu", 8, 1, other);
+    CHECK(rel_error(other, alone, n) > 1e-3, "another seed gives the same numbers");
+}
+
+#ifndef _WIN32
+typedef struct { uint64_t seed; size_t n; gan_real learnt[LEARNT]; } job;
+static void *work(void *arg)
+{
+    job *j = (job *)arg;
+    for (int i = 0; i < 3; i++) j->n = train("cpu", j->seed, 1, j->learnt);
+    return NULL;
+}
+
+static void test_two_threads(void)
+{
+    static job jobs[2];
+    static gan_real alone[LEARNT];
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++) {
+        jobs[i].seed = (uint64_t)i + 7;
+        CHECK(!pthread_create(&threads[i], NULL, work, &jobs[i]), "no thread");
+    }
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < 2; i++) {
+        size_t n = train("cpu", jobs[i].seed, 1, alone);
+        CHECK(n == jobs[i].n && !memcmp(alone, jobs[i].learnt, n * sizeof *alone), "thread %d learns other numbers beside the other", i);
+    }
+}
+#endif
+
+/* Two devices in one program, their calls interleaved. */
+static void test_two_devices(void)
+{
+    gan *a = open_device("cpu", 5), *b = open_device("ref", 5);
+    gan_real x[100], y[100];
+    gan_to_host(gan_randn(a, 1, 1, 1, 50), x);
+    gan_to_host(gan_randn(b, 1, 1, 1, 100), y);
+    gan_to_host(gan_randn(a, 1, 1, 1, 50), x + 50);
+    CHECK(x[0] != x[50], "the same numbers come again");
+    gan_clear(b);
+    CHECK(item(gan_sum(gan_zeros(a, 1, 2, 3, 4))) == 0, "clearing one device harms the other");
+    CHECK(rel_error(x, y, 50) <= 1e-5, "one seed, two devices: %g apart", rel_error(x, y, 50)); /* ln and cos differ by roundings */
+    gan_close(a);
+    gan_close(b);
+}
+
+/* ---- devices ---- */
+
+static void test_open_errors(void)
+{
+    static const char *const names[][2] = { /* device, a word that its error must hold */
+        { "foo", "foo" }, { "foo", "ref" }, { "foo", "cpu" }, { "cuda", "cuda" }, { "cuda", "gan_cuda.cu" }, { "", "cpu" }, { "compare:", "compare:" },
+        { "compare:ref", "compare:" }, { "compare:ref,foo", "foo" }, { "compare:foo,ref", "foo" }, { "compare:ref,cpu,ref", "compare:" },
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        gan *g = gan_open(names[i][0], 1);
+        CHECK(!g, "gan_open(\"%s\") works", names[i][0]);
+        CHECK(strstr(gan_error(), names[i][1]), "gan_open(\"%s\"): its error does not say \"%s\": %s", names[i][0], names[i][1], gan_error());
+    }
+    gan_close(NULL);
+}
+
+static void test_register_errors(void)
+{
+    gan_backend b = *gan_find_backend("ref");
+    static const char *const names[] = { "ref", "cpu", "a:b", "a,b" };
+    for (int i = 0; i < 4; i++) {
+        b.name = names[i];
+        CHECK(!gan_register_backend(&b), "a backend can be called \"%s\"", names[i]);
+    }
+    b.name = "incomplete";
+    b.matmul = NULL;
+    CHECK(!gan_register_backend(&b), "a backend without matmul is taken");
+    CHECK(!gan_find_backend("incomplete"), "a refused backend is there all the same");
+}
+
+static void compared_training(void *device)
+{
+    gan *g = open_device((const char *)device, 3);
+    gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D");
+    gan_opt *opt_g = gan_adam(G, (gan_real)1e-3, (gan_real)0.5, (gan_real)0.999), *opt_d = gan_sgd(D, (gan_real)1e-2, (gan_real)0.9);
+    for (int step = 0; step < 3; step++) {
+        train_step(g, opt_g, opt_d, G, D);
+        gan_clear(g);
+    }
+    gan_close(g);
+}
+
+static void test_compare(void)
+{
+    const char *message = message_of(compared_training, (void *)"compare:ref,cpu");
+    CHECK(!*message, "compare:ref,cpu stops: %s", message);
+}
+
+/* A bug that only conv2 shows, the layer with 6 input channels: the last output is not computed. */
+static void my_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
+{
+    gan_ref_conv2d(p, x, w, y);
+    if (p->c == 6) y[p->n * p->out_c * gan_conv_out_h(p) * gan_conv_out_w(p) - 1] = 0;
+}
+static gan *left_open;
+static void compare_mine(void *arg)
+{
+    (void)arg;
+    left_open = open_device("compare:ref,mine", 3);
+    gan_model *D = gan_model_new(left_open, "D");
+    discriminator(D, gan_randn(left_open, 5, 1, 8, 8));
+}
+
+static void test_compare_finds(void)
+{
+    gan_backend mine = *gan_find_backend("ref");
+    mine.name = "mine";
+    mine.conv2d = my_conv2d;
+    CHECK(gan_register_backend(&mine), "%s", gan_error());
+    const char *message = message_of(compare_mine, NULL);
+    CHECK(*message, "compare:ref,mine does not see that conv2d is wrong");
+    CHECK(strstr(message, "conv2d") && strstr(message, "conv2") && strstr(message, "mine"), "the message lacks kernel, layer or backend: %s", message);
+    CHECK(!strstr(message, "conv1"), "the message blames conv1: %s", message);
+    gan_close(left_open);
+}
+
+/* ---- gan_ema ---- */
+
+static void test_ema(void)
+{
+    gan *g = open_device("cpu", 1);
+    gan_model *m = gan_model_new(g, "m"), *average = gan_model_new(g, "average");
+    gan_real a = 8, b = 0, got[2];
+    gan_tensor *p = gan_param(m, "p", 1, 1, 1, 1), *q;
+    gan_set(p, &a);
+    gan_ema(average, m, (gan_real)0.75);
+    q = gan_find_param(average, "p");
+    CHECK(q && q != p && item(q) == 8, "what the average lacks is not copied");
+    gan_set(p, &b);
+    gan_ema(average, m, (gan_real)0.75);
+    CHECK(item(q) == 6, "0.75*8 + 0.25*0 is %g", item(q));
+    CHECK(item(p) == 0, "gan_ema changed the model");
+
+    gan_batch_norm(m, "bn", gan_add_scalar(gan_randn(g, 8, 2, 3, 3), 5));
+    gan_ema(average, m, (gan_real)0.75);
+    gan_batch_norm(m, "bn", gan_add_scalar(gan_randn(g, 8, 2, 3, 3), 5));
+    gan_ema(average, m, (gan_real)0.75);
+    gan_real want[2];
+    gan_to_host(gan_find_param(m, "bn.running_mean"), want);
+    gan_to_host(gan_find_param(average, "bn.running_mean"), got);
+    CHECK(want[0] > 0.5 && got[0] == want[0] && got[1] == want[1], "running statistics are not copied: %g, want %g", (double)got[0], (double)want[0]);
+    gan_close(g);
+}
+
+/* ---- mistakes ---- */
+
+static gan *here; /* the device of the mistakes; it works on after each */
+
+#define MISTAKE(name, ...) static void name(void *arg) { gan *g = here; (void)arg; (void)g; __VA_ARGS__; }
+
+MISTAKE(wrong_channels, {
+    gan_model *D = gan_model_new(g, "D");
+    gan_conv2d(D, "conv2", gan_zeros(g, 1, 64, 8, 8), 128, 4, 2, 1);
+    gan_conv2d(D, "conv2", gan_zeros(g, 64, 3, 28, 28), 128, 4, 2, 1);
+})
+MISTAKE(large_kernel, gan_conv2d(gan_model_new(g, "D"), "c", gan_zeros(g, 1, 2, 5, 5), 3, 8, 1, 1))
+MISTAKE(no_groups, gan_conv2d_f(gan_zeros(g, 1, 3, 5, 5), gan_zeros(g, 4, 1, 3, 3), NULL, 1, 1, 2))
+MISTAKE(bad_bias, gan_conv2d_f(gan_zeros(g, 1, 3, 5, 5), gan_zeros(g, 4, 3, 3, 3), gan_zeros(g, 1, 3, 1, 1), 1, 1, 1))
+MISTAKE(transpose_channels, gan_conv_transpose2d_f(gan_zeros(g, 1, 3, 5, 5), gan_zeros(g, 4, 3, 3, 3), NULL, 1, 1, 0, 1))
+MISTAKE(large_output_pad, gan_conv_transpose2d_f(gan_zeros(g, 1, 3, 5, 5), gan_zeros(g, 3, 4, 3, 3), NULL, 2, 1, 2, 1))
+MISTAKE(no_broadcast, gan_add(gan_zeros(g, 2, 3, 4, 5), gan_zeros(g, 2, 3, 4, 6)))
+MISTAKE(bad_reshape, gan_reshape(gan_zeros(g, 2, 3, 4, 5), -1, 7, 1, 1))
+MISTAKE(bad_permute, gan_permute(gan_zeros(g, 2, 3, 4, 5), 0, 1, 1, 3))
+MISTAKE(bad_slice, gan_slice(gan_zeros(g, 2, 3, 4, 5), 1, 2, 2))
+MISTAKE(bad_concat, gan_concat(gan_zeros(g, 2, 3, 4, 5), gan_zeros(g, 2, 3, 4, 6), 1))
+MISTAKE(bad_expand, gan_expand(gan_zeros(g, 2, 3, 1, 5), 2, 4, 4, 5))
+MISTAKE(bad_sum_to, gan_sum_to(gan_zeros(g, 2, 3, 4, 5), 1, 2, 1, 1))
+MISTAKE(bad_matmul, gan_matmul(gan_zeros(g, 1, 1, 2, 3), gan_zeros(g, 1, 1, 4, 5)))
+MISTAKE(bad_linear, gan_linear_f(gan_zeros(g, 2, 3, 1, 1), gan_zeros(g, 4, 5, 1, 1), NULL))
+MISTAKE(no_item, gan_item(gan_zeros(g, 1, 2, 1, 1)))
+MISTAKE(one_value, gan_batch_norm(gan_model_new(g, "m"), "bn", gan_zeros(g, 1, 3, 1, 1)))
+MISTAKE(other_shape, { gan_model *m = gan_model_new(g, "m"); gan_param(m, "p", 1, 2, 1, 1); gan_param(m, "p", 1, 3, 1, 1); })
+MISTAKE(no_tensor, gan_relu(NULL))
+MISTAKE(empty, gan_zeros(g, 1, 0, 2, 2))
+MISTAKE(of_a_leaf, gan_relu_(gan_zeros(g, 1, 2, 1, 1)))
+MISTAKE(of_a_used_one, { gan_tensor *x = gan_neg(gan_zeros(g, 1, 2, 1, 1)); gan_square(x); gan_relu_(x); })
+MISTAKE(of_a_needed_one, gan_relu_(gan_tanh(gan_zeros(g, 1, 2, 1, 1))))
+MISTAKE(overwritten, { gan_tensor *x = gan_neg(gan_zeros(g, 1, 2, 1, 1)); gan_relu_(x); gan_square(x); })
+MISTAKE(large_loss, { gan_model *m = gan_model_new(g, "m"); gan_backward(gan_param(m, "p", 1, 2, 1, 1), m); })
+MISTAKE(two_devices, { gan *other = gan_open("ref", 1); left_open = other; gan_add(gan_zeros(g, 1, 1, 1, 1), gan_zeros(other, 1, 1, 1, 1)); })
+
+static void test_example_message(void)
+{
+    static const char want[] = "gan_conv2d \"conv2\": input (64,3,28,28) has 3 channels, the weight (128,64,4,4) wants 64";
+    here = open_device("cpu", 1);
+    const char *message = message_of(wrong_channels, NULL);
+    CHECK(!strcmp(message, want), "the message is: %s", message);
+    CHECK(!strcmp(gan_error(), want), "gan_error() is: %s", gan_error());
+    gan_close(here);
+}
+
+static void test_mistakes(void)
+{
+    static const struct { void (*make)(void *); const char *says[3]; } mistakes[] = { /* the function, and what the message shows */
+        { large_kernel, { "gan_conv2d \"c\"", "(1,2,5,5)", "8" } },
+        { no_groups, { "gan_conv2d_f", "(1,3,5,5)", "2" } },
+        { bad_bias, { "gan_conv2d_f", "(1,3,1,1)", "(1,4,1,1)" } },
+        { transpose_channels, { "gan_conv_transpose2d_f", "(1,3,5,5)", "(4,3,3,3)" } },
+        { large_output_pad, { "gan_conv_transpose2d_f", "2", "" } },
+        { no_broadcast, { "gan_add", "(2,3,4,5)", "(2,3,4,6)" } },
+        { bad_reshape, { "gan_reshape", "(2,3,4,5)", "7" } },
+        { bad_permute, { "gan_permute", "1", "" } },
+        { bad_slice, { "gan_slice", "(2,3,4,5)", "2" } },
+        { bad_concat, { "gan_concat", "(2,3,4,5)", "(2,3,4,6)" } },
+        { bad_expand, { "gan_expand", "(2,3,1,5)", "(2,4,4,5)" } },
+        { bad_sum_to, { "gan_sum_to", "(2,3,4,5)", "(1,2,1,1)" } },
+        { bad_matmul, { "gan_matmul", "(1,1,2,3)", "(1,1,4,5)" } },
+        { bad_linear, { "gan_linear_f", "(2,3,1,1)", "(4,5,1,1)" } },
+        { no_item, { "gan_item", "(1,2,1,1)", "" } },
+        { one_value, { "gan_batch_norm \"bn\"", "(1,3,1,1)", "" } },
+        { other_shape, { "gan_param", "\"p\"", "(1,3,1,1)" } },
+        { no_tensor, { "gan_relu", "NULL", "" } },
+        { empty, { "gan_zeros", "(1,0,2,2)", "" } },
+        { of_a_leaf, { "gan_relu_", "", "" } },
+        { of_a_used_one, { "gan_relu_", "", "" } },
+        { of_a_needed_one, { "gan_relu_", "gan_tanh", "" } },
+        { overwritten, { "gan_square", "", "" } },
+        { large_loss, { "gan_backward", "(1,2,1,1)", "" } },
+    };
+    here = open_device("cpu", 1);
+    for (size_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++) {
+        const char *message = message_of(mistakes[i].make, NULL);
+        CHECK(*message, "mistake %d (%s) is let through", (int)i, mistakes[i].says[0]);
+        CHECK(!strncmp(message, mistakes[i].says[0], strlen(mistakes[i].says[0])), "mistake %d (%s): the message begins otherwise: %s", (int)i, mistakes[i].says[0], message);
+        for (int k = 1; k < 3; k++)
+            CHECK(strstr(message, mistakes[i].says[k]), "mistake %d: the message does not say %s: %s", (int)i, mistakes[i].says[k], message);
+        CHECK(!strchr(message, '\n'), "the message has more than one line: %s", message);
+    }
+    CHECK(item(gan_sum(gan_full(here, 2, 1, 2, 3, 4))) == 48, "the device does not work after the mistakes");
+    CHECK(*message_of(two_devices, NULL), "tensors of two devices are added");
+    gan_close(left_open);
+    gan_close(here);
+}
+
+int main(void)
+{
+    run("using a tensor twice doubles its gradient", test_twice);
+    run("every tensor is visited once", test_many_paths);
+    run("a long tape", test_long_tape);
+    run("zeros where y does not depend on x", test_zeros);
+    run("derivatives of derivatives", test_third_order);
+    run("detach", test_detach);
+    run("in place", test_in_place);
+    run("gan_param_grad", test_param_grad);
+    run("only what is asked for", test_only_what_is_asked);
+    run("gan_clear", test_clear);
+    run("gan_here, gan_clear_to", test_clear_to);
+    run("no allocation and the same addresses", test_steady);
+    run("same seed, same bits with 1, 2, 3 threads", test_same_bits);
+#ifndef _WIN32
+    run("two trainings in two threads", test_two_threads);
+#endif
+    run("two devices in one program", test_two_devices);
+    run("gan_open's errors", test_open_errors);
+    run("gan_register_backend's errors", test_register_errors);
+    run("compare:ref,cpu", test_compare);
+    run("compare finds a wrong kernel", test_compare_finds);
+    run("gan_ema", test_ema);
+    run("the message of a mistake", test_example_message);
+    run("mistakes", test_mistakes);
+    return finish();
+}

@@ -1,0 +1,215 @@
+/* How fast: the machine's multiply-add peak, then products and convolutions against it, then whole training steps.
+   usage: bench [threads] [dcgan28|dcgan64|kernels|all]     The networks are those of tests/bench_torch.py, layer by layer. */
+#define _POSIX_C_SOURCE 200809L
+#define GAN_IMPLEMENTATION
+#include "../gan.h"
+#include <sys/resource.h>
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *seconds, int count)
+{
+    qsort(seconds, (size_t)count, sizeof *seconds, by_value);
+    return seconds[count / 2];
+}
+
+/* ---- the peak: the micro-kernel of the matrix product on panels that stay in the first cache */
+
+static void peak_body(void *job, size_t begin, size_t end, int thread)
+{
+    const gan__isa *isa = gan__best();
+    gan_real panel[(8 + 48) * 64 + 8 * 48 + 32], *a = (gan_real *)(((uintptr_t)panel + 63) & ~(uintptr_t)63);
+    gan_real *b = a + 8 * 64, *c = b + 48 * 64;
+    (void)job, (void)thread;
+    memset(panel, 0, sizeof panel);
+    for (size_t i = begin; i < end; i++) isa->tile(64, a, b, c, true);
+}
+
+static double peak_gflops(int threads)
+{
+    const gan__isa *isa = gan__best();
+    double best = 0;
+    for (int i = 0; i < 9; i++) {
+        size_t rounds = 100000 * (size_t)threads;
+        double start = gan__now();
+        gan__parallel(rounds, 100000, peak_body, NULL);
+        best = GAN__MAX(best, 2.0 * 64 * isa->rows * isa->columns * (double)rounds / (gan__now() - start) * 1e-9);
+    }
+    return best;
+}
+
+/* ---- products */
+
+static double peak;
+
+static void report(const char *name, double flops, double seconds)
+{
+    printf("%-46s %9.2f ms %9.1f GFLOP/s %5.0f%%\n", name, 1e3 * seconds, flops / seconds * 1e-9, flops / seconds * 1e-7 / peak);
+    fflush(stdout);
+}
+
+static double *filled(size_t count)
+{
+    gan_real *x = (gan_real *)malloc(count * sizeof *x + 64);
+    for (size_t i = 0; i < count; i++) x[i] = (gan_real)((int)(i % 17) - 8);
+    return (double *)(void *)x;
+}
+
+static void bench_matmul(int m, int k, int w)
+{
+    gan_product p = {1, 1, m, k, w, 0, 0, 0, 0, 0, 0};
+    gan_real *a = (gan_real *)filled((size_t)m * k), *b = (gan_real *)filled((size_t)k * w), *y = (gan_real *)filled((size_t)m * w);
+    double seconds[7];
+    char name[64];
+    for (int i = 0; i < 7; i++) {
+        double start = gan__now();
+        gan_cpu_matmul(&p, a, b, y);
+        seconds[i] = gan__now() - start;
+    }
+    snprintf(name, sizeof name, "matmul %dx%dx%d", m, k, w);
+    report(name, 2.0 * m * k * w, median(seconds, 7));
+    free(a), free(b), free(y);
+}
+
+static void bench_conv(const char *net, int n, int c, int h, int o, int kernel, int stride, int pad)
+{
+    gan_conv p = {n, c, h, h, o, kernel, kernel, stride, pad, 1};
+    gan__cost cost = gan__cost_conv2d(&p);
+    gan_real *x = (gan_real *)filled(cost.in[0]), *w = (gan_real *)filled(cost.in[1]), *y = (gan_real *)filled(cost.out[0]);
+    double seconds[3][5];
+    char name[96];
+    for (int i = 0; i < 5; i++) {
+        double start = gan__now(), end;
+        gan_cpu_conv2d(&p, x, w, y), end = gan__now(), seconds[0][i] = end - start, start = end;
+        gan_cpu_conv_transpose2d(&p, y, w, x), end = gan__now(), seconds[1][i] = end - start, start = end;
+        gan_cpu_conv2d_weight(&p, x, y, w), end = gan__now(), seconds[2][i] = end - start;
+        for (size_t j = 0; j < cost.in[1]; j++) w[j] = 1;    /* keep numbers finite over the rounds */
+        for (size_t j = 0; j < cost.in[0]; j++) x[j] = 1;
+    }
+    for (int i = 0; i < 3; i++) {
+        static const char *const kind[3] = {"forward", "data gradient", "weight gradient"};
+        snprintf(name, sizeof name, "%s %dx%dx%d to %d k%d s%d %s", net, c, h, h, o, kernel, stride, kind[i]);
+        report(name, cost.flops, median(seconds[i], 5));
+    }
+    free(x), free(w), free(y);
+}
+
+/* ---- the two networks; convolutions before a norm have no bias */
+
+static gan_tensor *weight(gan_model *m, const char *name, int n, int c, int k) { return gan_param(m, name, n, c, k, k); }
+
+static gan_tensor *up(gan_model *G, const char *name, const char *norm, gan_tensor *x, int out, int stride, int pad)
+{
+    x = gan_conv_transpose2d_f(x, weight(G, name, x->c, out, 4), NULL, stride, pad, 0, 1);
+    return gan_relu_(gan_batch_norm(G, norm, x));
+}
+
+static gan_tensor *down(gan_model *D, const char *name, const char *norm, gan_tensor *x, int out)
+{
+    x = gan_conv2d_f(x, weight(D, name, out, x->c, 4), NULL, 2, 1, 1);
+    return gan_leaky_relu_(norm ? gan_batch_norm(D, norm, x) : x, 0.2f);
+}
+
+static gan_tensor *generator28(gan_model *G, gan_tensor *z)
+{
+    gan_tensor *x = gan_linear_f(z, gan_param(G, "fc.weight", 6272, 100, 1, 1), NULL);
+    x = gan_relu_(gan_batch_norm(G, "bn0", gan_reshape(x, -1, 128, 7, 7)));
+    x = up(G, "up1.weight", "bn1", x, 64, 2, 1);
+    return gan_tanh(gan_conv_transpose2d(G, "up2", x, 1, 4, 2, 1));
+}
+
+static gan_tensor *discriminator28(gan_model *D, gan_tensor *x)
+{
+    x = gan_leaky_relu_(gan_conv2d(D, "conv1", x, 64, 4, 2, 1), 0.2f);
+    return gan_linear(D, "fc", down(D, "conv2.weight", "bn2", x, 128), 1);
+}
+
+static gan_tensor *generator64(gan_model *G, gan_tensor *z)
+{
+    gan_tensor *x = up(G, "up1.weight", "bn1", z, 512, 1, 0);
+    x = up(G, "up2.weight", "bn2", x, 256, 2, 1);
+    x = up(G, "up3.weight", "bn3", x, 128, 2, 1);
+    x = up(G, "up4.weight", "bn4", x, 64, 2, 1);
+    return gan_tanh(gan_conv_transpose2d_f(x, weight(G, "up5.weight", 64, 1, 4), NULL, 2, 1, 0, 1));
+}
+
+static gan_tensor *discriminator64(gan_model *D, gan_tensor *x)
+{
+    x = down(D, "conv1.weight", NULL, x, 64);
+    x = down(D, "conv2.weight", "bn2", x, 128);
+    x = down(D, "conv3.weight", "bn3", x, 256);
+    x = down(D, "conv4.weight", "bn4", x, 512);
+    return gan_conv2d_f(x, weight(D, "conv5.weight", 1, 512, 4), NULL, 1, 0, 1);
+}
+
+typedef gan_tensor *network(gan_model *m, gan_tensor *x);
+
+/* One step as the peer's: D on real images, D on generated ones, Adam; G through D, Adam. What a half-step leaves is cleared. */
+static void train_step(gan *g, gan_model *G, gan_model *D, gan_opt *opt_g, gan_opt *opt_d, network *generator, network *discriminator, gan_tensor *real, int batch)
+{
+    gan_mark mark = gan_here(g);
+    gan_backward(gan_bce_logits(discriminator(D, real), 1), D);
+    gan_clear_to(g, mark);
+    gan_tensor *fake = generator(G, gan_randn(g, batch, 100, 1, 1));
+    mark = gan_here(g);
+    gan_minimize(opt_d, gan_bce_logits(discriminator(D, gan_detach(fake)), 0));
+    gan_clear_to(g, mark);
+    gan_minimize(opt_g, gan_bce_logits(discriminator(D, fake), 1));
+}
+
+static void bench_step(const char *name, network *generator, network *discriminator, int size, int batch, int steps)
+{
+    gan *g = gan_open("cpu", 1);
+    gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D");
+    gan_opt *opt_g = gan_adam(G, 2e-4f, 0.5f, 0.999f), *opt_d = gan_adam(D, 2e-4f, 0.5f, 0.999f);
+    double seconds[64], flops = 0;
+    size_t peak_bytes;
+    struct rusage usage;
+    for (int i = -2; i < steps; i++) {
+        gan_tensor *real = gan_add_scalar(gan_mul_scalar(gan_rand(g, batch, 1, size, size), 2), -1);
+        if (i == 0) gan__clear_profile(g);
+        double start = gan__now();
+        train_step(g, G, D, opt_g, opt_d, generator, discriminator, real, batch);
+        if (i >= 0) seconds[i] = gan__now() - start;
+        gan_clear(g);
+    }
+    flops = (double)gan_profile_flops(g) / steps;
+    gan_memory(g, &peak_bytes);
+    getrusage(RUSAGE_SELF, &usage);
+    double step_s = median(seconds, steps);
+    report(name, flops, step_s);
+    gan_profile(g);
+    printf("{\"net\": \"%s\", \"batch\": %d, \"threads\": %d, \"step_s\": %.6f, \"gflop_per_s\": %.1f, \"percent_of_peak\": %.1f, \"tensor_bytes\": %zu, \"peak_bytes\": %.0f}\n\n",
+           name, batch, gan__threads(), step_s, flops / step_s * 1e-9, flops / step_s * 1e-7 / peak, peak_bytes, usage.ru_maxrss * 1024.0);
+    gan_close(g);
+}
+
+int main(int argc, char **argv)
+{
+    int threads = argc > 1 ? atoi(argv[1]) : 0;
+    const char *what = argc > 2 ? argv[2] : "all";
+    bool all = strcmp(what, "all") == 0;
+#ifdef _OPENMP
+    if (threads) omp_set_num_threads(threads);
+#endif
+    threads = gan__threads();
+    peak = peak_gflops(threads);
+    printf("multiply-add peak, %d thread%s: %.1f GFLOP/s\n", threads, threads > 1 ? "s" : "", peak);
+    if (all || strcmp(what, "kernels") == 0) {
+        bench_matmul(512, 2048, 4096);
+        bench_conv("dcgan28", 64, 1, 28, 64, 4, 2, 1);
+        bench_conv("dcgan28", 64, 64, 14, 128, 4, 2, 1);
+        bench_conv("dcgan64", 128, 1, 64, 64, 4, 2, 1);
+        bench_conv("dcgan64", 128, 64, 32, 128, 4, 2, 1);
+        bench_conv("dcgan64", 128, 128, 16, 256, 4, 2, 1);
+        bench_conv("dcgan64", 128, 256, 8, 512, 4, 2, 1);
+        bench_conv("dcgan64", 128, 512, 4, 100, 4, 1, 0);
+    }
+    if (all || strcmp(what, "dcgan28") == 0) bench_step("dcgan28", generator28, discriminator28, 28, 64, 15);
+    if (all || strcmp(what, "dcgan64") == 0) bench_step("dcgan64", generator64, discriminator64, 64, 128, 5);
+    return 0;
+}

@@ -1,0 +1,787 @@
+/* tests/kernels.c: every kernel of `ref` against slow loops that go about it in another way, and every kernel of `cpu` against
+   `ref`, on the shapes that go wrong: odd, tiny, larger than a tile by one.
+
+       cc -O2 tests/kernels.c -o kernels -lm && ./kernels        (-DGAN_MAX_VECTOR=16: the same with narrower vectors)
+
+   Every output starts as NaN and lies between guard values, every input is compared with a copy: a kernel that leaves an element
+   out, writes beside its output or into its input is caught as surely as one that computes something else. */
+
+#include "test.h"
+
+/* Products and sums of up to some 8000 random numbers lose about sqrt(8000)/2 roundings of 6e-8: 3e-6. One wrong element in the
+   largest output here (1e5 elements) shows as 3e-3. In double the same holds with roundings of 1e-16. */
+#define SUM_TOLERANCE (sizeof(gan_real) == 4 ? 1e-5 : 1e-13)
+
+/* A function of one number: 4 roundings of 6e-8 and a half for the vector versions of exp and log, 8 in all. */
+#define MAP_TOLERANCE (sizeof(gan_real) == 4 ? 5e-7 : 1e-15)
+
+/* ---- numbers for the tests: not gan_random, which is under test itself ---- */
+
+static uint64_t state;
+
+static uint32_t bits(void)
+{
+    state = state * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX generator: the high bits are the good ones */
+    return (uint32_t)(state >> 32);
+}
+static int between(int lo, int hi) { return lo + (int)(bits() % (uint32_t)(hi - lo + 1)); }
+static double uniform(double lo, double hi) { return lo + (hi - lo) * bits() / 4294967296.0; }
+
+/* ---- buffers ---- */
+
+enum { GUARD = 37, MOST = 24 }; /* 37 numbers before the first: no buffer is aligned to a vector */
+static struct { gan_real *memory, *copy; size_t count; } buffers[MOST];
+static int buffer_count;
+
+/* n numbers between guards: NaN all over. */
+static gan_real *output(size_t n)
+{
+    gan_real *memory = (gan_real *)malloc((n + 2 * GUARD) * sizeof *memory);
+    if (!memory || buffer_count == MOST) { fprintf(stderr, "kernels.c: no room for a buffer\n"); exit(2); }
+    for (size_t i = 0; i < n + 2 * GUARD; i++) memory[i] = (gan_real)NAN;
+    buffers[buffer_count].memory = memory;
+    buffers[buffer_count].copy = NULL;
+    buffers[buffer_count++].count = n;
+    return memory + GUARD;
+}
+
+/* The last buffer made is an input: it must not change from now on. */
+static void keep(void)
+{
+    size_t bytes = buffers[buffer_count - 1].count * sizeof(gan_real);
+    gan_real *copy = (gan_real *)malloc(bytes + 1);
+    if (!copy) exit(2);
+    memcpy(copy, buffers[buffer_count - 1].memory + GUARD, bytes);
+    buffers[buffer_count - 1].copy = copy;
+}
+
+/* n random numbers between lo and hi; the guards around them are NaN, so that a kernel that uses one betrays itself. */
+static gan_real *input(size_t n, double lo, double hi)
+{
+    gan_real *x = output(n);
+    for (size_t i = 0; i < n; i++) x[i] = (gan_real)uniform(lo, hi);
+    keep();
+    return x;
+}
+
+/* A buffer that a kernel reads and writes. */
+static gan_real *like(const gan_real *x, size_t n)
+{
+    gan_real *y = output(n);
+    memcpy(y, x, n * sizeof *y);
+    return y;
+}
+
+/* The end of a case: all guards are whole, no input has changed. Frees all buffers. */
+static void done(const char *what)
+{
+    const char *harm = NULL;
+    for (int b = 0; b < buffer_count; b++) {
+        gan_real *memory = buffers[b].memory, *end = memory + GUARD + buffers[b].count;
+        for (int i = 0; i < GUARD; i++)
+            if (!isnan(memory[i]) || !isnan(end[i])) harm = "wrote outside its output";
+        if (buffers[b].copy && memcmp(buffers[b].copy, memory + GUARD, buffers[b].count * sizeof *memory)) harm = "changed its input";
+        free(buffers[b].copy);
+        free(memory);
+    }
+    buffer_count = 0;
+    if (test_failed_now) return;
+    CHECK(!harm, "%s: a kernel %s", what, harm);
+}
+
+/* The three results of a kernel: slow is the loop in this file. */
+static void agree(const char *what, const gan_real *slow, const gan_real *ref, const gan_real *cpu, size_t n)
+{
+    if (test_failed_now) return;
+    double r = rel_error(ref, slow, n), c = rel_error(cpu, ref, n);
+    CHECK(r <= SUM_TOLERANCE, "%s: ref is off by %g", what, r);
+    CHECK(c <= SUM_TOLERANCE, "%s: cpu differs from ref by %g", what, c);
+}
+
+/* The worst error of one element, relative to it. Equal infinities and two NaNs are the same; what underflows in gan_real may. */
+static double worst(const gan_real *a, const gan_real *b, size_t n, size_t *where)
+{
+    double most = 0, tiny = sizeof(gan_real) == 4 ? 2e-38 : 1e-307;
+    for (size_t i = 0; i < n; i++) {
+        double x = (double)a[i], y = (double)b[i], error = fabs(x - y) / (fabs(y) + tiny / MAP_TOLERANCE);
+        if ((isnan(x) && isnan(y)) || x == y) continue;
+        if (!(error <= most)) { most = isfinite(error) ? error : INFINITY; *where = i; }
+    }
+    return most;
+}
+
+static void agree_each(const char *what, const gan_real *slow, const gan_real *ref, const gan_real *cpu, size_t n)
+{
+    size_t i = 0, j = 0;
+    if (test_failed_now) return;
+    double r = worst(ref, slow, n, &i), c = worst(cpu, ref, n, &j);
+    CHECK(r <= MAP_TOLERANCE, "%s: ref's element %d is %.9g, want %.9g", what, (int)i, (double)ref[i], (double)slow[i]);
+    CHECK(c <= MAP_TOLERANCE, "%s: cpu's element %d is %.9g, ref's %.9g", what, (int)j, (double)cpu[j], (double)ref[j]);
+}
+
+static void same(const char *what, const gan_real *a, const gan_real *b, size_t n)
+{
+    if (test_failed_now) return;
+    CHECK(!memcmp(a, b, n * sizeof *a), "%s: not the same bits", what);
+}
+
+/* Sums are made in double and rounded once. */
+static double *zeros(size_t n)
+{
+    double *d = (double *)calloc(n + 1, sizeof *d);
+    if (!d) exit(2);
+    return d;
+}
+static void store(double *sum, gan_real *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++) y[i] = (gan_real)sum[i];
+    free(sum);
+}
+
+static char text[300];
+#define TEXT(...) (snprintf(text, sizeof text, __VA_ARGS__), text)
+
+/* ---- fill ---- */
+
+static void test_fill(void)
+{
+    static const size_t counts[] = { 0, 1, 3, 16, 17, 1001 };
+    for (int i = 0; i < 6; i++) {
+        gan_fill p = { counts[i], (gan_real)-2.5 };
+        gan_real *slow = output(p.count), *ref = output(p.count), *cpu = output(p.count);
+        for (size_t k = 0; k < p.count; k++) slow[k] = (gan_real)-2.5;
+        gan_ref_fill(&p, ref);
+        gan_cpu_fill(&p, cpu);
+        same("fill", ref, slow, p.count);
+        same("fill", cpu, slow, p.count);
+        done("fill");
+    }
+}
+
+/* ---- map ---- */
+
+static double map_of(int op, double a, double b, double x)
+{
+    switch (op) {
+    case GAN_AFFINE: return a * x + b;
+    case GAN_EXP: return exp(x);
+    case GAN_LOG: return log(x);
+    case GAN_SQRT: return sqrt(x);
+    case GAN_RSQRT: return 1 / sqrt(x);
+    case GAN_SQUARE: return x * x;
+    case GAN_ABS: return x < 0 ? -x : x;
+    case GAN_SIGN: return (x > 0) - (x < 0);
+    case GAN_CLAMP: return fmin(fmax(x, a), b);
+    case GAN_LEAKY: return x > 0 ? x : a * x;
+    case GAN_TANH: return tanh(x);
+    case GAN_SIGMOID: return x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x));
+    default: return fmax(x, 0) + log1p(exp(-fabs(x)));
+    }
+}
+
+static void map(int op, gan_real a, gan_real b, const gan_real *values, size_t n)
+{
+    gan_map p = { op, n, a, b };
+    gan_real *x = like(values, n);
+    keep();
+    gan_real *slow = output(n), *ref = output(n), *cpu = output(n);
+    for (size_t i = 0; i < n; i++) slow[i] = (gan_real)map_of(op, (double)a, (double)b, (double)x[i]);
+    gan_ref_map(&p, x, ref);
+    gan_cpu_map(&p, x, cpu);
+    agree_each(TEXT("map op %d, %d numbers", op, (int)n), slow, ref, cpu, n);
+    done(text);
+}
+
+static void test_map(void)
+{
+    enum { SWEEP = 20001 };
+    static gan_real x[SWEEP];
+    for (int op = GAN_AFFINE; op <= GAN_SOFTPLUS; op++) {
+        bool positive = op == GAN_LOG || op == GAN_SQRT || op == GAN_RSQRT;
+        gan_real a = (gan_real)(op == GAN_AFFINE ? 2 : op == GAN_CLAMP ? -0.5 : 0.2), b = (gan_real)(op == GAN_AFFINE ? 0 : 0.75);
+        for (int i = 0; i < SWEEP; i++) x[i] = (gan_real)(positive ? 0.01 * (i + 1) : 0.009 * (i - SWEEP / 2)); /* to +-90 */
+        map(op, a, b, x, SWEEP);
+        for (int i = 0; i < SWEEP; i++) x[i] = (gan_real)(x[i] / 1000); /* near 0, where 1 - 1 loses digits */
+        map(op, a, b, x, SWEEP);
+        for (size_t n = 0; n < 40; n++) map(op, a, b, x + 5000, n);
+    }
+    map(GAN_LEAKY, 0, 0, x, 100); /* ReLU */
+}
+
+/* Edges: what must not overflow, and NaN, which must come through so that a broken network shows. */
+static void test_map_edges(void)
+{
+    static const double edges[] = { 0, -0.0, 1, -1, 1e-30, -1e-30, 20, -20, 87, -87, 89, -89, 1e4, -1e4, 1e18, -1e18, INFINITY, -INFINITY, NAN };
+    enum { N = sizeof edges / sizeof *edges };
+    gan_real x[N];
+    for (int i = 0; i < N; i++) x[i] = (gan_real)edges[i];
+    for (int op = GAN_EXP; op <= GAN_SOFTPLUS; op++)
+        if (op == GAN_LEAKY || op == GAN_CLAMP || op == GAN_SIGN) map(op, (gan_real)0.2, 2, x, N - 1);
+        else map(op, 0, 0, x, N);
+    for (int op = GAN_AFFINE; op <= GAN_SOFTPLUS; op++) {
+        gan_map p = { op, 1, (gan_real)0.5, 1 };
+        gan_real ref, cpu, nan = (gan_real)NAN;
+        if (op == GAN_SIGN) continue; /* it has only three values */
+        gan_ref_map(&p, &nan, &ref);
+        gan_cpu_map(&p, &nan, &cpu);
+        CHECK(isnan(ref) && isnan(cpu), "map op %d makes a number of NaN: ref %g, cpu %g", op, (double)ref, (double)cpu);
+    }
+}
+
+/* ---- zip ---- */
+
+static double zip_of(int op, double k, double l, double a, double b)
+{
+    switch (op) {
+    case GAN_MIX: return k * a + l * b;
+    case GAN_MUL: return a * b;
+    case GAN_DIV: return a / b;
+    case GAN_GATE: return b > 0 ? a : k * a;
+    case GAN_INSIDE: return b >= k && b <= l ? a : 0;
+    case GAN_DTANH: return a * (1 - b * b);
+    default: return a * b * (1 - b);
+    }
+}
+
+/* How far apart neighbours lie in an array that has only the dimensions of `has`, one bit each: 0 where it repeats. */
+static size_t strides(const int shape[4], int has, ptrdiff_t stride[4])
+{
+    size_t size = 1;
+    for (int d = 3; d >= 0; d--) {
+        stride[d] = has >> d & 1 ? (ptrdiff_t)size : 0;
+        if (has >> d & 1) size *= (size_t)shape[d];
+    }
+    return size;
+}
+
+static void zip(int op, const int shape[4], int has_a, int has_b)
+{
+    gan_zip p = { op, shape[0], shape[1], shape[2], shape[3], { 0 }, { 0 }, (gan_real)0.25, (gan_real)0.75 };
+    size_t n = (size_t)p.n * p.c * p.h * p.w, an = strides(shape, has_a, p.a), bn = strides(shape, has_b, p.b);
+    gan_real *a = input(an, 0.1, 1), *b = input(bn, op == GAN_GATE ? -1 : 0.1, 0.9); /* positive: sums without cancellation */
+    gan_real *slow = output(n), *ref = output(n), *cpu = output(n);
+    for (size_t i = 0; i < n; i++) {
+        ptrdiff_t ia = 0, ib = 0;
+        size_t rest = i;
+        for (int d = 3; d >= 0; d--) {
+            ptrdiff_t at = (ptrdiff_t)(rest % (size_t)shape[d]);
+            ia += at * p.a[d], ib += at * p.b[d], rest /= (size_t)shape[d];
+        }
+        slow[i] = (gan_real)zip_of(op, (double)p.k, (double)p.l, (double)a[ia], (double)b[ib]);
+    }
+    gan_ref_zip(&p, a, b, ref);
+    gan_cpu_zip(&p, a, b, cpu);
+    agree_each(TEXT("zip op %d of (%d,%d,%d,%d), dimensions %x and %x", op, p.n, p.c, p.h, p.w, has_a, has_b), slow, ref, cpu, n);
+    done(text);
+}
+
+static void test_zip(void)
+{
+    static const int shapes[][4] = { { 2, 3, 4, 5 }, { 3, 1, 1, 37 }, { 1, 1, 1, 1 }, { 1, 19, 1, 1 }, { 2, 5, 9, 1 }, { 1, 2, 7, 67 } };
+    for (int s = 0; s < 6; s++)
+        for (int op = GAN_MIX; op <= GAN_DSIGMOID; op++)
+            for (int ab = 0; ab < 256; ab++) zip(op, shapes[s], ab & 15, ab >> 4);
+}
+
+/* Operands need not be in order: a transposed one has strides of its own. */
+static void test_zip_strides(void)
+{
+    for (int op = GAN_MIX; op <= GAN_DSIGMOID; op++) {
+        gan_zip p = { op, 2, 3, 18, 21, { 1134, 378, 1, 18 }, { 378, 756, 21, 1 }, (gan_real)0.25, (gan_real)0.75 };
+        gan_real *a = input(2268, 0.1, 1), *b = input(2268, 0.1, 0.9), *slow = output(2268), *ref = output(2268), *cpu = output(2268);
+        gan_real *y = slow;
+        for (int n = 0; n < 2; n++) for (int c = 0; c < 3; c++) for (int h = 0; h < 18; h++) for (int w = 0; w < 21; w++)
+            *y++ = (gan_real)zip_of(op, 0.25, 0.75, (double)a[n * 1134 + c * 378 + h + w * 18], (double)b[n * 378 + c * 756 + h * 21 + w]);
+        gan_ref_zip(&p, a, b, ref);
+        gan_cpu_zip(&p, a, b, cpu);
+        agree_each(TEXT("zip op %d of a transposed operand", op), slow, ref, cpu, 2268);
+        done(text);
+    }
+}
+
+/* ---- copy ---- */
+
+/* p from an x of xn numbers into a y of yn, of which the copy must touch only its own. */
+static void copy(const gan_copy *p, size_t xn, size_t yn)
+{
+    gan_real *x = input(xn, -1, 1), *start = input(yn, -1, 1), *slow = like(start, yn), *ref = like(start, yn), *cpu = like(start, yn);
+    for (int i = p->n * p->c * p->h * p->w; i-- > 0;) { /* from the last: the order must not matter */
+        int w = i % p->w, h = i / p->w % p->h, c = i / p->w / p->h % p->c, n = i / p->w / p->h / p->c;
+        slow[p->y0 + n * p->y[0] + c * p->y[1] + h * p->y[2] + w * p->y[3]] =
+            x[p->x0 + n * p->x[0] + c * p->x[1] + h * p->x[2] + w * p->x[3]];
+    }
+    gan_ref_copy(p, x, ref);
+    gan_cpu_copy(p, x, cpu);
+    same(TEXT("ref's copy of (%d,%d,%d,%d)", p->n, p->c, p->h, p->w), ref, slow, yn);
+    same(TEXT("cpu's copy of (%d,%d,%d,%d)", p->n, p->c, p->h, p->w), cpu, slow, yn);
+    done(text);
+}
+
+static void test_copy_permute(void)
+{
+    static const int shapes[][4] = { { 2, 3, 4, 5 }, { 3, 1, 17, 33 }, { 1, 1, 70, 65 }, { 1, 1, 1, 1 }, { 2, 66, 3, 1 } };
+    for (int s = 0; s < 5; s++)
+        for (int order = 0; order < 256; order++) {
+            int d[4] = { order & 3, order >> 2 & 3, order >> 4 & 3, order >> 6 };
+            ptrdiff_t xs[4], ys[4];
+            if ((1 << d[0] | 1 << d[1] | 1 << d[2] | 1 << d[3]) != 15) continue; /* not a permutation */
+            int to[4] = { shapes[s][d[0]], shapes[s][d[1]], shapes[s][d[2]], shapes[s][d[3]] };
+            size_t size = strides(shapes[s], 15, xs);
+            strides(to, 15, ys);
+            gan_copy p = { to[0], to[1], to[2], to[3], { xs[d[0]], xs[d[1]], xs[d[2]], xs[d[3]] }, { ys[0], ys[1], ys[2], ys[3] }, 0, 0 };
+            copy(&p, size, size);
+        }
+}
+
+static void test_copy_parts(void)
+{
+    static const int shape[4] = { 3, 4, 5, 19 };
+    ptrdiff_t full[4];
+    size_t size = strides(shape, 15, full);
+    for (int dim = 0; dim < 4; dim++) /* a slice, and its adjoint: into the middle of a larger one */
+        for (int back = 0; back < 2; back++) {
+            int part[4] = { 3, 4, 5, 19 };
+            ptrdiff_t own[4];
+            part[dim] -= 2;
+            size_t small = strides(part, 15, own);
+            gan_copy p = { part[0], part[1], part[2], part[3], { 0 }, { 0 }, back ? 0 : full[dim], back ? full[dim] : 0 };
+            memcpy(p.x, back ? own : full, sizeof p.x);
+            memcpy(p.y, back ? full : own, sizeof p.y);
+            copy(&p, back ? small : size, back ? size : small);
+        }
+    for (int has = 0; has < 16; has++) { /* expand: x has some dimensions only */
+        gan_copy p = { 3, 4, 5, 19, { 0 }, { 0 }, 0, 0 };
+        size_t xn = strides(shape, has, p.x);
+        memcpy(p.y, full, sizeof p.y);
+        copy(&p, xn, size);
+    }
+}
+
+/* ---- sum ---- */
+
+static void sum(const int in[4], int over, double lo, double hi)
+{
+    gan_sums p = { { in[0], in[1], in[2], in[3] }, { in[0], in[1], in[2], in[3] } };
+    ptrdiff_t ys[4];
+    for (int d = 0; d < 4; d++) if (over >> d & 1) p.out[d] = 1;
+    size_t xn = (size_t)in[0] * in[1] * in[2] * in[3], yn = strides(in, 15 & ~over, ys);
+    gan_real *x = input(xn, lo, hi), *slow = output(yn), *ref = output(yn), *cpu = output(yn);
+    double *total = zeros(yn);
+    for (size_t i = 0; i < xn; i++) { /* each number goes to its place */
+        size_t rest = i, to = 0;
+        for (int d = 3; d >= 0; d--) to += rest % (size_t)in[d] * (size_t)ys[d], rest /= (size_t)in[d];
+        total[to] += (double)x[i];
+    }
+    store(total, slow, yn);
+    gan_ref_sum(&p, x, ref);
+    gan_cpu_sum(&p, x, cpu);
+    agree(TEXT("sum of (%d,%d,%d,%d) over %x", in[0], in[1], in[2], in[3], over), slow, ref, cpu, yn);
+    done(text);
+}
+
+static void test_sum(void)
+{
+    static const int shapes[][4] = { { 2, 3, 4, 5 }, { 3, 1, 7, 33 }, { 5, 6, 1, 1 }, { 1, 1, 1, 1 }, { 1, 1, 1, 1000 }, { 16, 9, 7, 7 },
+                                     { 1, 40, 3, 129 }, { 70, 2, 1, 1 }, { 1, 1, 65, 17 } };
+    for (int s = 0; s < 9; s++)
+        for (int over = 0; over < 16; over++) sum(shapes[s], over, -1, 1);
+}
+
+/* A million numbers near 1 in single precision: a plain running sum would be off by 1e-4 and more. */
+static void test_sum_long(void)
+{
+    static const int shape[4] = { 1, 1, 1000, 1000 };
+    sum(shape, 15, 0.5, 1.5);
+    sum(shape, 4, 0.5, 1.5);
+}
+
+/* ---- matmul ---- */
+
+static void matmul(const gan_product *p, size_t an, size_t bn)
+{
+    size_t mw = (size_t)p->m * p->w, yn = mw * p->n * p->c;
+    gan_real *a = input(an, -1, 1), *b = input(bn, -1, 1), *slow = output(yn), *ref = output(yn), *cpu = output(yn);
+    double *y = zeros(yn);
+    for (int n = 0; n < p->n; n++) for (int c = 0; c < p->c; c++) for (int k = 0; k < p->k; k++) { /* a sum of outer products */
+        const gan_real *an_ = a + n * p->a_n + c * p->a_c, *bn_ = b + n * p->b_n + c * p->b_c;
+        double *to = y + ((size_t)n * p->c + c) * mw;
+        for (int m = 0; m < p->m; m++) {
+            double left = (double)(p->transpose_a ? an_[(size_t)k * p->m + m] : an_[(size_t)m * p->k + k]);
+            for (int w = 0; w < p->w; w++)
+                to[(size_t)m * p->w + w] += left * (double)(p->transpose_b ? bn_[(size_t)w * p->k + k] : bn_[(size_t)k * p->w + w]);
+        }
+    }
+    store(y, slow, yn);
+    gan_ref_matmul(p, a, b, ref);
+    gan_cpu_matmul(p, a, b, cpu);
+    agree(TEXT("matmul of %d x %d batches, %d x %d x %d, transposes %d %d, batch strides %d %d %d %d", p->n, p->c, p->m, p->k, p->w,
+               p->transpose_a, p->transpose_b, (int)p->a_n, (int)p->a_c, (int)p->b_n, (int)p->b_c), slow, ref, cpu, yn);
+    done(text);
+}
+
+static void test_matmul(void)
+{
+    static const int sizes[][3] = { { 1, 1, 1 }, { 7, 5, 3 }, { 1, 257, 1 }, { 1, 40, 100 }, { 100, 40, 1 }, { 8, 256, 48 }, { 9, 257, 49 },
+                                    { 13, 1030, 95 }, { 800, 70, 31 }, { 5, 3, 800 }, { 257, 20, 257 }, { 47, 513, 50 } };
+    for (int s = 0; s < 12; s++)
+        for (int t = 0; t < 4; t++) {
+            gan_product p = { 1, 1, sizes[s][0], sizes[s][1], sizes[s][2], t & 1, t >> 1, 0, 0, 0, 0 };
+            matmul(&p, (size_t)p.m * p.k, (size_t)p.k * p.w);
+        }
+}
+
+static void test_matmul_batches(void)
+{
+    for (int t = 0; t < 4; t++)
+        for (int has = 0; has < 16; has++) { /* which of N and C each operand has: the others are repeated */
+            gan_product p = { 2, 3, 10, 6, 51, t & 1, t >> 1, 0, 0, 0, 0 };
+            int a = p.m * p.k, b = p.k * p.w, ac = has & 1 ? 3 : 1, an = has & 2 ? 2 : 1, bc = has & 4 ? 3 : 1, bn = has & 8 ? 2 : 1;
+            p.a_c = ac > 1 ? a : 0, p.a_n = an > 1 ? a * ac : 0, p.b_c = bc > 1 ? b : 0, p.b_n = bn > 1 ? b * bc : 0;
+            matmul(&p, (size_t)a * ac * an, (size_t)b * bc * bn);
+        }
+}
+
+/* ---- conv ---- */
+
+static int at_least_1(int x) { return x ? x : 1; }
+
+/* y: every pixel of x is thrown at the outputs that see it. */
+static void slow_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
+{
+    int s = at_least_1(p->stride), g = at_least_1(p->groups), cg = p->c / g, og = p->out_c / g, oh = gan_conv_out_h(p), ow = gan_conv_out_w(p);
+    size_t yn = (size_t)p->n * p->out_c * oh * ow;
+    double *sum = zeros(yn);
+    for (int n = 0; n < p->n; n++) for (int c = 0; c < p->c; c++) for (int h = 0; h < p->h; h++) for (int v = 0; v < p->w; v++) {
+        double pixel = (double)*x++;
+        for (int kh = 0; kh < p->kernel_h; kh++) for (int kw = 0; kw < p->kernel_w; kw++) {
+            int top = h + p->pad - kh, left = v + p->pad - kw;
+            if (top < 0 || left < 0 || top % s || left % s || top / s >= oh || left / s >= ow) continue;
+            for (int o = c / cg * og; o < (c / cg + 1) * og; o++)
+                sum[(((size_t)n * p->out_c + o) * oh + top / s) * ow + left / s] +=
+                    pixel * (double)w[((o * cg + c % cg) * p->kernel_h + kh) * p->kernel_w + kw];
+        }
+    }
+    store(sum, y, yn);
+}
+
+/* x: y is spread out with stride - 1 zeros between its elements and a rim of zeros, then convolved with the flipped kernel. */
+static void slow_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x)
+{
+    int s = at_least_1(p->stride), g = at_least_1(p->groups), cg = p->c / g, og = p->out_c / g, oh = gan_conv_out_h(p), ow = gan_conv_out_w(p);
+    int kh = p->kernel_h, kw = p->kernel_w, zh = p->h + 2 * p->pad + kh - 1, zw = p->w + 2 * p->pad + kw - 1;
+    size_t xn = (size_t)p->n * p->c * p->h * p->w;
+    double *sum = zeros(xn), *z = zeros((size_t)zh * zw);
+    for (int n = 0; n < p->n; n++) for (int o = 0; o < p->out_c; o++) {
+        for (int i = 0; i < oh; i++) for (int j = 0; j < ow; j++)
+            z[(i * s + kh - 1) * zw + j * s + kw - 1] = (double)y[(((size_t)n * p->out_c + o) * oh + i) * ow + j];
+        for (int k = 0; k < cg; k++) {
+            const gan_real *kernel = w + (size_t)(o * cg + k) * kh * kw;
+            double *to = sum + ((size_t)n * p->c + o / og * cg + k) * p->h * p->w;
+            for (int h = 0; h < p->h; h++) for (int v = 0; v < p->w; v++)
+                for (int a = 0; a < kh; a++) for (int b = 0; b < kw; b++)
+                    to[h * p->w + v] += z[(h + p->pad + a) * zw + v + p->pad + b] * (double)kernel[(kh - 1 - a) * kw + kw - 1 - b];
+        }
+    }
+    free(z);
+    store(sum, x, xn);
+}
+
+/* w: every output sends its gradient, times the window of a zero-padded copy of the image that it saw, to the weight. */
+static void slow_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w)
+{
+    int s = at_least_1(p->stride), g = at_least_1(p->groups), cg = p->c / g, og = p->out_c / g, oh = gan_conv_out_h(p), ow = gan_conv_out_w(p);
+    int kh = p->kernel_h, kw = p->kernel_w, rows = p->h + 2 * p->pad, columns = p->w + 2 * p->pad;
+    size_t wn = (size_t)p->out_c * cg * kh * kw;
+    double *sum = zeros(wn), *padded = zeros((size_t)rows * columns);
+    for (int n = 0; n < p->n; n++) for (int c = 0; c < p->c; c++) {
+        for (int h = 0; h < p->h; h++) for (int v = 0; v < p->w; v++)
+            padded[(h + p->pad) * columns + v + p->pad] = (double)x[(((size_t)n * p->c + c) * p->h + h) * p->w + v];
+        for (int o = c / cg * og; o < (c / cg + 1) * og; o++)
+            for (int i = 0; i < oh; i++) for (int j = 0; j < ow; j++) {
+                double gradient = (double)y[(((size_t)n * p->out_c + o) * oh + i) * ow + j];
+                for (int a = 0; a < kh; a++) for (int b = 0; b < kw; b++)
+                    sum[((o * cg + c % cg) * kh + a) * kw + b] += gradient * padded[(i * s + a) * columns + j * s + b];
+            }
+    }
+    free(padded);
+    store(sum, w, wn);
+}
+
+static void conv(const gan_conv *p)
+{
+    size_t xn = (size_t)p->n * p->c * p->h * p->w, yn = (size_t)p->n * p->out_c * gan_conv_out_h(p) * gan_conv_out_w(p);
+    size_t wn = (size_t)p->out_c * (p->c / at_least_1(p->groups)) * p->kernel_h * p->kernel_w;
+    gan_real *x = input(xn, -1, 1), *w = input(wn, -1, 1), *y = input(yn, -1, 1);
+    gan_real *slow_y = output(yn), *ref_y = output(yn), *cpu_y = output(yn), *slow_x = output(xn), *ref_x = output(xn), *cpu_x = output(xn);
+    gan_real *slow_w = output(wn), *ref_w = output(wn), *cpu_w = output(wn);
+    char shape[160];
+    snprintf(shape, sizeof shape, "(%d,%d,%d,%d) to %d channels, kernel %dx%d, stride %d, pad %d, groups %d", p->n, p->c, p->h, p->w,
+             p->out_c, p->kernel_h, p->kernel_w, p->stride, p->pad, p->groups);
+
+    slow_conv2d(p, x, w, slow_y);
+    gan_ref_conv2d(p, x, w, ref_y);
+    gan_cpu_conv2d(p, x, w, cpu_y);
+    agree(TEXT("conv2d %s", shape), slow_y, ref_y, cpu_y, yn);
+
+    slow_conv_transpose2d(p, y, w, slow_x);
+    gan_ref_conv_transpose2d(p, y, w, ref_x);
+    gan_cpu_conv_transpose2d(p, y, w, cpu_x);
+    agree(TEXT("conv_transpose2d %s", shape), slow_x, ref_x, cpu_x, xn);
+
+    slow_conv2d_weight(p, x, y, slow_w);
+    gan_ref_conv2d_weight(p, x, y, ref_w);
+    gan_cpu_conv2d_weight(p, x, y, cpu_w);
+    agree(TEXT("conv2d_weight %s", shape), slow_w, ref_w, cpu_w, wn);
+    done(shape);
+}
+
+static void test_conv(void)
+{
+    static const gan_conv table[] = {
+        /* n   c   h   w    o  kh kw  s  p  g */
+        {  1,  1,  1,  1,   1,  1, 1,  1, 0, 1 }, /* one of everything */
+        {  1,  1,  5,  5,   1,  3, 3,  1, 1, 1 },
+        {  2,  3,  5,  5,   2,  3, 3,  0, 0, 0 }, /* 0 for stride and groups means 1 */
+        {  2,  3,  7,  9,   4,  3, 3,  2, 1, 1 }, /* stride 2, odd sizes */
+        {  1,  3,  8, 10,   5,  3, 3,  2, 1, 1 }, /* the last row and column are not reached */
+        {  2,  2,  3,  4,   3,  7, 5,  1, 3, 1 }, /* kernel larger than the image */
+        {  1,  2,  2,  2,   3,  5, 5,  3, 2, 1 },
+        {  1,  2,  4,  4,   3,  2, 2,  1, 3, 1 }, /* windows that lie in the padding only */
+        {  1,  2,  9,  9,   3,  2, 2,  5, 0, 1 }, /* stride larger than the kernel: pixels that no window sees */
+        {  3,  2,  6,  1,   4,  3, 1,  1, 0, 1 }, /* one column */
+        {  3,  2,  1, 11,   4,  1, 4,  2, 1, 1 }, /* one row */
+        {  2,  4,  6,  5,   6,  3, 2,  1, 0, 2 }, /* groups */
+        {  1,  5,  9,  7,   5,  3, 3,  2, 1, 5 }, /* depthwise */
+        {  2,  3,  6,  6,   6,  3, 3,  1, 1, 3 },
+        {  5,  1, 12, 12,  64,  4, 4,  2, 1, 1 }, /* a discriminator's layers */
+        {  3, 64,  6,  6,  33,  4, 4,  2, 1, 1 },
+        {  2, 29,  7,  7,  97,  3, 3,  1, 1, 1 }, /* depth 261: one block and 5 */
+        {  2, 70,  6,  6,  50,  3, 3,  1, 1, 1 }, /* depth 630 */
+        {  3,  1, 17, 17,   9,  4, 4,  1, 2, 1 }, /* 972 columns */
+        {  4,  3,  4,  4, 800,  4, 4,  1, 0, 1 }, /* 800 rows, one pixel */
+        {  1,257,  1,  1,  49,  1, 1,  1, 0, 1 }, /* a matrix product */
+        {  2,260,  3,  3,  41,  1, 1,  2, 0, 1 },
+        {  9,  2, 30, 31,   3,  3, 3,  1, 1, 1 }, /* 8370 outputs: the weight gradient's depth */
+        { 33,  3,  5,  5,   7,  5, 5,  1, 0, 1 },
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) conv(&table[i]);
+}
+
+static void test_conv_random(void)
+{
+    for (int i = 0; i < 200;) {
+        int g = between(1, 3);
+        gan_conv p = { between(1, 4), g * between(1, 6), between(1, 13), between(1, 13), g * between(1, 10), between(1, 6), between(1, 6),
+                       between(1, 3), between(0, 3), g };
+        if (i % 10 == 3) p.c *= 13;
+        if (i % 10 == 7) p.out_c *= 9;
+        if (p.h + 2 * p.pad < p.kernel_h || p.w + 2 * p.pad < p.kernel_w) continue; /* no output */
+        conv(&p);
+        i++;
+    }
+}
+
+/* A NaN in one pixel reaches the outputs that see it and no others, however the work is cut into tiles. */
+static void test_conv_nan(void)
+{
+    gan_conv p = { 2, 6, 9, 11, 10, 3, 3, 2, 1, 2 };
+    size_t xn = 2 * 6 * 9 * 11, wn = 10 * 3 * 3 * 3, yn = (size_t)2 * 10 * gan_conv_out_h(&p) * gan_conv_out_w(&p);
+    gan_real *x = like(input(xn, -1, 1), xn), *y = like(input(yn, -1, 1), yn), *w = input(wn, -1, 1);
+    x[700] = y[400] = (gan_real)NAN;
+    gan_real *slow[3] = { output(yn), output(xn), output(wn) }, *cpu[3] = { output(yn), output(xn), output(wn) };
+    size_t sizes[3] = { yn, xn, wn };
+    slow_conv2d(&p, x, w, slow[0]);
+    gan_cpu_conv2d(&p, x, w, cpu[0]);
+    slow_conv_transpose2d(&p, y, w, slow[1]);
+    gan_cpu_conv_transpose2d(&p, y, w, cpu[1]);
+    y[400] = 0;
+    slow_conv2d_weight(&p, x, y, slow[2]);
+    gan_cpu_conv2d_weight(&p, x, y, cpu[2]);
+    for (int k = 0; k < 3; k++)
+        for (size_t i = 0; i < sizes[k]; i++)
+            CHECK(!isnan(slow[k][i]) == !isnan(cpu[k][i]), "kernel %d: element %d is %g, want %g", k, (int)i, (double)cpu[k][i], (double)slow[k][i]);
+    done("a NaN");
+}
+
+/* ---- norm ---- */
+
+/* x, the slow loops' statistics of it and the five kernels. centre: where x lies; far from 0 the variance is easily lost. */
+static void norm(int n, int c, size_t size, double centre, int frozen)
+{
+    gan_norm p = { n, c, size, (gan_real)1e-5, frozen };
+    size_t count = (size_t)n * c * size, each = (size_t)n * size, cn = (size_t)c;
+    gan_real *x = input(count, centre - 1, centre + 1), *gy = input(count, -1, 1), *weight = input(cn, 0.5, 2), *bias = input(cn, -1, 1);
+    gan_real *stats = output(2 * cn), *sums = output(2 * cn);
+    gan_real *ref_s = output(2 * cn), *cpu_s = output(2 * cn), *slow = output(count), *ref = output(count), *cpu = output(count);
+
+    for (int k = 0; k < c; k++) { /* two passes: the mean, then the squares about it */
+        double mean = 0, var = 0;
+        for (size_t i = 0; i < each; i++) mean += (double)x[(i / size * cn + k) * size + i % size] / (double)each;
+        for (size_t i = 0; i < each; i++) var += pow((double)x[(i / size * cn + k) * size + i % size] - mean, 2) / (double)each;
+        stats[k] = (gan_real)mean, stats[cn + k] = (gan_real)var;
+    }
+    gan_ref_norm_stats(&p, x, ref_s);
+    gan_cpu_norm_stats(&p, x, cpu_s);
+    agree(TEXT("norm_stats: mean of (%d,%d,%d) at %g", n, c, (int)size, centre), stats, ref_s, cpu_s, cn);
+    agree(TEXT("norm_stats: variance of (%d,%d,%d) at %g", n, c, (int)size, centre), stats + cn, ref_s + cn, cpu_s + cn, cn);
+
+    /* From here on the inputs are the slow statistics. x - mean is exact to a rounding of x itself, which xhat magnifies by
+       |centre|: everything else is compared at 0. */
+    if (centre != 0) { done("norm"); return; }
+#define CHANNEL(i) ((i) / size % cn)
+#define XHAT(i) (((double)x[i] - (double)stats[CHANNEL(i)]) / sqrt((double)stats[cn + CHANNEL(i)] + 1e-5))
+    for (size_t i = 0; i < count; i++) slow[i] = (gan_real)(XHAT(i) * (double)weight[CHANNEL(i)] + (double)bias[CHANNEL(i)]);
+    gan_ref_norm_apply(&p, x, stats, weight, bias, ref);
+    gan_cpu_norm_apply(&p, x, stats, weight, bias, cpu);
+    agree(TEXT("norm_apply of (%d,%d,%d)", n, c, (int)size), slow, ref, cpu, count);
+
+    double *total = zeros(2 * cn);
+    for (size_t i = 0; i < count; i++) total[CHANNEL(i)] += (double)gy[i], total[cn + CHANNEL(i)] += (double)gy[i] * XHAT(i);
+    store(total, sums, 2 * cn);
+    gan_ref_norm_sums(&p, gy, x, stats, ref_s);
+    gan_cpu_norm_sums(&p, gy, x, stats, cpu_s);
+    agree(TEXT("norm_sums of (%d,%d,%d)", n, c, (int)size), sums, ref_s, cpu_s, 2 * cn);
+
+    for (size_t i = 0; i < count; i++) {
+        double mean = ((double)sums[CHANNEL(i)] + XHAT(i) * (double)sums[cn + CHANNEL(i)]) / (double)each;
+        slow[i] = (gan_real)((double)weight[CHANNEL(i)] / sqrt((double)stats[cn + CHANNEL(i)] + 1e-5) * ((double)gy[i] - (frozen ? 0 : mean)));
+    }
+    gan_ref_norm_grad(&p, gy, x, stats, weight, sums, ref);
+    gan_cpu_norm_grad(&p, gy, x, stats, weight, sums, cpu);
+    /* Of two numbers normalisation makes -1 and 1 whatever they are: the gradient is nothing but rounding. */
+    if (each > 2 || frozen) agree(TEXT("norm_grad of (%d,%d,%d), frozen %d", n, c, (int)size, frozen), slow, ref, cpu, count);
+    done("norm");
+}
+
+static void test_norm(void)
+{
+    static const int shapes[][3] = { { 1, 1, 2 }, { 2, 3, 5 }, { 1, 4, 49 }, { 7, 1, 33 }, { 64, 5, 16 }, { 3, 2, 1000 }, { 33, 7, 1 }, { 5, 130, 3 }, { 1, 1, 7001 } };
+    for (int s = 0; s < 9; s++) {
+        norm(shapes[s][0], shapes[s][1], (size_t)shapes[s][2], 0, 0);
+        norm(shapes[s][0], shapes[s][1], (size_t)shapes[s][2], 0, 1);
+        norm(shapes[s][0], shapes[s][1], (size_t)shapes[s][2], 1000, 0);
+    }
+}
+
+/* ---- sgd, adam ---- */
+
+static void update(size_t n, bool adam)
+{
+    gan_real *g = input(n, -1, 1), *start = input(n, -1, 1), *zero = input(n, 0, 0);
+    gan_real *p[3], *m[3], *v[3]; /* slow, ref, cpu */
+    double *dp = zeros(n), *dm = zeros(n), *dv = zeros(n);
+    for (int k = 0; k < 3; k++) p[k] = like(start, n), m[k] = like(zero, n), v[k] = like(zero, n);
+    for (size_t i = 0; i < n; i++) dp[i] = (double)start[i];
+    for (int step = 1; step <= 5; step++) {
+        gan_update u = { n, (gan_real)0.01, (gan_real)0.5, (gan_real)0.75, (gan_real)1e-3, (gan_real)(1 - pow(0.5, step)), (gan_real)(1 - pow(0.75, step)) };
+        for (size_t i = 0; i < n; i++) {
+            double gradient = (double)g[i];
+            dm[i] = adam ? dm[i] + (1 - 0.5) * (gradient - dm[i]) : 0.5 * dm[i] + gradient;
+            dv[i] += (1 - 0.75) * (gradient * gradient - dv[i]);
+            dp[i] -= 0.01 * (adam ? dm[i] / (1 - pow(0.5, step)) / (sqrt(dv[i] / (1 - pow(0.75, step))) + 1e-3) : dm[i]);
+        }
+        if (adam) gan_ref_adam(&u, g, p[1], m[1], v[1]), gan_cpu_adam(&u, g, p[2], m[2], v[2]);
+        else gan_ref_sgd(&u, g, p[1], m[1]), gan_cpu_sgd(&u, g, p[2], m[2]);
+    }
+    store(dp, p[0], n), store(dm, m[0], n), store(dv, v[0], n);
+    const char *name = adam ? "adam" : "sgd";
+    agree(TEXT("%s of %d, parameter", name, (int)n), p[0], p[1], p[2], n);
+    agree(TEXT("%s of %d, first moment", name, (int)n), m[0], m[1], m[2], n);
+    if (adam) agree(TEXT("%s of %d, second moment", name, (int)n), v[0], v[1], v[2], n);
+    done(name);
+}
+
+static void test_sgd(void) { for (size_t n = 0; n < 70; n++) update(n, false); update(10007, false); }
+static void test_adam(void) { for (size_t n = 0; n < 70; n++) update(n, true); update(10007, true); }
+
+/* ---- random ---- */
+
+/* Philox4x32-10: ten rounds of two multiplications (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). */
+static void philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
+{
+    memcpy(out, counter, 4 * sizeof *out);
+    for (uint32_t round = 0; round < 10; round++) {
+        uint64_t p = (uint64_t)0xD2511F53 * out[0], q = (uint64_t)0xCD9E8D57 * out[2];
+        out[0] = (uint32_t)(q >> 32) ^ out[1] ^ (key[0] + round * 0x9E3779B9u);
+        out[2] = (uint32_t)(p >> 32) ^ out[3] ^ (key[1] + round * 0xBB67AE85u);
+        out[1] = (uint32_t)q;
+        out[3] = (uint32_t)p;
+    }
+}
+
+/* The vectors that Random123 publishes (kat_vectors), of this file's Philox and of the kernels': a uniform number is a word's upper
+   24 bits, numbers 4i..4i+3 are the words of counter (i, stream), the key is the seed. */
+static void test_random_vectors(void)
+{
+    static const struct { uint32_t counter[4], key[2], out[4]; } known[] = {
+        { { 0, 0, 0, 0 }, { 0, 0 }, { 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8 } },
+        { { 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff }, { 0xffffffff, 0xffffffff }, { 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd } },
+        { { 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344 }, { 0xa4093822, 0x299f31d0 }, { 0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1 } },
+    };
+    for (int i = 0; i < 3; i++) {
+        const uint32_t *c = known[i].counter;
+        gan_random p = { 0, 3, known[i].key[0] | (uint64_t)known[i].key[1] << 32, c[2] | (uint64_t)c[3] << 32, c[0] | (uint64_t)c[1] << 32, 1, 0 };
+        gan_real ref[3], cpu[3];
+        uint32_t out[4];
+        philox(known[i].counter, known[i].key, out);
+        CHECK(!memcmp(out, known[i].out, sizeof out), "this file's Philox is wrong: vector %d begins %08x", i, (unsigned)out[0]);
+        gan_ref_random(&p, ref);
+        gan_cpu_random(&p, cpu);
+        for (int k = 0; k < 3; k++)
+            CHECK(ref[k] == (gan_real)(known[i].out[k] >> 8) / 16777216 && cpu[k] == ref[k], "vector %d, word %d: ref %.9g, cpu %.9g", i, k, (double)ref[k], (double)cpu[k]);
+    }
+}
+
+/* Of n = 400,000 draws the mean is off by 1/sqrt(n) = 0.0016 standard deviations, the variance by sqrt(2/n), the fourth moment by
+   sqrt(96/n); a fixed seed that is within 4 of these stays so. */
+static void test_random_statistics(void)
+{
+    enum { N = 400000 };
+    gan_real *x = (gan_real *)malloc(N * sizeof *x), *y = (gan_real *)malloc(N * sizeof *y);
+    double mean = 0, square = 0, fourth = 0, bins[20] = { 0 }, chi = 0;
+    gan_random normal = { 1, N, 5, 1, 0, 1, 0 }, uniform_ = { 0, N, 5, 2, 0, 1, 0 }, scaled = { 1, N, 5, 1, 0, 3, 2 };
+    gan_ref_random(&normal, x);
+    gan_cpu_random(&normal, y);
+    CHECK(!memcmp(x, y, N * sizeof *x), "ref and cpu draw different normals");
+    for (int i = 0; i < N; i++) mean += x[i] / (double)N;
+    for (int i = 0; i < N; i++) square += (double)x[i] * x[i] / N, fourth += (double)x[i] * x[i] * x[i] * x[i] / N;
+    CHECK(fabs(mean) <= 4 / sqrt(N), "mean %g", mean);
+    CHECK(fabs(square - 1) <= 4 * sqrt(2.0 / N), "variance %g", square);
+    CHECK(fabs(fourth - 3) <= 4 * sqrt(96.0 / N), "fourth moment %g, 3 is a normal's", fourth);
+    gan_ref_random(&scaled, y);
+    for (int i = 0; i < N; i += 997) CHECK(fabs(y[i] - (2 + 3 * (double)x[i])) <= 1e-5, "3 times %g and 2 is not %g", (double)x[i], (double)y[i]);
+    gan_cpu_random(&uniform_, x);
+    for (int i = 0; i < N; i++) {
+        CHECK(x[i] >= 0 && x[i] < 1, "a uniform number is %g", (double)x[i]);
+        bins[(int)(20 * x[i])]++;
+    }
+    for (int i = 0; i < 20; i++) chi += (bins[i] - N / 20.0) * (bins[i] - N / 20.0) / (N / 20.0);
+    CHECK(chi < 43.8, "chi square of 20 bins is %g; above 43.8 once in 1000 seeds", chi);
+    free(x), free(y);
+}
+
+int main(void)
+{
+    printf("vectors of at most %d bytes\n", GAN_MAX_VECTOR);
+    state = 1;
+    run("kernels: fill", test_fill);
+    run("kernels: map", test_map);
+    run("kernels: map's edges", test_map_edges);
+    run("kernels: zip", test_zip);
+    run("kernels: zip with other strides", test_zip_strides);
+    run("kernels: copy, permuting", test_copy_permute);
+    run("kernels: copy, of parts", test_copy_parts);
+    run("kernels: sum over every subset", test_sum);
+    run("kernels: sum of a million", test_sum_long);
+    run("kernels: matmul", test_matmul);
+    run("kernels: matmul of batches", test_matmul_batches);
+    run("kernels: convolution and adjoints, awkward", test_conv);
+    run("kernels: convolution and adjoints, random", test_conv_random);
+    run("kernels: convolution, NaN stays where it belongs", test_conv_nan);
+    run("kernels: norm", test_norm);
+    run("kernels: sgd", test_sgd);
+    run("kernels: adam", test_adam);
+    run("kernels: random, known answers", test_random_vectors);
+    run("kernels: random, statistics", test_random_statistics);
+    return finish();
+}

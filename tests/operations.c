@@ -1,0 +1,489 @@
+/* tests/operations.c: every operation, layer, loss and optimizer against PyTorch, forward and backward, on ref and on cpu.
+
+       operations [tests/reference.safetensors]
+
+   The numbers come from tests/reference.py. A case is one line of CASES below and one call of case() there, under the same
+   name: a is the input that the file calls NAME.a, and so on; an input that the file lacks is NULL (no bias). Some numbers
+   known from papers, or written out by hand, follow, so that the file is not the only witness. */
+#include "test.h"
+
+static gan *g;
+static gan_model *file;                 /* all of reference.safetensors */
+
+static gan_tensor *wgan_gp(gan_tensor *x, gan_tensor *conv_w, gan_tensor *conv_b, gan_tensor *fc_w, gan_tensor *fc_b);
+static gan_tensor *wgan_gp_norm(gan_tensor *x, gan_tensor *conv_w, gan_tensor *bn_w, gan_tensor *bn_b, gan_tensor *fc_w);
+
+#define BROADCASTS(X, op)                                                                                        \
+    X(op##_same, gan_##op(a, b)) X(op##_number, gan_##op(a, b)) X(op##_to_number, gan_##op(a, b))                \
+    X(op##_channel, gan_##op(a, b)) X(op##_image, gan_##op(a, b)) X(op##_row, gan_##op(a, b))                    \
+    X(op##_plane, gan_##op(a, b)) X(op##_both, gan_##op(a, b))
+#define FUNCTION_AND_SLOPE(X, op) X(op, gan_##op(a)) X(op##_slope, gan_grad(gan_sum(gan_##op(a)), a))
+#define ARITHMETIC(X)                                                                                            \
+    BROADCASTS(X, add) BROADCASTS(X, sub) BROADCASTS(X, mul) BROADCASTS(X, div) X(div_negative, gan_div(a, b))   \
+    X(add_scalar, gan_add_scalar(a, 0.75)) X(mul_scalar, gan_mul_scalar(a, -1.5)) X(neg, gan_neg(a))             \
+    FUNCTION_AND_SLOPE(X, exp) FUNCTION_AND_SLOPE(X, square) FUNCTION_AND_SLOPE(X, tanh)                         \
+    FUNCTION_AND_SLOPE(X, sigmoid) FUNCTION_AND_SLOPE(X, softplus)                                               \
+    FUNCTION_AND_SLOPE(X, log) FUNCTION_AND_SLOPE(X, sqrt) FUNCTION_AND_SLOPE(X, rsqrt)                          \
+    X(tanh_far, gan_tanh(a)) X(sigmoid_far, gan_sigmoid(a)) X(softplus_far, gan_softplus(a))                     \
+    X(abs, gan_abs(a)) X(abs_at_0, gan_abs(a)) X(relu, gan_relu(a)) X(relu_at_0, gan_relu(a))                    \
+    X(leaky_relu, gan_leaky_relu(a, 0.2)) X(leaky_relu_at_0, gan_leaky_relu(a, 0.2))                             \
+    X(clamp, gan_clamp(a, -0.5, 1)) X(clamp_ends, gan_clamp(a, -0.5, 1))                                         \
+    X(relu_in_place, gan_relu_(gan_mul_scalar(a, 2)))                                                            \
+    X(leaky_relu_in_place, gan_leaky_relu_(gan_mul_scalar(a, 2), 0.2))                                           \
+    X(used_twice, gan_mul(a, gan_add(a, b))) X(detach, gan_mul(gan_square(gan_detach(a)), a))                    \
+    X(unused, gan_mul_scalar(a, 3))
+
+#define EACH_PART(X, part, n, c, h, w)                                                                           \
+    X(sum_to_##part, gan_sum_to(a, n, c, h, w)) X(mean_to_##part, gan_mean_to(a, n, c, h, w))                    \
+    X(expand_##part, gan_expand(a, 2, 3, 2, 5))
+#define REDUCE(X)                                                                                                \
+    X(sum, gan_sum(a)) X(mean, gan_mean(a))                                                                      \
+    EACH_PART(X, all, 1, 1, 1, 1) EACH_PART(X, channel, 1, 3, 1, 1) EACH_PART(X, image, 2, 1, 1, 1)              \
+    EACH_PART(X, plane, 2, 3, 1, 1) EACH_PART(X, columns, 1, 1, 1, 5) EACH_PART(X, rows, 1, 1, 2, 1)             \
+    EACH_PART(X, batch, 1, 3, 2, 5) EACH_PART(X, width, 2, 3, 2, 1) EACH_PART(X, none, 2, 3, 2, 5)
+
+#define SHAPE(X)                                                                                                 \
+    X(reshape, gan_reshape(a, 3, 10, 1, 2)) X(reshape_rest, gan_reshape(a, 2, -1, 1, 1))                         \
+    X(permute_0231, gan_permute(a, 0, 2, 3, 1)) X(permute_3102, gan_permute(a, 3, 1, 0, 2))                      \
+    X(permute_1203, gan_permute(a, 1, 2, 0, 3))                                                                  \
+    X(transpose_01, gan_transpose(a, 0, 1)) X(transpose_23, gan_transpose(a, 2, 3))                              \
+    X(transpose_13, gan_transpose(a, 1, 3))                                                                      \
+    X(slice_0, gan_slice(a, 0, 1, 2)) X(slice_1, gan_slice(a, 1, 2, 1)) X(slice_2, gan_slice(a, 2, 0, 3))        \
+    X(slice_3, gan_slice(a, 3, 1, 4)) X(concat_0, gan_concat(a, b, 0)) X(concat_1, gan_concat(a, b, 1))          \
+    X(concat_2, gan_concat(a, b, 2)) X(concat_3, gan_concat(a, b, 3))
+
+#define MATMUL(X)                                                                                                \
+    X(matmul, gan_matmul(a, b)) X(matmul_nn, gan_matmul_t(a, b, false, false))                                   \
+    X(matmul_nt, gan_matmul_t(a, b, false, true)) X(matmul_tn, gan_matmul_t(a, b, true, false))                  \
+    X(matmul_tt, gan_matmul_t(a, b, true, true)) X(matmul_shared_b, gan_matmul(a, b))                            \
+    X(matmul_shared_a, gan_matmul_t(a, b, false, true)) X(matmul_crossed, gan_matmul_t(a, b, true, false))       \
+    X(matmul_dot, gan_matmul(a, b)) X(matmul_outer, gan_matmul(a, b)) X(matmul_odd, gan_matmul(a, b))            \
+    X(linear, gan_linear_f(a, b, c)) X(linear_no_bias, gan_linear_f(a, b, c))                                    \
+    X(linear_flattens, gan_linear_f(a, b, c)) X(linear_one, gan_linear_f(a, b, c))
+
+#define CONV(X)  /* stride, pad, groups; after the name of a transposed one: stride, pad, output_pad, groups */  \
+    X(conv_1x1, gan_conv2d_f(a, b, c, 1, 0, 1)) X(conv_1x1_s2, gan_conv2d_f(a, b, c, 2, 0, 1))                   \
+    X(conv_3x3, gan_conv2d_f(a, b, c, 1, 0, 1)) X(conv_3x3_p1, gan_conv2d_f(a, b, c, 1, 1, 1))                   \
+    X(conv_3x3_s2_odd, gan_conv2d_f(a, b, c, 2, 1, 1)) X(conv_3x3_s2_even, gan_conv2d_f(a, b, c, 2, 0, 1))       \
+    X(conv_4x4_s2_p1, gan_conv2d_f(a, b, c, 2, 1, 1)) X(conv_4x4_s2_p1_odd, gan_conv2d_f(a, b, c, 2, 1, 1))      \
+    X(conv_5x3, gan_conv2d_f(a, b, c, 1, 1, 1)) X(conv_2x5_s2_p2, gan_conv2d_f(a, b, c, 2, 2, 1))                \
+    X(conv_s3_rest, gan_conv2d_f(a, b, c, 3, 0, 1)) X(conv_s3_gap, gan_conv2d_f(a, b, c, 3, 1, 1))               \
+    X(conv_5x5_on_3x3, gan_conv2d_f(a, b, c, 1, 1, 1)) X(conv_5x5_on_2x3_s2, gan_conv2d_f(a, b, c, 2, 2, 1))     \
+    X(conv_3x3_on_1x1, gan_conv2d_f(a, b, c, 1, 1, 1)) X(conv_to_1x1, gan_conv2d_f(a, b, c, 1, 0, 1))            \
+    X(conv_pad_2_of_3x3, gan_conv2d_f(a, b, c, 1, 2, 1)) X(conv_n1, gan_conv2d_f(a, b, c, 1, 1, 1))              \
+    X(conv_groups, gan_conv2d_f(a, b, c, 1, 1, 2)) X(conv_depthwise, gan_conv2d_f(a, b, c, 1, 1, 3))             \
+    X(conv_depthwise_s2, gan_conv2d_f(a, b, c, 2, 1, 3)) X(conv_many_channels, gan_conv2d_f(a, b, c, 1, 1, 1))   \
+    X(up_1x1, gan_conv_transpose2d_f(a, b, c, 1, 0, 0, 1))                                                       \
+    X(up_3x3, gan_conv_transpose2d_f(a, b, c, 1, 0, 0, 1))                                                       \
+    X(up_3x3_p1, gan_conv_transpose2d_f(a, b, c, 1, 1, 0, 1))                                                    \
+    X(up_4x4_s2_p1, gan_conv_transpose2d_f(a, b, c, 2, 1, 0, 1))                                                 \
+    X(up_4x4_s2_p1_n1, gan_conv_transpose2d_f(a, b, c, 2, 1, 0, 1))                                              \
+    X(up_from_1x1, gan_conv_transpose2d_f(a, b, c, 1, 0, 0, 1))                                                  \
+    X(up_5x3_s2, gan_conv_transpose2d_f(a, b, c, 2, 1, 0, 1))                                                    \
+    X(up_3x3_s2_out1, gan_conv_transpose2d_f(a, b, c, 2, 1, 1, 1))                                               \
+    X(up_4x4_s3_out2, gan_conv_transpose2d_f(a, b, c, 3, 1, 2, 1))                                               \
+    X(up_2x2_s3_gap, gan_conv_transpose2d_f(a, b, c, 3, 0, 1, 1))                                                \
+    X(up_5x5_p3, gan_conv_transpose2d_f(a, b, c, 1, 3, 0, 1))                                                    \
+    X(up_groups, gan_conv_transpose2d_f(a, b, c, 2, 1, 0, 2))                                                    \
+    X(up_depthwise, gan_conv_transpose2d_f(a, b, c, 2, 1, 1, 3))                                                 \
+    X(up_many_channels, gan_conv_transpose2d_f(a, b, c, 2, 1, 0, 1))                                             \
+    X(weight_3x3_p1, gan_conv2d_weight(a, b, 3, 3, 1, 1, 1)) X(weight_4x4_s2_p1, gan_conv2d_weight(a, b, 4, 4, 2, 1, 1)) \
+    X(weight_5x3_rest, gan_conv2d_weight(a, b, 5, 3, 2, 1, 1)) X(weight_groups, gan_conv2d_weight(a, b, 3, 3, 2, 1, 2))
+
+#define NORM(X)                                                                                                  \
+    X(batch_norm, gan_batch_norm_f(a, b, c, d, e, true, 0.1, 1e-5))                                              \
+    X(batch_norm_n1, gan_batch_norm_f(a, b, c, d, e, true, 0.1, 1e-5))                                           \
+    X(batch_norm_1x1, gan_batch_norm_f(a, b, c, d, e, true, 0.1, 1e-5))                                          \
+    X(batch_norm_options, gan_batch_norm_f(a, b, c, d, e, true, 0.25, 0.125))                                    \
+    X(batch_norm_offset, gan_batch_norm_f(a, b, c, d, e, true, 0.1, 1e-5))                                       \
+    X(batch_norm_eval, gan_batch_norm_f(a, b, c, d, e, false, 0.1, 1e-5))                                        \
+    X(batch_norm_eval_one, gan_batch_norm_f(a, b, c, d, e, false, 0.1, 1e-5))                                    \
+    X(batch_norm_slope, batch_norm_slope(a, b, c, d)) X(penalty, wgan_gp(a, b, c, d, e))                         \
+    X(penalty_norm, wgan_gp_norm(a, b, c, d, e))
+
+#define LOSSES(X)                                                                                                \
+    X(bce_0, gan_bce_logits(a, 0)) X(bce_1, gan_bce_logits(a, 1)) X(bce_09, gan_bce_logits(a, 0.9))              \
+    X(bce_0_far, gan_bce_logits(a, 0)) X(bce_1_far, gan_bce_logits(a, 1)) X(bce_09_far, gan_bce_logits(a, 0.9))  \
+    X(mse, gan_mse(a, b)) X(l1, gan_l1(a, b)) X(l1_equal, gan_l1(a, b))
+
+#define CASES(X) ARITHMETIC(X) REDUCE(X) SHAPE(X) MATMUL(X) CONV(X) NORM(X) LOSSES(X)
+
+/* ---- the cases as functions ------------------------------------------------------------------------------------------- */
+
+/* Batch norm with running statistics that nobody looks at. */
+static gan_tensor *batch_norm(gan_tensor *x, gan_tensor *weight, gan_tensor *bias)
+{
+    gan_tensor *mean = gan_zeros(g, 1, x->c, 1, 1), *var = gan_full(g, 1, 1, x->c, 1, 1);
+    return gan_batch_norm_f(x, weight, bias, mean, var, true, 0.1, 1e-5);
+}
+
+/* The squared norm of a gradient: its derivatives are second derivatives. */
+static gan_tensor *batch_norm_slope(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_tensor *r)
+{
+    return gan_sum(gan_square(gan_grad(gan_sum(gan_mul(batch_norm(x, weight, bias), r)), x)));
+}
+
+/* The mean of (|dx| - 1)^2 over images (Gulrajani et al. 2017). */
+static gan_tensor *penalty(gan_tensor *dx)
+{
+    gan_tensor *norm = gan_sqrt(gan_sum_to(gan_square(dx), dx->n, 1, 1, 1));
+    return gan_mean(gan_square(gan_add_scalar(norm, -1)));
+}
+
+static gan_tensor *wgan_gp(gan_tensor *x, gan_tensor *conv_w, gan_tensor *conv_b, gan_tensor *fc_w, gan_tensor *fc_b)
+{
+    gan_tensor *h = gan_leaky_relu(gan_conv2d_f(x, conv_w, conv_b, 2, 1, 1), 0.2);
+    return penalty(gan_grad(gan_sum(gan_linear_f(h, fc_w, fc_b)), x));
+}
+
+static gan_tensor *wgan_gp_norm(gan_tensor *x, gan_tensor *conv_w, gan_tensor *bn_w, gan_tensor *bn_b, gan_tensor *fc_w)
+{
+    gan_tensor *h = gan_tanh(batch_norm(gan_conv2d_f(x, conv_w, NULL, 2, 1, 1), bn_w, bn_b));
+    return penalty(gan_grad(gan_sum(gan_square(gan_linear_f(h, fc_w, NULL))), x));
+}
+
+#define AS_FUNCTION(name, expression)                                                                                   \
+    static gan_tensor *case_##name(gan_tensor *a, gan_tensor *b, gan_tensor *c, gan_tensor *d, gan_tensor *e)           \
+    { (void)a; (void)b; (void)c; (void)d; (void)e; return expression; }
+CASES(AS_FUNCTION)
+
+static const struct one {
+    const char *name;
+    gan_tensor *(*f)(gan_tensor *a, gan_tensor *b, gan_tensor *c, gan_tensor *d, gan_tensor *e);
+} cases[] = {
+#define AS_ROW(name, expression) { #name, case_##name },
+    CASES(AS_ROW)
+};
+enum { COUNT = sizeof cases / sizeof *cases };
+
+/* ---- comparing -------------------------------------------------------------------------------------------------------- */
+
+/* In roundings of gan_real, 6e-8 in single and 1.1e-16 in double precision. An element is a sum of at most a few hundred
+   products, in any order: 20 roundings if they are as good as random, and a derivative passes through a few such sums. */
+#define ROUNDING (sizeof(gan_real) == 4 ? 5.96e-8 : 1.11e-16)
+#define TOLERANCE (64 * ROUNDING)
+
+static gan_tensor *find(const char *name, const char *suffix)
+{
+    char key[80];
+    snprintf(key, sizeof key, "%s.%s", name, suffix);
+    return gan_find_param(file, key);
+}
+
+/* Relative error of t against the file's NAME.SUFFIX; infinity if that is not there, or of another shape. */
+static double error(const gan_tensor *t, const char *name, const char *suffix)
+{
+    static gan_real got[4096], right[4096];
+    gan_tensor *want = find(name, suffix);
+    if (!want || t->n != want->n || t->c != want->c || t->h != want->h || t->w != want->w) return INFINITY;
+    if (gan_count(t) > 4096) return INFINITY;
+    gan_to_host(t, got);
+    gan_to_host(want, right);
+    return rel_error(got, right, gan_count(t));
+}
+
+static const struct one *now;           /* the case that test_case runs */
+
+static void test_case(void)
+{
+    static const char *const inputs[] = { "a", "b", "c", "d", "e" };
+    static const char *const gradients[] = { "da", "db", "dc", "dd", "de" };
+    static const char *const after[] = { "a_after", "b_after", "c_after", "d_after", "e_after" };
+    gan_tensor *in[5], *r = find(now->name, "r");
+    int compared = 0;
+    CHECK(r, "reference.safetensors has no such case: python3 tests/reference.py");
+    for (int i = 0; i < 5; i++) in[i] = find(now->name, inputs[i]);
+
+    gan_tensor *y = now->f(in[0], in[1], in[2], in[3], in[4]);
+    double off = error(y, now->name, "y");
+    CHECK(off <= TOLERANCE, "output (%d,%d,%d,%d) is off by %.1e", y->n, y->c, y->h, y->w, off);
+
+    gan_tensor *loss = gan_sum(gan_mul(y, r));
+    for (int i = 0; i < 5; i++) {
+        if (find(now->name, after[i])) {
+            off = error(in[i], now->name, after[i]);
+            CHECK(off <= TOLERANCE, "what %s became is off by %.1e", inputs[i], off);
+        }
+        if (find(now->name, gradients[i])) {
+            off = error(gan_grad(loss, in[i]), now->name, gradients[i]);
+            CHECK(off <= TOLERANCE, "the gradient of %s is off by %.1e", inputs[i], off);
+            compared++;
+        }
+    }
+    CHECK(compared, "no gradient was compared");
+}
+
+static void test_count(void)
+{
+    CHECK(find("cases", "count"), "the file does not say how many cases it holds");
+    int in_file = (int)gan_item(find("cases", "count"));
+    CHECK(in_file == COUNT, "%d cases here, %d in the file: python3 tests/reference.py", COUNT, in_file);
+}
+
+/* ---- optimizers: ten steps of every layer ----------------------------------------------------------------------------- */
+
+static gan_tensor *net(gan_model *m, gan_tensor *x)
+{
+    x = gan_batch_norm(m, "bn", gan_leaky_relu(gan_conv2d(m, "conv", x, 3, 3, 2, 1), 0.2));
+    x = gan_tanh(gan_conv_transpose2d(m, "up", x, 2, 4, 2, 1));
+    return gan_linear(m, "fc", x, 1);
+}
+
+static const char *const parameters[] = {
+    "conv.weight", "conv.bias", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var",
+    "up.weight", "up.bias", "fc.weight", "fc.bias"
+};
+enum { PARAMETERS = sizeof parameters / sizeof *parameters };
+
+/* net with the values that the file starts from; NULL if they do not fit. */
+static gan_model *start(void)
+{
+    static gan_real values[256];
+    gan_model *m = gan_model_new(g, "net");
+    gan_eval(m);                        /* the first use makes the parameters, and eval leaves the running statistics alone */
+    net(m, find("net", "x"));
+    gan_train(m);
+    for (int i = 0; i < PARAMETERS; i++) {
+        gan_tensor *from = find("net.start", parameters[i]), *to = gan_find_param(m, parameters[i]);
+        if (!from || !to || gan_count(from) != gan_count(to) || gan_count(to) > 256) return NULL;
+        gan_to_host(from, values);
+        gan_set(to, values);
+    }
+    return m;
+}
+
+static const char *opt_name;
+static gan_opt *(*opt_make)(gan_model *m);
+static gan_opt *make_sgd(gan_model *m) { return gan_sgd(m, 0.05, 0); }
+static gan_opt *make_momentum(gan_model *m) { return gan_sgd(m, 0.02, 0.9); }
+static gan_opt *make_adam(gan_model *m) { return gan_adam(m, 0.01, 0.5, 0.999); }
+
+/* Ten steps carry the errors of each into the next, and Adam divides small gradients by their size: ten times the tolerance. */
+static void test_optimizer(void)
+{
+    gan_real losses[10];
+    char key[32];
+    gan_model *m = start();
+    CHECK(m, "the parameters of net are not those of the file");
+    gan_opt *opt = opt_make(m);
+    for (int step = 1; step <= 10; step++) {
+        gan_tensor *loss = gan_mse(net(m, find("net", "x")), find("net", "target"));
+        losses[step - 1] = gan_item(loss);
+        gan_minimize(opt, loss);
+        gan_clear(g);
+        if (step != 1 && step != 10) continue;
+        snprintf(key, sizeof key, "%s.%d", opt_name, step);
+        for (int i = 0; i < PARAMETERS; i++) {
+            double off = error(gan_find_param(m, parameters[i]), key, parameters[i]);
+            CHECK(off <= 10 * TOLERANCE, "after step %d %s is off by %.1e", step, parameters[i], off);
+        }
+    }
+    double off = error(gan_from_host(g, losses, 1, 1, 1, 10), opt_name, "losses");
+    CHECK(off <= 10 * TOLERANCE, "the losses are off by %.1e", off);
+    gan_eval(m);
+    off = error(net(m, find("net", "x")), opt_name, "eval");
+    CHECK(off <= 10 * TOLERANCE, "the output with running statistics is off by %.1e", off);
+}
+
+/* ---- numbers known from papers, or by hand ---------------------------------------------------------------------------- */
+
+/* True if t holds exactly these numbers; they are small integers, which no order of adding can round. */
+static bool holds(const gan_tensor *t, int h, int w, const gan_real *want)
+{
+    gan_real got[64];
+    if (t->h != h || t->w != w || gan_count(t) != (size_t)(h * w) || h * w > 64) return false;
+    gan_to_host(t, got);
+    for (int i = 0; i < h * w; i++) if (!(got[i] == want[i])) return false;
+    return true;
+}
+
+/* The numbers drawn in figures 1.1 and 1.2 of Dumoulin and Visin 2016, "A guide to convolution arithmetic". */
+static void test_guide(void)
+{
+    static const gan_real image[] = { 3,3,2,1,0,  0,0,1,3,1,  3,1,2,2,3,  2,0,0,2,2,  2,0,0,0,1 };
+    static const gan_real kernel[] = { 0,1,2,  2,2,0,  0,1,2 };
+    static const gan_real plain[] = { 12,12,17,  10,17,19,  9,6,14 }, strided[] = { 6,17,3,  8,17,13,  6,4,4 };
+    gan_tensor *x = gan_from_host(g, image, 1, 1, 5, 5), *w = gan_from_host(g, kernel, 1, 1, 3, 3);
+    CHECK(holds(gan_conv2d_f(x, w, NULL, 1, 0, 1), 3, 3, plain), "figure 1.1: stride 1, no padding");
+    CHECK(holds(gan_conv2d_f(x, w, NULL, 2, 1, 1), 3, 3, strided), "figure 1.2: stride 2, padding 1");
+}
+
+/* A single 1 shows which way round the kernel lies: a convolution reads it turned by half, its adjoint stamps it. */
+static void test_stamp(void)
+{
+    static const gan_real point[] = { 0,0,0,  0,1,0,  0,0,0 }, kernel[] = { 1,2,3,  4,5,6,  7,8,9 };
+    static const gan_real turned[] = { 9,8,7,  6,5,4,  3,2,1 }, shifted[] = { 1,2,  4,5 };
+    gan_tensor *x = gan_from_host(g, point, 1, 1, 3, 3), *w = gan_from_host(g, kernel, 1, 1, 3, 3);
+    CHECK(holds(gan_conv2d_f(x, w, NULL, 1, 1, 1), 3, 3, turned), "conv2d: 9 8 7 / 6 5 4 / 3 2 1");
+    CHECK(holds(gan_conv_transpose2d_f(x, w, NULL, 1, 1, 0, 1), 3, 3, kernel), "conv_transpose2d: the kernel");
+    CHECK(holds(gan_conv2d_weight(x, w, 3, 3, 1, 1, 1), 3, 3, turned), "conv2d_weight: turned as well");
+    /* A number at the corner of stride 2 and padding 1 loses the kernel's first row and column. */
+    gan_tensor *one = gan_full(g, 1, 1, 1, 1, 1);
+    static const gan_real cropped[] = { 5 };
+    CHECK(holds(gan_conv_transpose2d_f(one, w, NULL, 2, 1, 0, 1), 1, 1, cropped), "one number, stride 2, padding 1: 5");
+    static const gan_real two_by_two[] = { 5,6,  8,9 };
+    CHECK(holds(gan_conv_transpose2d_f(one, w, NULL, 2, 1, 1, 1), 2, 2, two_by_two), "with output_pad 1: 5 6 / 8 9");
+    CHECK(holds(gan_slice(gan_slice(w, 2, 0, 2), 3, 0, 2), 2, 2, shifted), "slice: 1 2 / 4 5");
+}
+
+/* A 3x3 convolution with padding, stride 2 and two channels, in five loops that know nothing of gan.h. */
+static void test_loops(void)
+{
+    enum { N = 2, C = 2, H = 7, W = 5, O = 3, OH = 4, OW = 3 };
+    gan_real x[N][C][H][W], w[O][C][3][3], y[N][O][OH][OW], got[N * O * OH * OW];
+    gan_tensor *tx = gan_randn(g, N, C, H, W), *tw = gan_randn(g, O, C, 3, 3);
+    gan_to_host(tx, &x[0][0][0][0]);
+    gan_to_host(tw, &w[0][0][0][0]);
+    for (int n = 0; n < N; n++) for (int o = 0; o < O; o++) for (int i = 0; i < OH; i++) for (int j = 0; j < OW; j++) {
+        double sum = 0;
+        for (int c = 0; c < C; c++) for (int h = 0; h < H; h++) for (int v = 0; v < W; v++) {
+            int row = h - (2 * i - 1), column = v - (2 * j - 1);        /* where in the kernel pixel (h,v) falls */
+            if (row >= 0 && row < 3 && column >= 0 && column < 3) sum += (double)x[n][c][h][v] * (double)w[o][c][row][column];
+        }
+        y[n][o][i][j] = (gan_real)sum;
+    }
+    gan_to_host(gan_conv2d_f(tx, tw, NULL, 2, 1, 1), got);
+    double off = rel_error(got, &y[0][0][0][0], N * O * OH * OW);
+    CHECK(off <= TOLERANCE, "off by %.1e", off);
+}
+
+/* DCGAN's shapes (Radford et al. 2016): kernel 4, stride 2, padding 1 halves an image, and its adjoint doubles it. */
+static void test_dcgan_shapes(void)
+{
+    gan_tensor *w = gan_zeros(g, 1, 1, 4, 4);
+    for (int size = 4; size <= 64; size *= 2) {
+        gan_tensor *half = gan_conv2d_f(gan_zeros(g, 1, 1, size, size), w, NULL, 2, 1, 1);
+        CHECK(half->h == size / 2 && half->w == size / 2, "%d became %d", size, half->h);
+        CHECK(gan_conv_transpose2d_f(half, w, NULL, 2, 1, 0, 1)->w == size, "%d did not come back", size);
+    }
+    gan_tensor *seven = gan_conv2d_f(gan_conv2d_f(gan_zeros(g, 1, 1, 28, 28), w, NULL, 2, 1, 1), w, NULL, 2, 1, 1);
+    CHECK(seven->h == 7 && seven->w == 7, "28 became %d, not 7", seven->h);
+}
+
+static bool close_to(double a, double b) { return fabs(a - b) <= TOLERANCE * fabs(b); }
+
+/* Goodfellow et al. 2014, theorem 1: where D cannot tell, its loss is ln 4; and each half has slope 1/2 - target there. */
+static void test_ln_4(void)
+{
+    gan_tensor *logits = gan_zeros(g, 8, 1, 1, 1);
+    gan_tensor *real = gan_bce_logits(logits, 1), *fake = gan_bce_logits(logits, 0);
+    double loss = (double)gan_item(gan_add(real, fake));
+    CHECK(close_to(loss, 1.386294361119890619), "D's loss at equilibrium is %.9f, not ln 4", loss);
+    double slope = (double)gan_item(gan_slice(gan_grad(real, logits), 0, 3, 1));
+    CHECK(close_to(slope, -0.5 / 8), "its slope is %g, not -1/16", slope);
+}
+
+/* Two numbers 1 and 3: mean 2, biased variance 1, unbiased variance 2. */
+static void test_two_numbers(void)
+{
+    static const gan_real numbers[] = { 1, 3 };
+    gan_real y[2];
+    gan_tensor *mean = gan_zeros(g, 1, 1, 1, 1), *var = gan_full(g, 1, 1, 1, 1, 1), *one = gan_full(g, 1, 1, 1, 1, 1);
+    gan_tensor *x = gan_from_host(g, numbers, 2, 1, 1, 1);
+    gan_to_host(gan_batch_norm_f(x, one, gan_zeros(g, 1, 1, 1, 1), mean, var, true, 0.1, 1e-5), y);
+    CHECK(close_to((double)y[0], -0.99999500003750) && close_to((double)y[1], 0.99999500003750),
+          "%.9f %.9f is not -+1/sqrt(1 + 1e-5)", (double)y[0], (double)y[1]);
+    CHECK(close_to((double)gan_item(mean), 0.2), "running mean %g, not 0.9*0 + 0.1*2", (double)gan_item(mean));
+    CHECK(close_to((double)gan_item(var), 1.1), "running variance %g, not 0.9*1 + 0.1*2", (double)gan_item(var));
+}
+
+/* A linear critic with weight (3,4) has a gradient of length 5 everywhere: penalty (5-1)^2, derivative 2(5-1) w/5. */
+static void test_penalty_by_hand(void)
+{
+    static const gan_real three_four[] = { 3, 4 };
+    gan_real dw[2];
+    gan_tensor *x = gan_randn(g, 6, 2, 1, 1), *w = gan_from_host(g, three_four, 1, 2, 1, 1);
+    gan_tensor *gp = penalty(gan_grad(gan_sum(gan_linear_f(x, w, NULL)), x));
+    CHECK(close_to((double)gan_item(gp), 16), "penalty %g, not 16", (double)gan_item(gp));
+    gan_to_host(gan_grad(gp, w), dw);
+    CHECK(close_to((double)dw[0], 4.8) && close_to((double)dw[1], 6.4), "derivative %g %g, not 4.8 6.4",
+          (double)dw[0], (double)dw[1]);
+}
+
+/* Under a constant gradient momentum 0.9 goes 1, 1.9, 2.71 learning rates, and Adam one each (Kingma and Ba 2015, 2.1). */
+static void test_constant_gradient(void)
+{
+    gan_model *m = gan_model_new(g, "a"), *n = gan_model_new(g, "b");
+    gan_tensor *p = gan_param(m, "p", 1, 1, 1, 1), *q = gan_param(n, "p", 1, 1, 1, 1);
+    gan_real zero = 0;
+    gan_set(p, &zero);
+    gan_set(q, &zero);
+    gan_opt *sgd = gan_sgd(m, 0.5, 0.9), *adam = gan_adam(n, 0.5, 0.9, 0.999);
+    for (int step = 0; step < 3; step++) {
+        gan_minimize(sgd, gan_mul_scalar(p, 3));
+        gan_minimize(adam, gan_mul_scalar(q, -3));
+    }
+    CHECK(close_to((double)gan_item(p), -0.5 * 3 * (1 + 1.9 + 2.71)), "momentum went to %g", (double)gan_item(p));
+    /* Adam's eps of 1e-8 beside the gradient's 3 shortens each step by 3e-9 of it. */
+    double adam_off = fabs((double)gan_item(q) - 1.5) / 1.5;
+    CHECK(adam_off <= TOLERANCE + 4e-9, "Adam went to %.9f, not 1.5", (double)gan_item(q));
+}
+
+/* What the header promises at the ends of a domain. */
+static void test_ends(void)
+{
+    static const gan_real at[] = { 0, -1, 4 };
+    gan_real y[3];
+    gan_tensor *x = gan_from_host(g, at, 1, 1, 1, 3);
+    gan_to_host(gan_log(x), y);
+    CHECK(y[0] == -INFINITY && isnan(y[1]), "log(0) = %g, log(-1) = %g", (double)y[0], (double)y[1]);
+    gan_to_host(gan_sqrt(x), y);
+    CHECK(y[0] == 0 && isnan(y[1]) && y[2] == 2, "sqrt of 0, -1, 4 = %g %g %g", (double)y[0], (double)y[1], (double)y[2]);
+    gan_to_host(gan_rsqrt(x), y);
+    CHECK(y[0] == INFINITY && isnan(y[1]) && close_to((double)y[2], 0.5), "rsqrt of 0, -1, 4 = %g %g %g",
+          (double)y[0], (double)y[1], (double)y[2]);
+    gan_to_host(gan_grad(gan_sum(gan_sqrt(x)), x), y);
+    CHECK(y[0] == INFINITY && close_to((double)y[2], 0.25), "sqrt' of 0, 4 = %g %g", (double)y[0], (double)y[2]);
+}
+
+/* ---- both devices ----------------------------------------------------------------------------------------------------- */
+
+static const char *device;
+
+static void run_on_device(const char *name, void (*test)(void))
+{
+    char line[80];
+    snprintf(line, sizeof line, "operations %s %s", device, name);
+    run(line, test);
+    gan_clear(g);
+}
+
+static void run_all(void)
+{
+    run_on_device("count", test_count);
+    for (int i = 0; i < COUNT; i++) {
+        now = &cases[i];
+        run_on_device(now->name, test_case);
+    }
+    opt_name = "sgd", opt_make = make_sgd, run_on_device("optimizer_sgd", test_optimizer);
+    opt_name = "momentum", opt_make = make_momentum, run_on_device("optimizer_momentum", test_optimizer);
+    opt_name = "adam", opt_make = make_adam, run_on_device("optimizer_adam", test_optimizer);
+
+    run_on_device("by_hand_guide", test_guide);
+    run_on_device("by_hand_stamp", test_stamp);
+    run_on_device("by_hand_loops", test_loops);
+    run_on_device("by_hand_dcgan_shapes", test_dcgan_shapes);
+    run_on_device("by_hand_ln_4", test_ln_4);
+    run_on_device("by_hand_two_numbers", test_two_numbers);
+    run_on_device("by_hand_penalty", test_penalty_by_hand);
+    run_on_device("by_hand_constant_gradient", test_constant_gradient);
+    run_on_device("by_hand_ends", test_ends);
+}
+
+int main(int argc, char **argv)
+{
+    const char *path = argc > 1 ? argv[1] : "tests/reference.safetensors";
+    static const char *const devices[] = { "ref", "cpu" };
+    for (int i = 0; i < 2; i++) {
+        device = devices[i];
+        g = gan_open(device, 1);
+        file = g ? gan_model_new(g, "reference") : NULL;
+        if (!file || !gan_load(file, path)) {
+            printf("FAIL operations %s: %s\n", device, gan_error());
+            return 1;
+        }
+        run_all();
+        gan_close(g);
+    }
+    return finish();
+}
