@@ -268,7 +268,7 @@ GAN_API void gan_set_threads(gan *g, int threads);
 GAN_API void gan_clear(gan *g);
 
 /* Frees only the tensors made since gan_here: the activations of a half-step that is done, for instance. */
-typedef struct { int tape, slab[2]; size_t used[2]; } gan_mark;
+typedef struct { int tape, slab; size_t used; } gan_mark;
 GAN_API gan_mark gan_here(gan *g);
 GAN_API void gan_clear_to(gan *g, gan_mark mark);
 
@@ -294,6 +294,7 @@ struct gan_tensor {
     uint64_t leads;                   /* the differentiation in which it leads to what is asked for */
     gan_tensor *slot;                 /* its gradient in that differentiation */
     gan_tensor *memo;                 /* norm_sums, shared by three derivatives */
+    struct gan__buffer *gradient;     /* a parameter's, from gan_backward to gan_step: references is 1 */
 };
 
 /* (N,C,H,W) of zeros; of value; a copy of N*C*H*W numbers at data. */
@@ -951,17 +952,18 @@ GAN_API bool gan_register_backend(const gan_backend *backend)
 /* ===========================================================================================
    >>device (implementation)
    ===========================================================================================
-   Two arenas: numbers, in the device's memory, and the structs that describe them, in the host's. Each is a list of slabs filled from
-   the front; gan_clear goes back to the first. Gradients of a gan_backward are freed one by one into a list of free blocks and used
-   again, so that a backward pass needs the memory of a few layers and not of all. */
+   Two memories. Structs, in the host's, are taken from slabs front to back, and gan_clear goes back to the front. Numbers, in the device's,
+   come from a list of free blocks, the smallest that fits; a buffer goes back when its last user goes, at gan_clear or, for what a
+   gan_backward needs in between, at once. The first steps add slabs; a gan_clear then puts one in their place, in which every later step
+   finds the same addresses. */
 
 typedef struct { char *memory; size_t size; } gan__slab;
 typedef struct { gan__slab *slabs; int count, slab; size_t used; } gan__arena;
-typedef struct { char *memory; size_t size; int slab; size_t offset; } gan__block;
+typedef struct { char *memory; size_t size; int slab; } gan__block;
 
 typedef struct gan__buffer {
     gan__block block;
-    int references;                    /* tensors and gradient slots that use it; freed at 0 while gradients are computed */
+    int references;                    /* tensors and gradient slots that use it; at 0 the block is free */
 } gan__buffer;
 
 struct gan__op {
@@ -974,15 +976,17 @@ struct gan {
     const gan_backend *backend, *other;     /* other: the second of compare:A,B */
     uint64_t seed, drawn;                   /* drawn: how far the stream of gan_rand and gan_randn is */
     int threads;
-    gan__arena numbers, structs;
+    gan__arena structs;
+    gan__slab *slabs;
     gan__block *free_blocks;
-    int free_count, free_room;
+    int slab_count, free_count, free_room;
     gan_tensor **tape;
     int tape_count, tape_room;
     gan_tensor **temporaries;               /* tensors of a gan_backward that nobody outside can see */
     int temporary_count, temporary_room;
     bool recording, reclaiming;             /* operations are put on the tape; tensors are noted as temporaries */
     uint64_t differentiation;
+    int gradients;                          /* how many parameters hold a gradient, which gan_clear leaves */
     size_t held, peak;                      /* bytes */
     char where[128];                        /* the layer being computed, for messages: gan_conv2d "conv1" */
     gan_model *models;
@@ -1088,53 +1092,23 @@ static void gan__account(gan *g, ptrdiff_t bytes)
     g->peak = GAN__MAX(g->peak, g->held);
 }
 
-/* size bytes from an arena. A new slab is 16 MiB at least: memory that is not touched costs nothing. */
-static gan__block gan__take(gan *g, gan__arena *arena, size_t size)
+/* size bytes for structs, which are multiples of 16. */
+static void *gan__take_struct(gan *g, size_t size)
 {
-    bool device = arena == &g->numbers;
+    gan__arena *arena = &g->structs;
+    size = (size + 15) & ~(size_t)15;
     while (arena->slab < arena->count && arena->used + size > arena->slabs[arena->slab].size) arena->slab++, arena->used = 0;
     if (arena->slab == arena->count) {
-        gan__slab slab;
-        slab.size = GAN__MAX(size, (size_t)(device ? 16 << 20 : 64 << 10));
-        slab.memory = (char *)(device ? gan__device_alloc(g, g->backend, slab.size) : gan__alloc(slab.size));
+        gan__slab slab = {(char *)gan__alloc(64 << 10), 64 << 10};
         arena->slabs = (gan__slab *)gan__grow(arena->slabs, (size_t)arena->count, sizeof slab);
         arena->slabs[arena->count++] = slab;
     }
-    gan__block block = {arena->slabs[arena->slab].memory + arena->used, size, arena->slab, arena->used};
     arena->used += size;
-    return block;
+    return memset(arena->slabs[arena->slab].memory + arena->used - size, 0, size);
 }
 
-/* Numbers for count elements: the smallest free block that is large enough, or new memory. */
-static gan__block gan__take_numbers(gan *g, size_t count)
+static void gan__free_add(gan *g, gan__block block)
 {
-    size_t size = (count * sizeof(gan_real) + 63) & ~(size_t)63;
-    int best = -1;
-    for (int i = 0; i < g->free_count; i++)
-        if (g->free_blocks[i].size >= size && (best < 0 || g->free_blocks[i].size < g->free_blocks[best].size)) best = i;
-    gan__account(g, (ptrdiff_t)size);
-    if (best < 0) return gan__take(g, &g->numbers, size);
-    gan__block block = g->free_blocks[best], *rest = &g->free_blocks[best];
-    rest->memory += size, rest->offset += size, rest->size -= size;
-    if (rest->size == 0) *rest = g->free_blocks[--g->free_count];
-    block.size = size;
-    return block;
-}
-
-/* Gives a block back; one that touches a free block joins it. */
-static void gan__give_numbers(gan *g, gan__block block)
-{
-    gan__account(g, -(ptrdiff_t)block.size);
-    for (int i = 0; i < g->free_count; i++) {
-        gan__block *other = &g->free_blocks[i];
-        if (other->slab != block.slab) continue;
-        if (other->offset + other->size == block.offset) other->size += block.size;
-        else if (block.offset + block.size == other->offset) other->memory = block.memory, other->offset = block.offset, other->size += block.size;
-        else continue;
-        block = *other;
-        g->free_blocks[i--] = g->free_blocks[--g->free_count];
-        i = -1;   /* the joined block may touch another */
-    }
     if (g->free_count == g->free_room) {
         g->free_blocks = (gan__block *)gan__grow(g->free_blocks, (size_t)g->free_room, sizeof block);
         g->free_room = GAN__MAX(1, 2 * g->free_room);
@@ -1142,39 +1116,83 @@ static void gan__give_numbers(gan *g, gan__block block)
     g->free_blocks[g->free_count++] = block;
 }
 
+static void gan__slab_add(gan *g, size_t size)
+{
+    gan__slab slab = {(char *)gan__device_alloc(g, g->backend, size), size};
+    g->slabs = (gan__slab *)gan__grow(g->slabs, (size_t)g->slab_count, sizeof slab);
+    g->slabs[g->slab_count++] = slab;
+}
+
+/* Numbers for count elements. Small ones share slabs of 1 MiB. */
+static gan__block gan__take_numbers(gan *g, size_t count)
+{
+    size_t size = (count * sizeof(gan_real) + 63) & ~(size_t)63;
+    int best = -1;
+    for (int i = 0; i < g->free_count; i++)
+        if (g->free_blocks[i].size >= size && (best < 0 || g->free_blocks[i].size < g->free_blocks[best].size)) best = i;
+    if (best < 0) {
+        gan__slab_add(g, GAN__MAX(size, (size_t)1 << 20));
+        gan__block whole = {g->slabs[g->slab_count - 1].memory, g->slabs[g->slab_count - 1].size, g->slab_count - 1};
+        gan__free_add(g, whole);
+        best = g->free_count - 1;
+    }
+    gan__account(g, (ptrdiff_t)size);
+    gan__block block = g->free_blocks[best], *rest = &g->free_blocks[best];
+    rest->memory += size, rest->size -= size;
+    if (rest->size == 0) *rest = g->free_blocks[--g->free_count];
+    block.size = size;
+    return block;
+}
+
+/* Gives a block back; free neighbours in its slab become one with it. */
+static void gan__give_numbers(gan *g, gan__block block)
+{
+    gan__account(g, -(ptrdiff_t)block.size);
+    for (int i = 0; i < g->free_count; i++) {
+        gan__block other = g->free_blocks[i];
+        bool before = other.memory + other.size == block.memory, after = block.memory + block.size == other.memory;
+        if (other.slab != block.slab || (!before && !after)) continue;
+        if (before) block.memory = other.memory;
+        block.size += other.size;
+        g->free_blocks[i] = g->free_blocks[--g->free_count];
+        i = -1;
+    }
+    gan__free_add(g, block);
+}
+
+/* Lets go of a tensor's numbers. */
+static void gan__let_go(gan_tensor *t)
+{
+    if (t->buffer->references > 0 && --t->buffer->references == 0) gan__give_numbers(t->g, t->buffer->block);
+}
+
 GAN_API gan_mark gan_here(gan *g)
 {
-    gan_mark mark;
-    mark.tape = g->tape_count;
-    mark.slab[0] = g->numbers.slab, mark.used[0] = g->numbers.used;
-    mark.slab[1] = g->structs.slab, mark.used[1] = g->structs.used;
+    gan_mark mark = {g->tape_count, g->structs.slab, g->structs.used};
     return mark;
 }
 
 GAN_API void gan_clear_to(gan *g, gan_mark mark)
 {
-    int kept = 0;
-    for (int i = mark.tape; i < g->tape_count; i++) {      /* each buffer's bytes count until its last user goes */
-        gan__buffer *buffer = g->tape[i]->buffer;
-        if (buffer->references > 0 && --buffer->references == 0) gan__account(g, -(ptrdiff_t)buffer->block.size);
-    }
-    for (int i = 0; i < g->free_count; i++) {
-        gan__block b = g->free_blocks[i];
-        bool later = b.slab > mark.slab[0] || (b.slab == mark.slab[0] && b.offset >= mark.used[0]);
-        if (!later) g->free_blocks[kept++] = b;
-    }
-    g->free_count = kept;
-    g->tape_count = mark.tape;
-    g->temporary_count = 0;
-    g->numbers.slab = mark.slab[0], g->numbers.used = mark.used[0];
-    g->structs.slab = mark.slab[1], g->structs.used = mark.used[1];
+    while (g->tape_count > mark.tape) gan__let_go(g->tape[--g->tape_count]);
+    g->structs.slab = mark.slab, g->structs.used = mark.used;
 }
 
 GAN_API void gan_clear(gan *g)
 {
-    gan_mark start;
-    memset(&start, 0, sizeof start);
+    gan_mark start = {0, 0, 0};
+    size_t total = 0;
     gan_clear_to(g, start);
+    if (g->gradients) return;               /* free blocks lie between gradients */
+    if (g->slab_count > 1) {
+        for (int i = 0; i < g->slab_count; i++) total += g->slabs[i].size, gan__device_free(g->backend, g->slabs[i].memory);
+        g->slab_count = 0;
+        gan__slab_add(g, total);
+    }
+    g->free_count = 0;
+    if (g->slab_count == 0) return;
+    gan__block whole = {g->slabs[0].memory, g->slabs[0].size, 0};
+    gan__free_add(g, whole);
 }
 
 /* Room in one of compare's buffers. */
@@ -1305,12 +1323,10 @@ static void gan__check_shape(gan *g, const char *function, int n, int c, int h, 
 /* A tensor on the tape that shares buffer, or has one of its own if buffer is NULL. */
 static gan_tensor *gan__tensor(gan *g, gan__buffer *buffer, int n, int c, int h, int w)
 {
-    gan_tensor *t = (gan_tensor *)gan__take(g, &g->structs, (sizeof *t + 15) & ~(size_t)15).memory;
-    memset(t, 0, sizeof *t);
+    gan_tensor *t = (gan_tensor *)gan__take_struct(g, sizeof *t);
     t->n = n, t->c = c, t->h = h, t->w = w, t->g = g;
     if (!buffer) {
-        buffer = (gan__buffer *)gan__take(g, &g->structs, (sizeof *buffer + 15) & ~(size_t)15).memory;
-        memset(buffer, 0, sizeof *buffer);
+        buffer = (gan__buffer *)gan__take_struct(g, sizeof *buffer);
         buffer->block = gan__take_numbers(g, gan_count(t));
     }
     t->buffer = buffer;
@@ -1362,6 +1378,7 @@ static void gan__lasting_free(gan_tensor *t)
     if (!t) return;
     gan__account(t->g, -(ptrdiff_t)t->buffer->block.size);
     gan__device_free(t->g->backend, t->data);
+    GAN_FREE(t->gradient);
     GAN_FREE(t->buffer);
     GAN_FREE(t);
 }
@@ -2885,20 +2902,38 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
    second, backward, turns each marked tensor's gradient into its inputs' by the operation's vjp (vector-Jacobian product), which is
    written in tensor functions and so can go on the tape itself. */
 
-/* Lets go of a gradient's memory: at the last reference it can be used again, while a gan_backward runs. */
-static void gan__let_go(gan_tensor *t)
-{
-    if (--t->buffer->references == 0 && t->g->reclaiming) gan__give_numbers(t->g, t->buffer->block);
-}
-
 static void gan__let_temporaries_go(gan *g, int from)
 {
     while (g->temporary_count > from) gan__let_go(g->temporaries[--g->temporary_count]);
 }
 
+/* A parameter's gradient outlives gan_clear: it takes over the block of the first that comes, and further ones are added to it. */
+static void gan__gradient_add(gan_tensor *param, gan_tensor *gradient)
+{
+    gan *g = param->g;
+    gan_zip p = {GAN_MIX, 1, 1, 1, (int)gan_count(gradient), {0, 0, 0, 1}, {0, 0, 0, 1}, 1, 1};
+    gan_map copy = {GAN_AFFINE, gan_count(gradient), 1, 0};
+    if (!param->gradient) param->gradient = (gan__buffer *)gan__alloc_zero(sizeof *param->gradient);
+    if (param->gradient->references) {
+        gan_real *sum = (gan_real *)param->gradient->block.memory;
+        gan__run_2(g, GAN__K_zip, &p, sum, gradient->data, sum);
+        return;
+    }
+    bool mine = gradient->buffer->references == 1 && gradient->tape >= 0;      /* nobody else uses its numbers */
+    param->gradient->references = 1;
+    param->gradient->block = mine ? gradient->buffer->block : gan__take_numbers(g, gan_count(param));
+    if (mine) gradient->buffer->references = 0;
+    else gan__run_1(g, GAN__K_map, &copy, gradient->data, (gan_real *)param->gradient->block.memory);
+    g->gradients++;
+}
+
 static void gan__slot_add(gan_tensor *t, gan_tensor *gradient)
 {
     gan_tensor *before = t->slot;
+    if (t->g->reclaiming && t->tape < 0) {
+        gan__gradient_add(t, gradient);
+        return;
+    }
     t->slot = before ? gan_add(before, gradient) : gradient;
     t->slot->buffer->references++;
     if (before) gan__let_go(before);
@@ -2928,7 +2963,7 @@ static void gan__differentiate(gan *g, gan_tensor *y, gan_tensor *seed)
         }
         if (t->memo) gan__let_go(t->memo);
         t->memo = NULL;
-        if (!g->reclaiming) continue;
+        if (!g->reclaiming) continue;              /* what is on the tape may be asked for: gan__gradients lets go */
         gan__let_go(t->slot);
         t->slot = NULL;
     }
@@ -2940,6 +2975,12 @@ static void gan__ask_for(gan *g, gan_tensor *x)
     x->slot = NULL;
 }
 
+static void gan__slot_clear(gan *g, gan_tensor *t)
+{
+    if (t->leads == g->differentiation && t->slot) gan__let_go(t->slot);
+    if (t->leads == g->differentiation) t->slot = NULL;
+}
+
 /* dy/dx[i] of the sum of y's elements, each into out[i]. */
 static void gan__gradients(gan_tensor *y, gan_tensor **x, int count, gan_tensor **out)
 {
@@ -2948,6 +2989,8 @@ static void gan__gradients(gan_tensor *y, gan_tensor **x, int count, gan_tensor 
     for (int i = 0; i < count; i++) gan__ask_for(g, x[i]);
     gan__differentiate(g, y, gan_full(g, 1, GAN__SHAPE(y)));
     for (int i = 0; i < count; i++) out[i] = x[i]->slot ? x[i]->slot : gan_zeros(g, GAN__SHAPE(x[i]));
+    for (int i = 0; i <= y->tape; i++) gan__slot_clear(g, g->tape[i]);
+    for (int i = 0; i < count; i++) gan__slot_clear(g, x[i]);
 }
 
 GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x)
@@ -3063,8 +3106,8 @@ GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int c
 
 typedef struct {
     char *name;
-    gan_tensor *value, *grad;          /* grad: NULL until a gan_backward reaches it */
-    bool has_grad, trainable;
+    gan_tensor *value;
+    bool trainable;
     int rank;                          /* dimensions in a file: PyTorch keeps a bias (C), a linear weight (OUT,IN) */
 } gan__param;
 
@@ -3163,35 +3206,14 @@ GAN_API size_t gan_param_count(const gan_model *model)
     return count;
 }
 
-static gan__param *gan__param_of(const gan *g, const gan_tensor *value)
-{
-    for (gan_model *model = g->models; model; model = model->next)
-        for (int i = 0; i < model->count; i++)
-            if (model->params[i].value == value) return &model->params[i];
-    return NULL;
-}
-
 GAN_API gan_tensor *gan_param_grad(gan_tensor *value)
 {
     gan *g = gan__valid(value, "gan_param_grad");
-    gan__param *param = gan__param_of(g, value);
-    if (!param) gan__fail(g, "gan_param_grad", "the tensor " GAN__DIMS " is not a parameter; gan_grad gives other gradients", GAN__SHAPE(value));
-    ptrdiff_t stride[4];
-    if (!param->has_grad) return gan_zeros(g, GAN__SHAPE(value));
-    gan__strides(value, stride);
-    return gan__strided(param->grad, GAN__SHAPE(value), stride, 0);
-}
-
-/* A trained parameter's new gradient, added to what an earlier gan_backward left. */
-static void gan__param_add(gan__param *param, gan_tensor *gradient)
-{
-    gan *g = gradient->g;
-    if (!param->grad) param->grad = gan__lasting(g, GAN__SHAPE(param->value));
-    gan_zip p = {GAN_MIX, 1, 1, 1, (int)gan_count(gradient), {0, 0, 0, 1}, {0, 0, 0, 1}, (gan_real)param->has_grad, 1};
-    gan_map copy = {GAN_AFFINE, gan_count(gradient), 1, 0};
-    if (param->has_grad) gan__run_2(g, GAN__K_zip, &p, param->grad->data, gradient->data, param->grad->data);
-    else gan__run_1(g, GAN__K_map, &copy, gradient->data, param->grad->data);
-    param->has_grad = true;
+    if (value->tape >= 0) gan__fail(g, "gan_param_grad", "the tensor " GAN__DIMS " is not a parameter; gan_grad gives other gradients", GAN__SHAPE(value));
+    gan_tensor *copy = gan_zeros(g, GAN__SHAPE(value));
+    gan_map p = {GAN_AFFINE, gan_count(value), 1, 0};
+    if (value->gradient && value->gradient->references) gan__run_1(g, GAN__K_map, &p, (const gan_real *)value->gradient->block.memory, copy->data);
+    return copy;
 }
 
 GAN_API void gan_backward(gan_tensor *loss, gan_model *model)
@@ -3205,10 +3227,6 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model)
         if (model->params[i].trainable) gan__ask_for(g, model->params[i].value);
     g->recording = false, g->reclaiming = true;
     gan__differentiate(g, loss, gan_full(g, 1, 1, 1, 1, 1));
-    for (int i = 0; i < model->count; i++)
-        if (model->params[i].trainable && model->params[i].value->slot) gan__param_add(&model->params[i], model->params[i].value->slot);
-    for (int i = 0; i < model->count; i++)
-        if (model->params[i].trainable && model->params[i].value->slot) gan__let_go(model->params[i].value->slot), model->params[i].value->slot = NULL;
     gan__let_temporaries_go(g, 0);
     g->recording = true, g->reclaiming = false;
     g->tape_count = mark.tape;          /* all of them have been let go */
@@ -3409,14 +3427,15 @@ GAN_API void gan_step(gan_opt *opt)
     gan_model *model = opt->model;
     for (int i = 0; i < model->count; i++) {
         gan__param *param = &model->params[i];
-        if (!param->has_grad) continue;
+        if (!param->value->gradient || !param->value->gradient->references) continue;
         gan__moments *of = gan__moments_of(opt, i);
         of->steps++;
-        const gan_real *g = param->grad->data;
+        const gan_real *g = (const gan_real *)param->value->gradient->block.memory;
         gan_real *out[3] = {param->value->data, of->m->data, of->v ? of->v->data : NULL};
         gan_update p = {gan_count(param->value), opt->lr, opt->beta1, opt->beta2, (gan_real)1e-8, (gan_real)(1 - pow(opt->beta1, of->steps)), (gan_real)(1 - pow(opt->beta2, of->steps))};
         gan__run(model->g, opt->kind == GAN__ADAM ? GAN__K_adam : GAN__K_sgd, &p, &g, out);
-        param->has_grad = false;
+        gan__give_numbers(model->g, param->value->gradient->block);
+        param->value->gradient->references = 0, model->g->gradients--;
     }
 }
 
@@ -4634,7 +4653,6 @@ static void gan__model_free(gan_model *model)
     }
     for (int i = 0; i < model->count; i++) {
         gan__lasting_free(model->params[i].value);
-        gan__lasting_free(model->params[i].grad);
         GAN_FREE(model->params[i].name);
     }
     for (int i = 0; i < model->layer_count; i++) GAN_FREE(model->layers[i].kind), GAN_FREE(model->layers[i].name);
@@ -4653,12 +4671,12 @@ GAN_API void gan_close(gan *g)
         next = data->next;
         GAN_FREE(data->pixels), GAN_FREE(data->labels), GAN_FREE(data->order), GAN_FREE(data);
     }
-    for (int i = 0; i < g->numbers.count; i++) gan__device_free(g->backend, g->numbers.slabs[i].memory);
+    for (int i = 0; i < g->slab_count; i++) gan__device_free(g->backend, g->slabs[i].memory);
     for (int i = 0; i < g->structs.count; i++) GAN_FREE(g->structs.slabs[i].memory);
     for (int i = 0; i < 3; i++) if (g->spare[i]) gan__device_free(g->other, g->spare[i]);
     for (int i = 0; i < 5; i++) if (g->spare_in[i]) gan__device_free(g->other, g->spare_in[i]);
     for (int i = 0; i < 2; i++) GAN_FREE(g->staging[i]);
-    GAN_FREE(g->numbers.slabs), GAN_FREE(g->structs.slabs), GAN_FREE(g->free_blocks), GAN_FREE(g->tape), GAN_FREE(g->temporaries);
+    GAN_FREE(g->slabs), GAN_FREE(g->structs.slabs), GAN_FREE(g->free_blocks), GAN_FREE(g->tape), GAN_FREE(g->temporaries);
     GAN_FREE(g);
     GAN_FREE(gan__thread.workspace);
     gan__thread.workspace = NULL, gan__thread.workspace_size = 0;
