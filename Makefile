@@ -215,7 +215,7 @@ test-all: found
 # make bench
 
 bench: found build/bench
-	build/bench $(ARGS)
+	@sh tests/bench.sh build/bench $(TORCH)
 build/bench: tests/bench.c gan.h
 	@mkdir -p build
 	$(CC) $(CFLAGS) -Ibuild $(STB_FLAGS) $< -o $@ $(OPENMP_FLAGS) $(LDLIBS)

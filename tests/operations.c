@@ -27,10 +27,13 @@ static gan_tensor *wgan_gp_norm(gan_tensor *x, gan_tensor *conv_w, gan_tensor *b
     X(tanh_far, gan_tanh(a)) X(sigmoid_far, gan_sigmoid(a)) X(softplus_far, gan_softplus(a))                     \
     X(abs, gan_abs(a)) X(abs_at_0, gan_abs(a)) X(relu, gan_relu(a)) X(relu_at_0, gan_relu(a))                    \
     X(leaky_relu, gan_leaky_relu(a, 0.2)) X(leaky_relu_at_0, gan_leaky_relu(a, 0.2))                             \
+    X(leaky_relu_negative, gan_leaky_relu(a, -0.3))                                                              \
     X(clamp, gan_clamp(a, -0.5, 1)) X(clamp_ends, gan_clamp(a, -0.5, 1))                                         \
     X(relu_in_place, gan_relu_(gan_mul_scalar(a, 2)))                                                            \
     X(leaky_relu_in_place, gan_leaky_relu_(gan_mul_scalar(a, 2), 0.2))                                           \
     X(used_twice, gan_mul(a, gan_add(a, b))) X(detach, gan_mul(gan_square(gan_detach(a)), a))                    \
+    X(shared_gradient, gan_add(gan_tanh(a), gan_leaky_relu(b, 0.2)))                                             \
+    X(residual, gan_add(gan_add(a, gan_sigmoid(a)), gan_relu(gan_tanh(a))))                                      \
     X(unused, gan_mul_scalar(a, 3))
 
 #define EACH_PART(X, part, n, c, h, w)                                                                           \
@@ -159,9 +162,9 @@ enum { COUNT = sizeof cases / sizeof *cases };
 /* ---- comparing -------------------------------------------------------------------------------------------------------- */
 
 /* In roundings of gan_real, 6e-8 in single and 1.1e-16 in double precision. An element is a sum of at most a few hundred
-   products, in any order: 20 roundings if they are as good as random, and a derivative passes through a few such sums. */
+   products, in any order: some 20 roundings if they behave like random ones. Seen: 10, in a derivative of a derivative. */
 #define ROUNDING (sizeof(gan_real) == 4 ? 5.96e-8 : 1.11e-16)
-#define TOLERANCE (64 * ROUNDING)
+#define TOLERANCE (32 * ROUNDING)
 
 static gan_tensor *find(const char *name, const char *suffix)
 {
@@ -258,7 +261,10 @@ static gan_opt *make_sgd(gan_model *m) { return gan_sgd(m, 0.05, 0); }
 static gan_opt *make_momentum(gan_model *m) { return gan_sgd(m, 0.02, 0.9); }
 static gan_opt *make_adam(gan_model *m) { return gan_adam(m, 0.01, 0.5, 0.999); }
 
-/* Ten steps carry the errors of each into the next, and Adam divides small gradients by their size: ten times the tolerance. */
+/* Ten steps carry the errors of each into the next, and Adam enlarges those of small gradients: four times the tolerance
+   of one operation. Seen: 18 roundings. */
+#define TOLERANCE_OF_STEPS (4 * TOLERANCE)
+
 static void test_optimizer(void)
 {
     gan_real losses[10];
@@ -275,14 +281,14 @@ static void test_optimizer(void)
         snprintf(key, sizeof key, "%s.%d", opt_name, step);
         for (int i = 0; i < PARAMETERS; i++) {
             double off = error(gan_find_param(m, parameters[i]), key, parameters[i]);
-            CHECK(off <= 10 * TOLERANCE, "after step %d %s is off by %.1e", step, parameters[i], off);
+            CHECK(off <= TOLERANCE_OF_STEPS, "after step %d %s is off by %.1e", step, parameters[i], off);
         }
     }
     double off = error(gan_from_host(g, losses, 1, 1, 1, 10), opt_name, "losses");
-    CHECK(off <= 10 * TOLERANCE, "the losses are off by %.1e", off);
+    CHECK(off <= TOLERANCE_OF_STEPS, "the losses are off by %.1e", off);
     gan_eval(m);
     off = error(net(m, find("net", "x")), opt_name, "eval");
-    CHECK(off <= 10 * TOLERANCE, "the output with running statistics is off by %.1e", off);
+    CHECK(off <= TOLERANCE_OF_STEPS, "the output with running statistics is off by %.1e", off);
 }
 
 /* ---- numbers known from papers, or by hand ---------------------------------------------------------------------------- */

@@ -120,11 +120,15 @@ def arithmetic():
     for name, f in {"abs": torch.abs, "relu": torch.relu, "leaky_relu": lambda a: F.leaky_relu(a, 0.2)}.items():
         case(name, f, FULL)
         case(f"{name}_at_0", f, kink)
+    case("leaky_relu_negative", lambda a: F.leaky_relu(a, -0.3), FULL)
     case("clamp", lambda a: a.clamp(-0.5, 1.0), FULL)
     case("clamp_ends", lambda a: a.clamp(-0.5, 1.0), row(-2.0, -0.501953125, -0.5, 0.0, 1.0, 1.001953125, 2.0))
     case("relu_in_place", lambda a: torch.relu(2 * a), FULL)
     case("leaky_relu_in_place", lambda a: F.leaky_relu(2 * a, 0.2), FULL)
     case("used_twice", lambda a, b: a * (a + b), FULL, (1, 3, 1, 1))
+    # Both sides of a sum get the same gradient: neither may overwrite it for the other.
+    case("shared_gradient", lambda a, b: torch.tanh(a) + F.leaky_relu(b, 0.2), FULL, FULL)
+    case("residual", lambda a: a + torch.sigmoid(a) + torch.relu(torch.tanh(a)), FULL)
     case("detach", lambda a: a.detach() ** 2 * a, FULL)
     case("unused", lambda a, b: a * 3, FULL, FULL)
 
