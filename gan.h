@@ -635,8 +635,8 @@ extern "C" {
 static GAN__THREAD_LOCAL struct {
     char error[1024];
     gan_error_fn *handler;
-    void *user, *workspace;
-    size_t workspace_size;
+    void *user, *workspace[2];
+    size_t workspace_size[2];
 } gan__thread;
 
 static void gan__clear_where(gan *g);
@@ -760,17 +760,17 @@ static void gan__parallel(size_t count, size_t grain, gan__body *body, void *job
 #endif
 }
 
-/* Scratch memory of this thread for one kernel call, 64-byte aligned; kept from call to call. */
-static void *gan__workspace(size_t bytes)
+/* Scratch memory of this thread for one kernel call, 64-byte aligned; kept from call to call. 0 is the matrix product's, 1 its caller's. */
+static void *gan__workspace(int which, size_t bytes)
 {
-    if (gan__thread.workspace_size < bytes) {
-        GAN_FREE(gan__thread.workspace);
-        gan__thread.workspace = NULL;
-        gan__thread.workspace_size = 0;
-        gan__thread.workspace = gan__alloc(bytes + 64);
-        gan__thread.workspace_size = bytes;
+    void **memory = &gan__thread.workspace[which];
+    if (gan__thread.workspace_size[which] < bytes) {
+        GAN_FREE(*memory);
+        *memory = NULL, gan__thread.workspace_size[which] = 0;
+        *memory = gan__alloc(bytes + 64);
+        gan__thread.workspace_size[which] = bytes;
     }
-    return (void *)(((uintptr_t)gan__thread.workspace + 63) & ~(uintptr_t)63);
+    return (void *)(((uintptr_t)*memory + 63) & ~(uintptr_t)63);
 }
 
 /* How many numbers each operand of a kernel has, and its operations: what compare:A,B and gan_profile need to know. */
@@ -2363,7 +2363,7 @@ static void gan__gemm_run(const gan__gemm *p)
     job.across = (p->n + job.block_columns - 1) / job.block_columns;
     job.each = ((size_t)job.block_rows + job.isa->columns) * GAN__DEPTH + (size_t)job.block_rows * job.block_columns;
     job.each = (job.each + 15) & ~(size_t)15;
-    job.workspace = (gan_real *)gan__workspace(job.each * (size_t)threads * sizeof(gan_real));
+    job.workspace = (gan_real *)gan__workspace(0, job.each * (size_t)threads * sizeof(gan_real));
     gan__parallel((size_t)job.across * ((p->m + job.block_rows - 1) / job.block_rows), 1, gan__gemm_body, &job);
 }
 
@@ -2559,12 +2559,62 @@ static void gan__cpu_phase(const gan_conv *p, const gan__conv_sizes *q, int grou
     gan__gemm_run(&job);
 }
 
+/* x with few channels would leave most rows of a tile empty. Then one product makes what each y gives to each tap, parts (C*KH*KW, N*OH*OW),
+   and every image of x gathers its own, in a fixed order; a few images at a time, so that parts stay in the cache. */
+typedef struct { const gan_conv *p; gan__conv_sizes q; const gan_real *parts; gan_real *x; int images; } gan__gather_job;
+
+static void gan__gather_body(void *argument, size_t begin, size_t end, int thread)
+{
+    const gan__gather_job *job = (const gan__gather_job *)argument;
+    const gan_conv *p = job->p;
+    const gan__conv_sizes *q = &job->q;
+    size_t plane = (size_t)p->h * p->w, place = (size_t)q->oh * q->ow;
+    (void)thread;
+    for (size_t n = begin; n < end; n++) {
+        gan_real *x = job->x + n * p->c * plane;
+        memset(x, 0, q->c * plane * sizeof *x);
+        for (int tap = 0; tap < q->c * p->kernel_h * p->kernel_w; tap++) {
+            int v = tap % p->kernel_w, u = tap / p->kernel_w % p->kernel_h, c = tap / p->kernel_w / p->kernel_h, j0 = GAN__MAX(0, (p->pad - v + q->s - 1) / q->s);
+            for (int i = 0; i < q->oh; i++) {
+                int row = i * q->s + u - p->pad, j = j0;
+                const gan_real *part = job->parts + ((size_t)tap * job->images + n) * place + (size_t)i * q->ow;
+                gan_real *to = x + c * plane + (ptrdiff_t)row * p->w + v - p->pad;
+                if (row < 0 || row >= p->h) continue;
+                for (; j < q->ow && j * q->s + v - p->pad < p->w; j++) to[j * q->s] += part[j];
+            }
+        }
+    }
+}
+
+static void gan__cpu_few(const gan_conv *p, const gan__conv_sizes *q, int group, const gan_real *y, const gan_real *w, gan_real *x)
+{
+    ptrdiff_t plane = (ptrdiff_t)p->h * p->w, place = (ptrdiff_t)q->oh * q->ow, taps = (ptrdiff_t)q->c * p->kernel_h * p->kernel_w;
+    int images = (int)GAN__MIN(p->n, 8192 / place + 1);
+    gan_real *parts = (gan_real *)gan__workspace(1, (size_t)(taps * images * place) * sizeof *parts);
+    for (int n = 0; n < p->n; n += images) {
+        int some = GAN__MIN(images, p->n - n);
+        const gan_real *from = y + (n * p->out_c + group * q->o) * place;
+        gan__gather_job gather = {p, *q, parts, x + (n * p->c + group * q->c) * plane, some};
+        gan__window window = {from, y + p->n * p->out_c * place, p->out_c * place, 1, (int)place, 1, 1, (int)place, 1, 1, 0, 0, 1};
+        gan__gemm job;
+        memset(&job, 0, sizeof job);
+        job.m = (int)taps, job.n = (int)(some * place), job.k = q->o;
+        job.left = w + group * q->o * taps, job.left_row = 1, job.left_k = gan__straight(taps);
+        job.right.kind = GAN__WINDOW, job.right.window = window;
+        job.out = parts, job.out_row = job.n, job.out_column = gan__straight(1);
+        gan__gemm_run(&job);
+        gan__parallel((size_t)some, 1, gan__gather_body, &gather);
+    }
+}
+
 GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x)
 {
     gan__conv_sizes q = gan__conv_of(p);
-    for (int group = 0; group < q.groups; group++)
-        for (int a = 0; a < GAN__MIN(q.s, p->h); a++)
+    for (int group = 0; group < q.groups; group++) {
+        if (q.c < 4) gan__cpu_few(p, &q, group, y, w, x);
+        else for (int a = 0; a < GAN__MIN(q.s, p->h); a++)
             for (int b = 0; b < GAN__MIN(q.s, p->w); b++) gan__cpu_phase(p, &q, group, a, b, y, w, x);
+    }
 }
 
 /* w (O, C*KH*KW) = y (O, N*OH*OW) times the windows of x, transposed. */
@@ -4678,8 +4728,7 @@ GAN_API void gan_close(gan *g)
     for (int i = 0; i < 2; i++) GAN_FREE(g->staging[i]);
     GAN_FREE(g->slabs), GAN_FREE(g->structs.slabs), GAN_FREE(g->free_blocks), GAN_FREE(g->tape), GAN_FREE(g->temporaries);
     GAN_FREE(g);
-    GAN_FREE(gan__thread.workspace);
-    gan__thread.workspace = NULL, gan__thread.workspace_size = 0;
+    for (int i = 0; i < 2; i++) GAN_FREE(gan__thread.workspace[i]), gan__thread.workspace[i] = NULL, gan__thread.workspace_size[i] = 0;
 }
 
 #ifdef __cplusplus

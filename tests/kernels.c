@@ -145,8 +145,8 @@ static char text[300];
 
 static void test_fill(void)
 {
-    static const size_t counts[] = { 0, 1, 3, 16, 17, 1001 };
-    for (int i = 0; i < 6; i++) {
+    static const size_t counts[] = { 0, 1, 3, 16, 17, 1001, 140001 };
+    for (int i = 0; i < 7; i++) {
         gan_fill p = { counts[i], (gan_real)-2.5 };
         gan_real *slow = output(p.count), *ref = output(p.count), *cpu = output(p.count);
         for (size_t k = 0; k < p.count; k++) slow[k] = (gan_real)-2.5;
@@ -281,6 +281,10 @@ static void test_zip(void)
     for (int s = 0; s < 6; s++)
         for (int op = GAN_MIX; op <= GAN_DSIGMOID; op++)
             for (int ab = 0; ab < 256; ab++) zip(op, shapes[s], ab & 15, ab >> 4);
+    for (int ab = 0; ab < 256; ab++) { /* large enough to be shared among threads, which cut it where they like */
+        static const int large[4] = { 3, 4, 37, 79 };
+        zip(GAN_MIX, large, ab & 15, ab >> 4);
+    }
 }
 
 /* Operands need not be in order: a transposed one has strides of its own. */
@@ -319,8 +323,8 @@ static void copy(const gan_copy *p, size_t xn, size_t yn)
 
 static void test_copy_permute(void)
 {
-    static const int shapes[][4] = { { 2, 3, 4, 5 }, { 3, 1, 17, 33 }, { 1, 1, 70, 65 }, { 1, 1, 1, 1 }, { 2, 66, 3, 1 } };
-    for (int s = 0; s < 5; s++)
+    static const int shapes[][4] = { { 2, 3, 4, 5 }, { 3, 1, 17, 33 }, { 1, 1, 70, 65 }, { 1, 1, 1, 1 }, { 2, 66, 3, 1 }, { 5, 9, 31, 29 } };
+    for (int s = 0; s < 6; s++)
         for (int order = 0; order < 256; order++) {
             int d[4] = { order & 3, order >> 2 & 3, order >> 4 & 3, order >> 6 };
             ptrdiff_t xs[4], ys[4];
@@ -382,8 +386,8 @@ static void sum(const int in[4], int over, double lo, double hi)
 static void test_sum(void)
 {
     static const int shapes[][4] = { { 2, 3, 4, 5 }, { 3, 1, 7, 33 }, { 5, 6, 1, 1 }, { 1, 1, 1, 1 }, { 1, 1, 1, 1000 }, { 16, 9, 7, 7 },
-                                     { 1, 40, 3, 129 }, { 70, 2, 1, 1 }, { 1, 1, 65, 17 } };
-    for (int s = 0; s < 9; s++)
+                                     { 1, 40, 3, 129 }, { 70, 2, 1, 1 }, { 1, 1, 65, 17 }, { 40, 30, 20, 10 }, { 3, 2100, 1, 2 } };
+    for (int s = 0; s < 11; s++)
         for (int over = 0; over < 16; over++) sum(shapes[s], over, -1, 1);
 }
 
@@ -655,8 +659,8 @@ static void norm(int n, int c, size_t size, double centre, int frozen)
 
 static void test_norm(void)
 {
-    static const int shapes[][3] = { { 1, 1, 2 }, { 2, 3, 5 }, { 1, 4, 49 }, { 7, 1, 33 }, { 64, 5, 16 }, { 3, 2, 1000 }, { 33, 7, 1 }, { 5, 130, 3 }, { 1, 1, 7001 } };
-    for (int s = 0; s < 9; s++) {
+    static const int shapes[][3] = { { 1, 1, 2 }, { 2, 3, 5 }, { 1, 4, 49 }, { 7, 1, 33 }, { 64, 5, 16 }, { 3, 2, 1000 }, { 33, 7, 1 }, { 5, 130, 3 }, { 1, 1, 7001 }, { 2, 800, 3 }, { 40, 30, 20 } };
+    for (int s = 0; s < 11; s++) {
         norm(shapes[s][0], shapes[s][1], (size_t)shapes[s][2], 0, 0);
         norm(shapes[s][0], shapes[s][1], (size_t)shapes[s][2], 0, 1);
         norm(shapes[s][0], shapes[s][1], (size_t)shapes[s][2], 1000, 0);
@@ -691,8 +695,8 @@ static void update(size_t n, bool adam)
     done(name);
 }
 
-static void test_sgd(void) { for (size_t n = 0; n < 70; n++) update(n, false); update(10007, false); }
-static void test_adam(void) { for (size_t n = 0; n < 70; n++) update(n, true); update(10007, true); }
+static void test_sgd(void) { for (size_t n = 0; n < 70; n++) update(n, false); update(40009, false); }
+static void test_adam(void) { for (size_t n = 0; n < 70; n++) update(n, true); update(40009, true); }
 
 /* ---- random ---- */
 
@@ -730,6 +734,27 @@ static void test_random_vectors(void)
         for (int k = 0; k < 3; k++)
             CHECK(ref[k] == (gan_real)(known[i].out[k] >> 8) / 16777216 && cpu[k] == ref[k], "vector %d, word %d: ref %.9g, cpu %.9g", i, k, (double)ref[k], (double)cpu[k]);
     }
+}
+
+/* Numbers 4*index and on of a stream are the same whoever draws them, however many at a time, and no other stream or seed has them. */
+static void test_random_parts(void)
+{
+    for (int normal = 0; normal < 2; normal++)
+        for (size_t n = 0; n < 9001; n += n < 20 ? 1 : 2993) {
+            gan_random all = { normal, 9040, 5, 7, 0, 1, 0 }, part = { normal, n, 5, 7, 10, 1, 0 }, stream = part, seed = part;
+            gan_real *whole = output(9040), *ref = output(n), *cpu = output(n), *other = output(n);
+            stream.stream = 8, seed.seed = 6;
+            gan_ref_random(&all, whole);
+            gan_ref_random(&part, ref);
+            gan_cpu_random(&part, cpu);
+            same("random, ref's part", ref, whole + 40, n);
+            same("random, cpu's part", cpu, whole + 40, n);
+            gan_cpu_random(&stream, other);
+            for (size_t i = 0; i < n; i++) CHECK(other[i] != ref[i], "stream 8 has stream 7's number %d", (int)i);
+            gan_cpu_random(&seed, other);
+            for (size_t i = 0; i < n; i++) CHECK(other[i] != ref[i], "seed 6 has seed 5's number %d", (int)i);
+            done("random");
+        }
 }
 
 /* Of n = 400,000 draws the mean is off by 1/sqrt(n) = 0.0016 standard deviations, the variance by sqrt(2/n), the fourth moment by
@@ -782,6 +807,7 @@ int main(void)
     run("kernels: sgd", test_sgd);
     run("kernels: adam", test_adam);
     run("kernels: random, known answers", test_random_vectors);
+    run("kernels: random, in parts", test_random_parts);
     run("kernels: random, statistics", test_random_statistics);
     return finish();
 }
