@@ -134,7 +134,7 @@ GAN_API void gan_on_error(gan_error_fn *fn, void *user);
    A kernel is a pure function of sizes and arrays, without tensors and without a tape. All are listed once, in GAN_KERNELS;
    the list makes the fields of gan_backend and the bare functions gan_ref_NAME (textbook loops: the meaning) and
    gan_cpu_NAME (blocked, vectorised, threaded). To add an operation: a line here, its two kernels and its cost, its tensor
-   function with its derivative, a line in tests/gradients.c and one in tests/reference.py. */
+   function with its derivative, and a line in tests/gradients.c, tests/operations.c and tests/reference.py. */
 
 /* Elementwise functions of one array: gan_map.op. a and b are the two scalars of gan_map. */
 enum {
@@ -3008,7 +3008,9 @@ static void gan__differentiate(gan *g, gan_tensor *y, gan_tensor *seed)
             int before = g->temporary_count;
             if (!t->in[j] || t->in[j]->leads != now) continue;
             gan_tensor *gradient = t->op->vjp(t, t->slot, j);
+            t->slot->buffer->references++;         /* gradient may be the slot itself, as an addition's is: no parameter may take that over */
             if (gradient) gan__slot_add(t->in[j], gradient);
+            t->slot->buffer->references--;
             if (g->reclaiming) gan__let_temporaries_go(g, before);
         }
         if (t->memo) gan__let_go(t->memo);

@@ -44,7 +44,7 @@ static void usage(const char *about, const options *o, int status)
            "  --out FOLDER    where pictures, log and state go       (%s)\n"
            "  --resume        go on from FOLDER/state.safetensors\n"
            "  --samples N     at the end write N samples as FOLDER/samples-idx3-ubyte\n"
-           "  --plain         the paper's settings, without what this example adds to them\n"
+           "  --plain         the first paper's settings, without what came later\n"
            "  --help          this\n",
            about, o->device, o->steps, o->batch, o->seed, o->threads, o->data, o->out);
     exit(status);

@@ -62,7 +62,8 @@ static gan_tensor *wgan_gp_norm(gan_tensor *x, gan_tensor *conv_w, gan_tensor *b
     X(matmul_shared_a, gan_matmul_t(a, b, false, true)) X(matmul_crossed, gan_matmul_t(a, b, true, false))       \
     X(matmul_dot, gan_matmul(a, b)) X(matmul_outer, gan_matmul(a, b)) X(matmul_odd, gan_matmul(a, b))            \
     X(linear, gan_linear_f(a, b, c)) X(linear_no_bias, gan_linear_f(a, b, c))                                    \
-    X(linear_flattens, gan_linear_f(a, b, c)) X(linear_one, gan_linear_f(a, b, c))
+    X(linear_flattens, gan_linear_f(a, b, c)) X(linear_n1, gan_linear_f(a, b, c))                                \
+    X(linear_one, gan_linear_f(a, b, c))
 
 #define CONV(X)  /* stride, pad, groups; after the name of a transposed one: stride, pad, output_pad, groups */  \
     X(conv_1x1, gan_conv2d_f(a, b, c, 1, 0, 1)) X(conv_1x1_s2, gan_conv2d_f(a, b, c, 2, 0, 1))                   \
@@ -74,6 +75,7 @@ static gan_tensor *wgan_gp_norm(gan_tensor *x, gan_tensor *conv_w, gan_tensor *b
     X(conv_5x5_on_3x3, gan_conv2d_f(a, b, c, 1, 1, 1)) X(conv_5x5_on_2x3_s2, gan_conv2d_f(a, b, c, 2, 2, 1))     \
     X(conv_3x3_on_1x1, gan_conv2d_f(a, b, c, 1, 1, 1)) X(conv_to_1x1, gan_conv2d_f(a, b, c, 1, 0, 1))            \
     X(conv_pad_2_of_3x3, gan_conv2d_f(a, b, c, 1, 2, 1)) X(conv_n1, gan_conv2d_f(a, b, c, 1, 1, 1))              \
+    X(conv_to_1x1_n1, gan_conv2d_f(a, b, c, 1, 0, 1))                                                            \
     X(conv_groups, gan_conv2d_f(a, b, c, 1, 1, 2)) X(conv_depthwise, gan_conv2d_f(a, b, c, 1, 1, 3))             \
     X(conv_depthwise_s2, gan_conv2d_f(a, b, c, 2, 1, 3)) X(conv_many_channels, gan_conv2d_f(a, b, c, 1, 1, 1))   \
     X(up_1x1, gan_conv_transpose2d_f(a, b, c, 1, 0, 0, 1))                                                       \

@@ -187,6 +187,8 @@ def products():
     case("linear", linear, (4, 6, 1, 1), (3, 6, 1, 1), (1, 3, 1, 1))
     case("linear_no_bias", linear, (4, 6, 1, 1), (3, 6, 1, 1))
     case("linear_flattens", linear, (3, 2, 2, 3), (5, 12, 1, 1), (1, 5, 1, 1))
+    # One image: the output has the bias's shape, and so its gradient is the bias's too.
+    case("linear_n1", linear, (1, 5, 1, 1), (3, 5, 1, 1), (1, 3, 1, 1))
     case("linear_one", linear, (1, 5, 1, 1), (1, 5, 1, 1), (1, 1, 1, 1))
 
 
@@ -225,6 +227,7 @@ def convolutions():
     case("conv_5x5_on_2x3_s2", conv2d(2, 2), (2, 2, 2, 3), (3, 2, 5, 5), (1, 3, 1, 1))
     case("conv_3x3_on_1x1", conv2d(1, 1), (2, 3, 1, 1), (4, 3, 3, 3), (1, 4, 1, 1))
     case("conv_to_1x1", conv2d(1, 0), (2, 3, 4, 4), (5, 3, 4, 4), (1, 5, 1, 1))
+    case("conv_to_1x1_n1", conv2d(1, 0), (1, 3, 4, 4), (5, 3, 4, 4), (1, 5, 1, 1))
     case("conv_pad_2_of_3x3", conv2d(1, 2), (1, 2, 3, 4), (2, 2, 3, 3), (1, 2, 1, 1))
     case("conv_n1", conv2d(1, 1), (1, 1, 5, 5), (1, 1, 3, 3))
     case("conv_groups", conv2d(1, 1, 2), (2, 4, 4, 5), (6, 2, 3, 3), (1, 6, 1, 1))

@@ -60,7 +60,7 @@ else
     for stb in stb/stb_image_write.h stb_image_write.h; do
         echo "#include <$stb>" | $CC -I. -Ibuild -E -x c - > /dev/null 2>&1 && picture="#include <$stb>" && break
     done
-    declared=$(printf '#define GAN_API GAN_DECLARES\n%s\n' "$picture" | cat - <(sed '/^#ifdef GAN_STATIC/,/^#endif/d' gan.h) | $CC -Ibuild -E -P -x c - 2> /dev/null |
+    declared=$(printf '#define GAN_API GAN_DECLARES\n%s\n' "$picture" | cat - <(sed '/^#if defined(GAN_STATIC)/,/^#endif/d' gan.h) | $CC -Ibuild -E -P -x c - 2> /dev/null |
                tr '\n;' ' \n' | grep 'GAN_DECLARES' | grep -oE '\bgan_[a-z0-9_]+ *\(' | tr -d ' (' | sort -u)
     exported=$(nm -D --defined-only build/libgan.so | awk '$2 == "T" { print $3 }' | sort -u)
     missing=$(comm -23 <(echo "$declared") <(echo "$exported")) extra=$(comm -13 <(echo "$declared") <(echo "$exported"))
