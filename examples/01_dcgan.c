@@ -83,7 +83,7 @@ static void write_idx(gan *g, gan_model *G, int count, const char *path)
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "data/mnist", "out/01_dcgan", 3000, 64, 0, 0, 42, false, false};
+    options o = {"cpu", "data/mnist", "out/01_dcgan", 4000, 64, 0, 0, 42, false, false};
     const char *default_data = o.data;
     int first = 0;
     parse(argc, argv, &o, "01_dcgan: a DCGAN learns handwritten digits");

@@ -166,6 +166,21 @@ static void test_in_place(void)
     gan_close(g);
 }
 
+/* What the header promises where there is no derivative. */
+static void test_kinks(void)
+{
+    gan *g = open_device("cpu", 1);
+    gan_tensor *zero = one(g, 0), *half = one(g, 0.5);
+    CHECK(item(gan_grad(gan_relu(zero), zero)) == 0, "relu's derivative at 0 is %g", item(gan_grad(gan_relu(zero), zero)));
+    CHECK(item(gan_grad(gan_leaky_relu(zero, (gan_real)0.25), zero)) == 0.25, "leaky_relu's derivative at 0");
+    CHECK(item(gan_grad(gan_abs(zero), zero)) == 0, "abs's derivative at 0 is %g", item(gan_grad(gan_abs(zero), zero)));
+    CHECK(item(gan_grad(gan_clamp(half, (gan_real)0.5, 1), half)) == 1, "clamp's derivative at its lower end");
+    CHECK(item(gan_grad(gan_clamp(half, -1, (gan_real)0.5), half)) == 1, "clamp's derivative at its upper end");
+    CHECK(item(gan_grad(gan_clamp(zero, (gan_real)0.5, 1), zero)) == 0, "clamp's derivative outside");
+    CHECK(item(gan_grad(gan_sqrt(zero), zero)) == INFINITY, "sqrt's derivative at 0 is %g", item(gan_grad(gan_sqrt(zero), zero)));
+    gan_close(g);
+}
+
 static void test_param_grad(void)
 {
     gan *g = open_device("cpu", 1);
@@ -186,6 +201,54 @@ static void test_param_grad(void)
     gan_step(sgd); /* nothing to do */
     CHECK(item(p) == 4 - 0.5 * 11, "a step without a gradient moved the parameter to %g", item(p));
     gan_close(g);
+}
+
+/* WGAN-GP's penalty of D at x. */
+static gan_tensor *gradient_penalty(gan_model *D, gan_tensor *x)
+{
+    gan_tensor *dx = gan_grad(gan_sum(discriminator(D, x)), x);
+    gan_tensor *length = gan_sqrt(gan_sum_to(gan_square(dx), x->n, 1, 1, 1));
+    return gan_mean(gan_square(gan_add_scalar(length, -1)));
+}
+
+/* D's gradients one after the other, from gan_grad or as gan_backward left them. */
+static size_t gradients_of(gan_model *D, gan_tensor *loss, bool left, gan_real *all)
+{
+    static const char *const names[] = { "conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias", "bn2.weight", "bn2.bias", "fc.weight", "fc.bias" };
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        gan_tensor *p = gan_find_param(D, names[i]), *gradient = left ? gan_param_grad(p) : gan_grad(loss, p);
+        gan_to_host(gradient, all + n);
+        n += gan_count(gradient);
+    }
+    return n;
+}
+
+/* gan_backward, which gives memory back on its way, against gan_grad, which keeps all. Nothing that the program holds may change. */
+static void test_backward_agrees(void)
+{
+    static gan_real want[LEARNT], got[LEARNT], before[320], after[320];
+    for (int which = 0; which < 3; which++) {
+        gan *g = open_device("cpu", 1);
+        gan_model *D = gan_model_new(g, "D");
+        gan_tensor *x = gan_tanh(gan_randn(g, 5, 1, 8, 8)), *y = discriminator(D, x), *loss = gan_bce_logits(y, 1);
+        if (which == 1) loss = gradient_penalty(D, x);
+        if (which == 2) loss = gan_add(gan_add(loss, gan_bce_logits(y, 0)), gan_mul_scalar(gradient_penalty(D, x), 10)); /* y used twice */
+        gan_real value = gan_item(loss);
+        size_t n = gradients_of(D, loss, false, want);
+        gan_to_host(x, before);
+        for (int times = 1; times <= 2; times++) { /* the second time on the same tape, added to the first */
+            gan_backward(loss, D);
+            gradients_of(D, loss, true, got);
+            for (size_t i = 0; i < n; i++) got[i] /= (gan_real)times;
+            CHECK(rel_error(got, want, n) <= 1e-5, "loss %d: gan_backward and gan_grad are %g apart", which, rel_error(got, want, n)); /* sums in another order */
+        }
+        gan_to_host(x, after);
+        gradients_of(D, loss, false, got);
+        CHECK(!memcmp(before, after, sizeof before) && gan_item(loss) == value, "loss %d: gan_backward changed a tensor", which);
+        CHECK(!memcmp(got, want, n * sizeof *got), "loss %d: gan_grad gives other numbers after gan_backward", which);
+        gan_close(g);
+    }
 }
 
 /* ---- nothing that is not asked for: counted in a backend ---- */
@@ -307,7 +370,8 @@ static void test_clear_to(void)
     gan_close(g);
 }
 
-static void steady(const char *device)
+enum { PLAIN, PENALTY, IN_PARTS };
+static void steady(const char *device, int kind)
 {
     gan *g = open_device(device, 1);
     gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D");
@@ -318,21 +382,27 @@ static void steady(const char *device)
     for (int step = 0; step < 10; step++) {
         if (step == 4) counting = 1, held = gan_memory(g, NULL);
         train_step(g, opt_g, opt_d, G, D);
+        if (kind == PENALTY) gan_minimize(opt_d, gradient_penalty(D, gan_randn(g, 5, 1, 8, 8)));
+        for (int part = 0; kind == IN_PARTS && part < 3; part++) { /* one step from three batches, cleared in between */
+            gan_backward(gan_bce_logits(discriminator(D, gan_randn(g, 5, 1, 8, 8)), 1), D);
+            gan_clear(g);
+        }
+        if (kind == IN_PARTS) gan_step(opt_d);
         gan_real *now = gan_zeros(g, 1, 1, 1, 1)->data; /* where the step's memory ends */
         if (step == 3) place = now;
-        CHECK(step < 4 || now == place, "%s: step %d has other addresses than the step before", device, step);
+        CHECK(step < 4 || now == place, "%s, %d: step %d has other addresses than the step before", device, kind, step);
         gan_clear(g);
     }
     counting = 0;
-    CHECK(allocations == 0, "%s: %d calls of the allocator after the first four steps", device, allocations);
-    CHECK(gan_memory(g, NULL) == held, "%s: memory grew from %d to %d bytes", device, (int)held, (int)gan_memory(g, NULL));
+    CHECK(allocations == 0, "%s, %d: %d calls of the allocator after the first four steps", device, kind, allocations);
+    CHECK(gan_memory(g, NULL) == held, "%s, %d: memory grew from %d to %d bytes", device, kind, (int)held, (int)gan_memory(g, NULL));
     gan_close(g);
 }
 
 static void test_steady(void)
 {
-    steady("cpu");
-    if (!test_failed_now) steady("ref");
+    for (int kind = PLAIN; kind <= IN_PARTS && !test_failed_now; kind++) steady("cpu", kind);
+    if (!test_failed_now) steady("ref", PLAIN);
 }
 
 /* ---- the same bits ---- */
@@ -595,8 +665,10 @@ int main(void)
     run("derivatives of derivatives", test_third_order);
     run("detach", test_detach);
     run("in place", test_in_place);
+    run("derivatives at kinks", test_kinks);
     run("gan_param_grad", test_param_grad);
     run("gan_backward gives what gan_grad gives", test_backward_is_grad);
+    run("gan_backward agrees with gan_grad", test_backward_agrees);
     run("only what is asked for", test_only_what_is_asked);
     run("gan_clear", test_clear);
     run("gan_here, gan_clear_to", test_clear_to);

@@ -303,6 +303,22 @@ static void test_zip_strides(void)
     }
 }
 
+/* Where the piecewise ones switch: at 0, and at the ends of the interval, which belong to it. Each b several times, in vectors and after. */
+static void test_zip_edges(void)
+{
+    static const double edges[] = { 0, -0.0, 0.25, 0.75, 0.25000003, 0.24999998, 0.75000006, 0.74999994, 1, -1, INFINITY, -INFINITY };
+    enum { N = 12 * 37 };
+    for (int op = GAN_GATE; op <= GAN_INSIDE; op++) {
+        gan_zip p = { op, 1, 1, 1, N, { 0, 0, 0, 1 }, { 0, 0, 0, 1 }, (gan_real)0.25, (gan_real)0.75 };
+        gan_real *a = input(N, 0.1, 1), *b = output(N), *slow = output(N), *ref = output(N), *cpu = output(N);
+        for (int i = 0; i < N; i++) b[i] = (gan_real)edges[i % 12], slow[i] = (gan_real)zip_of(op, 0.25, 0.75, (double)a[i], (double)b[i]);
+        gan_ref_zip(&p, a, b, ref);
+        gan_cpu_zip(&p, a, b, cpu);
+        agree_each(TEXT("zip op %d where it switches", op), slow, ref, cpu, N);
+        done(text);
+    }
+}
+
 /* ---- copy ---- */
 
 /* p from an x of xn numbers into a y of yn, of which the copy must touch only its own. */
@@ -794,6 +810,7 @@ int main(void)
     run("kernels: map's edges", test_map_edges);
     run("kernels: zip", test_zip);
     run("kernels: zip with other strides", test_zip_strides);
+    run("kernels: zip's edges", test_zip_edges);
     run("kernels: copy, permuting", test_copy_permute);
     run("kernels: copy, of parts", test_copy_parts);
     run("kernels: sum over every subset", test_sum);
