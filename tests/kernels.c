@@ -581,7 +581,8 @@ static void test_conv(void)
         {  4,  3,  4,  4, 800,  4, 4,  1, 0, 1 }, /* 800 rows, one pixel */
         {  1,257,  1,  1,  49,  1, 1,  1, 0, 1 }, /* a matrix product */
         {  2,260,  3,  3,  41,  1, 1,  2, 0, 1 },
-        {  9,  2, 30, 31,   3,  3, 3,  1, 1, 1 }, /* 8370 outputs: the weight gradient's depth */
+        { 11,  2, 30, 31,   3,  3, 3,  1, 1, 1 }, /* 10230 outputs: the weight gradient's depth, and more than fit a cache */
+        {  5,  4, 46, 47,   6,  3, 3,  1, 1, 2 },
         { 33,  3,  5,  5,   7,  5, 5,  1, 0, 1 },
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) conv(&table[i]);
@@ -604,23 +605,26 @@ static void test_conv_random(void)
 /* A NaN in one pixel reaches the outputs that see it and no others, however the work is cut into tiles. */
 static void test_conv_nan(void)
 {
-    gan_conv p = { 2, 6, 9, 11, 10, 3, 3, 2, 1, 2 };
-    size_t xn = 2 * 6 * 9 * 11, wn = 10 * 3 * 3 * 3, yn = (size_t)2 * 10 * gan_conv_out_h(&p) * gan_conv_out_w(&p);
-    gan_real *x = like(input(xn, -1, 1), xn), *y = like(input(yn, -1, 1), yn), *w = input(wn, -1, 1);
-    x[700] = y[400] = (gan_real)NAN;
-    gan_real *slow[3] = { output(yn), output(xn), output(wn) }, *cpu[3] = { output(yn), output(xn), output(wn) };
-    size_t sizes[3] = { yn, xn, wn };
-    slow_conv2d(&p, x, w, slow[0]);
-    gan_cpu_conv2d(&p, x, w, cpu[0]);
-    slow_conv_transpose2d(&p, y, w, slow[1]);
-    gan_cpu_conv_transpose2d(&p, y, w, cpu[1]);
-    y[400] = 0;
-    slow_conv2d_weight(&p, x, y, slow[2]);
-    gan_cpu_conv2d_weight(&p, x, y, cpu[2]);
-    for (int k = 0; k < 3; k++)
-        for (size_t i = 0; i < sizes[k]; i++)
-            CHECK(!isnan(slow[k][i]) == !isnan(cpu[k][i]), "kernel %d: element %d is %g, want %g", k, (int)i, (double)cpu[k][i], (double)slow[k][i]);
-    done("a NaN");
+    for (int channels = 6; channels <= 10; channels += 4) {
+        gan_conv p = { 2, channels, 9, 11, 10, 3, 3, 2, 1, 2 };
+        size_t xn = (size_t)2 * channels * 9 * 11, wn = (size_t)10 * channels / 2 * 3 * 3, yn = (size_t)2 * 10 * gan_conv_out_h(&p) * gan_conv_out_w(&p);
+        size_t sizes[3] = { yn, xn, wn };
+        gan_real *x = like(input(xn, -1, 1), xn), *y = like(input(yn, -1, 1), yn), *w = input(wn, -1, 1);
+        gan_real *slow[3] = { output(yn), output(xn), output(wn) }, *cpu[3] = { output(yn), output(xn), output(wn) };
+        x[700] = y[400] = (gan_real)NAN;
+        slow_conv2d(&p, x, w, slow[0]);
+        gan_cpu_conv2d(&p, x, w, cpu[0]);
+        slow_conv_transpose2d(&p, y, w, slow[1]);
+        gan_cpu_conv_transpose2d(&p, y, w, cpu[1]);
+        y[400] = 0;
+        slow_conv2d_weight(&p, x, y, slow[2]);
+        gan_cpu_conv2d_weight(&p, x, y, cpu[2]);
+        for (int k = 0; k < 3; k++)
+            for (size_t i = 0; i < sizes[k]; i++)
+                CHECK(!isnan(slow[k][i]) == !isnan(cpu[k][i]), "kernel %d of %d channels: element %d is %g, want %g", k, channels, (int)i,
+                      (double)cpu[k][i], (double)slow[k][i]);
+        done("a NaN");
+    }
 }
 
 /* ---- norm ---- */
