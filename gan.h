@@ -998,7 +998,7 @@ struct gan {
     size_t spare_in_size[5];
     void *staging[2];                       /* compare: results on the host */
     size_t staging_size[2];
-    double kernel_calls;
+    double kernel_calls, compare_scale;     /* compare: how large the terms of the kernel's sums are */
     double profile_seconds[GAN__KERNEL_COUNT], profile_flops[GAN__KERNEL_COUNT], profile_bytes[GAN__KERNEL_COUNT];
     double profile_calls[GAN__KERNEL_COUNT];
 };
@@ -1049,6 +1049,7 @@ GAN_API gan *gan_open(const char *device, uint64_t seed)
 {
     char names[2][64] = {"", ""};
     const gan_backend *found[2] = {NULL, NULL};
+    if (!device) gan__fail(NULL, "gan_open", "the device is NULL; \"cpu\" is the usual one");
     bool compare = strncmp(device, "compare:", 8) == 0;
     const char *first = compare ? device + 8 : device, *comma = compare ? strchr(first, ',') : NULL;
     if (compare && !comma) {
@@ -1206,12 +1207,25 @@ static void *gan__room(gan *g, const gan_backend *b, void **memory, size_t *size
     return *memory;
 }
 
+static double gan__largest(const gan_real *x, size_t count)
+{
+    double largest = 0;
+    for (size_t i = 0; i < count; i++)
+        if (fabs((double)x[i]) <= DBL_MAX) largest = GAN__MAX(largest, fabs((double)x[i]));
+    return largest;
+}
+
+/* Does kernel k sum products of its first two inputs (2), its first (1), or nothing (0)? Where terms cancel, rounding is measured by them. */
+static int gan__sums_of(int k)
+{
+    if (k == GAN__K_matmul || k == GAN__K_conv2d || k == GAN__K_conv_transpose2d || k == GAN__K_conv2d_weight) return 2;
+    return k == GAN__K_sum || k == GAN__K_norm_stats || k == GAN__K_norm_sums || k == GAN__K_norm_grad;
+}
+
 /* Stops where A's and B's results x and y of kernel k differ: by more than rounding can make of the largest number, or in being finite. */
 static void gan__judge(gan *g, int k, int output, const gan_real *x, const gan_real *y, size_t count)
 {
-    double tolerance = sizeof(gan_real) == 8 ? 1e-10 : 1e-4, largest = 0;
-    for (size_t i = 0; i < count; i++)
-        if (fabs((double)x[i]) <= DBL_MAX) largest = GAN__MAX(largest, fabs((double)x[i]));
+    double tolerance = sizeof(gan_real) == 8 ? 1e-10 : 1e-4, largest = GAN__MAX(gan__largest(x, count), g->compare_scale);
     for (size_t i = 0; i < count; i++) {
         bool same = fabs((double)x[i] - (double)y[i]) <= tolerance * largest || x[i] == y[i] || (x[i] != x[i] && y[i] != y[i]);
         if (!same)
@@ -1243,13 +1257,18 @@ static void gan__run_other(gan *g, int k, const void *p, const gan__cost *cost, 
         gan__judge(g, k, i, host, theirs, cost->out[i]);
     }
     if (after) return;
+    g->compare_scale = gan__sums_of(k) ? sqrt(GAN__MAX(1, cost->flops / (2 * (double)cost->out[0]))) : 0;
     for (int i = 0; i < kernel->in; i++) {
         in[i] = x[i];
-        if (same_memory) continue;
+        if (same_memory) {
+            if (i < gan__sums_of(k)) g->compare_scale *= gan__largest(x[i], cost->in[i]);
+            continue;
+        }
         gan_real *copy = (gan_real *)gan__room(g, b, &g->spare_in[i], &g->spare_in_size[i], cost->in[i]);
         gan_real *host = (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], cost->in[i]);
         gan__download(a, host, x[i], cost->in[i] * sizeof(gan_real));
         gan__upload(b, copy, host, cost->in[i] * sizeof(gan_real));
+        if (i < gan__sums_of(k)) g->compare_scale *= gan__largest(host, cost->in[i]);
         in[i] = copy;
     }
     kernel->call(b, p, in, out);
@@ -4385,7 +4404,7 @@ GAN_API bool gan_load(gan_model *model, const char *path)
 {
     gan__tensors f;
     if (!gan__tensors_read(&f, path)) return false;
-    bool fits = gan__model_fits(&f, model, "");
+    bool fits = gan__tensors_meta(&f, "drawn") ? gan__refuse("%s: it is the state of a training; gan_load_state reads it", path) : gan__model_fits(&f, model, "");
     if (fits) gan__model_read(&f, model, "");
     gan__tensors_free(&f);
     return fits;
