@@ -246,6 +246,9 @@ static void broken_states(void)
     CHECK(gan_save(G, path), "gan_save: %s", gan_error());
     CHECK(!gan_load_state(t.g, path, &step), "a file of gan_save loads as a state");
     CHECK(strstr(gan_error(), path), "the error does not name the file: %s", gan_error());
+    gan_model *empty = gan_model_new(g, "empty");
+    CHECK(!gan_load(empty, other) && gan_param_count(empty) == 0, "an empty model takes a training's state");
+    CHECK(strstr(gan_error(), "gan_load_state"), "the error does not say what reads it: %s", gan_error());
     gan_close(g);
     gan_close(t.g);
     free(whole.data);

@@ -265,6 +265,31 @@ static void test_message_names_input(void)
     CHECK(strstr(gan_error(), "input 1"), "the derivative in input 1 is wrong, the message says: %s", gan_error());
 }
 
+/* One element's derivative is half of what it should be: the first's, one in the middle, or the last's. */
+static gan_tensor *one_wrong(gan *g, gan_tensor **in, void *user)
+{
+    int wrong = *(int *)user;
+    double mask[6] = { 1, 1, 1, 1, 1, 1 };
+    mask[wrong] = 0.5;
+    gan_tensor *with = gan_from_host(g, mask, 2, 1, 1, 3), *without = gan_add_scalar(gan_neg(with), 1);
+    return gan_add(in[0], gan_add(gan_mul(in[1], with), gan_mul(gan_detach(in[1]), without)));
+}
+
+static void test_message_names_element(void)
+{
+    static const operation row = { "", one_wrong, ANY, { { 2, 1, 1, 3 }, { 2, 1, 1, 3 } } };
+    for (int wrong = 0; wrong < 6; wrong++) {
+        gan_tensor *in[3];
+        char want[32];
+        gan *g = gan_open("cpu", 7);
+        CHECK(g, "%s", gan_error());
+        double error = gan_gradcheck(g, one_wrong, in, inputs(g, &row, in), &wrong);
+        snprintf(want, sizeof want, "input 1, element %d", wrong);
+        CHECK(fabs(error - 0.5) < 1e-6 && strstr(gan_error(), want), "element %d is off by a half, gan_gradcheck says %g: %s", wrong, error, gan_error());
+        gan_close(g);
+    }
+}
+
 static gan_tensor *nothing(gan *g, gan_tensor **in, void *user)
 {
     (void)g, (void)user;
@@ -296,6 +321,7 @@ int main(void)
         }
     run("a wrong derivative is caught", test_wrong_is_caught);
     run("the message names the input", test_message_names_input);
+    run("the message names the element", test_message_names_element);
     run("a gradient that is zero everywhere is refused", test_zero_is_refused);
     run("a NaN is refused", test_nan_is_refused);
     run("an infinite derivative is refused", test_infinity_is_refused);
