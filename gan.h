@@ -2597,8 +2597,8 @@ static void gan__gather_body(void *argument, size_t begin, size_t end, int threa
             for (int i = 0; i < q->oh; i++) {
                 int row = i * q->s + u - p->pad, j = j0;
                 const gan_real *part = job->parts + ((size_t)tap * job->images + n) * place + (size_t)i * q->ow;
-                gan_real *to = x + c * plane + (ptrdiff_t)row * p->w + v - p->pad;
                 if (row < 0 || row >= p->h) continue;
+                gan_real *to = x + c * plane + (ptrdiff_t)row * p->w + v - p->pad;
                 for (; j < q->ow && j * q->s + v - p->pad < p->w; j++) to[j * q->s] += part[j];
             }
         }
@@ -2741,7 +2741,7 @@ GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_
     gan *g = x->g;
     gan_conv p = {GAN__SHAPE(x), gy->c, kernel_h, kernel_w, stride, pad, groups};
     gan__check_conv(g, function, &p, x, groups);
-    if (kernel_h < 1 || kernel_w < 1 || gy->n != x->n || gy->h != gan_conv_out_h(&p) || gy->w != gan_conv_out_w(&p))
+    if (kernel_h < 1 || kernel_w < 1 || kernel_h > x->h + 2 * pad || kernel_w > x->w + 2 * pad || gy->n != x->n || gy->h != gan_conv_out_h(&p) || gy->w != gan_conv_out_w(&p))
         gan__fail(g, function, "x " GAN__DIMS " with kernel %dx%d, stride %d and padding %d wants gy (%d,*,%d,%d), it is " GAN__DIMS, GAN__SHAPE(x), kernel_h,
                   kernel_w, stride, pad, x->n, gan_conv_out_h(&p), gan_conv_out_w(&p), GAN__SHAPE(gy));
     return gan__conv_w(&p, x, gy);

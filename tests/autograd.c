@@ -610,6 +610,7 @@ MISTAKE(bad_concat, gan_concat(gan_zeros(g, 2, 3, 4, 5), gan_zeros(g, 2, 3, 4, 6
 MISTAKE(bad_expand, gan_expand(gan_zeros(g, 2, 3, 1, 5), 2, 4, 4, 5))
 MISTAKE(bad_sum_to, gan_sum_to(gan_zeros(g, 2, 3, 4, 5), 1, 2, 1, 1))
 MISTAKE(bad_matmul, gan_matmul(gan_zeros(g, 1, 1, 2, 3), gan_zeros(g, 1, 1, 4, 5)))
+MISTAKE(large_weight, gan_conv2d_weight(gan_zeros(g, 1, 1, 3, 3), gan_zeros(g, 1, 1, 1, 1), 4, 4, 2, 0, 1))
 MISTAKE(no_device, gan_open(NULL, 1))
 MISTAKE(bad_batch, gan_matmul(gan_zeros(g, 2, 1, 2, 3), gan_zeros(g, 3, 1, 3, 5)))
 MISTAKE(bad_channels, gan_matmul(gan_zeros(g, 1, 2, 2, 3), gan_zeros(g, 1, 3, 3, 5)))
@@ -654,6 +655,7 @@ static void test_mistakes(void)
         { bad_expand, { "gan_expand", "(2,3,1,5)", "(2,4,4,5)" } },
         { bad_sum_to, { "gan_sum_to", "(2,3,4,5)", "(1,2,1,1)" } },
         { bad_matmul, { "gan_matmul", "(1,1,2,3)", "(1,1,4,5)" } },
+        { large_weight, { "gan_conv2d_weight", "(1,1,3,3)", "4x4" } },
         { no_device, { "gan_open", "NULL", "" } },
         { bad_batch, { "gan_matmul", "(2,1,2,3)", "(3,1,3,5)" } },
         { bad_channels, { "gan_matmul", "(1,2,2,3)", "(1,3,3,5)" } },
