@@ -1564,7 +1564,7 @@ typedef struct {
     void (*adam)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v, size_t n);
 } gan__isa;
 
-/* How many numbers of 16 bytes, and so on; the includes below compile the section for each. */
+/* The section is compiled for vectors of 64, 32 and 16 bytes; GAN__LANES is how many numbers one holds. */
 #if GAN_MAX_VECTOR >= 64 && defined(GAN__IS_X86)
 #define GAN__ISA(name) gan__##name##_avx512
 #define GAN__BYTES 64
