@@ -42,16 +42,19 @@
      >>arithmetic  add, mul, exp, clamp ... with broadcasting; activations
      >>reduce      sum, mean, expand
      >>shape       reshape, permute, slice, concat
+     >>gather      numbers taken by index, added up by index, one-hot
      >>matmul      the matrix product and the core that all products share
      >>conv        convolution and its two adjoints (Dumoulin and Visin 2016)
-     >>norm        batch normalisation (Ioffe and Szegedy 2015)
+     >>resample    padding, resizing, FIR filters, pooling, pixel shuffle
+     >>norm        batch, instance, group, layer and pixel norm, AdaIN, minibatch deviation
      >>autograd    gradients, and gradients of gradients
      >>gradcheck   a derivative against central differences
      >>models      named parameters
-     >>layers      linear, conv2d, conv_transpose2d, batch_norm
-     >>losses      binary cross-entropy on logits, MSE, L1
+     >>layers      linear, conv2d, norms, embedding, attention, modulated convolution; spectral norm, equalized rate
+     >>losses      of generator and discriminator, gradient penalties, pictures' and features' distances
      >>optim       SGD with momentum, Adam (Kingma and Ba 2015)
      >>data        IDX files, batches, built-in handwritten digits
+     >>augment     random flips, shifts, holes and colours; DiffAugment, ADA
      >>files       checkpoints in safetensors
      >>pictures    a grid of a batch as PNG (with stb_image_write)
      >>progress    one line on the terminal, a CSV beside it
@@ -147,7 +150,8 @@ enum {
     GAN_LEAKY,    /* x where x > 0, a*x elsewhere; a = 0 is ReLU */
     GAN_TANH,
     GAN_SIGMOID,  /* 1 / (1 + e^-x) */
-    GAN_SOFTPLUS  /* ln(1 + e^x) = max(x,0) + ln(1 + e^-|x|) */
+    GAN_SOFTPLUS, /* ln(1 + e^x) = max(x,0) + ln(1 + e^-|x|) */
+    GAN_ERF       /* 2/sqrt(pi) * integral of e^-t^2 from 0 to x */
 };
 
 /* Elementwise functions of two arrays: gan_zip.op. k and l are the two scalars of gan_zip. */
@@ -157,7 +161,8 @@ enum {
     GAN_GATE,     /* a where b > 0, k*a elsewhere: leaky ReLU's derivative */
     GAN_INSIDE,   /* a where k <= b <= l, 0 elsewhere: clamp's derivative */
     GAN_DTANH,    /* a * (1 - b*b):  tanh's derivative, b = tanh x */
-    GAN_DSIGMOID  /* a * b * (1 - b): sigmoid's derivative, b = sigmoid x */
+    GAN_DSIGMOID, /* a * b * (1 - b): sigmoid's derivative, b = sigmoid x */
+    GAN_EQUAL     /* 1 where a = b, 0 elsewhere */
 };
 
 typedef struct { size_t count; gan_real value; } gan_fill;
@@ -178,13 +183,28 @@ typedef struct { int in[4], out[4]; } gan_sums;
 typedef struct { int n, c, m, k, w, transpose_a, transpose_b; ptrdiff_t a_n, a_c, b_n, b_c; } gan_product;
 
 /* The geometry of a convolution from (N,C,H,W) to (N,OUT_C,OH,OW), shared by it and its two adjoints:
-     OH = (H + 2*PAD - KERNEL_H)/STRIDE + 1;  0 for stride or groups means 1. */
-typedef struct { int n, c, h, w, out_c, kernel_h, kernel_w, stride, pad, groups; } gan_conv;
+     OH = (H + 2*PAD - DILATION*(KERNEL_H-1) - 1)/STRIDE + 1;  0 for stride, groups or dilation means 1. */
+typedef struct { int n, c, h, w, out_c, kernel_h, kernel_w, stride, pad, groups, dilation; } gan_conv;
 GAN_API int gan_conv_out_h(const gan_conv *p);
 GAN_API int gan_conv_out_w(const gan_conv *p);
 
 /* Normalisation of (N,C,SIZE) over N and SIZE, for each C. frozen: the statistics are constants, not computed from x. */
 typedef struct { int n, c; size_t size; gan_real eps; int frozen; } gan_norm;
+
+/* y[n,c,i,j] = sum over a < TAPS_H, b < TAPS_W of R[i,a] C[j,b] x[n,c,r(i,a),k(j,b)]: x (N,C,H,W), y (N,C,OUT_H,OUT_W). rows (IMAGES,OUT_H,
+   TAPS_H,2) holds index and weight of each r, R; columns likewise of each k, C; an index of -1 counts as a 0 in x. IMAGES is 1, or N for
+   tables of each image's own. adjoint: x from y. Padding, resizing, blurring, average pooling, cropping and flipping are tables. */
+typedef struct { int n, c, h, w, out_h, out_w, taps_h, taps_w, images, adjoint; } gan_resample;
+
+/* y[o,i,k] = x[o,index[o,i,k],k]: x (OUTER,IN,INNER), y (OUTER,OUT,INNER), index at o*STEP_OUTER + i*STEP + k*STEP_INNER (0: shared).
+   adjoint: x[o,index[o,i,k],k] is the sum of its y[o,i,k]. */
+typedef struct { size_t outer, in, out, inner, step_outer, step, step_inner; int adjoint; } gan_index;
+
+/* Maximum of each KERNEL_H x KERNEL_W window of PLANES planes (H,W), STRIDE apart, after PAD rows and columns that never win. */
+typedef struct { int planes, h, w, out_h, out_w, kernel_h, kernel_w, stride, pad; } gan_pool;
+
+/* (OUTER,COUNT,INNER) along COUNT; log_: the logarithm of it. */
+typedef struct { size_t outer, count, inner; int log_; } gan_lines;
 
 /* One step of an optimizer; bias1 and bias2 are Adam's 1 - beta^t. */
 typedef struct { size_t count; gan_real lr, beta1, beta2, eps, bias1, bias2; } gan_update;
@@ -195,13 +215,18 @@ typedef struct { size_t count; gan_real lr, beta1, beta2, eps, bias1, bias2; } g
       map, zip          elementwise, above
       copy, sum         above; sum's inner loop adds in double precision or in fixed lanes
       matmul            y = op(a) op(b), above
-      conv2d            y[n,o,i,j]  = sum over c,u,v of x[n,c,i*S+u-P,j*S+v-P] * w[o,c,u,v]   x (N,C,H,W), w (O,C/G,KH,KW)
-      conv_transpose2d  x[n,c,h,w]  = sum over o,u,v with i*S+u-P = h, j*S+v-P = w of y[n,o,i,j] * w[o,c,u,v]   inputs y, w
-      conv2d_weight     w[o,c,u,v]  = sum over n,i,j of x[n,c,i*S+u-P,j*S+v-P] * y[n,o,i,j]   inputs x, y
+      conv2d            y[n,o,i,j]  = sum over c,u,v of x[n,c,i*S+u*D-P,j*S+v*D-P] * w[o,c,u,v]   x (N,C,H,W), w (O,C/G,KH,KW)
+      conv_transpose2d  x[n,c,h,w]  = sum over o,u,v with i*S+u*D-P = h, j*S+v*D-P = w of y[n,o,i,j] * w[o,c,u,v]   inputs y, w
+      conv2d_weight     w[o,c,u,v]  = sum over n,i,j of x[n,c,i*S+u*D-P,j*S+v*D-P] * y[n,o,i,j]   inputs x, y
       norm_stats        s (2,C) = mean of x and biased variance of x
       norm_apply        y = (x - mean)/sqrt(var + eps) * weight + bias        inputs x, s, weight (C), bias (C)
       norm_sums         s (2,C) = sum of gy, sum of gy*xhat, xhat = (x - mean)/sqrt(var + eps)  inputs gy, x, s
       norm_grad         gx = weight/sqrt(var + eps) * (gy - (sums0 + xhat*sums1)/(N*SIZE))  inputs gy, x, s, weight, sums
+      resample          above: a separable linear map of each plane, or its adjoint    inputs x, rows, columns
+      gather            above: numbers taken by index, or added up by index            inputs x, index
+      max_index         index (PLANES,OUT_H*OUT_W) of each window's first maximum in its plane; a NaN wins
+      softmax           y = e^x / sum of e^x, or x - ln sum of e^x, over COUNT
+      softmax_grad      gx = y*(gy - sum of gy*y), or gy - e^y * sum of gy              inputs gy, y
       sgd               m = beta1*m + g;  p = p - lr*m                         input g, outputs p, m (read and written)
       adam              m = beta1*m + (1-beta1)*g;  v = beta2*v + (1-beta2)*g*g;
                         p = p - lr * (m/bias1) / (sqrt(v/bias2) + eps)         input g, outputs p, m, v (read and written) */
@@ -210,6 +235,8 @@ typedef struct { size_t count; gan_real lr, beta1, beta2, eps, bias1, bias2; } g
     K(copy, gan_copy, 1, 1) K(sum, gan_sums, 1, 1) K(matmul, gan_product, 2, 1)                                           \
     K(conv2d, gan_conv, 2, 1) K(conv_transpose2d, gan_conv, 2, 1) K(conv2d_weight, gan_conv, 2, 1)                        \
     K(norm_stats, gan_norm, 1, 1) K(norm_apply, gan_norm, 4, 1) K(norm_sums, gan_norm, 3, 1) K(norm_grad, gan_norm, 5, 1) \
+    K(resample, gan_resample, 3, 1) K(gather, gan_index, 2, 1) K(max_index, gan_pool, 1, 1)                              \
+    K(softmax, gan_lines, 1, 1) K(softmax_grad, gan_lines, 2, 1)                                          \
     K(sgd, gan_update, 1, 2) K(adam, gan_update, 1, 3)
 
 #define GAN__0_1(type) (const type *p, gan_real *y)
@@ -287,7 +314,7 @@ struct gan_tensor {
     struct gan__buffer *buffer;       /* who owns data, shared by views */
     const struct gan__op *op;         /* how it was computed: NULL for a leaf */
     gan_tensor *in[3], *saved;        /* from what; saved holds normalisation's statistics */
-    gan_conv conv;                    /* the operation's sizes */
+    union { gan_conv conv; gan_resample resample; gan_index gather; gan_lines softmax; } sizes; /* the operation's */
     int attr[4];
     gan_real real[2];
     int tape, uses, stale;            /* place on the tape (-1: a parameter), times used, overwritten by an in-place function */
@@ -340,6 +367,11 @@ GAN_API gan_tensor *gan_leaky_relu(gan_tensor *x, gan_real slope); /* x or slope
 GAN_API gan_tensor *gan_tanh(gan_tensor *x);
 GAN_API gan_tensor *gan_sigmoid(gan_tensor *x);                    /* 1/(1+e^-x) */
 GAN_API gan_tensor *gan_softplus(gan_tensor *x);                   /* ln(1+e^x), without overflow */
+GAN_API gan_tensor *gan_elu(gan_tensor *x);                        /* x, or e^x - 1 below 0 (Clevert et al. 2016; alpha 1) */
+GAN_API gan_tensor *gan_selu(gan_tensor *x);                       /* 1.0507 * (x, or 1.6733 (e^x - 1) below 0) (Klambauer et al. 2017) */
+GAN_API gan_tensor *gan_silu(gan_tensor *x);                       /* x * sigmoid(x), also called Swish (Elfwing et al. 2018) */
+GAN_API gan_tensor *gan_gelu(gan_tensor *x);                       /* x * P(normal < x) = x/2 (1 + erf(x/sqrt 2)) (Hendrycks and Gimpel 2016) */
+GAN_API gan_tensor *gan_prelu_f(gan_tensor *x, gan_tensor *slope); /* x, or slope*x below 0; slope (1,C,1,1) or (1,1,1,1) (He et al. 2015) */
 
 /* In place, as PyTorch's relu_: the result takes over x's memory, and x must not be used again:  x = gan_relu_(x).
    slope >= 0. An error if x is a leaf, has been used already, or its maker's derivative needs it. */
@@ -354,6 +386,8 @@ GAN_API gan_tensor *gan_mean(gan_tensor *x);                                  /*
 GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h, int w);    /* each is x's size, or 1: summed over */
 GAN_API gan_tensor *gan_mean_to(gan_tensor *x, int n, int c, int h, int w);
 GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h, int w);    /* the adjoint of sum_to: repeats dimensions of 1 */
+GAN_API gan_tensor *gan_softmax(gan_tensor *x, int dim);                      /* e^x / sum of e^x along dim, without overflow */
+GAN_API gan_tensor *gan_log_softmax(gan_tensor *x, int dim);                  /* x - ln sum of e^x along dim */
 
 /* ===========================================================================================
    >>shape
@@ -364,6 +398,23 @@ GAN_API gan_tensor *gan_permute(gan_tensor *x, int d0, int d1, int d2, int d3); 
 GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0, int dim1);         /* two dimensions change places */
 GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length);
 GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b, int dim);        /* a then b along dim; the others equal */
+GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count, int dim);   /* any number of parts */
+
+/* ===========================================================================================
+   >>gather
+   ===========================================================================================
+   An index is a tensor of whole numbers 0 .. size-1 along dim; others are an error where the host can see them cheaply (in ref and cpu).
+   It has no gradient. */
+
+/* index (K,1,1,1): x's slices index[0], index[1], ... along dim, K of them (PyTorch's index_select). index with x's sizes but along
+   dim: y[..i..] = x[..index[..i..]..] (PyTorch's gather). */
+GAN_API gan_tensor *gan_gather(gan_tensor *x, int dim, gan_tensor *index);
+
+/* The adjoint: zeros of size along dim, to which each of x is added at its index (PyTorch's index_add and scatter_add). */
+GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, int dim, gan_tensor *index, int size);
+
+/* labels (N,1,H,W) of class numbers -> (N,CLASSES,H,W): 1 in the label's channel, 0 in the others. */
+GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes);
 
 /* ===========================================================================================
    >>matmul
@@ -384,6 +435,9 @@ GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *
    x (N,C,H,W), weight (O,C/groups,KH,KW) not flipped, bias (1,O,1,1) or NULL -> (N,O,OH,OW), OH = (H+2P-KH)/S + 1.  PyTorch's Conv2d. */
 GAN_API gan_tensor *gan_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int groups);
 
+/* The same with holes: taps lie D = dilation pixels apart, OH = (H+2P-D*(KH-1)-1)/S + 1 (Yu and Koltun 2016). */
+GAN_API gan_tensor *gan_dilated_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int dilation, int groups);
+
 /* The adjoint of conv2d in its input.  x (N,C,H,W), weight (C,O/groups,KH,KW), bias (1,O,1,1) or NULL -> (N,O,OH,OW),
    OH = (H-1)*S - 2P + KH + output_pad, output_pad < S.  PyTorch's ConvTranspose2d. */
 GAN_API gan_tensor *gan_conv_transpose2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int output_pad,
@@ -391,6 +445,30 @@ GAN_API gan_tensor *gan_conv_transpose2d_f(gan_tensor *x, gan_tensor *weight, ga
 
 /* The adjoint of conv2d in its weight: x (N,C,H,W), gy (N,O,OH,OW) -> (O,C/groups,KH,KW). */
 GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_h, int kernel_w, int stride, int pad, int groups);
+
+/* ===========================================================================================
+   >>resample
+   ===========================================================================================
+   Linear maps of each plane (H,W) on its own: one kernel does all but the maximum. Their derivatives are their adjoints. */
+enum { GAN_ZEROS, GAN_REFLECT, GAN_REPLICATE };    /* beyond the border: 0; mirrored without the border's pixel; the border's pixel */
+enum { GAN_NEAREST, GAN_BILINEAR, GAN_ALIGNED };   /* pixel floor(i*H/OH); centres at i+0.5, PyTorch's bilinear; ends on ends, align_corners */
+
+/* Adds so many rows and columns on each side; negative ones take away. GAN_REFLECT wants less than the size. PyTorch's pad. */
+GAN_API gan_tensor *gan_pad(gan_tensor *x, int mode, int top, int bottom, int left, int right);
+GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, int mode);        /* (N,C,H,W) -> (N,C,h,w); PyTorch's interpolate */
+
+/* Along H and W: UP-1 zeros after each pixel, pad0 and pad1 zeros at the ends, convolution with gain * filter (COUNT taps at filter), then
+   every DOWN-th pixel: OH = (H*UP + pad0 + pad1 - COUNT)/DOWN + 1. As in StyleGAN2 (Karras et al. 2020), with a separable filter.
+   Upsampling: filter [1,3,3,1]/8, up 2, pads 2 and 1, gain 2 (for each axis). */
+GAN_API gan_tensor *gan_upfirdn2d(gan_tensor *x, const gan_real *filter, int count, int up, int down, int pad0, int pad1, gan_real gain);
+
+/* Windows of kernel x kernel, stride apart; kernel 0 is the whole image (global pooling). The mean counts the padding's zeros as PyTorch does.
+   ceil: windows that begin inside and end beyond count too. */
+GAN_API gan_tensor *gan_avg_pool2d(gan_tensor *x, int kernel, int stride, int pad);
+GAN_API gan_tensor *gan_max_pool2d(gan_tensor *x, int kernel, int stride, int pad, bool ceil);
+
+/* (N,C*r*r,H,W) -> (N,C,H*r,W*r): y[n,c,h*r+u,w*r+v] = x[n,(c*r+u)*r+v,h,w] (Shi et al. 2016). PyTorch's PixelShuffle. */
+GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r);
 
 /* ===========================================================================================
    >>norm
@@ -401,6 +479,24 @@ GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_
    unbiased variance; an error if N*H*W is 1. Else the running ones, untouched. PyTorch's BatchNorm2d (Ioffe and Szegedy 2015). */
 GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_tensor *running_mean,
                                      gan_tensor *running_var, bool training, gan_real momentum, gan_real eps);
+
+/* The same with the statistics of each image: of each channel (instance norm, Ulyanov et al. 2016), of each of so many groups of channels
+   (group norm, Wu and He 2018), or of all of it (layer norm, Ba et al. 2016). weight and bias: (1,C,1,1), for instance norm also (N,C,1,1),
+   for layer norm (1,C,H,W); or NULL for 1 and 0. PyTorch's InstanceNorm2d, GroupNorm and LayerNorm over (C,H,W). */
+GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_real eps);
+GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias, gan_real eps);
+GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_real eps);
+
+/* deviation(y) * (x - mean(x))/deviation(x) + mean(y) for each image and channel; x (N,C,H,W), y (N,C,any,any); deviation is the root of
+   the unbiased variance + eps. Huang and Belongie 2017; eps 1e-5 there. */
+GAN_API gan_tensor *gan_adain(gan_tensor *x, gan_tensor *y, gan_real eps);
+
+GAN_API gan_tensor *gan_pixel_norm(gan_tensor *x);           /* x / sqrt(mean over C of x^2 + 1e-8) (Karras et al. 2018) */
+GAN_API gan_tensor *gan_normalize(gan_tensor *x, int dim);   /* x / |x| along dim, 0 where x is 0. PyTorch's F.normalize */
+
+/* Adds a channel: how much the images of a group of so many (N if that is more) differ, sqrt(var + 1e-8) averaged over C,H,W, as in
+   StyleGAN2: images N/group apart are a group. N must be a multiple of the group. (N,C,H,W) -> (N,C+1,H,W). */
+GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group);
 
 /* ===========================================================================================
    >>autograd
@@ -435,8 +531,9 @@ GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int c
    >>models
    =========================================================================================== */
 GAN_API gan_model *gan_model_new(gan *g, const char *name);   /* a name without . and # */
-GAN_API void gan_train(gan_model *model);          /* batch norm uses the batch's statistics: the state at birth */
-GAN_API void gan_eval(gan_model *model);           /* batch norm uses the running ones */
+GAN_API void gan_train(gan_model *model);          /* batch norm uses the batch's statistics, dropout is on: the state at birth */
+GAN_API void gan_eval(gan_model *model);           /* batch norm uses the running ones, dropout is off */
+GAN_API void gan_freeze(gan_model *model);         /* as gan_eval, and batch norm's weight and bias are constants (FrozenBatchNorm2d) */
 
 /* The parameter of that name; made on first use, uniform in +-1/sqrt(C*H*W) as PyTorch's layers. An error if it is there in another shape. */
 GAN_API gan_tensor *gan_param(gan_model *model, const char *name, int n, int c, int h, int w);
@@ -452,14 +549,98 @@ GAN_API gan_tensor *gan_linear(gan_model *model, const char *name, gan_tensor *x
 GAN_API gan_tensor *gan_conv2d(gan_model *model, const char *name, gan_tensor *x, int out, int kernel, int stride, int pad);
 GAN_API gan_tensor *gan_conv_transpose2d(gan_model *model, const char *name, gan_tensor *x, int out, int kernel, int stride, int pad);
 GAN_API gan_tensor *gan_batch_norm(gan_model *model, const char *name, gan_tensor *x); /* eps 1e-5, momentum 0.1 */
+GAN_API gan_tensor *gan_instance_norm(gan_model *model, const char *name, gan_tensor *x);   /* with weight and bias (C), eps 1e-5 */
+GAN_API gan_tensor *gan_group_norm(gan_model *model, const char *name, gan_tensor *x, int groups);
+GAN_API gan_tensor *gan_layer_norm(gan_model *model, const char *name, gan_tensor *x);      /* weight and bias (C,H,W) */
+GAN_API gan_tensor *gan_prelu(gan_model *model, const char *name, gan_tensor *x);           /* one slope, 0.25 at first */
+
+/* labels (N,1,1,1) -> the labels' rows of weight (CLASSES,DIM), normal at first: (N,DIM,1,1). */
+GAN_API gan_tensor *gan_embedding(gan_model *model, const char *name, gan_tensor *labels, int classes, int dim);
+
+/* Batch norm whose weight and bias are rows of name.gamma.weight and name.beta.weight (CLASSES,C), chosen by labels (N,1,1,1)
+   (Dumoulin et al. 2017, de Vries et al. 2017). */
+GAN_API gan_tensor *gan_conditional_batch_norm(gan_model *model, const char *name, gan_tensor *x, gan_tensor *labels, int classes);
+
+/* Each number is 0 with probability p, or divided by 1-p; x itself under gan_eval. PyTorch's Dropout. */
+GAN_API gan_tensor *gan_dropout(gan_model *model, gan_tensor *x, gan_real p);
+
+/* x + gamma * sum over places q of softmax_q(query_p . key_q) value_q at each place p; 1x1 convolutions name.query, name.key (C/8 channels)
+   and name.value; gamma (1) is 0 at first. SAGAN (Zhang et al. 2019). */
+GAN_API gan_tensor *gan_self_attention(gan_model *model, const char *name, gan_tensor *x);
+
+/* A convolution whose weight is its own for each image: w[o,c,u,v] * style[n,c], and if demodulate divided by its norm sqrt(sum over
+   c,u,v of its squares + 1e-8); computed as x*style, one convolution, result*demodulation, as StyleGAN2's paper shows. x (N,C,H,W),
+   weight (O,C,KH,KW), style (N,C,1,1). The layer's style is 1 + a linear map name.affine of latent (N,L,1,1); it adds name.bias. */
+GAN_API gan_tensor *gan_modulated_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *style, bool demodulate, int pad);
+GAN_API gan_tensor *gan_demodulation(gan_tensor *weight, gan_tensor *style);      /* (N,O,1,1): the factor of that result */
+GAN_API gan_tensor *gan_modulated_conv2d(gan_model *model, const char *name, gan_tensor *x, gan_tensor *latent, int out, int kernel,
+                                         bool demodulate);
+
+/* weight / s, s its largest singular value as a matrix (O, C*KH*KW), by one step of power iteration a call while training; the vectors u, v
+   stay in name.weight_u and name.weight_v and count as constants in the derivative (Miyato et al. 2018). */
+GAN_API gan_tensor *gan_spectral_norm(gan_model *model, const char *name, gan_tensor *weight);
+
+/* What linear, convolutions and attention of this model do with their weights, from now on. GAN_SPECTRAL: gan_spectral_norm.
+   GAN_EQUALIZED (Karras et al. 2018): weights start as N(0,1)/rate and are multiplied by rate/sqrt(fan_in) when used, biases by rate. */
+enum { GAN_PLAIN_WEIGHTS, GAN_SPECTRAL, GAN_EQUALIZED };
+GAN_API void gan_weights(gan_model *model, int kind, gan_real rate);
 
 /* ===========================================================================================
    >>losses
    ===========================================================================================
-   Each is one number, the mean over every element. */
+   Each is one number, the mean over every element where nothing else is said. One-sided label smoothing is a target of 0.9 for real. */
 GAN_API gan_tensor *gan_bce_logits(gan_tensor *logits, gan_real target); /* -t ln s(x) - (1-t) ln(1-s(x)), s the sigmoid, without overflow */
+GAN_API gan_tensor *gan_bce_logits_to(gan_tensor *logits, gan_tensor *targets);     /* the same, a target for each */
+GAN_API gan_tensor *gan_bce(gan_tensor *probabilities, gan_tensor *targets);        /* logarithms are at least -100. PyTorch's BCELoss */
+GAN_API gan_tensor *gan_flipped_labels(gan *g, int n, gan_real target, gan_real p); /* (n,1,1,1): target, or 1-target with probability p */
 GAN_API gan_tensor *gan_mse(gan_tensor *a, gan_tensor *b);               /* (a-b)^2 */
 GAN_API gan_tensor *gan_l1(gan_tensor *a, gan_tensor *b);                /* |a-b| */
+GAN_API gan_tensor *gan_smooth_l1(gan_tensor *a, gan_tensor *b);         /* d^2/2 for d = |a-b| < 1, else d - 1/2 */
+
+/* logits (N,CLASSES,H,W), labels (N,1,H,W): the mean of -log_softmax(logits)[label] over N,H,W. */
+GAN_API gan_tensor *gan_cross_entropy(gan_tensor *logits, gan_tensor *labels);
+
+/* The two sides of a GAN, a = D(real), b = D(fake), any shape.                                 discriminator; generator
+     GAN_MINIMAX         E ln(1+e^-a) + E ln(1+e^b);  -E ln(1+e^b)                              Goodfellow et al. 2014; at rest 2 ln 2, -ln 2
+     GAN_NON_SATURATING  the same;  E ln(1+e^-b)                                                the same paper; at rest 2 ln 2, ln 2
+     GAN_LEAST_SQUARES   (E(a-1)^2 + E b^2)/2;  E(b-1)^2                                        Mao et al. 2017; at rest 1/4, 1/4
+     GAN_HINGE           E max(0,1-a) + E max(0,1+b);  -E b                                     Lim and Ye 2017; at rest 2, 0
+     GAN_WASSERSTEIN     E b - E a;  -E b                                                       Arjovsky et al. 2017
+     GAN_RELATIVISTIC    E ln(1+e^-(a-Eb)) + E ln(1+e^(b-Ea)); a and b exchanged                Jolicoeur-Martineau 2019; at rest 2 ln 2 each
+   real is used by GAN_RELATIVISTIC's generator only, and may be NULL for others. */
+enum { GAN_MINIMAX, GAN_NON_SATURATING, GAN_LEAST_SQUARES, GAN_HINGE, GAN_WASSERSTEIN, GAN_RELATIVISTIC, GAN_LOSSES };
+GAN_API gan_tensor *gan_d_loss(int kind, gan_tensor *real, gan_tensor *fake);
+GAN_API gan_tensor *gan_g_loss(int kind, gan_tensor *real, gan_tensor *fake);
+GAN_API const char *gan_loss_name(int kind);       /* "minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic" */
+GAN_API int gan_loss_kind(const char *name);       /* the other way; -1 if there is none */
+
+/* Penalties on the slope of a critic; multiply by your lambda. logits = D(x), and they must have been computed from x itself.
+   gan_r1: E |dD/dx|^2 on real images, gan_r2 the same on fake ones (Mescheder et al. 2018, there times gamma/2). */
+typedef gan_tensor *gan_network(gan_model *model, gan_tensor *x);
+GAN_API gan_tensor *gan_gradient_penalty(gan_tensor *logits, gan_tensor *x, gan_real target); /* E (|dD/dx| - target)^2 */
+GAN_API gan_tensor *gan_r1(gan_tensor *logits, gan_tensor *real);
+GAN_API gan_tensor *gan_r2(gan_tensor *logits, gan_tensor *fake);
+GAN_API gan_tensor *gan_wgan_gp(gan_network *critic, gan_model *D, gan_tensor *real, gan_tensor *fake); /* at points between (Gulrajani et al. 2017) */
+GAN_API gan_tensor *gan_dragan(gan_network *critic, gan_model *D, gan_tensor *real);          /* at points around real (Kodali et al. 2017) */
+
+/* E (l - a)^2, l = |d(sum of image*y)/dw|, y normal / sqrt(H*W), a the running mean of l (rate 0.01), kept in G's path_length.running_mean.
+   w (N,L,1,1), or (N,L,K,1) for K layers, whose squares are averaged. StyleGAN2 (Karras et al. 2020), there times 2. */
+GAN_API gan_tensor *gan_path_length(gan_model *G, gan_tensor *image, gan_tensor *w);
+
+GAN_API gan_tensor *gan_cycle_loss(gan_tensor *x, gan_tensor *there_and_back);    /* L1 (Zhu et al. 2017) */
+GAN_API gan_tensor *gan_identity_loss(gan_tensor *x, gan_tensor *translated);     /* L1: x is of the target domain already */
+
+/* Sums over count feature maps: of the MSE (perceptual, Johnson et al. 2016), of the MSE of Gram matrices (style, Gatys et al. 2016; one style
+   image or one for each), of the MSE of means over N (feature matching, Salimans et al. 2016). No gradient goes into target. */
+GAN_API gan_tensor *gan_perceptual_loss(gan_tensor **target, gan_tensor **x, int count);
+GAN_API gan_tensor *gan_style_loss(gan_tensor **target, gan_tensor **x, int count);
+GAN_API gan_tensor *gan_feature_matching(gan_tensor **target, gan_tensor **x, int count);
+GAN_API gan_tensor *gan_gram(gan_tensor *x);                 /* F F^T/(C*H*W), F (C,H*W): (N,C,H,W) -> (N,1,C,C) */
+GAN_API gan_tensor *gan_total_variation(gan_tensor *x);      /* per image, the sum of |differences| of neighbours; the mean over N */
+
+/* q, k (N,C,1,P): P patches' features, each of length 1 (gan_normalize); cross-entropy of q_i . k_j / temperature, the right j being i.
+   No gradient goes into k. CUT (Park et al. 2020; temperature 0.07). */
+GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real temperature);
 
 /* ===========================================================================================
    >>optim
@@ -490,6 +671,21 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels_or_NULL
 
 GAN_API int gan_data_size(const gan_data *data);                                  /* how many images */
 GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *label_or_NULL); /* image i in file order, in [-1,1]; label -1 if none */
+
+/* ===========================================================================================
+   >>augment
+   ===========================================================================================
+   Random changes that gradients go through, drawn for each image: GAN_FLIP left and right exchanged; GAN_SHIFT by up to an eighth, zeros
+   move in; GAN_CUTOUT a square hole of half the size; GAN_COLOR brightness + U(-.5,.5), saturation * U(0,2), contrast * U(.5,1.5).
+   The last three with p = 1 are DiffAugment (Zhao et al. 2020): give real and fake images to D through it. */
+enum { GAN_FLIP = 1, GAN_SHIFT = 2, GAN_CUTOUT = 4, GAN_COLOR = 8, GAN_DIFFAUGMENT = 14 };
+GAN_API gan_tensor *gan_augment(gan_tensor *x, int which, gan_real p);      /* each of which, for each image, with probability p */
+
+/* The probability for the next steps (ADA, Karras et al. 2020): after each call p, kept in D's ada.running_p, moves by N/images towards where
+   the mean of sign(D(real)) is target (0.6), within [0,1]; images 500000 in the paper. */
+GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target, double images);
+
+GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w);           /* (N,C,H,W) -> (N,C,h,w), a place for each image */
 
 /* ===========================================================================================
    >>files
@@ -635,8 +831,8 @@ extern "C" {
 static GAN__THREAD_LOCAL struct {
     char error[1024];
     gan_error_fn *handler;
-    void *user, *workspace[2];
-    size_t workspace_size[2];
+    void *user, *workspace[3];
+    size_t workspace_size[3];
 } gan__thread;
 
 static void gan__clear_where(gan *g);
@@ -711,12 +907,12 @@ static char *gan__copy_string(const char *s)
 
 GAN_API int gan_conv_out_h(const gan_conv *p)
 {
-    return (p->h + 2 * p->pad - p->kernel_h) / GAN__MAX(p->stride, 1) + 1;
+    return (p->h + 2 * p->pad - GAN__MAX(p->dilation, 1) * (p->kernel_h - 1) - 1) / GAN__MAX(p->stride, 1) + 1;
 }
 
 GAN_API int gan_conv_out_w(const gan_conv *p)
 {
-    return (p->w + 2 * p->pad - p->kernel_w) / GAN__MAX(p->stride, 1) + 1;
+    return (p->w + 2 * p->pad - GAN__MAX(p->dilation, 1) * (p->kernel_w - 1) - 1) / GAN__MAX(p->stride, 1) + 1;
 }
 
 static bool gan__serial(int threads)
@@ -760,7 +956,7 @@ static void gan__parallel(size_t count, size_t grain, gan__body *body, void *job
 #endif
 }
 
-/* Scratch memory of this thread for one kernel call, 64-byte aligned; kept from call to call. 0 is the matrix product's, 1 its caller's. */
+/* Scratch memory of this thread for one kernel call, 64-byte aligned; kept from call to call. 0 is the matrix product's, 1 and 2 its callers'. */
 static void *gan__workspace(int which, size_t bytes)
 {
     void **memory = &gan__thread.workspace[which];
@@ -866,6 +1062,40 @@ static gan__cost gan__cost_norm_grad(const gan_norm *p)
     gan__cost cost = gan__cost_of(count, count, count, 4.0 * (double)count);
     cost.in[2] = cost.in[4] = 2 * c, cost.in[3] = c;
     return cost;
+}
+
+static gan__cost gan__cost_resample(const gan_resample *p)
+{
+    size_t x = (size_t)p->n * p->c * p->h * p->w, y = (size_t)p->n * p->c * p->out_h * p->out_w;
+    gan__cost cost = gan__cost_of(p->adjoint ? y : x, 2 * (size_t)p->images * p->out_h * p->taps_h, p->adjoint ? x : y,
+                                  2.0 * (double)y * p->taps_h * p->taps_w);
+    cost.in[2] = 2 * (size_t)p->images * p->out_w * p->taps_w;
+    return cost;
+}
+
+static gan__cost gan__cost_gather(const gan_index *p)
+{
+    size_t x = p->outer * p->in * p->inner, y = p->outer * p->out * p->inner;
+    size_t index = 1 + (p->outer - 1) * p->step_outer + (p->out - 1) * p->step + (p->inner - 1) * p->step_inner;
+    return gan__cost_of(p->adjoint ? y : x, index, p->adjoint ? x : y, 0);
+}
+
+static gan__cost gan__cost_max_index(const gan_pool *p)
+{
+    size_t places = (size_t)p->planes * p->out_h * p->out_w;
+    return gan__cost_of((size_t)p->planes * p->h * p->w, 0, places, (double)places * p->kernel_h * p->kernel_w);
+}
+
+static gan__cost gan__cost_softmax(const gan_lines *p)
+{
+    size_t count = p->outer * p->count * p->inner;
+    return gan__cost_of(count, 0, count, 4.0 * (double)count);
+}
+
+static gan__cost gan__cost_softmax_grad(const gan_lines *p)
+{
+    size_t count = p->outer * p->count * p->inner;
+    return gan__cost_of(count, count, count, 4.0 * (double)count);
 }
 
 static gan__cost gan__cost_sgd(const gan_update *p)
@@ -1560,6 +1790,10 @@ typedef struct {
     void (*scale_shift)(const gan_real *x, gan_real scale, gan_real shift, gan_real *y, size_t n);
     void (*two_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real mean, double sums[2]);
     void (*blend)(const gan_real *gy, const gan_real *x, gan_real mean, gan_real a, gan_real b, gan_real c, gan_real *gx, size_t n);
+    void (*add_scaled)(const gan_real *x, gan_real k, gan_real *y, size_t n, bool add);
+    void (*take)(const gan_real *x, const int *index, const gan_real *weight, int taps, gan_real *y, int n);
+    void (*softmax)(const gan_real *x, gan_real *y, size_t n, int log_);
+    void (*softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n, int log_);
     void (*sgd)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, size_t n);
     void (*adam)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v, size_t n);
 } gan__isa;
@@ -1641,7 +1875,8 @@ static gan_real gan__map_one(const gan_map *p, gan_real x)
     case GAN_LEAKY: return x > 0 ? x : p->a * x;
     case GAN_TANH: return GAN__F(tanh, x);
     case GAN_SIGMOID: return 1 / (1 + GAN__F(exp, -x));
-    default: return GAN__MAX(x, 0) + GAN__F(log1p, GAN__F(exp, -GAN__F(fabs, x))); /* GAN_SOFTPLUS */
+    case GAN_SOFTPLUS: return GAN__MAX(x, 0) + GAN__F(log1p, GAN__F(exp, -GAN__F(fabs, x)));
+    default: return GAN__F(erf, x);  /* GAN_ERF */
     }
 }
 
@@ -1672,7 +1907,8 @@ static gan_real gan__zip_one(const gan_zip *p, gan_real a, gan_real b)
     case GAN_GATE: return b > 0 ? a : p->k * a;
     case GAN_INSIDE: return b >= p->k && b <= p->l ? a : 0;
     case GAN_DTANH: return a * (1 - b * b);
-    default: return a * b * (1 - b); /* GAN_DSIGMOID */
+    case GAN_DSIGMOID: return a * b * (1 - b);
+    default: return (gan_real)(a == b); /* GAN_EQUAL */
     }
 }
 
@@ -1747,10 +1983,12 @@ static const struct gan__op gan__map_ops[] = {                 /* in the order o
     {"gan_mul_scalar or gan_add_scalar", gan__map_vjp, false}, {"gan_exp", gan__map_vjp, true}, {"gan_log", gan__map_vjp, false},
     {"gan_sqrt", gan__map_vjp, true}, {"gan_rsqrt", gan__map_vjp, true}, {"gan_square", gan__map_vjp, false}, {"gan_abs", gan__map_vjp, false},
     {"the sign", gan__map_vjp, false}, {"gan_clamp", gan__map_vjp, false}, {"gan_leaky_relu", gan__map_vjp, true},
-    {"gan_tanh", gan__map_vjp, true}, {"gan_sigmoid", gan__map_vjp, true}, {"gan_softplus", gan__map_vjp, false}};
+    {"gan_tanh", gan__map_vjp, true}, {"gan_sigmoid", gan__map_vjp, true}, {"gan_softplus", gan__map_vjp, false},
+    {"erf", gan__map_vjp, false}};
 static const struct gan__op gan__zip_ops[] = {                 /* in the order of GAN_MIX ... */
     {"gan_add or gan_sub", gan__zip_vjp, false}, {"gan_mul", gan__zip_vjp, false}, {"gan_div", gan__zip_vjp, true}, {"leaky_relu's derivative", gan__zip_vjp, false},
-    {"clamp's derivative", gan__zip_vjp, false}, {"tanh's derivative", gan__zip_vjp, false}, {"sigmoid's derivative", gan__zip_vjp, false}};
+    {"clamp's derivative", gan__zip_vjp, false}, {"tanh's derivative", gan__zip_vjp, false}, {"sigmoid's derivative", gan__zip_vjp, false},
+    {"gan_one_hot", gan__zip_vjp, false}};
 
 /* The result goes to into's memory where into is given. */
 static gan_tensor *gan__map_into(gan_tensor *into, int op, gan_tensor *x, gan_real a, gan_real b)
@@ -1827,6 +2065,7 @@ static gan_tensor *gan__map_vjp(gan_tensor *y, gan_tensor *gy, int i)
     case GAN_TANH: return gan__zip_into(gan__reuse(gy), "gan_tanh", GAN_DTANH, gy, y, 0, 0);
     case GAN_SIGMOID: return gan__zip("gan_sigmoid", GAN_DSIGMOID, gy, y, 0, 0);
     case GAN_SOFTPLUS: return gan_mul(gy, gan_sigmoid(x));
+    case GAN_ERF: return gan_mul(gan_mul_scalar(gy, (gan_real)1.12837916709551257390), gan_exp(gan_neg(gan_square(x))));  /* 2/sqrt(pi) */
     default: return NULL;               /* GAN_SIGN is flat */
     }
 }
@@ -1850,9 +2089,10 @@ static gan_tensor *gan__zip_vjp(gan_tensor *y, gan_tensor *gy, int i)
     case GAN_INSIDE: return i == 0 ? gan__zip("gan_clamp", GAN_INSIDE, gy, b, k, l) : NULL;
     case GAN_DTANH:     /* a (1 - b^2) */
         return i == 0 ? gan__zip("gan_tanh", GAN_DTANH, gy, b, 0, 0) : gan_mul_scalar(gan_mul(gy, gan_mul(a, b)), -2);
-    default:            /* GAN_DSIGMOID: a (b - b^2) */
+    case GAN_DSIGMOID:  /* a (b - b^2) */
         return i == 0 ? gan__zip("gan_sigmoid", GAN_DSIGMOID, gy, b, 0, 0)
                       : gan_mul(gan_mul(gy, a), gan_add_scalar(gan_mul_scalar(b, -2), 1));
+    default: return NULL;               /* GAN_EQUAL is flat */
     }
 }
 
@@ -1880,6 +2120,40 @@ GAN_API gan_tensor *gan_clamp(gan_tensor *x, gan_real lo, gan_real hi)
     gan *g = gan__valid(x, "gan_clamp");
     if (!(lo <= hi)) gan__fail(g, "gan_clamp", "lo = %g is not at most hi = %g", (double)lo, (double)hi);
     return gan__map("gan_clamp", GAN_CLAMP, x, lo, hi);
+}
+
+/* Below 0 and above 0 apart: the derivative at 0 is that of below, as PyTorch's. */
+static gan_tensor *gan__below(gan_tensor *x) { return gan__map("the negative part", GAN_CLAMP, x, (gan_real)-HUGE_VAL, 0); }
+
+static gan_tensor *gan__elu(const char *function, gan_tensor *x, gan_real alpha, gan_real scale)
+{
+    gan__valid(x, function);
+    gan_tensor *low = gan_add_scalar(gan_exp(gan__below(x)), -1);
+    return gan__zip(function, GAN_MIX, gan_relu(x), low, scale, scale * alpha);
+}
+
+GAN_API gan_tensor *gan_elu(gan_tensor *x) { return gan__elu("gan_elu", x, 1, 1); }
+GAN_API gan_tensor *gan_selu(gan_tensor *x) { return gan__elu("gan_selu", x, (gan_real)1.6732632423543772848, (gan_real)1.0507009873554804934); }
+
+GAN_API gan_tensor *gan_silu(gan_tensor *x)
+{
+    gan__valid(x, "gan_silu");
+    return gan_mul(x, gan_sigmoid(x));
+}
+
+GAN_API gan_tensor *gan_gelu(gan_tensor *x)
+{
+    gan__valid(x, "gan_gelu");
+    gan_tensor *erf_ = gan__map("gan_gelu", GAN_ERF, gan_mul_scalar(x, (gan_real)0.70710678118654752440), 0, 0);
+    return gan_mul(x, gan__map("gan_gelu", GAN_AFFINE, erf_, (gan_real)0.5, (gan_real)0.5));
+}
+
+GAN_API gan_tensor *gan_prelu_f(gan_tensor *x, gan_tensor *slope)
+{
+    gan__valid_pair(x, slope, "gan_prelu_f");
+    if (slope->n != 1 || slope->h != 1 || slope->w != 1 || (slope->c != 1 && slope->c != x->c))
+        gan__fail(x->g, "gan_prelu_f", "input " GAN__DIMS " wants slopes (1,%d,1,1) or (1,1,1,1), they are " GAN__DIMS, GAN__SHAPE(x), x->c, GAN__SHAPE(slope));
+    return gan_add(gan_relu(x), gan_mul(gan__below(x), slope));
 }
 
 /* y lies in x's memory, and x is no more. */
@@ -2075,6 +2349,107 @@ GAN_API gan_tensor *gan_mean_to(gan_tensor *x, int n, int c, int h, int w)
     gan_tensor *total = gan_sum_to(x, n, c, h, w);
     return gan_mul_scalar(total, (gan_real)((double)gan_count(total) / (double)gan_count(x)));
 }
+
+/* ---- softmax */
+
+GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
+{
+    for (size_t line = 0; line < p->outer * p->inner; line++) {
+        size_t start = line / p->inner * p->count * p->inner + line % p->inner;
+        double most = -HUGE_VAL, total = 0;
+        for (size_t i = 0; i < p->count; i++) most = GAN__MAX(most, (double)x[start + i * p->inner]);
+        for (size_t i = 0; i < p->count; i++) total += exp(x[start + i * p->inner] - most);
+        for (size_t i = 0; i < p->count; i++) {
+            double z = x[start + i * p->inner] - most;
+            y[start + i * p->inner] = (gan_real)(p->log_ ? z - log(total) : exp(z) / total);
+        }
+    }
+}
+
+GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y, gan_real *gx)
+{
+    for (size_t line = 0; line < p->outer * p->inner; line++) {
+        size_t start = line / p->inner * p->count * p->inner + line % p->inner;
+        double total = 0;
+        for (size_t i = start; i < start + p->count * p->inner; i += p->inner) total += (double)gy[i] * (p->log_ ? 1 : y[i]);
+        for (size_t i = start; i < start + p->count * p->inner; i += p->inner)
+            gx[i] = (gan_real)(p->log_ ? gy[i] - exp(y[i]) * total : y[i] * (gy[i] - total));
+    }
+}
+
+/* Lines whose numbers do not lie side by side are copied to where they do. */
+typedef struct { gan_lines p; const gan_real *in[2]; gan_real *out, *room; } gan__lines_job;
+
+static void gan__lines_body(void *argument, size_t begin, size_t end, int thread)
+{
+    const gan__lines_job *job = (const gan__lines_job *)argument;
+    const size_t count = job->p.count, inner = job->p.inner;
+    for (size_t line = begin; line < end; line++) {
+        size_t start = line / inner * count * inner + line % inner;
+        const gan_real *in[2] = {job->in[0] + start, job->in[1] ? job->in[1] + start : NULL};
+        gan_real *room = job->room + (size_t)thread * 3 * count, *out = inner == 1 ? job->out + start : room + 2 * count;
+        for (int k = 0; k < 2 && inner > 1 && in[k]; k++, room += count) {
+            for (size_t i = 0; i < count; i++) room[i] = in[k][i * inner];
+            in[k] = room;
+        }
+        if (in[1]) gan__best()->softmax_grad(in[0], in[1], out, count, job->p.log_);
+        else gan__best()->softmax(in[0], out, count, job->p.log_);
+        for (size_t i = 0; i < count && inner > 1; i++) job->out[start + i * inner] = out[i];
+    }
+}
+
+static void gan__lines(const gan_lines *p, const gan_real *a, const gan_real *b, gan_real *y)
+{
+    gan__lines_job job = {*p, {a, b}, y, NULL};
+    job.room = (gan_real *)gan__workspace(0, 3 * p->count * (size_t)gan__threads() * sizeof *y);
+    gan__parallel(p->outer * p->inner, 8192 / p->count + 1, gan__lines_body, &job);
+}
+
+GAN_API void gan_cpu_softmax(const gan_lines *p, const gan_real *x, gan_real *y) { gan__lines(p, x, NULL, y); }
+GAN_API void gan_cpu_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y, gan_real *gx) { gan__lines(p, gy, y, gx); }
+
+/* The fused derivative, or plain functions where it is to be differentiated again. */
+static gan_tensor *gan__softmax_vjp(gan_tensor *y, gan_tensor *gy, int i)
+{
+    int size[4] = {GAN__SHAPE(y)};
+    (void)i;
+    if (!y->g->recording) {
+        gan_tensor *into = gan__reuse(gy), *gx = gan__tensor(y->g, into ? into->buffer : NULL, GAN__SHAPE(y));
+        gan__run_2(y->g, GAN__K_softmax_grad, &y->sizes.softmax, gy->data, y->data, gx->data);
+        return gx;
+    }
+    size[y->attr[0]] = 1;
+    gan_tensor *total = gan_sum_to(y->sizes.softmax.log_ ? gy : gan_mul(gy, y), size[0], size[1], size[2], size[3]);
+    return y->sizes.softmax.log_ ? gan_sub(gy, gan_mul(gan_exp(y), total)) : gan_mul(y, gan_sub(gy, total));
+}
+
+static const struct gan__op gan__op_softmax = {"gan_softmax", gan__softmax_vjp, true};
+
+/* OUTER, INNER: how many numbers lie before and after dim. */
+static gan_lines gan__lines_of(const char *function, const gan_tensor *x, int dim)
+{
+    int size[4] = {GAN__SHAPE(x)};
+    gan_lines p = {1, 1, 1, 0};
+    if (dim < 0 || dim > 3) gan__fail(gan__valid(x, function), function, "dimension %d: it is 0 to 3", dim);
+    p.count = (size_t)size[dim];
+    for (int d = 0; d < dim; d++) p.outer *= (size_t)size[d];
+    for (int d = dim + 1; d < 4; d++) p.inner *= (size_t)size[d];
+    return p;
+}
+
+static gan_tensor *gan__softmax(const char *function, gan_tensor *x, int dim, int log_)
+{
+    gan *g = gan__valid(x, function);
+    gan_lines p = gan__lines_of(function, x, dim);
+    gan_tensor *y = gan__tensor(g, NULL, GAN__SHAPE(x));
+    p.log_ = log_;
+    gan__run_1(g, GAN__K_softmax, &p, x->data, y->data);
+    y->sizes.softmax = p, y->attr[0] = dim;
+    return gan__record(y, &gan__op_softmax, x, NULL, NULL);
+}
+
+GAN_API gan_tensor *gan_softmax(gan_tensor *x, int dim) { return gan__softmax("gan_softmax", x, dim, 0); }
+GAN_API gan_tensor *gan_log_softmax(gan_tensor *x, int dim) { return gan__softmax("gan_log_softmax", x, dim, 1); }
 
 /* ===========================================================================================
    >>shape (implementation)
@@ -2277,6 +2652,122 @@ static gan_tensor *gan__concat_vjp(gan_tensor *y, gan_tensor *gy, int i)
     return gan_slice(gy, dim, i ? first : 0, gan__size_of(y->in[i], dim));
 }
 
+GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count, int dim)
+{
+    if (!parts || count < 1) gan__fail(NULL, "gan_concat_all", "%d parts: 1 or more are wanted", parts ? count : 0);
+    if (count == 1) return parts[0];
+    return gan_concat(gan_concat_all(parts, count / 2, dim), gan_concat_all(parts + count / 2, count - count / 2, dim), dim);
+}
+
+/* ===========================================================================================
+   >>gather (implementation)
+   =========================================================================================== */
+
+GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_real *index, gan_real *y)
+{
+    for (size_t i = 0; p->adjoint && i < p->outer * p->in * p->inner; i++) y[i] = 0;
+    for (size_t o = 0; o < p->outer; o++)
+        for (size_t i = 0; i < p->out; i++)
+            for (size_t k = 0; k < p->inner; k++) {
+                size_t there = (size_t)index[o * p->step_outer + i * p->step + k * p->step_inner];
+                size_t far = (o * p->in + there) * p->inner + k, near = (o * p->out + i) * p->inner + k;
+                if (p->adjoint) y[far] += x[near];
+                else y[near] = x[far];
+            }
+}
+
+/* One outer slice at a time; where there is one only, stretches of its inner numbers, so that each sum is made by one thread, in order. */
+static void gan__gather_lines(void *argument, size_t begin, size_t end, int thread)
+{
+    gan__job *job = (gan__job *)argument;
+    const gan_index *p = (const gan_index *)job->p;
+    bool split = p->outer == 1;
+    size_t inner = p->inner, k0 = split ? begin : 0, k1 = split ? end : inner;
+    (void)thread;
+    for (size_t o = split ? 0 : begin; o < (split ? 1 : end); o++) {
+        const gan_real *index = job->in[1] + o * p->step_outer, *x = job->in[0] + o * (p->adjoint ? p->out : p->in) * inner;
+        gan_real *y = job->out[0] + o * (p->adjoint ? p->in : p->out) * inner;
+        for (size_t i = 0; p->adjoint && i < p->in; i++) memset(y + i * inner + k0, 0, (k1 - k0) * sizeof *y);
+        for (size_t i = 0; i < p->out; i++, index += p->step)
+            if (p->step_inner || inner == 1)
+                for (size_t k = k0; k < k1; k++) {
+                    size_t there = (size_t)index[k * p->step_inner] * inner + k;
+                    if (p->adjoint) y[there] += x[i * inner + k];
+                    else y[i * inner + k] = x[there];
+                }
+            else if (p->adjoint) gan__best()->add_scaled(x + i * inner + k0, 1, y + (size_t)*index * inner + k0, k1 - k0, true);
+            else memcpy(y + i * inner + k0, x + (size_t)*index * inner + k0, (k1 - k0) * sizeof *y);
+    }
+}
+
+GAN_API void gan_cpu_gather(const gan_index *p, const gan_real *x, const gan_real *index, gan_real *y)
+{
+    gan__job job = {p, {x, index}, {y}};
+    if (p->outer == 1) gan__parallel(p->inner, 32768 / (p->out + p->in) + 16, gan__gather_lines, &job);
+    else gan__parallel(p->outer, 16384 / ((p->out + p->in) * p->inner) + 1, gan__gather_lines, &job);
+}
+
+/* ---- tensors */
+
+static gan_tensor *gan__gather_vjp(gan_tensor *y, gan_tensor *gy, int i);
+static const struct gan__op gan__op_gather = {"gan_gather", gan__gather_vjp, false};
+
+/* forward: x along dim by index; adjoint: x added up to size along dim. */
+static gan_tensor *gan__gather(const char *function, gan_tensor *x, int dim, gan_tensor *index, int size, int adjoint)
+{
+    gan__valid_pair(x, index, function);
+    int shape[4] = {GAN__SHAPE(x)}, given[4] = {GAN__SHAPE(index)};
+    gan_lines q = gan__lines_of(function, x, dim);
+    bool list = index->n == (int)gan_count(index), full = true;     /* a list of slices, or an index for each number */
+    for (int d = 0; d < 4; d++) full = full && (given[d] == shape[d] || (d == dim && !adjoint));
+    if (!(full || (list && (!adjoint || index->n == shape[dim]))))
+        gan__fail(x->g, function, "input " GAN__DIMS ", dimension %d, index " GAN__DIMS ": the index is (K,1,1,1), or as the input%s", GAN__SHAPE(x), dim,
+                  GAN__SHAPE(index), adjoint ? "" : " but along that dimension");
+    if (adjoint && size < 1) gan__fail(x->g, function, "size %d: it is 1 or more", size);
+    list = list && !(full && q.inner == 1 && q.outer == 1);
+    gan_index p = {q.outer, 0, 0, q.inner, 0, 1, 0, adjoint};
+    p.out = list ? (size_t)index->n : (size_t)given[dim];
+    p.in = adjoint ? (size_t)size : q.count;
+    if (!list) p.step_outer = p.out * q.inner, p.step = q.inner, p.step_inner = 1;
+    shape[dim] = adjoint ? size : (int)p.out;
+    if (!x->g->backend->alloc)
+        for (size_t i = 0; i < gan_count(index); i++)
+            if (!(index->data[i] >= 0 && index->data[i] < (gan_real)p.in))
+                gan__fail(x->g, function, "index %g at place %.0f: there are %.0f along dimension %d", (double)index->data[i], (double)i, (double)p.in, dim);
+    gan_tensor *y = gan__tensor(x->g, NULL, shape[0], shape[1], shape[2], shape[3]);
+    gan__run_2(x->g, GAN__K_gather, &p, x->data, index->data, y->data);
+    y->sizes.gather = p, y->attr[0] = dim;
+    return gan__record(y, &gan__op_gather, x, index, NULL);
+}
+
+static gan_tensor *gan__gather_vjp(gan_tensor *y, gan_tensor *gy, int i)
+{
+    return i ? NULL : gan__gather("gan_gather", gy, y->attr[0], y->in[1], gan__size_of(y->in[0], y->attr[0]), !y->sizes.gather.adjoint);
+}
+
+GAN_API gan_tensor *gan_gather(gan_tensor *x, int dim, gan_tensor *index) { return gan__gather("gan_gather", x, dim, index, 0, 0); }
+
+GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, int dim, gan_tensor *index, int size)
+{
+    return gan__gather("gan_scatter_add", x, dim, index, size, 1);
+}
+
+/* 0, 1 .. count-1 along C */
+static gan_tensor *gan__counting(gan *g, int count)
+{
+    gan_real *numbers = (gan_real *)gan__workspace(0, (size_t)count * sizeof *numbers);
+    for (int i = 0; i < count; i++) numbers[i] = (gan_real)i;
+    return gan_from_host(g, numbers, 1, count, 1, 1);
+}
+
+GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
+{
+    gan *g = gan__valid(labels, "gan_one_hot");
+    if (labels->c != 1 || classes < 1)
+        gan__fail(g, "gan_one_hot", "labels " GAN__DIMS " and %d classes: labels (N,1,H,W) and 1 class or more are wanted", GAN__SHAPE(labels), classes);
+    return gan__zip("gan_one_hot", GAN_EQUAL, labels, gan__counting(g, classes), 0, 0);
+}
+
 /* ===========================================================================================
    >>matmul (implementation)
    =========================================================================================== */
@@ -2470,11 +2961,11 @@ GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *
    =========================================================================================== */
 
 /* Sizes that all loops below share. */
-typedef struct { int s, groups, c, o, oh, ow; } gan__conv_sizes;    /* c, o: channels in a group */
+typedef struct { int s, d, groups, c, o, oh, ow; } gan__conv_sizes;    /* stride, dilation; c, o: channels in a group */
 static gan__conv_sizes gan__conv_of(const gan_conv *p)
 {
     gan__conv_sizes q;
-    q.s = GAN__MAX(p->stride, 1), q.groups = GAN__MAX(p->groups, 1);
+    q.s = GAN__MAX(p->stride, 1), q.d = GAN__MAX(p->dilation, 1), q.groups = GAN__MAX(p->groups, 1);
     q.c = p->c / q.groups, q.o = p->out_c / q.groups;
     q.oh = gan_conv_out_h(p), q.ow = gan_conv_out_w(p);
     return q;
@@ -2491,7 +2982,7 @@ GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real
                     for (int c = 0; c < q.c; c++)
                         for (int u = 0; u < p->kernel_h; u++)
                             for (int v = 0; v < p->kernel_w; v++) {
-                                int row = i * q.s + u - p->pad, column = j * q.s + v - p->pad, channel = o / q.o * q.c + c;
+                                int row = i * q.s + u * q.d - p->pad, column = j * q.s + v * q.d - p->pad, channel = o / q.o * q.c + c;
                                 if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
                                 total += (double)x[(((size_t)n * p->c + channel) * p->h + row) * p->w + column] *
                                          w[(((size_t)o * q.c + c) * p->kernel_h + u) * p->kernel_w + v];
@@ -2511,7 +3002,7 @@ GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
                     for (int k = 0; k < q.o; k++)
                         for (int u = 0; u < p->kernel_h; u++)
                             for (int v = 0; v < p->kernel_w; v++) {
-                                int is = row + p->pad - u, js = column + p->pad - v, o = c / q.c * q.o + k;  /* i*S and j*S */
+                                int is = row + p->pad - u * q.d, js = column + p->pad - v * q.d, o = c / q.c * q.o + k;  /* i*S and j*S */
                                 if (is < 0 || is % q.s || is / q.s >= q.oh || js < 0 || js % q.s || js / q.s >= q.ow) continue;
                                 total += (double)y[(((size_t)n * p->out_c + o) * q.oh + is / q.s) * q.ow + js / q.s] *
                                          w[(((size_t)o * q.c + c % q.c) * p->kernel_h + u) * p->kernel_w + v];
@@ -2531,7 +3022,7 @@ GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const g
                     for (int n = 0; n < p->n; n++)
                         for (int i = 0; i < q.oh; i++)
                             for (int j = 0; j < q.ow; j++) {
-                                int row = i * q.s + u - p->pad, column = j * q.s + v - p->pad, channel = o / q.o * q.c + c;
+                                int row = i * q.s + u * q.d - p->pad, column = j * q.s + v * q.d - p->pad, channel = o / q.o * q.c + c;
                                 if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
                                 total += (double)x[(((size_t)n * p->c + channel) * p->h + row) * p->w + column] *
                                          y[(((size_t)n * p->out_c + o) * q.oh + i) * q.ow + j];
@@ -2547,7 +3038,8 @@ GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real
     ptrdiff_t plane = (ptrdiff_t)p->h * p->w, place = (ptrdiff_t)q.oh * q.ow;
     for (int group = 0; group < q.groups; group++) {
         gan__gemm job;
-        gan__window window = {x + group * q.c * plane, x + p->n * p->c * plane, p->c * plane, p->h, p->w, q.s, q.oh, q.ow, p->kernel_h, p->kernel_w, -p->pad, -p->pad, 1};
+        gan__window window = {x + group * q.c * plane, x + p->n * p->c * plane, p->c * plane, p->h, p->w,
+                              q.s, q.oh, q.ow, p->kernel_h, p->kernel_w, -p->pad, -p->pad, q.d};
         gan__walk columns = {q.ow, q.oh, 1, q.ow, p->out_c * place};
         memset(&job, 0, sizeof job);
         job.m = q.o, job.n = (int)(p->n * place), job.k = q.c * p->kernel_h * p->kernel_w;
@@ -2578,7 +3070,7 @@ static void gan__cpu_phase(const gan_conv *p, const gan__conv_sizes *q, int grou
     gan__gemm_run(&job);
 }
 
-/* x with few channels would leave most rows of a tile empty. Then one product makes what each y gives to each tap, parts (C*KH*KW, N*OH*OW),
+/* x with few channels would leave most rows of a tile empty, and dilated taps fit no phase. Then one product makes what each y gives to each tap, parts (C*KH*KW, N*OH*OW),
    and every image of x gathers its own, in a fixed order; a few images at a time, so that parts stay in the cache. */
 typedef struct { const gan_conv *p; gan__conv_sizes q; const gan_real *parts; gan_real *x; int images; } gan__gather_job;
 
@@ -2593,13 +3085,14 @@ static void gan__gather_body(void *argument, size_t begin, size_t end, int threa
         gan_real *x = job->x + n * p->c * plane;
         memset(x, 0, q->c * plane * sizeof *x);
         for (int tap = 0; tap < q->c * p->kernel_h * p->kernel_w; tap++) {
-            int v = tap % p->kernel_w, u = tap / p->kernel_w % p->kernel_h, c = tap / p->kernel_w / p->kernel_h, j0 = GAN__MAX(0, (p->pad - v + q->s - 1) / q->s);
+            int v = tap % p->kernel_w * q->d - p->pad, u = tap / p->kernel_w % p->kernel_h * q->d - p->pad, c = tap / p->kernel_w / p->kernel_h;
+            int j0 = GAN__MAX(0, (q->s - 1 - v) / q->s);
             for (int i = 0; i < q->oh; i++) {
-                int row = i * q->s + u - p->pad, j = j0;
+                int row = i * q->s + u, j = j0;
                 const gan_real *part = job->parts + ((size_t)tap * job->images + n) * place + (size_t)i * q->ow;
                 if (row < 0 || row >= p->h) continue;
-                gan_real *to = x + c * plane + (ptrdiff_t)row * p->w + v - p->pad;
-                for (; j < q->ow && j * q->s + v - p->pad < p->w; j++) to[j * q->s] += part[j];
+                gan_real *to = x + c * plane + (ptrdiff_t)row * p->w + v;
+                for (; j < q->ow && j * q->s + v < p->w; j++) to[j * q->s] += part[j];
             }
         }
     }
@@ -2630,7 +3123,7 @@ GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
 {
     gan__conv_sizes q = gan__conv_of(p);
     for (int group = 0; group < q.groups; group++) {
-        if (q.c < 4) gan__cpu_few(p, &q, group, y, w, x);
+        if (q.c < 4 || q.d > 1) gan__cpu_few(p, &q, group, y, w, x);
         else for (int a = 0; a < GAN__MIN(q.s, p->h); a++)
             for (int b = 0; b < GAN__MIN(q.s, p->w); b++) gan__cpu_phase(p, &q, group, a, b, y, w, x);
     }
@@ -2643,7 +3136,8 @@ GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const g
     ptrdiff_t plane = (ptrdiff_t)p->h * p->w, place = (ptrdiff_t)q.oh * q.ow;
     for (int group = 0; group < q.groups; group++) {
         gan__gemm job;
-        gan__window window = {x + group * q.c * plane, x + p->n * p->c * plane, p->c * plane, p->h, p->w, q.s, q.oh, q.ow, p->kernel_h, p->kernel_w, -p->pad, -p->pad, 1};
+        gan__window window = {x + group * q.c * plane, x + p->n * p->c * plane, p->c * plane, p->h, p->w,
+                              q.s, q.oh, q.ow, p->kernel_h, p->kernel_w, -p->pad, -p->pad, q.d};
         gan__walk k = {(int)place, INT32_MAX, 1, p->out_c * place, 0};
         memset(&job, 0, sizeof job);
         job.m = q.o, job.n = q.c * p->kernel_h * p->kernel_w, job.k = (int)(p->n * place);
@@ -2672,7 +3166,7 @@ static gan_tensor *gan__conv(const gan_conv *p, int kernel, const struct gan__op
                   : kernel == GAN__K_conv_transpose2d   ? gan__tensor(a->g, NULL, p->n, p->c, p->h, p->w)
                                                         : gan__tensor(a->g, NULL, p->out_c, p->c / p->groups, p->kernel_h, p->kernel_w);
     gan__run_2(a->g, kernel, p, a->data, b->data, y->data);
-    y->conv = *p;
+    y->sizes.conv = *p;
     return gan__record(y, op, a, b, NULL);
 }
 
@@ -2682,39 +3176,46 @@ static gan_tensor *gan__conv_w(const gan_conv *p, gan_tensor *x, gan_tensor *y) 
 
 static gan_tensor *gan__conv2d_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
-    return i == 0 ? gan__conv_x(&y->conv, gy, y->in[1]) : gan__conv_w(&y->conv, y->in[0], gy);
+    return i == 0 ? gan__conv_x(&y->sizes.conv, gy, y->in[1]) : gan__conv_w(&y->sizes.conv, y->in[0], gy);
 }
 
 static gan_tensor *gan__conv_transpose2d_vjp(gan_tensor *x, gan_tensor *gx, int i)
 {
-    return i == 0 ? gan__conv_y(&x->conv, gx, x->in[1]) : gan__conv_w(&x->conv, gx, x->in[0]);
+    return i == 0 ? gan__conv_y(&x->sizes.conv, gx, x->in[1]) : gan__conv_w(&x->sizes.conv, gx, x->in[0]);
 }
 
 static gan_tensor *gan__conv2d_weight_vjp(gan_tensor *w, gan_tensor *gw, int i)
 {
-    return i == 0 ? gan__conv_x(&w->conv, w->in[1], gw) : gan__conv_y(&w->conv, w->in[0], gw);
+    return i == 0 ? gan__conv_x(&w->sizes.conv, w->in[1], gw) : gan__conv_y(&w->sizes.conv, w->in[0], gw);
 }
 
 static void gan__check_conv(gan *g, const char *function, const gan_conv *p, const gan_tensor *x, int groups)
 {
-    if (p->stride < 1 || p->pad < 0) gan__fail(g, function, "input " GAN__DIMS ", stride %d, padding %d: the stride is 1 or more, the padding 0 or more", GAN__SHAPE(x), p->stride, p->pad);
+    if (p->stride < 1 || p->pad < 0 || p->dilation < 1)
+        gan__fail(g, function, "input " GAN__DIMS ", stride %d, padding %d, dilation %d: stride and dilation are 1 or more, the padding 0 or more",
+                  GAN__SHAPE(x), p->stride, p->pad, p->dilation);
     if (groups < 1 || p->c % groups || p->out_c % groups)
         gan__fail(g, function, "input " GAN__DIMS ": %d groups do not divide %d and %d channels", GAN__SHAPE(x), groups, p->c, p->out_c);
 }
 
-GAN_API gan_tensor *gan_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int groups)
+GAN_API gan_tensor *gan_dilated_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int dilation, int groups)
 {
-    const char *function = "gan_conv2d_f";
+    const char *function = dilation == 1 ? "gan_conv2d_f" : "gan_dilated_conv2d_f";
     gan__valid_pair(x, weight, function);
     gan *g = x->g;
-    gan_conv p = {GAN__SHAPE(x), weight->n, weight->h, weight->w, stride, pad, groups};
+    gan_conv p = {GAN__SHAPE(x), weight->n, weight->h, weight->w, stride, pad, groups, dilation};
     gan__check_conv(g, function, &p, x, groups);
     if (x->c != weight->c * groups)
         gan__fail(g, function, "input " GAN__DIMS " has %d channels, the weight " GAN__DIMS " wants %d", GAN__SHAPE(x), x->c, GAN__SHAPE(weight), weight->c * groups);
-    if (p.kernel_h > p.h + 2 * pad || p.kernel_w > p.w + 2 * pad)
-        gan__fail(g, function, "kernel %dx%d is larger than input " GAN__DIMS " with padding %d", p.kernel_h, p.kernel_w, GAN__SHAPE(x), pad);
+    if (dilation * (p.kernel_h - 1) >= p.h + 2 * pad || dilation * (p.kernel_w - 1) >= p.w + 2 * pad)
+        gan__fail(g, function, "kernel %dx%d is larger than input " GAN__DIMS " with padding %d and dilation %d", p.kernel_h, p.kernel_w, GAN__SHAPE(x), pad, dilation);
     gan__check_shape(g, function, p.n, p.out_c, gan_conv_out_h(&p), gan_conv_out_w(&p));
     return gan__add_bias(function, gan__conv_y(&p, x, weight), bias);
+}
+
+GAN_API gan_tensor *gan_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int groups)
+{
+    return gan_dilated_conv2d_f(x, weight, bias, stride, pad, 1, groups);
 }
 
 GAN_API gan_tensor *gan_conv_transpose2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int output_pad, int groups)
@@ -2723,7 +3224,7 @@ GAN_API gan_tensor *gan_conv_transpose2d_f(gan_tensor *x, gan_tensor *weight, ga
     gan__valid_pair(x, weight, function);
     gan *g = x->g;
     gan_conv p = {x->n, weight->c * groups, (x->h - 1) * stride - 2 * pad + weight->h + output_pad,
-                  (x->w - 1) * stride - 2 * pad + weight->w + output_pad, x->c, weight->h, weight->w, stride, pad, groups};
+                  (x->w - 1) * stride - 2 * pad + weight->w + output_pad, x->c, weight->h, weight->w, stride, pad, groups, 1};
     gan__check_conv(g, function, &p, x, groups);
     if (x->c != weight->n)
         gan__fail(g, function, "input " GAN__DIMS " has %d channels, the weight " GAN__DIMS " wants %d", GAN__SHAPE(x), x->c, GAN__SHAPE(weight), weight->n);
@@ -2739,12 +3240,303 @@ GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_
     const char *function = "gan_conv2d_weight";
     gan__valid_pair(x, gy, function);
     gan *g = x->g;
-    gan_conv p = {GAN__SHAPE(x), gy->c, kernel_h, kernel_w, stride, pad, groups};
+    gan_conv p = {GAN__SHAPE(x), gy->c, kernel_h, kernel_w, stride, pad, groups, 1};
     gan__check_conv(g, function, &p, x, groups);
     if (kernel_h < 1 || kernel_w < 1 || kernel_h > x->h + 2 * pad || kernel_w > x->w + 2 * pad || gy->n != x->n || gy->h != gan_conv_out_h(&p) || gy->w != gan_conv_out_w(&p))
         gan__fail(g, function, "x " GAN__DIMS " with kernel %dx%d, stride %d and padding %d wants gy (%d,*,%d,%d), it is " GAN__DIMS, GAN__SHAPE(x), kernel_h,
                   kernel_w, stride, pad, x->n, gan_conv_out_h(&p), gan_conv_out_w(&p), GAN__SHAPE(gy));
     return gan__conv_w(&p, x, gy);
+}
+
+/* ===========================================================================================
+   >>resample (implementation)
+   =========================================================================================== */
+
+GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const gan_real *rows, const gan_real *columns, gan_real *y)
+{
+    size_t plane_x = (size_t)p->h * p->w, plane_y = (size_t)p->out_h * p->out_w;
+    for (size_t i = 0; i < (size_t)p->n * p->c * (p->adjoint ? plane_x : plane_y); i++) y[i] = 0;
+    for (size_t plane = 0; plane < (size_t)p->n * p->c; plane++) {
+        size_t image = p->images > 1 ? plane / p->c : 0;
+        const gan_real *from = x + plane * (p->adjoint ? plane_y : plane_x);
+        gan_real *to = y + plane * (p->adjoint ? plane_x : plane_y);
+        for (int i = 0; i < p->out_h; i++)
+            for (int j = 0; j < p->out_w; j++)
+                for (int a = 0; a < p->taps_h; a++)
+                    for (int b = 0; b < p->taps_w; b++) {
+                        const gan_real *r = rows + 2 * ((image * p->out_h + i) * p->taps_h + a), *c = columns + 2 * ((image * p->out_w + j) * p->taps_w + b);
+                        int near = i * p->out_w + j, far = (int)r[0] * p->w + (int)c[0];
+                        if (r[0] < 0 || c[0] < 0) continue;
+                        if (p->adjoint) to[far] += r[1] * c[1] * from[near];
+                        else to[near] += r[1] * c[1] * from[far];
+                    }
+    }
+}
+
+/* A table read for fast use: index[t*out + i] and weight[t*out + i] of every image; a tap outside has the index in. The adjoint's is the
+   transpose, so that both directions only ever take. */
+typedef struct { int in, out, taps; int *index; gan_real *weight; } gan__axis_taps;
+
+static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps, int adjoint, int which)
+{
+    gan__axis_taps axis = {adjoint ? out : in, adjoint ? in : out, taps, NULL, NULL};
+    int *used = (int *)gan__workspace(0, (size_t)in * sizeof(int)), most = 0;
+    for (int pass = adjoint ? 0 : 1; pass < 2; pass++) {            /* the adjoint first counts how many taps it needs */
+        size_t room = (size_t)images * axis.out * axis.taps;
+        if (pass) {
+            axis.index = (int *)gan__workspace(which, room * (sizeof(int) + sizeof(gan_real)));
+            axis.weight = (gan_real *)(axis.index + (room + 1) / 2 * 2);
+            for (size_t i = 0; i < room; i++) axis.index[i] = axis.in, axis.weight[i] = 0;
+        }
+        for (int image = 0; image < images; image++) {
+            size_t base = (size_t)image * axis.out * axis.taps;
+            memset(used, 0, (size_t)in * sizeof(int));
+            for (int i = 0; i < out; i++)
+                for (int t = 0; t < taps; t++) {
+                    const gan_real *tap = table + 2 * (((size_t)image * out + i) * taps + t);
+                    if (tap[0] < 0) continue;
+                    int there = (int)tap[0], place = adjoint ? used[there]++ : t;
+                    most = GAN__MAX(most, place + 1);
+                    if (!pass) continue;
+                    size_t at = base + (size_t)place * axis.out + (adjoint ? there : i);
+                    axis.index[at] = adjoint ? i : there, axis.weight[at] = tap[1];
+                }
+        }
+        if (!pass) axis.taps = GAN__MAX(most, 1);
+    }
+    return axis;
+}
+
+typedef struct { int images, c; gan__axis_taps rows, columns; const gan_real *x; gan_real *y, *line; } gan__resample_job;
+
+/* Each line of y: its rows of x mixed into one line, numbers of which are then mixed by the columns' table. */
+static void gan__resample_body(void *argument, size_t begin, size_t end, int thread)
+{
+    const gan__resample_job *job = (const gan__resample_job *)argument;
+    const gan__axis_taps *r = &job->rows, *c = &job->columns;
+    gan_real *line = job->line + (size_t)thread * (c->in + 16);
+    for (size_t at = begin; at < end; at++) {
+        size_t plane = at / r->out, i = at % r->out, image = job->images > 1 ? plane / job->c : 0;
+        const gan_real *x = job->x + plane * r->in * c->in;
+        bool any = false;
+        for (int t = 0; t < r->taps; t++) {
+            size_t tap = (image * r->taps + t) * r->out + i;
+            if (r->index[tap] == r->in) continue;
+            gan__best()->add_scaled(x + (size_t)r->index[tap] * c->in, r->weight[tap], line, (size_t)c->in, any);
+            any = true;
+        }
+        line[c->in] = 0;
+        if (any) gan__best()->take(line, c->index + image * c->taps * c->out, c->weight + image * c->taps * c->out, c->taps, job->y + at * c->out, c->out);
+        else memset(job->y + at * c->out, 0, (size_t)c->out * sizeof *line);
+    }
+}
+
+GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const gan_real *rows, const gan_real *columns, gan_real *y)
+{
+    gan__resample_job job;
+    job.images = p->images, job.c = p->c, job.x = x, job.y = y;
+    job.rows = gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, p->adjoint, 1);
+    job.columns = gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, p->adjoint, 2);
+    job.line = (gan_real *)gan__workspace(0, (size_t)gan__threads() * (size_t)(job.columns.in + 16) * sizeof *y);
+    gan__parallel((size_t)p->n * p->c * job.rows.out, (size_t)(16384 / job.columns.out + 1), gan__resample_body, &job);
+}
+
+GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *y)
+{
+    for (int plane = 0; plane < p->planes; plane++)
+        for (int i = 0; i < p->out_h; i++)
+            for (int j = 0; j < p->out_w; j++) {
+                int best = -1;
+                for (int u = 0; u < p->kernel_h; u++)
+                    for (int v = 0; v < p->kernel_w; v++) {
+                        int row = i * p->stride + u - p->pad, column = j * p->stride + v - p->pad, at = row * p->w + column;
+                        if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
+                        gan_real value = x[(size_t)plane * p->h * p->w + at];
+                        if (best < 0 || value > x[(size_t)plane * p->h * p->w + best] || value != value) best = at;
+                    }
+                *y++ = (gan_real)best;
+            }
+}
+
+static void gan__max_index_body(void *argument, size_t begin, size_t end, int thread)
+{
+    gan__job *job = (gan__job *)argument;
+    gan_pool p = *(const gan_pool *)job->p;
+    (void)thread;
+    p.planes = (int)(end - begin);
+    gan_ref_max_index(&p, job->in[0] + begin * p.h * p.w, job->out[0] + begin * p.out_h * p.out_w);
+}
+
+GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *y)
+{
+    gan__job job = {p, {x}, {y}};
+    gan__parallel((size_t)p->planes, 8192 / ((size_t)p->out_h * p->out_w) + 1, gan__max_index_body, &job);
+}
+
+/* ---- tensors */
+
+/* One axis of a resampling: which taps an output i has. FIR: position i*down + t - pad0 in x with up-1 zeros after each number. */
+enum { GAN__AXIS_PAD, GAN__AXIS_RESIZE, GAN__AXIS_FIR };
+typedef struct { int kind, in, out, taps, mode, before, up, down, count; const gan_real *filter; gan_real gain; } gan__axis;
+
+static double gan__axis_tap(const gan__axis *a, int i, int t, int *index)
+{
+    double place, part;
+    *index = i - a->before;
+    switch (a->kind) {
+    case GAN__AXIS_PAD:
+        if (a->mode == GAN_REPLICATE) *index = GAN__MIN(GAN__MAX(*index, 0), a->in - 1);
+        if (a->mode == GAN_REFLECT && *index < 0) *index = -*index;
+        if (a->mode == GAN_REFLECT && *index >= a->in) *index = 2 * a->in - 2 - *index;
+        return 1;
+    case GAN__AXIS_RESIZE:
+        *index = (int)((int64_t)i * a->in / a->out);
+        if (a->mode == GAN_NEAREST) return 1;
+        place = a->mode == GAN_BILINEAR ? (i + 0.5) * a->in / a->out - 0.5 : a->out > 1 ? (double)i * (a->in - 1) / (a->out - 1) : 0;
+        place = GAN__MAX(place, 0), part = place - floor(place);
+        *index = GAN__MIN((int)place + t, a->in - 1);
+        return t ? part : 1 - part;
+    default: {
+        int first = i * a->down - a->before, tap = (a->up - (first % a->up + a->up) % a->up) % a->up + t * a->up;
+        *index = (first + tap) / a->up;
+        if (first + tap < 0 || tap >= a->count) *index = -1;
+        return *index < 0 ? 0 : (double)a->gain * (double)a->filter[a->count - 1 - tap];
+    }
+    }
+}
+
+/* The table (1,OUT,TAPS,2) of an axis. */
+static gan_tensor *gan__axis_table(gan *g, const gan__axis *a)
+{
+    gan_real *table = (gan_real *)gan__workspace(0, 2 * (size_t)a->out * a->taps * sizeof *table), *to = table;
+    for (int i = 0; i < a->out; i++)
+        for (int t = 0; t < a->taps; t++) {
+            int index;
+            double weight = gan__axis_tap(a, i, t, &index);
+            if (index < 0 || index >= a->in || weight == 0) index = -1, weight = 0;
+            *to++ = (gan_real)index, *to++ = (gan_real)weight;
+        }
+    return gan_from_host(g, table, 1, a->out, a->taps, 2);
+}
+
+static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i);
+static const struct gan__op gan__op_resample = {"a resampling", gan__resample_vjp, false};
+
+static gan_tensor *gan__resample_with(const gan_resample *p, gan_tensor *x, gan_tensor *rows, gan_tensor *columns)
+{
+    gan_tensor *y = gan__tensor(x->g, NULL, p->n, p->c, p->adjoint ? p->h : p->out_h, p->adjoint ? p->w : p->out_w);
+    const gan_real *in[3] = {x->data, rows->data, columns->data};
+    gan__run(x->g, GAN__K_resample, p, in, &y->data);
+    y->sizes.resample = *p;
+    return gan__record(y, &gan__op_resample, x, rows, columns);
+}
+
+static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i)
+{
+    gan_resample p = y->sizes.resample;
+    p.adjoint = !p.adjoint;
+    return i ? NULL : gan__resample_with(&p, gy, y->in[1], y->in[2]);
+}
+
+/* x by tables (IMAGES,OUT,TAPS,2). */
+static gan_tensor *gan__resample(gan_tensor *x, gan_tensor *rows, gan_tensor *columns)
+{
+    gan_resample p = {GAN__SHAPE(x), rows->c, columns->c, rows->h, columns->h, rows->n, 0};
+    return gan__resample_with(&p, x, rows, columns);
+}
+
+static gan_tensor *gan__resample_axes(const char *function, gan_tensor *x, const gan__axis *rows, const gan__axis *columns)
+{
+    if (rows->out < 1 || columns->out < 1)
+        gan__fail(x->g, function, "input " GAN__DIMS " would become %d rows of %d: at least 1 of 1 is wanted", GAN__SHAPE(x), rows->out, columns->out);
+    gan__check_shape(x->g, function, x->n, x->c, rows->out, columns->out);
+    gan_tensor *row_table = gan__axis_table(x->g, rows);
+    return gan__resample(x, row_table, gan__axis_table(x->g, columns));
+}
+
+GAN_API gan_tensor *gan_pad(gan_tensor *x, int mode, int top, int bottom, int left, int right)
+{
+    gan *g = gan__valid(x, "gan_pad");
+    gan__axis rows = {GAN__AXIS_PAD, x->h, x->h + top + bottom, 1, mode, top, 1, 1, 0, NULL, 1};
+    gan__axis columns = {GAN__AXIS_PAD, x->w, x->w + left + right, 1, mode, left, 1, 1, 0, NULL, 1};
+    if (mode < GAN_ZEROS || mode > GAN_REPLICATE) gan__fail(g, "gan_pad", "mode %d: it is GAN_ZEROS, GAN_REFLECT or GAN_REPLICATE", mode);
+    if (mode == GAN_REFLECT && (GAN__MAX(top, bottom) >= x->h || GAN__MAX(left, right) >= x->w))
+        gan__fail(g, "gan_pad", "input " GAN__DIMS ", padding %d,%d,%d,%d: reflection wants less than the size", GAN__SHAPE(x), top, bottom, left, right);
+    return gan__resample_axes("gan_pad", x, &rows, &columns);
+}
+
+GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, int mode)
+{
+    gan *g = gan__valid(x, "gan_resize");
+    int taps = mode == GAN_NEAREST ? 1 : 2;
+    gan__axis rows = {GAN__AXIS_RESIZE, x->h, h, taps, mode, 0, 1, 1, 0, NULL, 1}, columns = {GAN__AXIS_RESIZE, x->w, w, taps, mode, 0, 1, 1, 0, NULL, 1};
+    if (mode < GAN_NEAREST || mode > GAN_ALIGNED) gan__fail(g, "gan_resize", "mode %d: it is GAN_NEAREST, GAN_BILINEAR or GAN_ALIGNED", mode);
+    return gan__resample_axes("gan_resize", x, &rows, &columns);
+}
+
+static gan_tensor *gan__fir(const char *function, gan_tensor *x, const gan_real *filter, const int count[2], int up, int down, int pad0, int pad1, gan_real gain)
+{
+    gan *g = gan__valid(x, function);
+    gan__axis axis[2];
+    if (!filter || count[0] < 1 || count[1] < 1 || up < 1 || down < 1)
+        gan__fail(g, function, "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more", GAN__SHAPE(x), filter ? count[0] : 0, up, down);
+    for (int d = 0; d < 2; d++) {
+        int in = d ? x->w : x->h, room = in * up + pad0 + pad1 - count[d];
+        gan__axis one = {GAN__AXIS_FIR, in, room < 0 ? 0 : room / down + 1, (count[d] + up - 1) / up, 0, pad0, up, down, count[d], filter, gain};
+        axis[d] = one;
+    }
+    return gan__resample_axes(function, x, &axis[0], &axis[1]);
+}
+
+GAN_API gan_tensor *gan_upfirdn2d(gan_tensor *x, const gan_real *filter, int count, int up, int down, int pad0, int pad1, gan_real gain)
+{
+    int counts[2] = {count, count};
+    return gan__fir("gan_upfirdn2d", x, filter, counts, up, down, pad0, pad1, gain);
+}
+
+static void gan__check_pool(const char *function, gan_tensor *x, int kernel, int stride, int pad)
+{
+    gan *g = gan__valid(x, function);
+    if (kernel < 0 || (kernel && (stride < 1 || pad < 0 || 2 * pad > kernel || kernel > GAN__MIN(x->h, x->w) + 2 * pad)))
+        gan__fail(g, function, "input " GAN__DIMS ", kernel %d, stride %d, padding %d: the kernel fits in the padded input, the stride is 1 or more, the padding at most "
+                  "half the kernel", GAN__SHAPE(x), kernel, stride, pad);
+}
+
+GAN_API gan_tensor *gan_avg_pool2d(gan_tensor *x, int kernel, int stride, int pad)
+{
+    gan__check_pool("gan_avg_pool2d", x, kernel, stride, pad);
+    if (kernel == 0) return gan_mean_to(x, x->n, x->c, 1, 1);
+    int counts[2] = {kernel, kernel};
+    gan_real filter[64];
+    if (kernel > 64) gan__fail(x->g, "gan_avg_pool2d", "kernel %d: at most 64, or 0 for the whole image", kernel);
+    for (int i = 0; i < kernel; i++) filter[i] = (gan_real)(1.0 / kernel);
+    return gan__fir("gan_avg_pool2d", x, filter, counts, 1, stride, pad, pad, 1);
+}
+
+GAN_API gan_tensor *gan_max_pool2d(gan_tensor *x, int kernel, int stride, int pad, bool ceil_)
+{
+    gan__check_pool("gan_max_pool2d", x, kernel, stride, pad);
+    gan_pool p = {x->n * x->c, x->h, x->w, 1, 1, x->h, x->w, 1, 0};
+    if (kernel) {
+        int more = ceil_ ? stride - 1 : 0;
+        p.out_h = (x->h + 2 * pad - kernel + more) / stride + 1, p.out_w = (x->w + 2 * pad - kernel + more) / stride + 1;
+        if ((p.out_h - 1) * stride >= x->h + pad) p.out_h--;       /* a window begins in the image or its padding above and left */
+        if ((p.out_w - 1) * stride >= x->w + pad) p.out_w--;
+        p.kernel_h = p.kernel_w = kernel, p.stride = stride, p.pad = pad;
+    }
+    gan_tensor *index = gan__tensor(x->g, NULL, x->n, x->c, 1, p.out_h * p.out_w);
+    gan__run_1(x->g, GAN__K_max_index, &p, x->data, index->data);
+    gan_tensor *y = gan_gather(gan_reshape(x, x->n, x->c, 1, x->h * x->w), 3, index);
+    return gan_reshape(y, x->n, x->c, p.out_h, p.out_w);
+}
+
+GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r)
+{
+    gan *g = gan__valid(x, "gan_pixel_shuffle");
+    int n = x->n, c = r > 0 ? x->c / (r * r) : 0, h = x->h, w = x->w;
+    if (r < 1 || c * r * r != x->c) gan__fail(g, "gan_pixel_shuffle", "input " GAN__DIMS ": %d channels are no multiple of %d squared", GAN__SHAPE(x), x->c, r);
+    gan_tensor *wide = gan_permute(gan_reshape(x, n * c * r, r, h, w), 0, 2, 3, 1);     /* (N*C*u, H, W, v) */
+    return gan_reshape(gan_permute(gan_reshape(wide, n * c, r, h, w * r), 0, 2, 1, 3), n, c, h * r, w * r);
 }
 
 /* ===========================================================================================
@@ -2927,6 +3719,15 @@ static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i)
 
 static const struct gan__op gan__op_norm = {"gan_batch_norm", gan__norm_vjp, false};
 
+static gan_tensor *gan__norm_with(const gan_norm *p, gan_tensor *x, gan_tensor *stats, gan_tensor *weight, gan_tensor *bias)
+{
+    gan_tensor *y = gan__tensor(x->g, NULL, GAN__SHAPE(x));
+    const gan_real *in[4] = {x->data, stats->data, weight->data, bias->data};
+    gan__run(x->g, GAN__K_norm_apply, p, in, &y->data);
+    y->saved = stats, y->attr[0] = p->frozen, y->real[0] = p->eps;
+    return gan__record(y, &gan__op_norm, x, weight, bias);
+}
+
 /* running = (1-momentum)*running + momentum*factor*batch */
 static void gan__follow(gan_tensor *running, gan_tensor *stats, int which, gan_real momentum, gan_real factor)
 {
@@ -2957,11 +3758,101 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
         gan__place(running_mean, stats, 0, 0);
         gan__place(running_var, stats, 0, 1);
     }
-    gan_tensor *y = gan__tensor(g, NULL, GAN__SHAPE(x));
-    const gan_real *in[4] = {x->data, stats->data, weight->data, bias->data};
-    gan__run(g, GAN__K_norm_apply, &p, in, &y->data);
-    y->saved = stats, y->attr[0] = !training, y->real[0] = eps;
-    return gan__record(y, &gan__op_norm, x, weight, bias);
+    return gan__norm_with(&p, x, stats, weight, bias);
+}
+
+/* The numbers of x in so many groups, each with statistics of its own; weight and bias one for each group, or NULL. */
+static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias, gan_real eps)
+{
+    gan *g = x->g;
+    gan_tensor *lines = gan_reshape(x, 1, groups, -1, 1), *stats = gan__tensor(g, NULL, 2, groups, 1, 1);
+    gan_norm p = gan__norm_of(lines, eps, 0);
+    gan__run_1(g, GAN__K_norm_stats, &p, x->data, stats->data);
+    weight = weight ? gan_reshape(weight, 1, groups, 1, 1) : gan_full(g, 1, 1, groups, 1, 1);
+    bias = bias ? gan_reshape(bias, 1, groups, 1, 1) : gan_zeros(g, 1, groups, 1, 1);
+    return gan_reshape(gan__norm_with(&p, lines, stats, weight, bias), GAN__SHAPE(x));
+}
+
+/* A norm's weight or bias: NULL, or broadcast to x's shape. */
+static void gan__check_affine(const char *function, gan_tensor *x, gan_tensor *weight, int n, int h, int w)
+{
+    if (!weight) return;
+    gan__valid_pair(x, weight, function);
+    if ((weight->n != 1 && weight->n != n) || weight->c != x->c || weight->h != h || weight->w != w)
+        gan__fail(x->g, function, "input " GAN__DIMS " wants weight and bias (%d,%d,%d,%d), one is " GAN__DIMS, GAN__SHAPE(x), n, x->c, h, w, GAN__SHAPE(weight));
+}
+
+static gan_tensor *gan__affine(gan_tensor *x, gan_tensor *weight, gan_tensor *bias)
+{
+    if (weight) x = gan_mul(x, weight);
+    return bias ? gan_add(x, bias) : x;
+}
+
+GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_real eps)
+{
+    gan *g = gan__valid(x, "gan_instance_norm_f");
+    gan__check_affine("gan_instance_norm_f", x, weight, x->n, 1, 1);
+    gan__check_affine("gan_instance_norm_f", x, bias, x->n, 1, 1);
+    if (x->h * x->w == 1) gan__fail(g, "gan_instance_norm_f", "input " GAN__DIMS " has one number per image and channel: its variance says nothing", GAN__SHAPE(x));
+    if (weight) weight = gan_expand(weight, x->n, x->c, 1, 1);
+    if (bias) bias = gan_expand(bias, x->n, x->c, 1, 1);
+    return gan__norm_groups(x, x->n * x->c, weight, bias, eps);
+}
+
+GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias, gan_real eps)
+{
+    gan *g = gan__valid(x, "gan_group_norm_f");
+    gan__check_affine("gan_group_norm_f", x, weight, 1, 1, 1);
+    gan__check_affine("gan_group_norm_f", x, bias, 1, 1, 1);
+    if (groups < 1 || x->c % groups) gan__fail(g, "gan_group_norm_f", "input " GAN__DIMS ": %d groups do not divide %d channels", GAN__SHAPE(x), groups, x->c);
+    return gan__affine(gan__norm_groups(x, x->n * groups, NULL, NULL, eps), weight, bias);
+}
+
+GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_real eps)
+{
+    gan__valid(x, "gan_layer_norm_f");
+    gan__check_affine("gan_layer_norm_f", x, weight, 1, x->h, x->w);
+    gan__check_affine("gan_layer_norm_f", x, bias, 1, x->h, x->w);
+    return gan__affine(gan__norm_groups(x, x->n, NULL, NULL, eps), weight, bias);
+}
+
+/* The kernel's variance is biased: with m numbers, var*m/(m-1) + eps = (var + eps*(m-1)/m) * m/(m-1). */
+GAN_API gan_tensor *gan_adain(gan_tensor *x, gan_tensor *y, gan_real eps)
+{
+    gan__valid_pair(x, y, "gan_adain");
+    double m = (double)x->h * x->w, k = (double)y->h * y->w;
+    if (x->n != y->n || x->c != y->c || m < 2 || k < 2)
+        gan__fail(x->g, "gan_adain", GAN__DIMS " and " GAN__DIMS ": the same N and C, and more than one pixel, are wanted", GAN__SHAPE(x), GAN__SHAPE(y));
+    gan_tensor *mean = gan_mean_to(y, y->n, y->c, 1, 1);
+    gan_tensor *var = gan_mul_scalar(gan_mean_to(gan_square(gan_sub(y, mean)), y->n, y->c, 1, 1), (gan_real)(k / (k - 1)));
+    gan_tensor *deviation = gan_mul_scalar(gan_sqrt(gan_add_scalar(var, eps)), (gan_real)sqrt((m - 1) / m));
+    return gan_instance_norm_f(x, deviation, mean, (gan_real)(eps * (m - 1) / m));
+}
+
+GAN_API gan_tensor *gan_pixel_norm(gan_tensor *x)
+{
+    gan__valid(x, "gan_pixel_norm");
+    return gan_mul(x, gan_rsqrt(gan_add_scalar(gan_mean_to(gan_square(x), x->n, 1, x->h, x->w), (gan_real)1e-8)));
+}
+
+GAN_API gan_tensor *gan_normalize(gan_tensor *x, int dim)
+{
+    gan__valid(x, "gan_normalize");
+    int size[4] = {GAN__SHAPE(x)};
+    gan__lines_of("gan_normalize", x, dim);
+    size[dim] = 1;
+    return gan_mul(x, gan_rsqrt(gan_add_scalar(gan_sum_to(gan_square(x), size[0], size[1], size[2], size[3]), (gan_real)1e-24)));
+}
+
+GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group)
+{
+    gan *g = gan__valid(x, "gan_minibatch_stddev");
+    int size = GAN__MIN(group, x->n), m = size > 0 ? x->n / size : 0;
+    if (size < 1 || m * size != x->n) gan__fail(g, "gan_minibatch_stddev", "input " GAN__DIMS ": groups of %d do not divide %d images", GAN__SHAPE(x), size, x->n);
+    gan_tensor *y = gan_reshape(x, size, m, -1, 1), *d = gan_sub(y, gan_mean_to(y, 1, m, y->h, 1));
+    gan_tensor *deviation = gan_sqrt(gan_add_scalar(gan_mean_to(gan_square(d), 1, m, y->h, 1), (gan_real)1e-8));
+    deviation = gan_expand(gan_mean_to(deviation, 1, m, 1, 1), size, m, x->h * x->w, 1);
+    return gan_concat(x, gan_reshape(deviation, x->n, 1, x->h, x->w), 1);
 }
 
 /* ===========================================================================================
@@ -3184,10 +4075,14 @@ typedef struct {
 
 typedef struct { char *kind, *name; int n, c, h, w; size_t params; } gan__layer;
 
+enum { GAN__TRAIN, GAN__EVAL, GAN__FREEZE };
+
 struct gan_model {
     gan *g;
     char *name;
-    bool training;
+    int mode;                          /* GAN__TRAIN .. */
+    int weights;                       /* GAN_PLAIN_WEIGHTS .. */
+    gan_real rate;                     /* GAN_EQUALIZED's */
     gan__param *params;
     int count;
     gan__layer *layers;                /* in the order of first use, for gan_summary */
@@ -3201,14 +4096,15 @@ GAN_API gan_model *gan_model_new(gan *g, const char *name)
     if (!g) gan__fail(NULL, "gan_model_new", "the device is NULL; gan_open gives NULL when it fails, and gan_error() says why");
     if (!name || !*name || strpbrk(name, ".#")) gan__fail(g, "gan_model_new", "\"%s\": a model has a name, without . and #, which divide names in a file", name ? name : "NULL");
     gan_model *model = (gan_model *)gan__alloc_zero(sizeof *model), **last = &g->models;
-    model->g = g, model->name = gan__copy_string(name), model->training = true;
+    model->g = g, model->name = gan__copy_string(name), model->rate = 1;
     while (*last) last = &(*last)->next;
     *last = model;
     return model;
 }
 
-GAN_API void gan_train(gan_model *model) { model->training = true; }
-GAN_API void gan_eval(gan_model *model) { model->training = false; }
+GAN_API void gan_train(gan_model *model) { model->mode = GAN__TRAIN; }
+GAN_API void gan_eval(gan_model *model) { model->mode = GAN__EVAL; }
+GAN_API void gan_freeze(gan_model *model) { model->mode = GAN__FREEZE; }
 
 static gan__param *gan__find(const gan_model *model, const char *name)
 {
@@ -3231,7 +4127,7 @@ static gan__param *gan__param_new(gan_model *model, const char *name, int rank, 
     gan__param *param = &model->params[model->count++];
     memset(param, 0, sizeof *param);
     param->name = gan__copy_string(name), param->rank = rank;
-    param->trainable = !strstr(name, "running_");
+    param->trainable = !strstr(name, "running_") && !strstr(name, ".weight_u") && !strstr(name, ".weight_v");
     param->value = gan__lasting(model->g, n, c, h, w);
     return param;
 }
@@ -3245,7 +4141,7 @@ static uint64_t gan__stream_of(const char *model, const char *name)
     return hash | (uint64_t)1 << 63;
 }
 
-/* The parameter LAYER.KIND, made on first use: uniform in +-bound, or of one value if bound is 0. */
+/* The parameter LAYER.KIND, made on first use: uniform in +-bound, of one value if bound is 0, normal times -bound if that is below 0. */
 static gan_tensor *gan__param_get(gan_model *model, const char *layer, const char *kind, int rank, int n, int c, int h, int w, double bound, gan_real value)
 {
     char name[256];
@@ -3253,7 +4149,8 @@ static gan_tensor *gan__param_get(gan_model *model, const char *layer, const cha
     gan__param *param = gan__find(model, name);
     if (param) return param->value;
     param = gan__param_new(model, name, rank, n, c, h, w);
-    gan_random p = {0, gan_count(param->value), model->g->seed, gan__stream_of(model->name, name), 0, (gan_real)(2 * bound), (gan_real)-bound};
+    gan_random p = {bound < 0, gan_count(param->value), model->g->seed, gan__stream_of(model->name, name), 0, (gan_real)(2 * bound), (gan_real)-bound};
+    if (bound < 0) p.scale = (gan_real)-bound, p.shift = 0;
     if (bound != 0) gan__run_1(model->g, GAN__K_random, &p, NULL, param->value->data);
     else gan__fill_with(param->value, value);
     return param->value;
@@ -3335,41 +4232,194 @@ static gan_tensor *gan__layer_end(gan_model *model, const char *kind, const char
     return y;
 }
 
+GAN_API void gan_weights(gan_model *model, int kind, gan_real rate)
+{
+    if (kind < GAN_PLAIN_WEIGHTS || kind > GAN_EQUALIZED || !(rate > 0))
+        gan__fail(model->g, "gan_weights", "kind %d, rate %g: the kind is GAN_PLAIN_WEIGHTS, GAN_SPECTRAL or GAN_EQUALIZED, the rate above 0", kind, (double)rate);
+    model->weights = kind, model->rate = rate;
+}
+
+/* t's numbers into a parameter, which keeps its address. */
+static void gan__keep(gan_tensor *param, gan_tensor *t)
+{
+    gan_map p = {GAN_AFFINE, gan_count(param), 1, 0};
+    gan__run_1(param->g, GAN__K_map, &p, t->data, param->data);
+}
+
+/* outputs: which dimension of weight counts them, 0, or 1 for a transposed convolution. */
+static gan_tensor *gan__spectral(gan_model *model, const char *name, gan_tensor *weight, int outputs)
+{
+    gan_tensor *flat = outputs ? gan_transpose(weight, 0, 1) : weight, *matrix = gan_reshape(flat, 1, 1, flat->n, -1), *still = gan_detach(matrix);
+    gan_tensor *u = gan__param_get(model, name, "weight_u", 1, 1, flat->n, 1, 1, -1, 0);
+    gan_tensor *v = gan__param_get(model, name, "weight_v", 1, 1, matrix->w, 1, 1, -1, 0);
+    gan_tensor *left = gan_reshape(gan_detach(u), 1, 1, 1, flat->n), *right = gan_reshape(gan_detach(v), 1, 1, matrix->w, 1);
+    if (model->mode == GAN__TRAIN) {
+        right = gan_detach(gan_normalize(gan_matmul_t(still, left, true, true), 2));       /* v = W^T u / |W^T u| */
+        left = gan_detach(gan_normalize(gan_matmul_t(right, still, true, true), 3));       /* u = W v / |W v| */
+        gan__keep(v, right);
+        gan__keep(u, left);
+    }
+    return gan_div(weight, gan_matmul(gan_matmul(left, matrix), right));
+}
+
+GAN_API gan_tensor *gan_spectral_norm(gan_model *model, const char *name, gan_tensor *weight)
+{
+    gan__valid(weight, "gan_spectral_norm");
+    return gan__spectral(model, name, weight, 0);
+}
+
+/* A layer's weight (OUT,IN,K,K), or (IN,OUT,K,K) if transposed, and bias, as the model's kind of weights has them used; params counts
+   their numbers. PyTorch takes the weight's second size for fan_in in transposed convolutions too. */
+typedef struct { gan_tensor *weight, *bias; size_t params; } gan__map_of;
+
+static gan__map_of gan__weights_of(gan_model *model, const char *kind, const char *name, int rank, int out, int in, int kernel, bool transposed)
+{
+    int n = transposed ? in : out, c = transposed ? out : in;
+    bool equalized = model->weights == GAN_EQUALIZED;
+    double bound = 1 / sqrt((double)c * kernel * kernel);
+    gan_tensor *weight = gan__param_get(model, name, "weight", rank, n, c, kernel, kernel, equalized ? -1 / (double)model->rate : bound, 0);
+    gan_tensor *bias = gan__param_get(model, name, "bias", 1, 1, out, 1, 1, equalized ? 0 : bound, 0);
+    gan__map_of m = {weight, bias, gan_count(weight) + gan_count(bias)};
+    gan__layer_check(weight, kind, transposed ? 0 : out, transposed ? out : 0, kernel, kernel);
+    if (model->weights == GAN_SPECTRAL) m.weight = gan__spectral(model, name, weight, transposed);
+    if (equalized) m.weight = gan_mul_scalar(weight, (gan_real)(model->rate * bound)), m.bias = gan_mul_scalar(bias, model->rate);
+    return m;
+}
+
 GAN_API gan_tensor *gan_linear(gan_model *model, const char *name, gan_tensor *x, int out)
 {
     gan__layer_begin(model, "gan_linear", name, x);
-    int in = x->c * x->h * x->w;
-    double bound = 1 / sqrt((double)in);
-    gan_tensor *weight = gan__param_get(model, name, "weight", 2, out, in, 1, 1, bound, 0), *bias = gan__param_get(model, name, "bias", 1, 1, out, 1, 1, bound, 0);
-    gan__layer_check(weight, "gan_linear", out, 0, 1, 1);
-    return gan__layer_end(model, "linear", name, gan_linear_f(x, weight, bias), gan_count(weight) + gan_count(bias));
+    gan__map_of m = gan__weights_of(model, "gan_linear", name, 2, out, x->c * x->h * x->w, 1, false);
+    return gan__layer_end(model, "linear", name, gan_linear_f(x, m.weight, m.bias), m.params);
 }
 
 GAN_API gan_tensor *gan_conv2d(gan_model *model, const char *name, gan_tensor *x, int out, int kernel, int stride, int pad)
 {
     gan__layer_begin(model, "gan_conv2d", name, x);
-    double bound = 1 / sqrt((double)x->c * kernel * kernel);
-    gan_tensor *weight = gan__param_get(model, name, "weight", 4, out, x->c, kernel, kernel, bound, 0), *bias = gan__param_get(model, name, "bias", 1, 1, out, 1, 1, bound, 0);
-    gan__layer_check(weight, "gan_conv2d", out, 0, kernel, kernel);
-    return gan__layer_end(model, "conv2d", name, gan_conv2d_f(x, weight, bias, stride, pad, 1), gan_count(weight) + gan_count(bias));
+    gan__map_of m = gan__weights_of(model, "gan_conv2d", name, 4, out, x->c, kernel, false);
+    return gan__layer_end(model, "conv2d", name, gan_conv2d_f(x, m.weight, m.bias, stride, pad, 1), m.params);
 }
 
 GAN_API gan_tensor *gan_conv_transpose2d(gan_model *model, const char *name, gan_tensor *x, int out, int kernel, int stride, int pad)
 {
     gan__layer_begin(model, "gan_conv_transpose2d", name, x);
-    double bound = 1 / sqrt((double)out * kernel * kernel);   /* PyTorch takes the weight's second size for fan_in here too */
-    gan_tensor *weight = gan__param_get(model, name, "weight", 4, x->c, out, kernel, kernel, bound, 0), *bias = gan__param_get(model, name, "bias", 1, 1, out, 1, 1, bound, 0);
-    gan__layer_check(weight, "gan_conv_transpose2d", 0, out, kernel, kernel);
-    return gan__layer_end(model, "conv_transpose2d", name, gan_conv_transpose2d_f(x, weight, bias, stride, pad, 0, 1), gan_count(weight) + gan_count(bias));
+    gan__map_of m = gan__weights_of(model, "gan_conv_transpose2d", name, 4, out, x->c, kernel, true);
+    return gan__layer_end(model, "conv_transpose2d", name, gan_conv_transpose2d_f(x, m.weight, m.bias, stride, pad, 0, 1), m.params);
 }
 
-GAN_API gan_tensor *gan_batch_norm(gan_model *model, const char *name, gan_tensor *x)
+/* x normalised over the batch, with the model's running statistics name.running_mean and name.running_var. */
+static gan_tensor *gan__batch_norm(gan_model *model, const char *name, gan_tensor *x, gan_tensor *weight, gan_tensor *bias)
 {
-    gan__layer_begin(model, "gan_batch_norm", name, x);
-    gan_tensor *weight = gan__param_get(model, name, "weight", 1, 1, x->c, 1, 1, 0, 1), *bias = gan__param_get(model, name, "bias", 1, 1, x->c, 1, 1, 0, 0);
     gan_tensor *mean = gan__param_get(model, name, "running_mean", 1, 1, x->c, 1, 1, 0, 0), *var = gan__param_get(model, name, "running_var", 1, 1, x->c, 1, 1, 0, 1);
-    gan_tensor *y = gan_batch_norm_f(x, weight, bias, mean, var, model->training, (gan_real)0.1, (gan_real)1e-5);
-    return gan__layer_end(model, "batch_norm", name, y, gan_count(weight) + gan_count(bias));
+    if (model->mode == GAN__FREEZE) weight = gan_detach(weight), bias = gan_detach(bias);
+    return gan_batch_norm_f(x, weight, bias, mean, var, model->mode == GAN__TRAIN, (gan_real)0.1, (gan_real)1e-5);
+}
+
+enum { GAN__BATCH, GAN__INSTANCE, GAN__GROUP, GAN__LAYER };
+static gan_tensor *gan__norm_layer(gan_model *model, const char *kind, const char *name, gan_tensor *x, int which, int groups)
+{
+    gan__layer_begin(model, kind, name, x);
+    int whole = which == GAN__LAYER, h = whole ? x->h : 1, w = whole ? x->w : 1, rank = whole ? 3 : 1;
+    gan_tensor *weight = gan__param_get(model, name, "weight", rank, 1, x->c, h, w, 0, 1), *bias = gan__param_get(model, name, "bias", rank, 1, x->c, h, w, 0, 0), *y;
+    const gan_real eps = (gan_real)1e-5;
+    y = which == GAN__BATCH      ? gan__batch_norm(model, name, x, weight, bias)
+      : which == GAN__INSTANCE   ? gan_instance_norm_f(x, weight, bias, eps)
+      : which == GAN__GROUP      ? gan_group_norm_f(x, groups, weight, bias, eps)
+                                 : gan_layer_norm_f(x, weight, bias, eps);
+    return gan__layer_end(model, kind + 4, name, y, gan_count(weight) + gan_count(bias));
+}
+
+GAN_API gan_tensor *gan_batch_norm(gan_model *model, const char *name, gan_tensor *x) { return gan__norm_layer(model, "gan_batch_norm", name, x, GAN__BATCH, 0); }
+GAN_API gan_tensor *gan_instance_norm(gan_model *model, const char *name, gan_tensor *x) { return gan__norm_layer(model, "gan_instance_norm", name, x, GAN__INSTANCE, 0); }
+GAN_API gan_tensor *gan_layer_norm(gan_model *model, const char *name, gan_tensor *x) { return gan__norm_layer(model, "gan_layer_norm", name, x, GAN__LAYER, 0); }
+
+GAN_API gan_tensor *gan_group_norm(gan_model *model, const char *name, gan_tensor *x, int groups)
+{
+    return gan__norm_layer(model, "gan_group_norm", name, x, GAN__GROUP, groups);
+}
+
+GAN_API gan_tensor *gan_prelu(gan_model *model, const char *name, gan_tensor *x)
+{
+    gan__layer_begin(model, "gan_prelu", name, x);
+    gan_tensor *weight = gan__param_get(model, name, "weight", 1, 1, 1, 1, 1, 0, (gan_real)0.25);
+    return gan__layer_end(model, "prelu", name, gan_prelu_f(x, weight), 1);
+}
+
+GAN_API gan_tensor *gan_embedding(gan_model *model, const char *name, gan_tensor *labels, int classes, int dim)
+{
+    gan *g = gan__layer_begin(model, "gan_embedding", name, labels);
+    if (labels->n != (int)gan_count(labels)) gan__fail(g, "gan_embedding", "labels " GAN__DIMS ": (N,1,1,1) is wanted", GAN__SHAPE(labels));
+    gan_tensor *weight = gan__param_get(model, name, "weight", 2, classes, dim, 1, 1, -1, 0);
+    gan__layer_check(weight, "gan_embedding", classes, dim, 1, 1);
+    return gan__layer_end(model, "embedding", name, gan_gather(weight, 0, labels), gan_count(weight));
+}
+
+GAN_API gan_tensor *gan_conditional_batch_norm(gan_model *model, const char *name, gan_tensor *x, gan_tensor *labels, int classes)
+{
+    gan *g = gan__layer_begin(model, "gan_conditional_batch_norm", name, x);
+    if (labels->n != x->n || gan_count(labels) != (size_t)x->n)
+        gan__fail(g, "gan_conditional_batch_norm", "input " GAN__DIMS " wants labels (%d,1,1,1), they are " GAN__DIMS, GAN__SHAPE(x), x->n, GAN__SHAPE(labels));
+    gan_tensor *gamma = gan__param_get(model, name, "gamma.weight", 2, classes, x->c, 1, 1, 0, 1), *beta = gan__param_get(model, name, "beta.weight", 2, classes, x->c, 1, 1, 0, 0);
+    gan_tensor *y = gan__batch_norm(model, name, x, gan_full(g, 1, 1, x->c, 1, 1), gan_zeros(g, 1, x->c, 1, 1));
+    y = gan__affine(y, gan_gather(gamma, 0, labels), gan_gather(beta, 0, labels));
+    return gan__layer_end(model, "conditional_batch_norm", name, y, gan_count(gamma) + gan_count(beta));
+}
+
+GAN_API gan_tensor *gan_dropout(gan_model *model, gan_tensor *x, gan_real p)
+{
+    gan *g = gan__valid(x, "gan_dropout");
+    if (!(p >= 0 && p < 1)) gan__fail(g, "gan_dropout", "probability %g: it is in [0,1)", (double)p);
+    if (model->mode != GAN__TRAIN || p == 0) return x;
+    gan_tensor *kept = gan_add_scalar(gan_rand(g, GAN__SHAPE(x)), -p);      /* above 0 where x stays */
+    return gan_mul_scalar(gan__zip("gan_dropout", GAN_GATE, x, kept, 0, 0), 1 / (1 - p));
+}
+
+GAN_API gan_tensor *gan_self_attention(gan_model *model, const char *name, gan_tensor *x)
+{
+    static const char *const part[3] = {"query", "key", "value"};
+    gan_tensor *map[3];
+    char inner[256];
+    int n = x->n, c = x->c, places = x->h * x->w;
+    for (int i = 0; i < 3; i++) {
+        snprintf(inner, sizeof inner, "%s.%s", name, part[i]);
+        map[i] = gan_conv2d(model, inner, x, i == 2 ? c : GAN__MAX(c / 8, 1), 1, 1, 0);
+        map[i] = gan_reshape(map[i], n, 1, map[i]->c, places);
+    }
+    gan__layer_begin(model, "gan_self_attention", name, x);
+    gan_tensor *gamma = gan__param_get(model, name, "gamma", 1, 1, 1, 1, 1, 0, 0), *to = gan_softmax(gan_matmul_t(map[0], map[1], true, false), 3);
+    gan_tensor *y = gan_reshape(gan_matmul_t(map[2], to, false, true), GAN__SHAPE(x));
+    return gan__layer_end(model, "self_attention", name, gan_add(x, gan_mul(y, gamma)), 1);
+}
+
+GAN_API gan_tensor *gan_demodulation(gan_tensor *weight, gan_tensor *style)
+{
+    gan__valid_pair(weight, style, "gan_demodulation");
+    if (style->c != weight->c || style->h != 1 || style->w != 1)
+        gan__fail(style->g, "gan_demodulation", "the weight " GAN__DIMS " wants a style (N,%d,1,1), it is " GAN__DIMS, GAN__SHAPE(weight), weight->c, GAN__SHAPE(style));
+    gan_tensor *w2 = gan_reshape(gan_sum_to(gan_square(weight), weight->n, weight->c, 1, 1), 1, 1, weight->n, weight->c);
+    gan_tensor *s2 = gan_reshape(gan_square(style), 1, 1, style->n, style->c);
+    return gan_reshape(gan_rsqrt(gan_add_scalar(gan_matmul_t(s2, w2, false, true), (gan_real)1e-8)), style->n, weight->n, 1, 1);
+}
+
+GAN_API gan_tensor *gan_modulated_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *style, bool demodulate, int pad)
+{
+    gan__valid_pair(x, weight, "gan_modulated_conv2d_f");
+    gan__valid_pair(x, style, "gan_modulated_conv2d_f");
+    if (style->n != x->n || style->c != x->c || style->h != 1 || style->w != 1)
+        gan__fail(x->g, "gan_modulated_conv2d_f", "input " GAN__DIMS " wants a style (%d,%d,1,1), it is " GAN__DIMS, GAN__SHAPE(x), x->n, x->c, GAN__SHAPE(style));
+    gan_tensor *y = gan_conv2d_f(gan_mul(x, style), weight, NULL, 1, pad, 1);
+    return demodulate ? gan_mul(y, gan_demodulation(weight, style)) : y;
+}
+
+GAN_API gan_tensor *gan_modulated_conv2d(gan_model *model, const char *name, gan_tensor *x, gan_tensor *latent, int out, int kernel, bool demodulate)
+{
+    char inner[256];
+    snprintf(inner, sizeof inner, "%s.affine", name);
+    gan_tensor *style = gan_add_scalar(gan_linear(model, inner, latent, x->c), 1);
+    gan__layer_begin(model, "gan_modulated_conv2d", name, x);
+    gan__map_of m = gan__weights_of(model, "gan_modulated_conv2d", name, 4, out, x->c, kernel, false);
+    gan_tensor *y = gan_add(gan_modulated_conv2d_f(x, m.weight, style, demodulate, kernel / 2), m.bias);
+    return gan__layer_end(model, "modulated_conv2d", name, y, m.params);
 }
 
 /* ===========================================================================================
@@ -3392,6 +4442,27 @@ static void gan__check_same(gan_tensor *a, gan_tensor *b, const char *function)
     if (!gan__same_shape(a, b)) gan__fail(a->g, function, GAN__DIMS " and " GAN__DIMS " must have the same shape", GAN__SHAPE(a), GAN__SHAPE(b));
 }
 
+GAN_API gan_tensor *gan_bce_logits_to(gan_tensor *logits, gan_tensor *targets)     /* softplus(x) - t x is the same */
+{
+    gan__check_same(logits, targets, "gan_bce_logits_to");
+    return gan_mean(gan_sub(gan_softplus(logits), gan_mul(targets, logits)));
+}
+
+GAN_API gan_tensor *gan_bce(gan_tensor *probabilities, gan_tensor *targets)
+{
+    gan__check_same(probabilities, targets, "gan_bce");
+    gan_tensor *yes = gan_clamp(gan_log(probabilities), -100, (gan_real)HUGE_VAL);
+    gan_tensor *no = gan_clamp(gan_log(gan_add_scalar(gan_neg(probabilities), 1)), -100, (gan_real)HUGE_VAL);
+    return gan_neg(gan_mean(gan_add(no, gan_mul(targets, gan_sub(yes, no)))));
+}
+
+GAN_API gan_tensor *gan_flipped_labels(gan *g, int n, gan_real target, gan_real p)
+{
+    gan_tensor *kept = gan_add_scalar(gan_rand(g, n, 1, 1, 1), -p);                /* 0 or more: stays */
+    gan_tensor *flipped = gan__zip("gan_flipped_labels", GAN_INSIDE, gan_full(g, 1, n, 1, 1, 1), kept, -1, (gan_real)-1e-12);
+    return gan__map("gan_flipped_labels", GAN_AFFINE, flipped, 1 - 2 * target, target);
+}
+
 GAN_API gan_tensor *gan_mse(gan_tensor *a, gan_tensor *b)
 {
     gan__check_same(a, b, "gan_mse");
@@ -3402,6 +4473,176 @@ GAN_API gan_tensor *gan_l1(gan_tensor *a, gan_tensor *b)
 {
     gan__check_same(a, b, "gan_l1");
     return gan_mean(gan_abs(gan_sub(a, b)));
+}
+
+/* With e = d cut to [-1,1], e (d - e/2) is both halves. */
+GAN_API gan_tensor *gan_smooth_l1(gan_tensor *a, gan_tensor *b)
+{
+    gan__check_same(a, b, "gan_smooth_l1");
+    gan_tensor *d = gan_sub(a, b), *e = gan_clamp(d, -1, 1);
+    return gan_mean(gan_mul(e, gan__zip("gan_smooth_l1", GAN_MIX, d, e, 1, (gan_real)-0.5)));
+}
+
+GAN_API gan_tensor *gan_cross_entropy(gan_tensor *logits, gan_tensor *labels)
+{
+    gan__valid_pair(logits, labels, "gan_cross_entropy");
+    if (labels->n != logits->n || labels->c != 1 || labels->h != logits->h || labels->w != logits->w)
+        gan__fail(logits->g, "gan_cross_entropy", "logits " GAN__DIMS " want labels (%d,1,%d,%d), they are " GAN__DIMS, GAN__SHAPE(logits), logits->n, logits->h, logits->w,
+                  GAN__SHAPE(labels));
+    gan_tensor *chosen = gan_mul(gan_log_softmax(logits, 1), gan_one_hot(labels, logits->c));
+    return gan_mul_scalar(gan_sum(chosen), (gan_real)(-1.0 / (double)gan_count(labels)));
+}
+
+/* ---- GAN losses */
+
+static const char *const gan__loss_names[GAN_LOSSES] = {"minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic"};
+
+GAN_API const char *gan_loss_name(int kind)
+{
+    if (kind < 0 || kind >= GAN_LOSSES) gan__fail(NULL, "gan_loss_name", "kind %d: there are %d", kind, GAN_LOSSES);
+    return gan__loss_names[kind];
+}
+
+GAN_API int gan_loss_kind(const char *name)
+{
+    for (int i = 0; i < GAN_LOSSES; i++)
+        if (strcmp(name, gan__loss_names[i]) == 0) return i;
+    gan__refuse("gan_loss_kind: there is no loss \"%s\"; there are minimax, non-saturating, least-squares, hinge, wasserstein and relativistic", name);
+    return -1;
+}
+
+/* E (x - target)^2 */
+static gan_tensor *gan__square_to(gan_tensor *x, gan_real target) { return gan_mean(gan_square(gan_add_scalar(x, -target))); }
+
+GAN_API gan_tensor *gan_d_loss(int kind, gan_tensor *real, gan_tensor *fake)
+{
+    gan__valid_pair(real, fake, "gan_d_loss");
+    switch (kind) {
+    case GAN_MINIMAX:
+    case GAN_NON_SATURATING: return gan_add(gan_bce_logits(real, 1), gan_bce_logits(fake, 0));
+    case GAN_LEAST_SQUARES: return gan_mul_scalar(gan_add(gan__square_to(real, 1), gan__square_to(fake, 0)), (gan_real)0.5);
+    case GAN_HINGE: return gan_add(gan_mean(gan_relu(gan_add_scalar(gan_neg(real), 1))), gan_mean(gan_relu(gan_add_scalar(fake, 1))));
+    case GAN_WASSERSTEIN: return gan_sub(gan_mean(fake), gan_mean(real));
+    case GAN_RELATIVISTIC: return gan_add(gan_bce_logits(gan_sub(real, gan_mean(fake)), 1), gan_bce_logits(gan_sub(fake, gan_mean(real)), 0));
+    default: gan__fail(real->g, "gan_d_loss", "kind %d: it is GAN_MINIMAX .. GAN_RELATIVISTIC", kind);
+    }
+    return NULL;
+}
+
+GAN_API gan_tensor *gan_g_loss(int kind, gan_tensor *real, gan_tensor *fake)
+{
+    gan *g = gan__valid(fake, "gan_g_loss");
+    switch (kind) {
+    case GAN_MINIMAX: return gan_neg(gan_bce_logits(fake, 0));
+    case GAN_NON_SATURATING: return gan_bce_logits(fake, 1);
+    case GAN_LEAST_SQUARES: return gan__square_to(fake, 1);
+    case GAN_HINGE:
+    case GAN_WASSERSTEIN: return gan_neg(gan_mean(fake));
+    case GAN_RELATIVISTIC: return gan_d_loss(kind, fake, real);
+    default: gan__fail(g, "gan_g_loss", "kind %d: it is GAN_MINIMAX .. GAN_RELATIVISTIC", kind);
+    }
+    return NULL;
+}
+
+/* ---- penalties */
+
+/* |dD/dx|^2 of each image, (N,1,1,1) */
+static gan_tensor *gan__slope(const char *function, gan_tensor *logits, gan_tensor *x)
+{
+    gan__valid_pair(logits, x, function);
+    gan_tensor *dx = gan_grad(gan_sum(logits), x);
+    return gan_sum_to(gan_square(dx), x->n, 1, 1, 1);
+}
+
+GAN_API gan_tensor *gan_gradient_penalty(gan_tensor *logits, gan_tensor *x, gan_real target)   /* the root's slope stays finite at 0 */
+{
+    return gan__square_to(gan_sqrt(gan_add_scalar(gan__slope("gan_gradient_penalty", logits, x), (gan_real)1e-16)), target);
+}
+
+GAN_API gan_tensor *gan_r1(gan_tensor *logits, gan_tensor *real) { return gan_mean(gan__slope("gan_r1", logits, real)); }
+GAN_API gan_tensor *gan_r2(gan_tensor *logits, gan_tensor *fake) { return gan_mean(gan__slope("gan_r2", logits, fake)); }
+
+GAN_API gan_tensor *gan_wgan_gp(gan_network *critic, gan_model *D, gan_tensor *real, gan_tensor *fake)
+{
+    gan__check_same(real, fake, "gan_wgan_gp");
+    gan_tensor *t = gan_rand(real->g, real->n, 1, 1, 1);
+    gan_tensor *x = gan_detach(gan_add(gan_mul(gan_sub(fake, real), t), real));
+    return gan_gradient_penalty(critic(D, x), x, 1);
+}
+
+GAN_API gan_tensor *gan_dragan(gan_network *critic, gan_model *D, gan_tensor *real)
+{
+    gan *g = gan__valid(real, "gan_dragan");
+    gan_tensor *deviation = gan_sqrt(gan_mean(gan_square(gan_sub(real, gan_mean(real)))));
+    gan_tensor *noise = gan_mul(gan_mul(gan_rand(g, GAN__SHAPE(real)), gan_rand(g, real->n, 1, 1, 1)), gan_mul_scalar(deviation, (gan_real)0.5));
+    gan_tensor *x = gan_detach(gan_add(real, noise));
+    return gan_gradient_penalty(critic(D, x), x, 1);
+}
+
+GAN_API gan_tensor *gan_path_length(gan_model *G, gan_tensor *image, gan_tensor *w)
+{
+    gan__valid_pair(image, w, "gan_path_length");
+    gan *g = image->g;
+    gan_tensor *mean = gan__param_get(G, "path_length", "running_mean", 1, 1, 1, 1, 1, 0, 0);
+    gan_tensor *noise = gan_mul_scalar(gan_randn(g, GAN__SHAPE(image)), (gan_real)(1 / sqrt((double)image->h * image->w)));
+    gan_tensor *squares = gan_sum_to(gan_square(gan_grad(gan_sum(gan_mul(image, noise)), w)), w->n, 1, w->h, 1);
+    gan_tensor *length = gan_sqrt(gan_add_scalar(gan_mean_to(squares, w->n, 1, 1, 1), (gan_real)1e-16));
+    gan_tensor *now = gan__zip("gan_path_length", GAN_MIX, gan_detach(mean), gan_mean(length), (gan_real)0.99, (gan_real)0.01);
+    gan__keep(mean, now);
+    return gan_mean(gan_square(gan_sub(length, now)));
+}
+
+/* ---- distances between pictures and between features */
+
+GAN_API gan_tensor *gan_cycle_loss(gan_tensor *x, gan_tensor *there_and_back) { return gan_l1(there_and_back, x); }
+GAN_API gan_tensor *gan_identity_loss(gan_tensor *x, gan_tensor *translated) { return gan_l1(translated, x); }
+
+GAN_API gan_tensor *gan_gram(gan_tensor *x)
+{
+    gan__valid(x, "gan_gram");
+    gan_tensor *f = gan_reshape(x, x->n, 1, x->c, x->h * x->w);
+    return gan_mul_scalar(gan_matmul_t(f, f, false, true), (gan_real)(1 / ((double)x->c * x->h * x->w)));
+}
+
+enum { GAN__FEATURES, GAN__GRAMS, GAN__MEANS };
+static gan_tensor *gan__feature_loss(const char *function, gan_tensor **target, gan_tensor **x, int count, int of)
+{
+    gan_tensor *total = NULL;
+    if (!target || !x || count < 1) gan__fail(NULL, function, "%d feature maps: 1 or more are wanted", target && x ? count : 0);
+    for (int i = 0; i < count; i++) {
+        gan__valid_pair(target[i], x[i], function);
+        gan_tensor *a = gan_detach(target[i]), *b = x[i];
+        if (of == GAN__GRAMS) b = gan_gram(b), a = gan_expand(gan_gram(a), b->n, 1, a->c, a->c);
+        if (of == GAN__MEANS) a = gan_mean_to(a, 1, a->c, a->h, a->w), b = gan_mean_to(b, 1, b->c, b->h, b->w);
+        gan__check_same(a, b, function);
+        total = total ? gan_add(total, gan_mse(b, a)) : gan_mse(b, a);
+    }
+    return total;
+}
+
+GAN_API gan_tensor *gan_perceptual_loss(gan_tensor **target, gan_tensor **x, int count) { return gan__feature_loss("gan_perceptual_loss", target, x, count, GAN__FEATURES); }
+GAN_API gan_tensor *gan_style_loss(gan_tensor **target, gan_tensor **x, int count) { return gan__feature_loss("gan_style_loss", target, x, count, GAN__GRAMS); }
+GAN_API gan_tensor *gan_feature_matching(gan_tensor **target, gan_tensor **x, int count) { return gan__feature_loss("gan_feature_matching", target, x, count, GAN__MEANS); }
+
+GAN_API gan_tensor *gan_total_variation(gan_tensor *x)
+{
+    gan *g = gan__valid(x, "gan_total_variation");
+    gan_tensor *total = gan_zeros(g, 1, 1, 1, 1);
+    for (int dim = 2; dim < 4; dim++) {
+        int size = dim == 2 ? x->h : x->w;
+        if (size > 1) total = gan_add(total, gan_sum(gan_abs(gan_sub(gan_slice(x, dim, 1, size - 1), gan_slice(x, dim, 0, size - 1)))));
+    }
+    return gan_mul_scalar(total, 1 / (gan_real)x->n);
+}
+
+GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real temperature)
+{
+    gan__check_same(q, k, "gan_patch_nce");
+    if (q->h != 1 || !(temperature > 0)) gan__fail(q->g, "gan_patch_nce", "features " GAN__DIMS ", temperature %g: (N,C,1,P) and more than 0 are wanted", GAN__SHAPE(q), (double)temperature);
+    gan_tensor *a = gan_permute(q, 0, 2, 1, 3), *b = gan_permute(gan_detach(k), 0, 2, 1, 3);      /* (N,1,C,P) */
+    gan_tensor *scores = gan_mul_scalar(gan_matmul_t(a, b, true, false), 1 / temperature);          /* (N,1,P,P) */
+    gan_tensor *own = gan_reshape(gan__counting(q->g, q->w), 1, 1, 1, q->w);                        /* patch i's label is i */
+    return gan_cross_entropy(gan_permute(scores, 0, 3, 1, 2), gan_expand(own, q->n, 1, 1, q->w));
 }
 
 /* ===========================================================================================
@@ -3932,6 +5173,114 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels)
     if (host != images->data) gan_set(images, host);
     if (labels) *labels = gan_from_host(g, classes, n, 1, 1, 1);
     return images;
+}
+
+/* ===========================================================================================
+   >>augment (implementation)
+   =========================================================================================== */
+
+/* count numbers uniform in [0,1) on the host, from the stream of gan_rand; valid until the next call. */
+static gan_real *gan__host_rand(gan *g, int count)
+{
+    gan_real *numbers = (gan_real *)gan__workspace(1, (size_t)count * sizeof *numbers);
+    gan_random p = {0, (size_t)count, g->seed, GAN__STREAM_DRAW, g->drawn, 1, 0};
+    g->drawn += ((size_t)count + 3) / 4;
+    gan_ref_random(&p, numbers);
+    return numbers;
+}
+
+/* A table (N,OUT,1,2) that takes number i of an image's line from start[n] + i, backwards from there if flip[n]; outside is 0. */
+static gan_tensor *gan__moved(gan *g, int n, int in, int out, const int *start, const int *flip)
+{
+    gan_real *table = (gan_real *)gan__workspace(0, 2 * (size_t)n * out * sizeof *table), *to = table;
+    for (int k = 0; k < n; k++)
+        for (int i = 0; i < out; i++) {
+            int at = start[k] + (flip[k] ? in - 1 - i : i);
+            bool inside = at >= 0 && at < in;
+            *to++ = (gan_real)(inside ? at : -1), *to++ = (gan_real)inside;
+        }
+    return gan_from_host(g, table, n, out, 1, 2);
+}
+
+/* Places for each image: rows[n], columns[n], flip[n], in the third workspace; all 0 at first. */
+static int *gan__places(int n) { return (int *)memset(gan__workspace(2, 4 * (size_t)n * sizeof(int)), 0, 4 * (size_t)n * sizeof(int)); }
+
+GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w)
+{
+    gan *g = gan__valid(x, "gan_random_crop");
+    if (h < 1 || w < 1 || h > x->h || w > x->w) gan__fail(g, "gan_random_crop", "input " GAN__DIMS " has no part of %d x %d", GAN__SHAPE(x), h, w);
+    int *row = gan__places(x->n), *column = row + x->n, *none = column + x->n;
+    const gan_real *u = gan__host_rand(g, 2 * x->n);
+    for (int i = 0; i < x->n; i++) row[i] = (int)(u[2 * i] * (x->h - h + 1)), column[i] = (int)(u[2 * i + 1] * (x->w - w + 1));
+    gan_tensor *rows = gan__moved(g, x->n, x->h, h, row, none);
+    return gan__resample(x, rows, gan__moved(g, x->n, x->w, w, column, none));
+}
+
+/* y where chosen is 1, x where it is 0; chosen (N,1,1,1) */
+static gan_tensor *gan__choose(gan_tensor *x, gan_tensor *y, gan_tensor *chosen) { return gan_add(x, gan_mul(gan_sub(y, x), chosen)); }
+
+static gan_tensor *gan__augment_color(gan_tensor *x, gan_real p)
+{
+    gan *g = x->g;
+    for (int kind = 0; kind < 3; kind++) {
+        gan_tensor *u = gan_rand(g, x->n, 1, 1, 1), *keep = gan_add_scalar(gan_rand(g, x->n, 1, 1, 1), -p), *y, *mean;
+        gan_tensor *chosen = gan__zip("gan_augment", GAN_INSIDE, gan_full(g, 1, x->n, 1, 1, 1), keep, -1, (gan_real)-1e-12);
+        if (kind == 0) y = gan_add(x, gan_add_scalar(u, (gan_real)-0.5));
+        else {
+            mean = kind == 1 ? gan_mean_to(x, x->n, 1, x->h, x->w) : gan_mean_to(x, x->n, 1, 1, 1);
+            u = kind == 1 ? gan_mul_scalar(u, 2) : gan_add_scalar(u, (gan_real)0.5);
+            y = gan_add(gan_mul(gan_sub(x, mean), u), mean);
+        }
+        x = gan__choose(x, y, chosen);
+    }
+    return x;
+}
+
+/* 1, and 0 in the hole of each image: half as high and wide, around any pixel. */
+static gan_tensor *gan__augment_cutout(gan_tensor *x, gan_real p)
+{
+    gan *g = x->g;
+    size_t plane = (size_t)x->h * x->w;
+    int high = x->h / 2, wide = x->w / 2;
+    const gan_real *u = gan__host_rand(g, 3 * x->n);
+    gan_real *mask = (gan_real *)gan__workspace(0, plane * x->n * sizeof *mask);
+    for (size_t i = 0; i < plane * x->n; i++) mask[i] = 1;
+    for (int n = 0; n < x->n; n++) {
+        int top = (int)(u[3 * n] * (x->h + (1 - high % 2))) - high / 2, left = (int)(u[3 * n + 1] * (x->w + (1 - wide % 2))) - wide / 2;
+        for (int i = GAN__MAX(top, 0); u[3 * n + 2] < p && i < GAN__MIN(top + high, x->h); i++)
+            for (int j = GAN__MAX(left, 0); j < GAN__MIN(left + wide, x->w); j++) mask[n * plane + (size_t)i * x->w + j] = 0;
+    }
+    return gan_mul(x, gan_from_host(g, mask, x->n, 1, x->h, x->w));
+}
+
+GAN_API gan_tensor *gan_augment(gan_tensor *x, int which, gan_real p)
+{
+    gan *g = gan__valid(x, "gan_augment");
+    if (which & ~15 || !(p >= 0 && p <= 1)) gan__fail(g, "gan_augment", "kinds %d with probability %g: a sum of GAN_FLIP .. GAN_COLOR, and 0 to 1", which, (double)p);
+    if (which & GAN_COLOR) x = gan__augment_color(x, p);
+    if (which & (GAN_FLIP | GAN_SHIFT)) {
+        int *row = gan__places(x->n), *column = row + x->n, *flip = column + x->n, *none = flip + x->n, high = x->h / 8, wide = x->w / 8;
+        const gan_real *u = gan__host_rand(g, 5 * x->n);
+        for (int n = 0; n < x->n; n++, u += 5) {
+            bool shift = (which & GAN_SHIFT) && u[0] < p;
+            if (shift) row[n] = (int)(u[1] * (2 * high + 1)) - high, column[n] = (int)(u[2] * (2 * wide + 1)) - wide;
+            flip[n] = (which & GAN_FLIP) && u[3] < p && u[4] < (gan_real)0.5;
+        }
+        gan_tensor *rows = gan__moved(g, x->n, x->h, x->h, row, none);
+        x = gan__resample(x, rows, gan__moved(g, x->n, x->w, x->w, column, flip));
+    }
+    return which & GAN_CUTOUT ? gan__augment_cutout(x, p) : x;
+}
+
+GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target, double images)
+{
+    gan__valid(real_logits, "gan_ada");
+    gan_tensor *p = gan__param_get(D, "ada", "running_p", 1, 1, 1, 1, 1, 0, 0);
+    gan_real sign = gan_item(gan_mean(gan__map("gan_ada", GAN_SIGN, gan_detach(real_logits), 0, 0))), value = gan_item(p);
+    value += (gan_real)((sign > target ? 1 : -1) * real_logits->n / images);
+    value = value < 0 ? 0 : value > 1 ? 1 : value;
+    gan_set(p, &value);
+    return value;
 }
 
 /* ===========================================================================================
@@ -4749,7 +6098,7 @@ GAN_API void gan_close(gan *g)
     for (int i = 0; i < 2; i++) GAN_FREE(g->staging[i]);
     GAN_FREE(g->slabs), GAN_FREE(g->structs.slabs), GAN_FREE(g->free_blocks), GAN_FREE(g->tape), GAN_FREE(g->temporaries);
     GAN_FREE(g);
-    for (int i = 0; i < 2; i++) GAN_FREE(gan__thread.workspace[i]), gan__thread.workspace[i] = NULL, gan__thread.workspace_size[i] = 0;
+    for (int i = 0; i < 3; i++) GAN_FREE(gan__thread.workspace[i]), gan__thread.workspace[i] = NULL, gan__thread.workspace_size[i] = 0;
 }
 
 #ifdef __cplusplus
@@ -4933,13 +6282,13 @@ static void GAN__ISA(pack_window_t)(const gan__window *s, int column, int column
         int run = GAN__MIN(s->cols - j, depth - done);
         for (int q = 0; q < columns;) {
             int channel = (column + q) / taps, u = (column + q) % taps / s->tv, v = (column + q) % s->tv;
-            int part = GAN__MIN(s->tv - v, columns - q), line = i * s->step + s->u0 + u, at = j * s->step + s->v0 + v;
+            int part = GAN__MIN(s->tv - v, columns - q), line = i * s->step + s->u0 + u * s->dir, at = j * s->step + s->v0 + v * s->dir;
             const gan_real *row = s->src + image * s->image + ((ptrdiff_t)channel * s->h + line) * s->w;
             gan_real *dst = panel + (size_t)done * GAN__COLUMNS + q;
             for (int t = 0; t < run; t++, at += s->step, dst += GAN__COLUMNS) {
                 if (line < 0 || line >= s->h) for (int e = 0; e < part; e++) dst[e] = 0;
-                else if (at >= 0 && at + part <= s->w && part == 4) memcpy(dst, row + at, 4 * sizeof *dst);
-                else for (int e = 0; e < part; e++) dst[e] = at + e >= 0 && at + e < s->w ? row[at + e] : 0;
+                else if (at >= 0 && at + part <= s->w && part == 4 && s->dir == 1) memcpy(dst, row + at, 4 * sizeof *dst);
+                else for (int e = 0, f = at; e < part; e++, f += s->dir) dst[e] = f >= 0 && f < s->w ? row[f] : 0;
             }
             q += part;
         }
@@ -4981,13 +6330,44 @@ static void GAN__ISA(store)(const gan_real *tile, int rows, int columns, gan_rea
 
 /* ---- elementwise */
 
+/* e^x in a form that compilers vectorise (after Cephes, S. Moshier): 2^n times a polynomial of what is left, to about 2 units in the last
+   place; 0 where the result would not be normal. tanh by it, and by its own polynomial near 0, where 1 - small cancels. */
+#if GAN__SIZE == 4
+static inline GAN__INLINE float GAN__ISA(exp)(float x)
+{
+    float t = x >= -87.33654f ? (x <= 88.72284f ? x : 88.72284f) : -87.33654f;
+    float whole = (t * 1.44269504f + 12582912.0f) - 12582912.0f, r = t - whole * 0.693359375f + whole * 2.12194440e-4f;
+    float y = (((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) * r + 1.6666665459e-1f) * r
+               + 5.0000001201e-1f) * r * r + r + 1;
+    int32_t n = (int32_t)whole, half = n >> 1, bits[2];
+    float scale[2];
+    bits[0] = (int32_t)((uint32_t)(half + 127) << 23), bits[1] = (int32_t)((uint32_t)(n - half + 127) << 23);
+    memcpy(scale, bits, sizeof scale);
+    y = y * scale[0] * scale[1];
+    y = x < -87.33654f ? 0 : x > 88.72284f ? (float)HUGE_VAL : y;
+    return x != x ? x : y;
+}
+
+static inline GAN__INLINE float GAN__ISA(tanh)(float x)
+{
+    float z = x * x, size = x < 0 ? -x : x, far = 1 - 2 / (GAN__ISA(exp)(2 * size) + 1);
+    float near = ((((-5.70498872745e-3f * z + 2.06390887954e-2f) * z - 5.37397155531e-2f) * z + 1.33314422036e-1f) * z - 3.33332819422e-1f) * z * x + x;
+    return size < 0.625f ? near : x < 0 ? -far : far;
+}
+#define GAN__EXP(x) GAN__ISA(exp)(x)
+#define GAN__TANH(x) GAN__ISA(tanh)(x)
+#else
+#define GAN__EXP(x) exp(x)
+#define GAN__TANH(x) tanh(x)
+#endif
+
 #define GAN__EACH(expression) for (size_t i = 0; i < n; i++) { gan_real v = x[i]; y[i] = (gan_real)(expression); } break
 static void GAN__ISA(map)(const gan_map *p, const gan_real *x, gan_real *y, size_t n)
 {
     const gan_real a = p->a, b = p->b;
     switch (p->op) {
     case GAN_AFFINE:   GAN__EACH(a * v + b);
-    case GAN_EXP:      GAN__EACH(GAN__F(exp, v));
+    case GAN_EXP:      GAN__EACH(GAN__EXP(v));
     case GAN_LOG:      GAN__EACH(GAN__F(log, v));
     case GAN_SQRT:     GAN__EACH(GAN__F(sqrt, v));
     case GAN_RSQRT:    GAN__EACH(1 / GAN__F(sqrt, v));
@@ -4996,9 +6376,10 @@ static void GAN__ISA(map)(const gan_map *p, const gan_real *x, gan_real *y, size
     case GAN_SIGN:     GAN__EACH((v > 0) - (v < 0));
     case GAN_CLAMP:    GAN__EACH(v < a ? a : v > b ? b : v);
     case GAN_LEAKY:    GAN__EACH(v > 0 ? v : a * v);
-    case GAN_TANH:     GAN__EACH(GAN__F(tanh, v));
-    case GAN_SIGMOID:  GAN__EACH(1 / (1 + GAN__F(exp, -v)));
+    case GAN_TANH:     GAN__EACH(GAN__TANH(v));
+    case GAN_SIGMOID:  GAN__EACH(1 / (1 + GAN__EXP(-v)));
     case GAN_SOFTPLUS: GAN__EACH((v > 0 ? v : 0) + GAN__F(log1p, GAN__F(exp, v > 0 ? -v : v)));
+    case GAN_ERF:      GAN__EACH(GAN__F(erf, v));
     }
 }
 #undef GAN__EACH
@@ -5020,6 +6401,7 @@ static void GAN__ISA(zip)(const gan_zip *p, const gan_real *a, int a_step, const
     case GAN_INSIDE:   GAN__EACH(v >= k && v <= l ? u : 0);
     case GAN_DTANH:    GAN__EACH(u * (1 - v * v));
     case GAN_DSIGMOID: GAN__EACH(u * v * (1 - v));
+    case GAN_EQUAL:    GAN__EACH((gan_real)(u == v));
     }
 }
 #undef GAN__EACH
@@ -5119,6 +6501,46 @@ static void GAN__ISA(blend)(const gan_real *gy, const gan_real *x, gan_real mean
     for (size_t i = 0; i < n; i++) gx[i] = a * gy[i] + (b * (x[i] - mean) + c);
 }
 
+/* y = k*x, or y += k*x */
+static void GAN__ISA(add_scaled)(const gan_real *x, gan_real k, gan_real *y, size_t n, bool add)
+{
+    if (add) for (size_t i = 0; i < n; i++) y[i] += k * x[i];
+    else for (size_t i = 0; i < n; i++) y[i] = k * x[i];
+}
+
+/* y[j] = sum over taps of weight[t*n + j] * x[index[t*n + j]] */
+static void GAN__ISA(take)(const gan_real *x, const int *index, const gan_real *weight, int taps, gan_real *y, int n)
+{
+    for (int j = 0; j < n; j++) y[j] = weight[j] * x[index[j]];
+    for (int t = 1; t < taps; t++) {
+        index += n, weight += n;
+        for (int j = 0; j < n; j++) y[j] += weight[j] * x[index[j]];
+    }
+}
+
+static void GAN__ISA(softmax)(const gan_real *x, gan_real *y, size_t n, int log_)
+{
+    gan_real most = x[0];
+    for (size_t i = 1; i < n; i++) most = x[i] > most ? x[i] : most;
+    for (size_t i = 0; i < n; i++) y[i] = GAN__EXP(x[i] - most);
+    double total = GAN__ISA(sum)(y, 1, 0, n);
+    gan_real shift = most + (gan_real)log(total), scale = (gan_real)(1 / total);
+    if (log_) for (size_t i = 0; i < n; i++) y[i] = x[i] - shift;
+    else for (size_t i = 0; i < n; i++) y[i] *= scale;
+}
+
+static void GAN__ISA(softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n, int log_)
+{
+    double total[2];
+    gan_real sum;
+    GAN__ISA(two_sums)(gy, y, 1, 0, n, 0, total);
+    sum = (gan_real)total[log_ ? 0 : 1];
+    if (log_) for (size_t i = 0; i < n; i++) gx[i] = gy[i] - GAN__EXP(y[i]) * sum;
+    else for (size_t i = 0; i < n; i++) gx[i] = y[i] * (gy[i] - sum);
+}
+#undef GAN__EXP
+#undef GAN__TANH
+
 /* ---- optimizers */
 
 static void GAN__ISA(sgd)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, size_t n)
@@ -5142,7 +6564,8 @@ static void GAN__ISA(adam)(const gan_update *p, const gan_real *g, gan_real *w, 
 
 static const gan__isa GAN__ISA(table) = {
     GAN__ROWS, GAN__COLUMNS, GAN__ISA(tile), GAN__ISA(pack_left), GAN__ISA(pack_right), GAN__ISA(store), GAN__ISA(map), GAN__ISA(zip),
-    GAN__ISA(sum), GAN__ISA(squares), GAN__ISA(add_rows), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend), GAN__ISA(sgd), GAN__ISA(adam)};
+    GAN__ISA(sum), GAN__ISA(squares), GAN__ISA(add_rows), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend),
+    GAN__ISA(add_scaled), GAN__ISA(take), GAN__ISA(softmax), GAN__ISA(softmax_grad), GAN__ISA(sgd), GAN__ISA(adam)};
 
 #undef GAN__ROWS
 #undef GAN__COLUMNS

@@ -77,7 +77,7 @@ static void bench_matmul(int m, int k, int w)
 
 static void bench_conv(const char *net, int n, int c, int h, int o, int kernel, int stride, int pad)
 {
-    gan_conv p = {n, c, h, h, o, kernel, kernel, stride, pad, 1};
+    gan_conv p = {n, c, h, h, o, kernel, kernel, stride, pad, 1, 1};
     gan__cost cost = gan__cost_conv2d(&p);
     gan_real *x = filled(cost.in[0]), *w = filled(cost.in[1]), *y = filled(cost.out[0]);
     double seconds[3][5];
