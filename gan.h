@@ -1791,7 +1791,9 @@ typedef struct {
     void (*two_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real mean, double sums[2]);
     void (*blend)(const gan_real *gy, const gan_real *x, gan_real mean, gan_real a, gan_real b, gan_real c, gan_real *gx, size_t n);
     void (*add_scaled)(const gan_real *x, gan_real k, gan_real *y, size_t n, bool add);
-    void (*take)(const gan_real *x, const int *index, const gan_real *weight, int taps, gan_real *y, int n);
+    void (*take)(const gan_real *x, const int *index, const gan_real *weight, int taps, int apart, gan_real *y, int n);
+    void (*take_even)(const gan_real *x, int in, const int *index, const gan_real *weight, int taps, int apart, int phases, int step, gan_real *room,
+                      gan_real *y, int n);
     void (*softmax)(const gan_real *x, gan_real *y, size_t n, int log_);
     void (*softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n, int log_);
     void (*sgd)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, size_t n);
@@ -2505,8 +2507,11 @@ GAN_API void gan_cpu_copy(const gan_copy *p, const gan_real *x, gan_real *y)
 
 static gan_tensor *gan__reshape_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
+    bool mine = gan__reuse(gy) != NULL;
+    gan_tensor *gx = gan_reshape(gy, GAN__SHAPE(y->in[0]));
     (void)i;
-    return gan_reshape(gy, GAN__SHAPE(y->in[0]));
+    if (mine) gy->buffer->references--, gy->buffer = (gan__buffer *)gan__take_struct(gy->g, sizeof *gy->buffer);   /* gx has it alone */
+    return gx;
 }
 
 static gan_tensor *gan__permute_vjp(gan_tensor *y, gan_tensor *gy, int i)
@@ -3274,12 +3279,32 @@ GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const ga
 }
 
 /* A table read for fast use: index[t*out + i] and weight[t*out + i] of every image; a tap outside has the index in. The adjoint's is the
-   transpose, so that both directions only ever take. */
-typedef struct { int in, out, taps; int *index; gan_real *weight; } gan__axis_taps;
+   transpose, so that both directions only ever take. Between first and last every PHASES-th output repeats the pattern of the one before,
+   STEP numbers further on: blurring (1,1), halving (1,2) and doubling (2,1) need no index there. */
+typedef struct { int in, out, taps; int *index; gan_real *weight; int phases, step, first, last; } gan__axis_taps;
+
+/* Finds the longest stretch of outputs with one of the three patterns. */
+static void gan__axis_pattern(gan__axis_taps *axis)
+{
+    static const int phases[3] = {1, 1, 2}, step[3] = {1, 2, 1};
+    axis->first = axis->last = 0, axis->phases = axis->step = 1;
+    for (int k = 0; k < 3; k++)
+        for (int i = 0, begin = 0; i < axis->out; i++) {
+            bool same = i >= phases[k];
+            for (int t = 0; t < axis->taps && same; t++) {
+                size_t at = (size_t)t * axis->out + i, before = at - phases[k];
+                same = axis->weight[at] == axis->weight[before] && (axis->weight[at] == 0 ||
+                       (axis->index[at] < axis->in && axis->index[at] == axis->index[before] + step[k]));
+            }
+            if (!same) begin = GAN__MAX(i - phases[k] + 1, begin);
+            if (i + 1 - begin <= axis->last - axis->first || i + 1 - begin < 8 * phases[k]) continue;
+            axis->first = begin, axis->last = i + 1, axis->phases = phases[k], axis->step = step[k];
+        }
+}
 
 static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps, int adjoint, int which)
 {
-    gan__axis_taps axis = {adjoint ? out : in, adjoint ? in : out, taps, NULL, NULL};
+    gan__axis_taps axis = {adjoint ? out : in, adjoint ? in : out, taps, NULL, NULL, 1, 1, 0, 0};
     int *used = (int *)gan__workspace(0, (size_t)in * sizeof(int)), most = 0;
     for (int pass = adjoint ? 0 : 1; pass < 2; pass++) {            /* the adjoint first counts how many taps it needs */
         size_t room = (size_t)images * axis.out * axis.taps;
@@ -3304,17 +3329,20 @@ static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, 
         }
         if (!pass) axis.taps = GAN__MAX(most, 1);
     }
+    if (images == 1) gan__axis_pattern(&axis);
     return axis;
 }
 
-typedef struct { int images, c; gan__axis_taps rows, columns; const gan_real *x; gan_real *y, *line; } gan__resample_job;
+typedef struct { int images, c; gan__axis_taps rows, columns; const gan_real *x; gan_real *y, *line; size_t line_size; } gan__resample_job;
 
 /* Each line of y: its rows of x mixed into one line, numbers of which are then mixed by the columns' table. */
 static void gan__resample_body(void *argument, size_t begin, size_t end, int thread)
 {
     const gan__resample_job *job = (const gan__resample_job *)argument;
     const gan__axis_taps *r = &job->rows, *c = &job->columns;
-    gan_real *line = job->line + (size_t)thread * (c->in + 16);
+    const gan__isa *isa = gan__best();
+    gan_real *line = job->line + (size_t)thread * job->line_size;
+    int stretch = (c->last - c->first) / c->phases * c->phases, rest = c->out - c->first - stretch;
     for (size_t at = begin; at < end; at++) {
         size_t plane = at / r->out, i = at % r->out, image = job->images > 1 ? plane / job->c : 0;
         const gan_real *x = job->x + plane * r->in * c->in;
@@ -3322,12 +3350,17 @@ static void gan__resample_body(void *argument, size_t begin, size_t end, int thr
         for (int t = 0; t < r->taps; t++) {
             size_t tap = (image * r->taps + t) * r->out + i;
             if (r->index[tap] == r->in) continue;
-            gan__best()->add_scaled(x + (size_t)r->index[tap] * c->in, r->weight[tap], line, (size_t)c->in, any);
+            isa->add_scaled(x + (size_t)r->index[tap] * c->in, r->weight[tap], line, (size_t)c->in, any);
             any = true;
         }
+        if (!any) memset(line, 0, (size_t)c->in * sizeof *line);
         line[c->in] = 0;
-        if (any) gan__best()->take(line, c->index + image * c->taps * c->out, c->weight + image * c->taps * c->out, c->taps, job->y + at * c->out, c->out);
-        else memset(job->y + at * c->out, 0, (size_t)c->out * sizeof *line);
+        const int *index = c->index + image * c->taps * c->out;
+        const gan_real *weight = c->weight + image * c->taps * c->out;
+        gan_real *y = job->y + at * c->out;
+        if (c->first) isa->take(line, index, weight, c->taps, c->out, y, c->first);
+        if (stretch) isa->take_even(line, c->in, index + c->first, weight + c->first, c->taps, c->out, c->phases, c->step, line + c->in + 16, y + c->first, stretch / c->phases);
+        if (rest) isa->take(line, index + c->out - rest, weight + c->out - rest, c->taps, c->out, y + c->out - rest, rest);
     }
 }
 
@@ -3337,7 +3370,8 @@ GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const ga
     job.images = p->images, job.c = p->c, job.x = x, job.y = y;
     job.rows = gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, p->adjoint, 1);
     job.columns = gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, p->adjoint, 2);
-    job.line = (gan_real *)gan__workspace(0, (size_t)gan__threads() * (size_t)(job.columns.in + 16) * sizeof *y);
+    job.line_size = (size_t)2 * job.columns.in + job.columns.out + 64;
+    job.line = (gan_real *)gan__workspace(0, (size_t)gan__threads() * job.line_size * sizeof *y);
     gan__parallel((size_t)p->n * p->c * job.rows.out, (size_t)(16384 / job.columns.out + 1), gan__resample_body, &job);
 }
 
@@ -6330,20 +6364,25 @@ static void GAN__ISA(store)(const gan_real *tile, int rows, int columns, gan_rea
 
 /* ---- elementwise */
 
-/* e^x in a form that compilers vectorise (after Cephes, S. Moshier): 2^n times a polynomial of what is left, to about 2 units in the last
-   place; 0 where the result would not be normal. tanh by it, and by its own polynomial near 0, where 1 - small cancels. */
+/* e^x, tanh and the square root in forms that compilers vectorise, to about 2 units in the last place (polynomials: Cephes, S. Moshier).
+   e^x is 2^n times a polynomial of what is left, and 0 where that is not normal; tanh has its own polynomial near 0, where 1 - small
+   cancels; the root is Newton's from a guess at the bits, for numbers that are not negative. */
 #if GAN__SIZE == 4
+static inline GAN__INLINE float GAN__ISA(bits)(int32_t n)
+{
+    float x;
+    memcpy(&x, &n, sizeof x);
+    return x;
+}
+
 static inline GAN__INLINE float GAN__ISA(exp)(float x)
 {
     float t = x >= -87.33654f ? (x <= 88.72284f ? x : 88.72284f) : -87.33654f;
     float whole = (t * 1.44269504f + 12582912.0f) - 12582912.0f, r = t - whole * 0.693359375f + whole * 2.12194440e-4f;
     float y = (((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) * r + 1.6666665459e-1f) * r
                + 5.0000001201e-1f) * r * r + r + 1;
-    int32_t n = (int32_t)whole, half = n >> 1, bits[2];
-    float scale[2];
-    bits[0] = (int32_t)((uint32_t)(half + 127) << 23), bits[1] = (int32_t)((uint32_t)(n - half + 127) << 23);
-    memcpy(scale, bits, sizeof scale);
-    y = y * scale[0] * scale[1];
+    int32_t n = (int32_t)whole, half = n >> 1;
+    y = y * GAN__ISA(bits)((half + 127) * (1 << 23)) * GAN__ISA(bits)((n - half + 127) * (1 << 23));
     y = x < -87.33654f ? 0 : x > 88.72284f ? (float)HUGE_VAL : y;
     return x != x ? x : y;
 }
@@ -6354,10 +6393,22 @@ static inline GAN__INLINE float GAN__ISA(tanh)(float x)
     float near = ((((-5.70498872745e-3f * z + 2.06390887954e-2f) * z - 5.37397155531e-2f) * z + 1.33314422036e-1f) * z - 3.33332819422e-1f) * z * x + x;
     return size < 0.625f ? near : x < 0 ? -far : far;
 }
+
+static inline GAN__INLINE float GAN__ISA(root)(float x)
+{
+    int32_t i;
+    memcpy(&i, &x, sizeof i);
+    float y = GAN__ISA(bits)(0x5f3759df - (i >> 1)), half = 0.5f * x;      /* about 1/sqrt(x) */
+    y = y * (1.5f - half * y * y), y = y * (1.5f - half * y * y), y = y * (1.5f - half * y * y);
+    float root = x * y;
+    return x <= FLT_MAX ? root + 0.5f * y * (x - root * root) : x;
+}
 #define GAN__EXP(x) GAN__ISA(exp)(x)
+#define GAN__ROOT(x) GAN__ISA(root)(x)
 #define GAN__TANH(x) GAN__ISA(tanh)(x)
 #else
 #define GAN__EXP(x) exp(x)
+#define GAN__ROOT(x) sqrt(x)
 #define GAN__TANH(x) tanh(x)
 #endif
 
@@ -6508,20 +6559,46 @@ static void GAN__ISA(add_scaled)(const gan_real *x, gan_real k, gan_real *y, siz
     else for (size_t i = 0; i < n; i++) y[i] = k * x[i];
 }
 
-/* y[j] = sum over taps of weight[t*n + j] * x[index[t*n + j]] */
-static void GAN__ISA(take)(const gan_real *x, const int *index, const gan_real *weight, int taps, gan_real *y, int n)
+/* y[j] = sum over taps of weight[t*apart + j] * x[index[t*apart + j]] */
+static void GAN__ISA(take)(const gan_real *x, const int *index, const gan_real *weight, int taps, int apart, gan_real *y, int n)
 {
     for (int j = 0; j < n; j++) y[j] = weight[j] * x[index[j]];
     for (int t = 1; t < taps; t++) {
-        index += n, weight += n;
+        index += apart, weight += apart;
         for (int j = 0; j < n; j++) y[j] += weight[j] * x[index[j]];
     }
 }
 
+/* The same where y[PHASES*q + f] takes x[index[f] + STEP*q] with the weights of f: every second number of x, and of y, is kept apart in room
+   while it is worked on, so that all that is multiplied lies side by side. */
+static void GAN__ISA(take_even)(const gan_real *x, int in, const int *index, const gan_real *weight, int taps, int apart, int phases, int step, gan_real *room,
+                                gan_real *y, int n)
+{
+    gan_real *half = room + in / 2 + 1, *part[2] = {y, y};
+    if (step == 2) for (int k = 0; k < (in + 1) / 2; k++) room[k] = x[2 * k], half[k] = x[2 * k + 1];
+    if (phases == 2) part[0] = room, part[1] = room + n + 16;
+    for (int f = 0; f < phases; f++, index++, weight++) {
+        bool any = false;
+        for (int t = 0; t < taps; t++) {
+            const int i = index[t * apart];
+            const gan_real k = weight[t * apart], *from = step == 1 ? x + i : i % 2 ? half + i / 2 : room + i / 2;
+            if (k == 0) continue;
+            GAN__ISA(add_scaled)(from, k, part[f], (size_t)n, any);
+            any = true;
+        }
+        if (!any) memset(part[f], 0, (size_t)n * sizeof *y);
+    }
+    for (int q = 0; q < n && phases == 2; q++) y[2 * q] = part[0][q], y[2 * q + 1] = part[1][q];
+}
+
 static void GAN__ISA(softmax)(const gan_real *x, gan_real *y, size_t n, int log_)
 {
-    gan_real most = x[0];
-    for (size_t i = 1; i < n; i++) most = x[i] > most ? x[i] : most;
+    gan_real lane[64] = {0}, most;
+    for (size_t j = 0; j < GAN__MIN(n, 64); j++) lane[j] = x[j];
+    for (size_t i = 64; i < n; i += 64)
+        for (size_t j = 0, m = GAN__MIN(n - i, 64); j < m; j++) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
+    most = lane[0];
+    for (size_t j = 1; j < GAN__MIN(n, 64); j++) most = lane[j] > most ? lane[j] : most;
     for (size_t i = 0; i < n; i++) y[i] = GAN__EXP(x[i] - most);
     double total = GAN__ISA(sum)(y, 1, 0, n);
     gan_real shift = most + (gan_real)log(total), scale = (gan_real)(1 / total);
@@ -6538,8 +6615,6 @@ static void GAN__ISA(softmax_grad)(const gan_real *gy, const gan_real *y, gan_re
     if (log_) for (size_t i = 0; i < n; i++) gx[i] = gy[i] - GAN__EXP(y[i]) * sum;
     else for (size_t i = 0; i < n; i++) gx[i] = y[i] * (gy[i] - sum);
 }
-#undef GAN__EXP
-#undef GAN__TANH
 
 /* ---- optimizers */
 
@@ -6558,14 +6633,18 @@ static void GAN__ISA(adam)(const gan_update *p, const gan_real *g, gan_real *w, 
     for (size_t i = 0; i < n; i++) {
         gan_real u = g[i], mi = beta1 * m[i] + (1 - beta1) * u, vi = beta2 * v[i] + (1 - beta2) * u * u;
         m[i] = mi, v[i] = vi;
-        w[i] -= rate * mi / (GAN__F(sqrt, vi) * scale + eps);
+        w[i] -= rate * mi / (GAN__ROOT(vi) * scale + eps);
     }
 }
+
+#undef GAN__EXP
+#undef GAN__TANH
+#undef GAN__ROOT
 
 static const gan__isa GAN__ISA(table) = {
     GAN__ROWS, GAN__COLUMNS, GAN__ISA(tile), GAN__ISA(pack_left), GAN__ISA(pack_right), GAN__ISA(store), GAN__ISA(map), GAN__ISA(zip),
     GAN__ISA(sum), GAN__ISA(squares), GAN__ISA(add_rows), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend),
-    GAN__ISA(add_scaled), GAN__ISA(take), GAN__ISA(softmax), GAN__ISA(softmax_grad), GAN__ISA(sgd), GAN__ISA(adam)};
+    GAN__ISA(add_scaled), GAN__ISA(take), GAN__ISA(take_even), GAN__ISA(softmax), GAN__ISA(softmax_grad), GAN__ISA(sgd), GAN__ISA(adam)};
 
 #undef GAN__ROWS
 #undef GAN__COLUMNS

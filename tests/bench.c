@@ -1,5 +1,6 @@
 /* How fast: the machine's multiply-add peak, then products and convolutions against it, then whole training steps.
-   usage: bench [threads] [dcgan28|dcgan64|kernels|all]     The networks are those of tests/bench_torch.py, layer by layer. */
+   usage: bench [threads] [dcgan28|dcgan64|kernels|operations|all]
+   The networks are those of tests/bench_torch.py, layer by layer; the operations are its too, in the same sizes. */
 #define _POSIX_C_SOURCE 200809L
 #define GAN_IMPLEMENTATION
 #include "../gan.h"
@@ -191,6 +192,106 @@ static void bench_step(const char *name, network *generator, network *discrimina
     free(pixels);
 }
 
+/* ---- single operations, forward and backward, against the bandwidth of copying 64 MiB */
+
+static gan *g;
+static gan_model *M;                    /* its parameter x is what an operation works on */
+static double copy_bandwidth;
+
+static gan_tensor *x_of(int n, int c, int h, int w) { return gan_param(M, "x", n, c, h, w); }
+static gan_tensor *op_batch_norm(void) { return gan_batch_norm(M, "bn", x_of(64, 64, 64, 64)); }
+static gan_tensor *op_instance_norm(void) { return gan_instance_norm(M, "in", x_of(64, 64, 64, 64)); }
+static gan_tensor *op_upfirdn2d(void)
+{
+    static const gan_real filter[4] = {0.125f, 0.375f, 0.375f, 0.125f};
+    return gan_upfirdn2d(x_of(16, 64, 64, 64), filter, 4, 2, 1, 2, 1, 2);
+}
+static gan_tensor *op_blur_down(void)
+{
+    static const gan_real filter[4] = {0.125f, 0.375f, 0.375f, 0.125f};
+    return gan_upfirdn2d(x_of(16, 64, 128, 128), filter, 4, 1, 2, 1, 1, 1);
+}
+static gan_tensor *op_bilinear(void) { return gan_resize(x_of(16, 64, 64, 64), 128, 128, GAN_BILINEAR); }
+static gan_tensor *op_softmax(void) { return gan_softmax(x_of(16, 1, 1024, 1024), 3); }
+static gan_tensor *op_tanh(void) { return gan_tanh(x_of(64, 64, 64, 64)); }
+static gan_tensor *op_modulated_conv(void)
+{
+    gan_tensor *style = gan_param(M, "style", 16, 128, 1, 1);
+    return gan_modulated_conv2d_f(x_of(16, 128, 32, 32), gan_param(M, "w", 128, 128, 3, 3), style, true, 1);
+}
+
+/* Adds d(y . seed)/d(parameter) to the gradients of M: gan_backward with a gradient of one's own. */
+static void backward_from(gan_tensor *y, gan_tensor *seed)
+{
+    gan_mark mark = gan_here(g);
+    g->differentiation++;
+    for (int i = 0; i < M->count; i++) gan__ask_for(g, M->params[i].value);
+    g->recording = false, g->reclaiming = true;
+    gan__differentiate(g, y, seed);
+    gan__let_temporaries_go(g, 0);
+    g->recording = true, g->reclaiming = false;
+    g->tape_count = mark.tape;
+    gan_clear_to(g, mark);
+}
+
+/* floats: how many numbers an implementation cannot avoid to move, times what it is told in units of x or y. */
+static void bench_operation(const char *name, gan_tensor *(*op)(void), double x_forward, double y_forward, double x_backward, double y_backward)
+{
+    double seconds[2][9], x = 0, y_count = 0, bytes[2];
+    g = gan_open("cpu", 1), M = gan_model_new(g, "M");
+    gan_opt *still = gan_sgd(M, 0, 0);
+    for (int i = -2; i < 9; i++) {
+        double start = gan__now(), middle;
+        gan_tensor *y = op(), *seed;
+        middle = gan__now();
+        x = (double)gan_count(gan_find_param(M, "x")), y_count = (double)gan_count(y);
+        if (i >= 0) seconds[0][i] = middle - start;
+        seed = gan_full(g, 1, y->n, y->c, y->h, y->w);
+        start = gan__now();
+        backward_from(y, seed);
+        if (i >= 0) seconds[1][i] = gan__now() - start;
+        gan_step(still);                            /* the gradients go */
+        gan_clear(g);
+    }
+    bytes[0] = 4 * (x_forward * x + y_forward * y_count), bytes[1] = 4 * (x_backward * x + y_backward * y_count);
+    for (int k = 0; k < 2; k++) {
+        double s = median(seconds[k], 9);
+        printf("%s_%s %.3f ms %.1f GB/s %.0f%% of copying\n", name, k ? "backward" : "forward", 1e3 * s, bytes[k] / s * 1e-9, 100 * bytes[k] / s / copy_bandwidth);
+    }
+    fflush(stdout);
+    gan_close(g);
+}
+
+static void bench_operations(void)
+{
+    size_t count = (size_t)16 << 20;
+    gan_copy copy = {1, 1, 1, 16 << 20, {0, 0, 0, 1}, {0, 0, 0, 1}, 0, 0};
+    gan_update adam = {10000000, 1e-3f, 0.9f, 0.999f, 1e-8f, 0.5f, 0.5f};
+    gan_real *a = filled(count), *b = filled(count), *c = filled(count), *d = filled(count);
+    double seconds[9], s;
+    for (int part = 0; part < 2; part++) {
+        for (int i = 0; i < 9; i++) {
+            double start = gan__now();
+            if (part) gan_cpu_adam(&adam, a, b, c, d);
+            else for (int k = 0; k < 16; k++) copy.x0 = copy.y0 = (ptrdiff_t)k << 20, copy.w = 1 << 20, copy.h = 1, gan_cpu_copy(&copy, a, b);
+            seconds[i] = gan__now() - start;
+        }
+        s = median(seconds, 9);
+        if (!part) copy_bandwidth = 8.0 * (double)count / s;
+        if (!part) printf("copy %.3f ms %.1f GB/s\n", 1e3 * s, copy_bandwidth * 1e-9);
+        else printf("adam_10M %.3f ms %.1f GB/s %.0f%% of copying\n", 1e3 * s, 28e7 / s * 1e-9, 100 * 28e7 / s / copy_bandwidth);
+    }
+    free(a), free(b), free(c), free(d);
+    bench_operation("batch_norm", op_batch_norm, 2, 1, 3, 2);          /* x for the statistics and again for y; gy and x twice, gx */
+    bench_operation("instance_norm", op_instance_norm, 1, 1, 2, 1);    /* one image's channel stays in the cache */
+    bench_operation("upfirdn2d_up", op_upfirdn2d, 1, 1, 1, 1);
+    bench_operation("upfirdn2d_down", op_blur_down, 1, 1, 1, 1);
+    bench_operation("bilinear", op_bilinear, 1, 1, 1, 1);
+    bench_operation("softmax", op_softmax, 1, 1, 1, 2);
+    bench_operation("tanh", op_tanh, 1, 1, 1, 2);
+    bench_operation("modulated_conv", op_modulated_conv, 1, 1, 2, 1);
+}
+
 int main(int argc, char **argv)
 {
     int threads = argc > 1 ? atoi(argv[1]) : 0;
@@ -214,6 +315,7 @@ int main(int argc, char **argv)
         bench_conv("dcgan64", 128, 256, 8, 512, 4, 2, 1);
         bench_conv("dcgan64", 128, 512, 4, 100, 4, 1, 0);
     }
+    if (all || strcmp(what, "operations") == 0) bench_operations();
     if (all || strcmp(what, "dcgan28") == 0) bench_step("dcgan28", generator28, discriminator28, 28, 64, 15);
     if (all || strcmp(what, "dcgan64") == 0) bench_step("dcgan64", generator64, discriminator64, 64, 128, 5);
     return 0;

@@ -43,8 +43,67 @@ def discriminator(size):
     return nn.Sequential(*layers, *head)
 
 
+def modulated_conv(x, weight, style):
+    """StyleGAN2's: a weight for each image, and one grouped convolution."""
+    n, c, h, w = x.shape
+    weight = weight[None] * style.reshape(n, 1, c, 1, 1)
+    weight = weight * (weight.square().sum([2, 3, 4], keepdim=True) + 1e-8).rsqrt()
+    return nn.functional.conv2d(x.reshape(1, n * c, h, w), weight.reshape(-1, c, 3, 3), padding=1, groups=n).reshape(n, -1, h, w)
+
+
+def upfirdn2d(x, up, down, pad0, pad1, gain):
+    """Zeros between, zeros around, a convolution of each axis, every down-th pixel: the plain version of StyleGAN2's."""
+    n, c, h, w = x.shape
+    f = torch.tensor([1.0, 3, 3, 1]) / 8 * gain
+    x = nn.functional.pad(x.reshape(n, c, h, 1, w, 1), [0, up - 1, 0, 0, 0, up - 1]).reshape(n, c, h * up, w * up)
+    x = nn.functional.pad(x, [pad0, pad1, pad0, pad1])
+    x = nn.functional.conv2d(x, f.reshape(1, 1, 1, -1).repeat(c, 1, 1, 1), groups=c)
+    return nn.functional.conv2d(x, f.reshape(1, 1, -1, 1).repeat(c, 1, 1, 1), groups=c)[:, :, ::down, ::down]
+
+
+def operations():
+    """The rows of bench's operations: NAME milliseconds."""
+    F = nn.functional
+    rows = {'batch_norm': ((64, 64, 64, 64), nn.BatchNorm2d(64)), 'instance_norm': ((64, 64, 64, 64), nn.InstanceNorm2d(64, affine=True)),
+            'upfirdn2d_up': ((16, 64, 64, 64), lambda x: upfirdn2d(x, 2, 1, 2, 1, 2)),
+            'upfirdn2d_down': ((16, 64, 128, 128), lambda x: upfirdn2d(x, 1, 2, 1, 1, 1)),
+            'bilinear': ((16, 64, 64, 64), lambda x: F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=False)),
+            'softmax': ((16, 1, 1024, 1024), lambda x: x.softmax(3)), 'tanh': ((64, 64, 64, 64), torch.tanh)}
+    w, style = torch.randn(128, 128, 3, 3, requires_grad=True), torch.randn(16, 128, requires_grad=True)
+    rows['modulated_conv'] = ((16, 128, 32, 32), lambda x: modulated_conv(x, w, style))
+
+    def report(name, seconds):
+        print(f'{name} {1e3 * sorted(seconds)[len(seconds) // 2]:.3f} ms', flush=True)
+
+    p = nn.Parameter(torch.randn(10_000_000))
+    adam, seconds = torch.optim.Adam([p], 1e-3), []
+    p.grad = torch.randn(10_000_000)
+    for _ in range(9):
+        start = time.perf_counter()
+        adam.step()
+        seconds.append(time.perf_counter() - start)
+    report('adam_10M', seconds[2:])
+    for name, (shape, f) in rows.items():
+        x, forward, backward = torch.randn(shape, requires_grad=True), [], []
+        for i in range(9):
+            start = time.perf_counter()
+            y = f(x)
+            middle = time.perf_counter()
+            gy = torch.ones_like(y)
+            start_back = time.perf_counter()
+            y.backward(gy)
+            if i >= 2:
+                forward.append(middle - start)
+                backward.append(time.perf_counter() - start_back)
+            x.grad = w.grad = style.grad = None
+        report(f'{name}_forward', forward)
+        report(f'{name}_backward', backward)
+
+
 def main():
     name = sys.argv[1]
+    if name == 'operations':
+        return operations()
     size, batch, steps = NETS[name]
     torch.manual_seed(1)
     G, D = generator(size), discriminator(size)
