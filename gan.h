@@ -49,10 +49,10 @@
      >>norm        batch, instance, group, layer and pixel norm, AdaIN, minibatch deviation
      >>autograd    gradients, and gradients of gradients
      >>gradcheck   a derivative against central differences
-     >>models      named parameters
+     >>models      named parameters and how they start
      >>layers      linear, conv2d, norms, embedding, attention, modulated convolution; spectral norm, equalized rate
      >>losses      of generator and discriminator, gradient penalties, pictures' and features' distances
-     >>optim       SGD with momentum, Adam (Kingma and Ba 2015)
+     >>optim       SGD, Adam, RMSprop, L-BFGS; learning rates, clipping, averages
      >>data        IDX files, batches, built-in handwritten digits
      >>augment     random flips, shifts, holes and colours; DiffAugment, ADA
      >>files       checkpoints in safetensors
@@ -206,8 +206,8 @@ typedef struct { int planes, h, w, out_h, out_w, kernel_h, kernel_w, stride, pad
 /* (OUTER,COUNT,INNER) along COUNT; log_: the logarithm of it. */
 typedef struct { size_t outer, count, inner; int log_; } gan_lines;
 
-/* One step of an optimizer; bias1 and bias2 are Adam's 1 - beta^t. */
-typedef struct { size_t count; gan_real lr, beta1, beta2, eps, bias1, bias2; } gan_update;
+/* One step of an optimizer; bias1 and bias2 are Adam's 1 - beta^t, decay AdamW's. */
+typedef struct { size_t count; gan_real lr, beta1, beta2, eps, bias1, bias2, decay; } gan_update;
 
 /*  K(name, type of the sizes, inputs, outputs)
       fill              y[i] = value
@@ -229,7 +229,8 @@ typedef struct { size_t count; gan_real lr, beta1, beta2, eps, bias1, bias2; } g
       softmax_grad      gx = y*(gy - sum of gy*y), or gy - e^y * sum of gy              inputs gy, y
       sgd               m = beta1*m + g;  p = p - lr*m                         input g, outputs p, m (read and written)
       adam              m = beta1*m + (1-beta1)*g;  v = beta2*v + (1-beta2)*g*g;
-                        p = p - lr * (m/bias1) / (sqrt(v/bias2) + eps)         input g, outputs p, m, v (read and written) */
+                        p = (1 - lr*decay)*p - lr * (m/bias1) / (sqrt(v/bias2) + eps)   input g, outputs p, m, v (read and written)
+      rmsprop           v = beta2*v + (1-beta2)*g*g;  p = p - lr * g / (sqrt(v) + eps)  input g, outputs p, v (read and written) */
 #define GAN_KERNELS(K)                                                                                                    \
     K(fill, gan_fill, 0, 1) K(random, gan_random, 0, 1) K(map, gan_map, 1, 1) K(zip, gan_zip, 2, 1)                       \
     K(copy, gan_copy, 1, 1) K(sum, gan_sums, 1, 1) K(matmul, gan_product, 2, 1)                                           \
@@ -237,7 +238,7 @@ typedef struct { size_t count; gan_real lr, beta1, beta2, eps, bias1, bias2; } g
     K(norm_stats, gan_norm, 1, 1) K(norm_apply, gan_norm, 4, 1) K(norm_sums, gan_norm, 3, 1) K(norm_grad, gan_norm, 5, 1) \
     K(resample, gan_resample, 3, 1) K(gather, gan_index, 2, 1) K(max_index, gan_pool, 1, 1)                              \
     K(softmax, gan_lines, 1, 1) K(softmax_grad, gan_lines, 2, 1)                                          \
-    K(sgd, gan_update, 1, 2) K(adam, gan_update, 1, 3)
+    K(sgd, gan_update, 1, 2) K(adam, gan_update, 1, 3) K(rmsprop, gan_update, 1, 2)
 
 #define GAN__0_1(type) (const type *p, gan_real *y)
 #define GAN__1_1(type) (const type *p, const gan_real *x, gan_real *y)
@@ -507,13 +508,13 @@ GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group);
 GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x);
 
 /* Adds d(loss)/d(parameter) to the gradient of each of model's parameters, and computes nothing that does not lead to one.
-   loss is one number. */
+   loss is one number. Calls add up until gan_step: a batch too large for the memory is k parts, each with its loss divided by k. */
 GAN_API void gan_backward(gan_tensor *loss, gan_model *model);
 
 /* The gradient that gan_backward left in a parameter, as a tensor of its own; zeros if it left none. */
 GAN_API gan_tensor *gan_param_grad(gan_tensor *param);
 
-/* gan_backward for the optimizer's model, then gan_step. */
+/* gan_backward for the optimizer's model, then gan_step. An error if loss depends on no parameter of that model. */
 GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss);
 
 /* ===========================================================================================
@@ -539,6 +540,23 @@ GAN_API void gan_freeze(gan_model *model);         /* as gan_eval, and batch nor
 GAN_API gan_tensor *gan_param(gan_model *model, const char *name, int n, int c, int h, int w);
 GAN_API gan_tensor *gan_find_param(gan_model *model, const char *name);     /* NULL if there is none */
 GAN_API size_t gan_param_count(const gan_model *model);                     /* numbers an optimizer changes */
+
+/* How a parameter (N,C,H,W) starts; fan_in = C*H*W, fan_out = N*H*W (PyTorch's torch.nn.init). */
+enum {
+    GAN_INIT_DEFAULT,         /* as its layer makes it */
+    GAN_INIT_NORMAL,          /* normal, deviation gain; DCGAN's is 0.02 */
+    GAN_INIT_XAVIER_UNIFORM,  /* uniform in +-gain*sqrt(6/(fan_in + fan_out)) (Glorot and Bengio 2010) */
+    GAN_INIT_XAVIER_NORMAL,   /* normal, deviation gain*sqrt(2/(fan_in + fan_out)) */
+    GAN_INIT_KAIMING_UNIFORM, /* uniform in +-gain*sqrt(3/fan_in); gain sqrt(2/(1 + slope^2)) before a leaky ReLU (He et al. 2015) */
+    GAN_INIT_KAIMING_NORMAL,  /* normal, deviation gain/sqrt(fan_in) */
+    GAN_INIT_ORTHOGONAL       /* as (N, C*H*W): rows, or columns if those are fewer, at right angles, of length gain (Saxe et al. 2014) */
+};
+
+/* The first draws param anew, with numbers that depend on the seed and the names of model and parameter alone; from XAVIER on it wants two
+   dimensions. The second starts all of model's parameters anew, also those to come: weights of layers (NAME.weight) so, their biases at 0,
+   others by default; but NORMAL draws normalisation's weights too, from N(1,gain), as DCGAN does. */
+GAN_API void gan_init(gan_tensor *param, int kind, gan_real gain);
+GAN_API void gan_init_model(gan_model *model, int kind, gan_real gain);
 
 /* ===========================================================================================
    >>layers
@@ -647,12 +665,38 @@ GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real tempera
    =========================================================================================== */
 GAN_API gan_opt *gan_sgd(gan_model *model, gan_real lr, gan_real momentum);                  /* PyTorch's SGD */
 GAN_API gan_opt *gan_adam(gan_model *model, gan_real lr, gan_real beta1, gan_real beta2);    /* PyTorch's Adam, eps 1e-8 */
+GAN_API gan_opt *gan_adamw(gan_model *model, gan_real lr, gan_real beta1, gan_real beta2, gan_real decay); /* PyTorch's AdamW (Loshchilov and Hutter 2019) */
+GAN_API gan_opt *gan_rmsprop(gan_model *model, gan_real lr, gan_real alpha);                 /* PyTorch's RMSprop, eps 1e-8 */
+
+/* L-BFGS (Liu and Nocedal 1989), PyTorch's with max_iter 1 and no line search: a step of Newton's method times lr, its Hessian guessed from
+   the last history moves; the first goes lr*min(1, 1/|gradient|_1) down the gradient. For a loss that is the same function at every step.
+   Holds 2*history + 2 numbers per parameter. */
+GAN_API gan_opt *gan_lbfgs(gan_model *model, gan_real lr, int history);
 GAN_API void gan_set_lr(gan_opt *opt, gan_real lr);
 GAN_API void gan_step(gan_opt *opt);   /* one step of every parameter that has a gradient; then no gradients are left */
+
+/* Rates for gan_set_lr(opt, gan_lr_step(lr, step, ...)); lr is the largest. */
+GAN_API gan_real gan_lr_step(gan_real lr, int step, int every, gan_real gamma); /* lr * gamma^floor(step/every): PyTorch's StepLR */
+GAN_API gan_real gan_lr_linear(gan_real lr, int step, int start, int end);     /* lr up to start, then straight to 0 at end: CycleGAN's */
+GAN_API gan_real gan_lr_cosine(gan_real lr, int step, int total);              /* lr * (1 + cos(pi*step/total))/2, then 0: CosineAnnealingLR */
+GAN_API gan_real gan_lr_warmup(gan_real lr, int step, int steps);              /* lr * (step + 1)/steps, then lr: LinearLR from 1/steps */
+GAN_API gan_real gan_lr_inverse(gan_real lr, int step, gan_real k);            /* lr / (1 + k*step): AdaIN's, k = 5e-5 */
+
+/* For after gan_backward: scales all gradients by max/(norm + 1e-6) if that is below 1 and returns their norm before, as PyTorch's
+   clip_grad_norm_ (one that is not finite changes nothing); or clamps each number to +-max. For after gan_step: clamps the parameters
+   to +-c, WGAN's 0.01 (Arjovsky et al. 2017). */
+GAN_API gan_real gan_clip_grad_norm(gan_model *model, gan_real max);
+GAN_API void gan_clip_grad_value(gan_model *model, gan_real max);
+GAN_API void gan_clip_weights(gan_model *model, gan_real c);
 
 /* Exponential moving average of model, parameter by parameter: into = decay*into + (1-decay)*model; running statistics are copied.
    What into lacks is copied. (Polyak averaging: Yazici et al. 2019 for GANs.) */
 GAN_API void gan_ema(gan_model *into, gan_model *model, gan_real decay);
+
+/* 0.5^(batch/min(images, rampup*step*batch)): a model's share halves in so many images, at first in rampup times those seen (rampup 0: no
+   such limit). StyleGAN2-ADA's, rampup 0.05 (Karras et al. 2020). */
+GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real rampup);
+GAN_API void gan_copy_params(gan_model *into, gan_model *from); /* and running statistics; for unrolled GANs (Metz et al. 2017) */
 
 /* ===========================================================================================
    >>data
@@ -696,8 +740,12 @@ GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w);           /* (
 /* Parameters and running statistics under their names; torch's load_file opens it. False: gan_error(). */
 GAN_API bool gan_save(gan_model *model, const char *path);
 
+/* The same in F16, half the size: rounded to 11 bits, ties to even. False if a number is too large for it (65520 and up). */
+GAN_API bool gan_save_f16(gan_model *model, const char *path);
+
 /* Fills model. Into a model without parameters: all that the file holds. Else names and shapes must be the same on both sides: false
-   and nothing changed if not. float32 and float64; PyTorch's num_batches_tracked is passed over. */
+   and nothing changed if not, and gan_error() names the first three that differ. F16, BF16, F32, F64; PyTorch's num_batches_tracked
+   is passed over. */
 GAN_API bool gan_load(gan_model *model, const char *path);
 
 /* The whole of a training: every model, its optimizer, random numbers, place in the data, and step. A program that makes the same
@@ -1111,6 +1159,8 @@ static gan__cost gan__cost_adam(const gan_update *p)
     cost.out[1] = cost.out[2] = p->count;
     return cost;
 }
+
+static gan__cost gan__cost_rmsprop(const gan_update *p) { return gan__cost_sgd(p); }
 
 /* The list once more: a number per kernel, the two tables, names, and calls through a table with untyped operands. */
 #define GAN__NUMBER(name, type, in, out) GAN__K_##name,
@@ -1796,8 +1846,7 @@ typedef struct {
                       gan_real *y, int n);
     void (*softmax)(const gan_real *x, gan_real *y, size_t n, int log_);
     void (*softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n, int log_);
-    void (*sgd)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, size_t n);
-    void (*adam)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v, size_t n);
+    gan__body *sgd, *adam, *rmsprop;     /* of a gan__job */
 } gan__isa;
 
 /* The section is compiled for vectors of 64, 32 and 16 bytes; GAN__LANES is how many numbers one holds. */
@@ -3901,23 +3950,39 @@ static void gan__let_temporaries_go(gan *g, int from)
     while (g->temporary_count > from) gan__let_go(g->temporaries[--g->temporary_count]);
 }
 
+/* y = x, and y = k*y + l*x */
+static void gan__copy_numbers(gan *g, size_t count, const gan_real *x, gan_real *y)
+{
+    gan_copy p = {1, 1, 1, (int)count, {0, 0, 0, 1}, {0, 0, 0, 1}, 0, 0};
+    gan__run_1(g, GAN__K_copy, &p, x, y);
+}
+
+static void gan__mix_numbers(gan *g, size_t count, gan_real k, gan_real *y, gan_real l, const gan_real *x)
+{
+    gan_zip p = {GAN_MIX, 1, 1, 1, (int)count, {0, 0, 0, 1}, {0, 0, 0, 1}, k, l};
+    gan__run_2(g, GAN__K_zip, &p, y, x, y);
+}
+
+/* The gradient that a parameter holds, or NULL. */
+static gan_real *gan__gradient_of(const gan_tensor *param)
+{
+    return param->gradient && param->gradient->references ? (gan_real *)param->gradient->block.memory : NULL;
+}
+
 /* A parameter's gradient outlives gan_clear: it takes over the block of the first that comes, and further ones are added to it. */
 static void gan__gradient_add(gan_tensor *param, gan_tensor *gradient)
 {
     gan *g = param->g;
-    gan_zip p = {GAN_MIX, 1, 1, 1, (int)gan_count(gradient), {0, 0, 0, 1}, {0, 0, 0, 1}, 1, 1};
-    gan_map copy = {GAN_AFFINE, gan_count(gradient), 1, 0};
     if (!param->gradient) param->gradient = (gan__buffer *)gan__alloc_zero(sizeof *param->gradient);
     if (param->gradient->references) {
-        gan_real *sum = (gan_real *)param->gradient->block.memory;
-        gan__run_2(g, GAN__K_zip, &p, sum, gradient->data, sum);
+        gan__mix_numbers(g, gan_count(param), 1, gan__gradient_of(param), 1, gradient->data);
         return;
     }
     bool mine = gradient->buffer->references == 1 && gradient->tape >= 0;      /* nobody else uses its numbers */
     param->gradient->references = 1;
     param->gradient->block = mine ? gradient->buffer->block : gan__take_numbers(g, gan_count(param));
     if (mine) gradient->buffer->references = 0;
-    else gan__run_1(g, GAN__K_map, &copy, gradient->data, (gan_real *)param->gradient->block.memory);
+    else gan__copy_numbers(g, gan_count(param), gradient->data, gan__gradient_of(param));
     g->gradients++;
 }
 
@@ -4105,6 +4170,8 @@ typedef struct {
     gan_tensor *value;
     bool trainable;
     int rank;                          /* dimensions in a file: PyTorch keeps a bias (C), a linear weight (OUT,IN) */
+    double bound;                      /* GAN_INIT_DEFAULT: uniform in +-bound, or constant if that is 0 */
+    gan_real constant;
 } gan__param;
 
 typedef struct { char *kind, *name; int n, c, h, w; size_t params; } gan__layer;
@@ -4115,8 +4182,8 @@ struct gan_model {
     gan *g;
     char *name;
     int mode;                          /* GAN__TRAIN .. */
-    int weights;                       /* GAN_PLAIN_WEIGHTS .. */
-    gan_real rate;                     /* GAN_EQUALIZED's */
+    int weights, init;                 /* GAN_PLAIN_WEIGHTS ..; gan_init_model's, for layers to come */
+    gan_real rate, gain;               /* GAN_EQUALIZED's, and of init */
     gan__param *params;
     int count;
     gan__layer *layers;                /* in the order of first use, for gan_summary */
@@ -4162,6 +4229,7 @@ static gan__param *gan__param_new(gan_model *model, const char *name, int rank, 
     memset(param, 0, sizeof *param);
     param->name = gan__copy_string(name), param->rank = rank;
     param->trainable = !strstr(name, "running_") && !strstr(name, ".weight_u") && !strstr(name, ".weight_v");
+    param->bound = rank > 1 ? 1 / sqrt((double)c * h * w) : 0, param->constant = strstr(name, "weight") || strstr(name, "running_var") ? 1 : 0;
     param->value = gan__lasting(model->g, n, c, h, w);
     return param;
 }
@@ -4175,6 +4243,78 @@ static uint64_t gan__stream_of(const char *model, const char *name)
     return hash | (uint64_t)1 << 63;
 }
 
+/* t as (N, C*H*W): what each column (row, if they are fewer) has along those before is taken off, the rest made as long as gain: Gram and
+   Schmidt's Q with a positive diagonal in R, as PyTorch's. In double, what random numbers lose of right angles is below float's rounding. */
+static void gan__orthogonalise(gan_tensor *t, double gain)
+{
+    size_t rows = (size_t)t->n, columns = gan_count(t) / rows, count = GAN__MIN(rows, columns), length = GAN__MAX(rows, columns);
+    size_t i_step = rows < columns ? columns : 1, j_step = rows < columns ? 1 : columns;
+    gan_real *host = (gan_real *)gan__room(t->g, &gan__ref, &t->g->staging[0], &t->g->staging_size[0], count * length);
+    double *vectors = (double *)gan__alloc(count * length * sizeof *vectors);
+    gan_to_host(t, host);
+    for (size_t i = 0; i < count; i++) {
+        double *v = vectors + i * length, square = 0;
+        for (size_t j = 0; j < length; j++) v[j] = (double)host[i * i_step + j * j_step];
+        for (double *u = vectors; u < v; u += length) {
+            double along = 0;
+            for (size_t j = 0; j < length; j++) along += u[j] * v[j];
+            for (size_t j = 0; j < length; j++) v[j] -= along * u[j];
+        }
+        for (size_t j = 0; j < length; j++) square += v[j] * v[j];
+        for (size_t j = 0; j < length; j++) v[j] /= sqrt(square), host[i * i_step + j * j_step] = (gan_real)(gain * v[j]);
+    }
+    gan_set(t, host);
+    GAN_FREE(vectors);
+}
+
+/* mean: of NORMAL. The numbers come from the parameter's own stream, whatever was drawn before. */
+static void gan__init_param(gan_model *model, gan__param *param, int kind, double gain, double mean)
+{
+    gan_tensor *t = param->value;
+    double in = (double)t->c * t->h * t->w, out = (double)t->n * t->h * t->w;
+    if (kind < 0 || kind > GAN_INIT_ORTHOGONAL || !(gain >= 0) || (kind > GAN_INIT_NORMAL && param->rank < 2))
+        gan__fail(model->g, "gan_init", "\"%s\" " GAN__DIMS ", kind %d, gain %g: kinds are GAN_INIT_..., of which XAVIER and on want two dimensions, a gain is 0 or more", param->name, GAN__SHAPE(t), kind, gain);
+    bool uniform = kind == GAN_INIT_DEFAULT || kind == GAN_INIT_XAVIER_UNIFORM || kind == GAN_INIT_KAIMING_UNIFORM;
+    double fan = kind == GAN_INIT_NORMAL ? 1 : kind == GAN_INIT_XAVIER_UNIFORM || kind == GAN_INIT_XAVIER_NORMAL ? (in + out) / 2 : in;
+    double scale = kind == GAN_INIT_ORTHOGONAL ? 1 : kind == GAN_INIT_DEFAULT ? param->bound : gain * sqrt((uniform ? 3 : 1) / fan);
+    if (scale < 0) uniform = false, scale = -scale;
+    gan_random p = {!uniform, gan_count(t), model->g->seed, gan__stream_of(model->name, param->name), 0,
+                    (gan_real)(uniform ? 2 * scale : scale), (gan_real)(uniform ? -scale : mean)};
+    if (kind == GAN_INIT_DEFAULT && scale == 0) gan__fill_with(t, param->constant);
+    else gan__run_1(model->g, GAN__K_random, &p, NULL, t->data);
+    if (kind == GAN_INIT_ORTHOGONAL) gan__orthogonalise(t, gain);
+}
+
+/* As gan_init_model has said. */
+static void gan__init_by_rule(gan_model *model, gan__param *param)
+{
+    const char *dot = strrchr(param->name, '.'), *last = dot ? dot : "";
+    bool random = param->bound > 0, scales = param->constant == 1 && model->init == GAN_INIT_NORMAL;
+    if (strcmp(last, ".weight") == 0 && (random || scales)) gan__init_param(model, param, model->init, model->gain, random ? 0 : 1);
+    else if (strcmp(last, ".bias") == 0 && random && model->init != GAN_INIT_DEFAULT) gan__fill_with(param->value, 0);
+    else gan__init_param(model, param, GAN_INIT_DEFAULT, 0, 0);
+}
+
+GAN_API void gan_init(gan_tensor *param, int kind, gan_real gain)
+{
+    gan *g = gan__valid(param, "gan_init");
+    for (gan_model *model = g->models; model; model = model->next)
+        for (int i = 0; i < model->count; i++)
+            if (model->params[i].value == param) {
+                gan__init_param(model, &model->params[i], kind, gain, 0);
+                return;
+            }
+    gan__fail(g, "gan_init", "the tensor " GAN__DIMS " is not a parameter", GAN__SHAPE(param));
+}
+
+GAN_API void gan_init_model(gan_model *model, int kind, gan_real gain)
+{
+    if (!model) gan__fail(NULL, "gan_init_model", "the model is NULL");
+    model->init = kind, model->gain = gain;
+    for (int i = 0; i < model->count; i++)
+        if (model->params[i].trainable) gan__init_by_rule(model, &model->params[i]);
+}
+
 /* The parameter LAYER.KIND, made on first use: uniform in +-bound, of one value if bound is 0, normal times -bound if that is below 0. */
 static gan_tensor *gan__param_get(gan_model *model, const char *layer, const char *kind, int rank, int n, int c, int h, int w, double bound, gan_real value)
 {
@@ -4183,10 +4323,8 @@ static gan_tensor *gan__param_get(gan_model *model, const char *layer, const cha
     gan__param *param = gan__find(model, name);
     if (param) return param->value;
     param = gan__param_new(model, name, rank, n, c, h, w);
-    gan_random p = {bound < 0, gan_count(param->value), model->g->seed, gan__stream_of(model->name, name), 0, (gan_real)(2 * bound), (gan_real)-bound};
-    if (bound < 0) p.scale = (gan_real)-bound, p.shift = 0;
-    if (bound != 0) gan__run_1(model->g, GAN__K_random, &p, NULL, param->value->data);
-    else gan__fill_with(param->value, value);
+    param->bound = bound, param->constant = value;
+    gan__init_by_rule(model, param);
     return param->value;
 }
 
@@ -4213,8 +4351,7 @@ GAN_API gan_tensor *gan_param_grad(gan_tensor *value)
     gan *g = gan__valid(value, "gan_param_grad");
     if (value->tape >= 0) gan__fail(g, "gan_param_grad", "the tensor " GAN__DIMS " is not a parameter; gan_grad gives other gradients", GAN__SHAPE(value));
     gan_tensor *copy = gan_zeros(g, GAN__SHAPE(value));
-    gan_map p = {GAN_AFFINE, gan_count(value), 1, 0};
-    if (value->gradient && value->gradient->references) gan__run_1(g, GAN__K_map, &p, (const gan_real *)value->gradient->block.memory, copy->data);
+    if (gan__gradient_of(value)) gan__copy_numbers(g, gan_count(value), gan__gradient_of(value), copy->data);
     return copy;
 }
 
@@ -4696,63 +4833,79 @@ GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, g
     for (size_t i = 0; i < p->count; i++) {
         m[i] = p->beta1 * m[i] + (1 - p->beta1) * g[i];
         v[i] = p->beta2 * v[i] + (1 - p->beta2) * g[i] * g[i];
-        w[i] = w[i] - p->lr * (m[i] / p->bias1) / (GAN__F(sqrt, v[i] / p->bias2) + p->eps);
+        w[i] = (1 - p->lr * p->decay) * w[i] - p->lr * (m[i] / p->bias1) / (GAN__F(sqrt, v[i] / p->bias2) + p->eps);
     }
 }
 
-static void gan__sgd_body(void *argument, size_t begin, size_t end, int thread)
+GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v)
 {
-    gan__job *job = (gan__job *)argument;
-    (void)thread;
-    gan__best()->sgd((const gan_update *)job->p, job->in[0] + begin, job->out[0] + begin, job->out[1] + begin, end - begin);
+    for (size_t i = 0; i < p->count; i++) {
+        v[i] = p->beta2 * v[i] + (1 - p->beta2) * g[i] * g[i];
+        w[i] = w[i] - p->lr * g[i] / (GAN__F(sqrt, v[i]) + p->eps);
+    }
 }
 
 GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m)
 {
     gan__job job = {p, {g}, {w, m}};
-    gan__parallel(p->count, 16384, gan__sgd_body, &job);
-}
-
-static void gan__adam_body(void *argument, size_t begin, size_t end, int thread)
-{
-    gan__job *job = (gan__job *)argument;
-    (void)thread;
-    gan__best()->adam((const gan_update *)job->p, job->in[0] + begin, job->out[0] + begin, job->out[1] + begin, job->out[2] + begin, end - begin);
+    gan__parallel(p->count, 16384, gan__best()->sgd, &job);
 }
 
 GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v)
 {
     gan__job job = {p, {g}, {w, m, v}};
-    gan__parallel(p->count, 16384, gan__adam_body, &job);
+    gan__parallel(p->count, 16384, gan__best()->adam, &job);
 }
 
-enum { GAN__SGD, GAN__ADAM };
-typedef struct { gan_tensor *m, *v; double steps; } gan__moments;   /* of one parameter; NULL and 0 before its first step */
+GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v)
+{
+    gan__job job = {p, {g}, {w, v}};
+    gan__parallel(p->count, 16384, gan__best()->rmsprop, &job);
+}
+
+enum { GAN__SGD, GAN__ADAM, GAN__RMSPROP, GAN__LBFGS };
+static const char *const gan__opt_names[] = {"sgd", "adam", "rmsprop", "lbfgs"};   /* in the state of a training */
+/* What an optimizer keeps of one parameter, NULL and 0 before its first step: slots, tensors of its shape (sgd's m, adam's m and v, ...). */
+typedef struct { gan_tensor **slot; double steps; } gan__moments;
 
 struct gan_opt {
     gan_model *model;
-    int kind;
-    gan_real lr, beta1, beta2;
+    int kind, slots;
+    gan_real lr, beta1, beta2, decay;
     gan__moments *moments;              /* as many as the model has parameters, once there was a step */
     int count;
     gan_opt *next;
 };
 
-static gan_opt *gan__opt_new(gan_model *model, const char *function, int kind, gan_real lr, gan_real beta1, gan_real beta2)
+static gan_opt *gan__opt_new(gan_model *model, const char *function, int kind, int slots, gan_real lr, gan_real beta1, gan_real beta2, gan_real decay)
 {
     if (!model) gan__fail(NULL, function, "the model is NULL");
-    if (!(lr >= 0) || !(beta1 >= 0 && beta1 < 1) || !(beta2 >= 0 && beta2 < 1))
-        gan__fail(model->g, function, "learning rate %g is 0 or more, momentum and betas %g, %g are in [0,1)", (double)lr, (double)beta1, (double)beta2);
+    if (!(lr >= 0) || !(beta1 >= 0 && beta1 < 1) || !(beta2 >= 0 && beta2 < 1) || !(decay >= 0))
+        gan__fail(model->g, function, "learning rate %g and decay %g are 0 or more, momentum and betas %g, %g in [0,1)", (double)lr, (double)decay, (double)beta1, (double)beta2);
     gan_opt *opt = (gan_opt *)gan__alloc_zero(sizeof *opt), **last = &model->opts;
-    opt->model = model, opt->kind = kind, opt->lr = lr, opt->beta1 = beta1, opt->beta2 = beta2;
+    opt->model = model, opt->kind = kind, opt->slots = slots, opt->lr = lr, opt->beta1 = beta1, opt->beta2 = beta2, opt->decay = decay;
     while (*last) last = &(*last)->next;
     *last = opt;
     return opt;
 }
 
-GAN_API gan_opt *gan_sgd(gan_model *model, gan_real lr, gan_real momentum) { return gan__opt_new(model, "gan_sgd", GAN__SGD, lr, momentum, 0); }
-GAN_API gan_opt *gan_adam(gan_model *model, gan_real lr, gan_real beta1, gan_real beta2) { return gan__opt_new(model, "gan_adam", GAN__ADAM, lr, beta1, beta2); }
+GAN_API gan_opt *gan_sgd(gan_model *model, gan_real lr, gan_real momentum) { return gan__opt_new(model, "gan_sgd", GAN__SGD, 1, lr, momentum, 0, 0); }
+GAN_API gan_opt *gan_adam(gan_model *model, gan_real lr, gan_real beta1, gan_real beta2) { return gan__opt_new(model, "gan_adam", GAN__ADAM, 2, lr, beta1, beta2, 0); }
+GAN_API gan_opt *gan_adamw(gan_model *model, gan_real lr, gan_real beta1, gan_real beta2, gan_real decay) { return gan__opt_new(model, "gan_adamw", GAN__ADAM, 2, lr, beta1, beta2, decay); }
+GAN_API gan_opt *gan_rmsprop(gan_model *model, gan_real lr, gan_real alpha) { return gan__opt_new(model, "gan_rmsprop", GAN__RMSPROP, 1, lr, 0, alpha, 0); }
 GAN_API void gan_set_lr(gan_opt *opt, gan_real lr) { opt->lr = lr; }
+
+GAN_API gan_opt *gan_lbfgs(gan_model *model, gan_real lr, int history)
+{
+    if (history < 1 || history > 10000) gan__fail(model ? model->g : NULL, "gan_lbfgs", "a history of %d steps; 1 to 10000 are possible, 10 to 100 usual", history);
+    return gan__opt_new(model, "gan_lbfgs", GAN__LBFGS, 2 * (history + 1), lr, 0, 0, 0);
+}
+
+GAN_API gan_real gan_lr_step(gan_real lr, int step, int every, gan_real gamma) { return (gan_real)(lr * pow(gamma, step / GAN__MAX(every, 1))); }
+GAN_API gan_real gan_lr_linear(gan_real lr, int step, int start, int end) { return step < start ? lr : step >= end ? 0 : lr * (end - step) / (end - start); }
+GAN_API gan_real gan_lr_cosine(gan_real lr, int step, int total) { return step >= total ? 0 : (gan_real)(lr * (1 + cos(3.14159265358979323846 * step / total)) / 2); }
+GAN_API gan_real gan_lr_warmup(gan_real lr, int step, int steps) { return step + 1 >= steps ? lr : lr * (step + 1) / steps; }
+GAN_API gan_real gan_lr_inverse(gan_real lr, int step, gan_real k) { return lr / (1 + k * step); }
 
 /* The moments of parameter i, as zeros if it had none. */
 static gan__moments *gan__moments_of(gan_opt *opt, int i)
@@ -4763,25 +4916,96 @@ static gan__moments *gan__moments_of(gan_opt *opt, int i)
     }
     gan__moments *of = &opt->moments[i];
     gan_tensor *value = opt->model->params[i].value;
-    if (!of->m) gan__fill_with(of->m = gan__lasting(value->g, GAN__SHAPE(value)), 0);
-    if (!of->v && opt->kind == GAN__ADAM) gan__fill_with(of->v = gan__lasting(value->g, GAN__SHAPE(value)), 0);
+    if (of->slot) return of;
+    of->slot = (gan_tensor **)gan__alloc((size_t)opt->slots * sizeof *of->slot);
+    for (int s = 0; s < opt->slots; s++) gan__fill_with(of->slot[s] = gan__lasting(value->g, GAN__SHAPE(value)), 0);
     return of;
+}
+
+/* L-BFGS over all parameters. Pair j is slots 2*j and 2*j + 1: a move s of the parameters and the change y that it made in the gradient,
+   pair 1 the last. A pair of zeros is none. Pair 0 is to become one: it holds the last move and the last gradient. */
+enum { GAN__VALUES = -1, GAN__GRADIENTS = -2 };            /* beside the slots */
+
+static double gan__slots_dot(gan_opt *opt, int a, int b)
+{
+    double total = 0;
+    gan_mark mark = gan_here(opt->model->g);
+    for (int i = 0; i < opt->count; i++)
+        if (opt->moments[i].slot) total += (double)gan_item(gan_sum(gan_mul(opt->moments[i].slot[a], opt->moments[i].slot[b])));
+    gan_clear_to(opt->model->g, mark);
+    return total;
+}
+
+/* slot y = k*y + l*x, where there is an x */
+static void gan__slots_mix(gan_opt *opt, double k, int y, double l, int x)
+{
+    for (int i = 0; i < opt->count; i++) {
+        gan_tensor **slot = opt->moments[i].slot, *value = opt->model->params[i].value;
+        gan_real *to = !slot ? NULL : y == GAN__VALUES ? value->data : slot[y]->data, *from = !slot ? NULL : x == GAN__GRADIENTS ? gan__gradient_of(value) : slot[x]->data;
+        if (slot) gan__mix_numbers(value->g, gan_count(value), (gan_real)k, to, from ? (gan_real)l : 0, from ? from : to);
+    }
+}
+
+/* Slot 0 = -H gradient from -gradient, by the two loops of Liu and Nocedal (1989), with H = (y.s)/(y.y) of the last pair between them. */
+static void gan__lbfgs_direction(gan_opt *opt)
+{
+    int pairs = opt->slots / 2;
+    double *rho = (double *)gan__alloc_zero(2 * (size_t)pairs * sizeof *rho), *alpha = rho + pairs;
+    for (int j = 1; j < pairs; j++) {
+        double ys = gan__slots_dot(opt, 2 * j + 1, 2 * j);
+        if (!(ys > 0)) continue;
+        rho[j] = 1 / ys;
+        alpha[j] = gan__slots_dot(opt, 2 * j, 0) * rho[j];
+        gan__slots_mix(opt, 1, 0, -alpha[j], 2 * j + 1);
+    }
+    if (rho[1] > 0) gan__slots_mix(opt, 1 / (rho[1] * gan__slots_dot(opt, 3, 3)), 0, 0, 0);
+    for (int j = pairs - 1; j >= 1; j--)
+        if (rho[j] > 0) gan__slots_mix(opt, 1, 0, alpha[j] - gan__slots_dot(opt, 2 * j + 1, 0) * rho[j], 2 * j);
+    GAN_FREE(rho);
+}
+
+static void gan__lbfgs_step(gan_opt *opt)
+{
+    double size = 0;
+    bool first = true;
+    gan_mark mark = gan_here(opt->model->g);
+    for (int i = 0; i < opt->model->count; i++) {
+        if (!opt->model->params[i].trainable) continue;
+        size += (double)gan_item(gan_sum(gan_abs(gan_param_grad(opt->model->params[i].value))));
+        first = gan__moments_of(opt, i)->steps++ == 0 && first;
+    }
+    gan_clear_to(opt->model->g, mark);
+    gan__slots_mix(opt, -1, 1, 1, GAN__GRADIENTS);         /* y = gradient - last gradient */
+    bool pair = gan__slots_dot(opt, 0, 1) > 1e-10;         /* if so, all pairs move one on; the oldest's memory is the new pair 0 */
+    for (int i = 0; pair && i < opt->count; i++) {
+        gan_tensor **slot = opt->moments[i].slot, *s = slot ? slot[opt->slots - 2] : NULL, *y = slot ? slot[opt->slots - 1] : NULL;
+        if (slot) memmove(slot + 2, slot, (size_t)(opt->slots - 2) * sizeof *slot), slot[0] = s, slot[1] = y;
+    }
+    gan__slots_mix(opt, 0, 1, 1, GAN__GRADIENTS);
+    gan__slots_mix(opt, 0, 0, -1, GAN__GRADIENTS);
+    gan__lbfgs_direction(opt);
+    gan__slots_mix(opt, first ? opt->lr * GAN__MIN(1, 1 / size) : opt->lr, 0, 0, 0);
+    gan__slots_mix(opt, 1, GAN__VALUES, 1, 0);
 }
 
 GAN_API void gan_step(gan_opt *opt)
 {
+    static const int kernels[] = {GAN__K_sgd, GAN__K_adam, GAN__K_rmsprop};
     gan_model *model = opt->model;
+    if (opt->kind == GAN__LBFGS && model->g->gradients) gan__lbfgs_step(opt);
     for (int i = 0; i < model->count; i++) {
-        gan__param *param = &model->params[i];
-        if (!param->value->gradient || !param->value->gradient->references) continue;
-        gan__moments *of = gan__moments_of(opt, i);
-        of->steps++;
-        const gan_real *g = (const gan_real *)param->value->gradient->block.memory;
-        gan_real *out[3] = {param->value->data, of->m->data, of->v ? of->v->data : NULL};
-        gan_update p = {gan_count(param->value), opt->lr, opt->beta1, opt->beta2, (gan_real)1e-8, (gan_real)(1 - pow(opt->beta1, of->steps)), (gan_real)(1 - pow(opt->beta2, of->steps))};
-        gan__run(model->g, opt->kind == GAN__ADAM ? GAN__K_adam : GAN__K_sgd, &p, &g, out);
-        gan__give_numbers(model->g, param->value->gradient->block);
-        param->value->gradient->references = 0, model->g->gradients--;
+        gan_tensor *value = model->params[i].value;
+        const gan_real *g = gan__gradient_of(value);
+        if (!g) continue;
+        if (opt->kind != GAN__LBFGS) {
+            gan__moments *of = gan__moments_of(opt, i);
+            double steps = ++of->steps;
+            gan_real *out[3] = {value->data, of->slot[0]->data, opt->slots > 1 ? of->slot[1]->data : NULL};
+            gan_update p = {gan_count(value), opt->lr, opt->beta1, opt->beta2, (gan_real)1e-8, (gan_real)(1 - pow(opt->beta1, steps)), (gan_real)(1 - pow(opt->beta2, steps)), opt->decay};
+            gan__run(model->g, kernels[opt->kind], &p, &g, out);
+        }
+        gan__give_numbers(model->g, value->gradient->block);
+        value->gradient->references = 0, model->g->gradients--;
     }
 }
 
@@ -4789,21 +5013,72 @@ GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss)
 {
     if (!opt) gan__fail(NULL, "gan_minimize", "the optimizer is NULL");
     gan_backward(loss, opt->model);
+    if (loss->leads != loss->g->differentiation) gan__fail(loss->g, "gan_minimize", "the loss depends on no parameter of the model \"%s\": is this another model's optimizer, or is there a gan_detach between?", opt->model->name);
     gan_step(opt);
 }
 
-GAN_API void gan_ema(gan_model *into, gan_model *model, gan_real decay)
+/* Puts gradients or, if weights, parameters through a gan_map. */
+static void gan__map_all(gan_model *model, int op, gan_real a, gan_real b, bool weights)
 {
-    if (into->g != model->g) gan__fail(into->g, "gan_ema", "the two models belong to different gan_open");
+    for (int i = 0; i < model->count; i++) {
+        gan_tensor *value = model->params[i].value;
+        gan_real *x = !weights ? gan__gradient_of(value) : model->params[i].trainable ? value->data : NULL;
+        gan_map p = {op, gan_count(value), a, b};
+        if (x) gan__run_1(model->g, GAN__K_map, &p, x, x);
+    }
+}
+
+static void gan__clip_check(const char *function, gan_model *model, gan_real most)
+{
+    if (!model || !(most >= 0)) gan__fail(model ? model->g : NULL, function, "it wants a model and a limit of 0 or more; the model is %s, the limit %g", model ? model->name : "NULL", (double)most);
+}
+
+GAN_API gan_real gan_clip_grad_norm(gan_model *model, gan_real max)
+{
+    gan__clip_check("gan_clip_grad_norm", model, max);
+    gan_mark mark = gan_here(model->g);
+    double square = 0;
+    for (int i = 0; i < model->count; i++)
+        if (gan__gradient_of(model->params[i].value)) square += (double)gan_item(gan_sum(gan_square(gan_param_grad(model->params[i].value))));
+    gan_clear_to(model->g, mark);
+    double norm = sqrt(square), scale = max / (norm + 1e-6);
+    if (norm <= DBL_MAX && scale < 1) gan__map_all(model, GAN_AFFINE, (gan_real)scale, 0, false);
+    return (gan_real)norm;
+}
+
+GAN_API void gan_clip_grad_value(gan_model *model, gan_real max)
+{
+    gan__clip_check("gan_clip_grad_value", model, max);
+    gan__map_all(model, GAN_CLAMP, -max, max, false);
+}
+
+GAN_API void gan_clip_weights(gan_model *model, gan_real c)
+{
+    gan__clip_check("gan_clip_weights", model, c);
+    gan__map_all(model, GAN_CLAMP, -c, c, true);
+}
+
+static void gan__average(const char *function, gan_model *into, gan_model *model, gan_real decay)
+{
+    if (!into || !model || into->g != model->g) gan__fail(into ? into->g : NULL, function, "the two models belong to different gan_open, or one is NULL");
     for (int i = 0; i < model->count; i++) {
         gan__param *from = &model->params[i], *to = gan__find(into, from->name);
-        gan_real keep = to && from->trainable ? decay : 0;
-        if (!to) to = gan__param_new(into, from->name, from->rank, GAN__SHAPE(from->value)), gan__fill_with(to->value, 0);
+        bool copy = !to || !from->trainable || decay == 0;
+        if (!to) to = gan__param_new(into, from->name, from->rank, GAN__SHAPE(from->value));
         if (!gan__same_shape(to->value, from->value))
-            gan__fail(into->g, "gan_ema", "\"%s\" is " GAN__DIMS " in one model and " GAN__DIMS " in the other", to->name, GAN__SHAPE(to->value), GAN__SHAPE(from->value));
-        gan_zip p = {GAN_MIX, 1, 1, 1, (int)gan_count(to->value), {0, 0, 0, 1}, {0, 0, 0, 1}, keep, 1 - keep};
-        gan__run_2(into->g, GAN__K_zip, &p, to->value->data, from->value->data, to->value->data);
+            gan__fail(into->g, function, "\"%s\" is " GAN__DIMS " in one model and " GAN__DIMS " in the other", to->name, GAN__SHAPE(to->value), GAN__SHAPE(from->value));
+        if (copy) gan__copy_numbers(into->g, gan_count(to->value), from->value->data, to->value->data);
+        else gan__mix_numbers(into->g, gan_count(to->value), decay, to->value->data, 1 - decay, from->value->data);
     }
+}
+
+GAN_API void gan_ema(gan_model *into, gan_model *model, gan_real decay) { gan__average("gan_ema", into, model, decay); }
+GAN_API void gan_copy_params(gan_model *into, gan_model *from) { gan__average("gan_copy_params", into, from, 0); }
+
+GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real rampup)
+{
+    double window = rampup > 0 ? GAN__MIN((double)images, (double)rampup * step * batch) : (double)images;
+    return window > 0 ? (gan_real)pow(0.5, batch / window) : 0;
 }
 
 /* ===========================================================================================
@@ -5394,7 +5669,7 @@ static bool gan__write_end(gan__writer *w)
 /* ---- safetensors, out: a list of named tensors and texts, then the file */
 
 typedef struct { char name[384]; int rank; gan_tensor *tensor; double number; } gan__item;   /* tensor NULL: the number, of rank 0 */
-typedef struct { gan__item *items; int count; char meta[4096]; } gan__list;
+typedef struct { gan__item *items; int count; char meta[4096]; bool half; } gan__list;   /* half: as F16 */
 
 static void gan__list_add(gan__list *list, const char *prefix, const char *name, const char *suffix, int rank, gan_tensor *tensor, double number)
 {
@@ -5424,10 +5699,10 @@ static char *gan__list_header(const gan__list *list, size_t *length)
     for (int i = 0; i < list->count; i++) {
         const gan__item *item = &list->items[i];
         const gan_tensor *t = item->tensor;
-        size_t size = t ? gan_count(t) * sizeof(gan_real) : sizeof item->number;
+        size_t size = t ? gan_count(t) * (list->half ? 2 : sizeof(gan_real)) : sizeof item->number;
         *to++ = ',';
         gan__json_string(&to, item->name);
-        to += sprintf(to, ":{\"dtype\":\"%s\",\"shape\":[", t && sizeof(gan_real) == 4 ? "F32" : "F64");
+        to += sprintf(to, ":{\"dtype\":\"%s\",\"shape\":[", list->half ? "F16" : t && sizeof(gan_real) == 4 ? "F32" : "F64");
         if (t && item->rank == 1) to += sprintf(to, "%d", t->c);
         if (t && item->rank == 2) to += sprintf(to, "%d,%d", t->n, t->c);
         if (t && item->rank == 3) to += sprintf(to, "%d,%d,%d", t->n, t->c, t->h);
@@ -5439,6 +5714,35 @@ static char *gan__list_header(const gan__list *list, size_t *length)
     while ((to - header) % 8) *to++ = ' ';
     *length = (size_t)(to - header);
     return header;
+}
+
+/* F16 (IEEE 754 binary16): sign, 5 bits of exponent, 10 of mantissa; below 2^-14 in steps of 2^-24. To nearest, ties to even. */
+static uint16_t gan__to_half(double x)
+{
+    double size = fabs(x);
+    int exponent = -13, bits = size >= 65520 ? 0x7c00 : 0x7e00;        /* infinity, not a number */
+    if (size >= 1.0 / 16384 && size < 65520) frexp(size, &exponent);   /* size < 2^exponent, in steps of 2^(exponent - 11) */
+    if (size < 65520) bits = (exponent + 13) * 1024 + (int)rint(ldexp(size, 11 - exponent));
+    return (uint16_t)(bits | (signbit(x) ? 0x8000 : 0));
+}
+
+static double gan__from_half(uint16_t bits)
+{
+    int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+    double size = ldexp(exponent ? 1024 + mantissa : mantissa, GAN__MAX(exponent, 1) - 25);
+    if (exponent == 31) size = mantissa ? NAN : INFINITY;
+    return bits & 0x8000 ? -size : size;
+}
+
+/* count numbers at host, or half as long as F16, in the same place. */
+static void gan__write_numbers(gan__writer *w, gan_real *host, size_t count, bool half)
+{
+    for (size_t i = 0; half && i < count; i++) {
+        uint16_t bits = gan__to_half((double)host[i]);
+        if ((bits & 0x7fff) == 0x7c00 && fabs((double)host[i]) <= DBL_MAX) w->failed = true, w->error = ERANGE;
+        memcpy((char *)host + 2 * i, &bits, 2);
+    }
+    gan__write(w, host, count * (half ? 2 : sizeof *host));
 }
 
 static bool gan__list_write(gan *g, gan__list *list, const char *path)
@@ -5455,7 +5759,7 @@ static bool gan__list_write(gan *g, gan__list *list, const char *path)
         for (int i = 0; i < list->count; i++) {
             gan_tensor *t = list->items[i].tensor;
             gan_real *host = t ? (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], gan_count(t)) : NULL;
-            if (t) gan_to_host(t, host), gan__write(&w, host, gan_count(t) * sizeof *host);
+            if (t) gan_to_host(t, host), gan__write_numbers(&w, host, gan_count(t), list->half);
             else gan__write(&w, &list->items[i].number, sizeof(double));
         }
         GAN_FREE(header);
@@ -5704,24 +6008,42 @@ static void gan__entry_shape(const gan__entry *e, int shape[4])
     else for (int d = 0; d < e->rank; d++) shape[d] = e->shape[d];
 }
 
-static bool gan__entry_fits(const gan__tensors *f, const gan__entry *e, const gan_tensor *t)
+/* What is wrong with a file, for one message: the first three things, and how many. */
+typedef struct { char text[1536]; int count; } gan__wrongs;
+
+GAN__PRINTF(2, 3) static void gan__wrong(gan__wrongs *wrongs, const char *format, ...)
+{
+    size_t length = strlen(wrongs->text);
+    va_list list;
+    va_start(list, format);
+    if (wrongs->count > 0 && wrongs->count < 3) strcpy(wrongs->text + length, "; "), length += 2;
+    if (wrongs->count++ < 3) vsnprintf(wrongs->text + length, sizeof wrongs->text - length, format, list);
+    va_end(list);
+}
+
+/* Is an entry of a type that is read, and of t's shape if t is not NULL? */
+static void gan__entry_fits(const gan__entry *e, const gan_tensor *t, gan__wrongs *wrongs)
 {
     int s[4];
     gan__entry_shape(e, s);
-    if (strcmp(e->dtype, "F32") != 0 && strcmp(e->dtype, "F64") != 0) return gan__refuse("%s: \"%s\" is %s, F32 or F64 is wanted", f->path, e->name, e->dtype);
-    if (t && (s[0] != t->n || s[1] != t->c || s[2] != t->h || s[3] != t->w))
-        return gan__refuse("%s: \"%s\" is " GAN__DIMS " in the file and " GAN__DIMS " in the model", f->path, e->name, s[0], s[1], s[2], s[3], GAN__SHAPE(t));
-    return true;
+    if (e->dtype[0] != 'F' && e->dtype[1] != 'F') gan__wrong(wrongs, "\"%.200s\" is %s, which is not read: F16, BF16, F32 and F64 are", e->name, e->dtype);
+    else if (t && (s[0] != t->n || s[1] != t->c || s[2] != t->h || s[3] != t->w))
+        gan__wrong(wrongs, "\"%.200s\" is " GAN__DIMS " in the file and " GAN__DIMS " in the model", e->name, s[0], s[1], s[2], s[3], GAN__SHAPE(t));
 }
 
 /* Number i of an entry; bytes are copied, for they may lie anywhere. */
 static double gan__entry_number(const gan__tensors *f, const gan__entry *e, size_t i)
 {
     const unsigned char *at = f->data + e->begin;
+    uint16_t half;
     float single;
     double number;
+    if (e->dtype[1] == '6') return memcpy(&number, at + i * 8, 8), number;
     if (e->dtype[1] == '3') return memcpy(&single, at + i * 4, 4), single;
-    return memcpy(&number, at + i * 8, 8), number;
+    memcpy(&half, at + i * 2, 2);
+    if (e->dtype[0] == 'F') return gan__from_half(half);
+    uint32_t bits = (uint32_t)half << 16;       /* BF16: the upper half of a float */
+    return memcpy(&single, &bits, 4), single;
 }
 
 static void gan__entry_read(gan__tensors *f, gan__entry *e, gan_tensor *t)
@@ -5743,22 +6065,23 @@ static const char *gan__param_name(const gan__entry *e, const char *prefix)
 /* Does the file hold just model's parameters, under prefix? A model without any takes all. */
 static bool gan__model_fits(gan__tensors *f, gan_model *model, const char *prefix)
 {
+    gan__wrongs wrongs = {"", 0};
     for (int i = 0; i < model->count; i++) {
-        gan__entry *e = gan__tensors_find(f, prefix, model->params[i].name, "");
-        if (!e) return gan__refuse("%s: it lacks \"%s%s\" " GAN__DIMS " of the model", f->path, prefix, model->params[i].name, GAN__SHAPE(model->params[i].value));
-        if (!gan__entry_fits(f, e, model->params[i].value)) return false;
+        const gan__param *param = &model->params[i];
+        gan__entry *e = gan__tensors_find(f, prefix, param->name, "");
+        if (e) gan__entry_fits(e, param->value, &wrongs);
+        else gan__wrong(&wrongs, "it lacks \"%s%.200s\" " GAN__DIMS " of the model", prefix, param->name, GAN__SHAPE(param->value));
     }
     for (int i = 0; i < f->count; i++) {
         gan__entry *e = &f->entries[i];
         const char *name = gan__param_name(e, prefix);
         int s[4];
         gan__entry_shape(e, s);
-        if (!name) continue;
-        if (!gan__entry_fits(f, e, NULL)) return false;
-        if (model->count && !gan__find(model, name))
-            return gan__refuse("%s: it holds \"%s\" " GAN__DIMS ", which the model lacks", f->path, e->name, s[0], s[1], s[2], s[3]);
+        if (name && !model->count) gan__entry_fits(e, NULL, &wrongs);
+        else if (name && !gan__find(model, name)) gan__wrong(&wrongs, "it holds \"%.200s\" " GAN__DIMS ", which the model lacks", e->name, s[0], s[1], s[2], s[3]);
     }
-    return true;
+    if (wrongs.count > 3) return gan__refuse("%s: %s and %d more", f->path, wrongs.text, wrongs.count - 3);
+    return wrongs.count == 0 || gan__refuse("%s: %s", f->path, wrongs.text);
 }
 
 static void gan__model_read(gan__tensors *f, gan_model *model, const char *prefix)
@@ -5775,13 +6098,17 @@ static void gan__model_read(gan__tensors *f, gan_model *model, const char *prefi
     }
 }
 
-GAN_API bool gan_save(gan_model *model, const char *path)
+static bool gan__save(gan_model *model, const char *path, bool half)
 {
     gan__list list;
     memset(&list, 0, sizeof list);
+    list.half = half;
     for (int i = 0; i < model->count; i++) gan__list_add(&list, "", model->params[i].name, "", model->params[i].rank, model->params[i].value, 0);
     return gan__list_write(model->g, &list, path);
 }
+
+GAN_API bool gan_save(gan_model *model, const char *path) { return gan__save(model, path, false); }
+GAN_API bool gan_save_f16(gan_model *model, const char *path) { return gan__save(model, path, true); }
 
 GAN_API bool gan_load(gan_model *model, const char *path)
 {
@@ -5793,7 +6120,7 @@ GAN_API bool gan_load(gan_model *model, const char *path)
     return fits;
 }
 
-/* ---- the state of a training: MODEL.name, and of optimizer K of the model MODEL.name#K.m, #K.v, #K.steps */
+/* ---- the state of a training: MODEL.name, and of optimizer K of the model MODEL.name#K.adam0, #K.adam1, #K.adam.steps, if it is Adam */
 
 GAN_API bool gan_save_state(gan *g, const char *path, int step)
 {
@@ -5812,12 +6139,12 @@ GAN_API bool gan_save_state(gan *g, const char *path, int step)
             gan__list_add(&list, prefix, param->name, "", param->rank, param->value, 0);
             k = 0;
             for (gan_opt *opt = model->opts; opt; opt = opt->next, k++) {
-                if (i >= opt->count || !opt->moments[i].m) continue;
-                snprintf(suffix, sizeof suffix, "#%d.m", k);
-                gan__list_add(&list, prefix, param->name, suffix, param->rank, opt->moments[i].m, 0);
-                snprintf(suffix, sizeof suffix, "#%d.v", k);
-                if (opt->moments[i].v) gan__list_add(&list, prefix, param->name, suffix, param->rank, opt->moments[i].v, 0);
-                snprintf(suffix, sizeof suffix, "#%d.steps", k);
+                if (i >= opt->count || !opt->moments[i].slot) continue;
+                for (int s = 0; s < opt->slots; s++) {
+                    snprintf(suffix, sizeof suffix, "#%d.%s%d", k, gan__opt_names[opt->kind], s);
+                    gan__list_add(&list, prefix, param->name, suffix, param->rank, opt->moments[i].slot[s], 0);
+                }
+                snprintf(suffix, sizeof suffix, "#%d.%s.steps", k, gan__opt_names[opt->kind]);
                 gan__list_add(&list, prefix, param->name, suffix, 0, NULL, opt->moments[i].steps);
             }
         }
@@ -5828,20 +6155,24 @@ GAN_API bool gan_save_state(gan *g, const char *path, int step)
 /* Do the moments in the file fit model's optimizers? Asked before anything is changed, so shapes come from the file's own parameters. */
 static bool gan__moments_fit(gan__tensors *f, gan_model *model, const char *prefix)
 {
-    int opts = 0;
-    for (gan_opt *opt = model->opts; opt; opt = opt->next) opts++;
+    gan__wrongs wrongs = {"", 0};
     for (int i = 0; i < f->count; i++) {
         gan__entry *e = &f->entries[i];
-        const char *mark = strchr(e->name, '#');
+        const char *mark = strchr(e->name, '#'), *dot = mark ? strchr(mark, '.') : NULL;
         if (!mark || strncmp(e->name, prefix, strlen(prefix)) != 0) continue;
         char owner[384];
         snprintf(owner, sizeof owner, "%.*s", (int)(mark - e->name), e->name);
         gan__entry *of = gan__tensors_find(f, "", owner, "");
-        bool number = strstr(mark, ".steps") != NULL;
-        if (!gan__entry_fits(f, e, NULL)) return false;
+        gan_opt *opt = model->opts;
+        for (int k = atoi(mark + 1); opt && k > 0; k--) opt = opt->next;
+        const char *kind = opt ? gan__opt_names[opt->kind] : "", *slot = opt && dot && strncmp(dot + 1, kind, strlen(kind)) == 0 ? dot + 1 + strlen(kind) : NULL;
+        bool number = slot && strcmp(slot, ".steps") == 0;
+        if (!slot || (!number && (unsigned)atoi(slot) >= (unsigned)opt->slots))
+            return gan__refuse("%s: \"%s\" belongs to an optimizer that the model \"%s\" lacks", f->path, e->name, model->name);
+        gan__entry_fits(e, NULL, &wrongs);
+        if (wrongs.count) return gan__refuse("%s: %s", f->path, wrongs.text);
         if (!of || (number ? e->rank != 0 : e->rank != of->rank || memcmp(e->shape, of->shape, sizeof e->shape) != 0))
             return gan__refuse("%s: \"%s\" does not fit its parameter", f->path, e->name);
-        if (atoi(mark + 1) >= opts) return gan__refuse("%s: \"%s\" belongs to an optimizer that the model \"%s\" lacks", f->path, e->name, model->name);
     }
     return true;
 }
@@ -5852,18 +6183,16 @@ static void gan__moments_read(gan__tensors *f, gan_model *model, const char *pre
     char suffix[32];
     for (gan_opt *opt = model->opts; opt; opt = opt->next, k++)
         for (int i = 0; i < model->count; i++) {
-            snprintf(suffix, sizeof suffix, "#%d.m", k);
-            gan__entry *m = gan__tensors_find(f, prefix, model->params[i].name, suffix);
-            snprintf(suffix, sizeof suffix, "#%d.v", k);
-            gan__entry *v = gan__tensors_find(f, prefix, model->params[i].name, suffix);
-            snprintf(suffix, sizeof suffix, "#%d.steps", k);
+            snprintf(suffix, sizeof suffix, "#%d.%s.steps", k, gan__opt_names[opt->kind]);
             gan__entry *steps = gan__tensors_find(f, prefix, model->params[i].name, suffix);
-            if (!m && (i >= opt->count || !opt->moments[i].m)) continue;
+            if (!steps && (i >= opt->count || !opt->moments[i].slot)) continue;
             gan__moments *of = gan__moments_of(opt, i);
-            if (m) gan__entry_read(f, m, of->m);
-            else gan__fill_with(of->m, 0);
-            if (v && of->v) gan__entry_read(f, v, of->v);
-            else if (of->v) gan__fill_with(of->v, 0);
+            for (int s = 0; s < opt->slots; s++) {
+                snprintf(suffix, sizeof suffix, "#%d.%s%d", k, gan__opt_names[opt->kind], s);
+                gan__entry *e = gan__tensors_find(f, prefix, model->params[i].name, suffix);
+                if (e) gan__entry_read(f, e, of->slot[s]);
+                else gan__fill_with(of->slot[s], 0);
+            }
             of->steps = steps ? gan__entry_number(f, steps, 0) : 0;
         }
 }
@@ -6101,7 +6430,10 @@ static void gan__model_free(gan_model *model)
 {
     for (gan_opt *opt = model->opts, *next; opt; opt = next) {
         next = opt->next;
-        for (int i = 0; i < opt->count; i++) gan__lasting_free(opt->moments[i].m), gan__lasting_free(opt->moments[i].v);
+        for (int i = 0; i < opt->count; i++) {
+            for (int s = 0; opt->moments[i].slot && s < opt->slots; s++) gan__lasting_free(opt->moments[i].slot[s]);
+            GAN_FREE(opt->moments[i].slot);
+        }
         GAN_FREE(opt->moments);
         GAN_FREE(opt);
     }
@@ -6618,22 +6950,45 @@ static void GAN__ISA(softmax_grad)(const gan_real *gy, const gan_real *y, gan_re
 
 /* ---- optimizers */
 
-static void GAN__ISA(sgd)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, size_t n)
+static void GAN__ISA(sgd)(void *argument, size_t begin, size_t end, int thread)
 {
-    const gan_real beta1 = p->beta1, lr = p->lr;
-    for (size_t i = 0; i < n; i++) {
+    const gan__job *job = (const gan__job *)argument;
+    const gan_update *p = (const gan_update *)job->p;
+    const gan_real *g = job->in[0], beta1 = p->beta1, lr = p->lr;
+    gan_real *w = job->out[0], *m = job->out[1];
+    (void)thread;
+    for (size_t i = begin; i < end; i++) {
         m[i] = beta1 * m[i] + g[i];
         w[i] -= lr * m[i];
     }
 }
 
-static void GAN__ISA(adam)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v, size_t n)
+static void GAN__ISA(adam)(void *argument, size_t begin, size_t end, int thread)
 {
-    const gan_real beta1 = p->beta1, beta2 = p->beta2, eps = p->eps, rate = p->lr / p->bias1, scale = (gan_real)(1 / sqrt((double)p->bias2));
-    for (size_t i = 0; i < n; i++) {
+    const gan__job *job = (const gan__job *)argument;
+    const gan_update *p = (const gan_update *)job->p;
+    const gan_real *g = job->in[0], beta1 = p->beta1, beta2 = p->beta2, eps = p->eps;
+    const gan_real keep = 1 - p->lr * p->decay, rate = p->lr / p->bias1, scale = (gan_real)(1 / sqrt((double)p->bias2));
+    gan_real *w = job->out[0], *m = job->out[1], *v = job->out[2];
+    (void)thread;
+    for (size_t i = begin; i < end; i++) {
         gan_real u = g[i], mi = beta1 * m[i] + (1 - beta1) * u, vi = beta2 * v[i] + (1 - beta2) * u * u;
         m[i] = mi, v[i] = vi;
-        w[i] -= rate * mi / (GAN__ROOT(vi) * scale + eps);
+        w[i] = keep * w[i] - rate * mi / (GAN__ROOT(vi) * scale + eps);
+    }
+}
+
+static void GAN__ISA(rmsprop)(void *argument, size_t begin, size_t end, int thread)
+{
+    const gan__job *job = (const gan__job *)argument;
+    const gan_update *p = (const gan_update *)job->p;
+    const gan_real *g = job->in[0], beta2 = p->beta2, eps = p->eps, lr = p->lr;
+    gan_real *w = job->out[0], *v = job->out[1];
+    (void)thread;
+    for (size_t i = begin; i < end; i++) {
+        gan_real u = g[i], vi = beta2 * v[i] + (1 - beta2) * u * u;
+        v[i] = vi;
+        w[i] -= lr * u / (GAN__ROOT(vi) + eps);
     }
 }
 
@@ -6644,7 +6999,7 @@ static void GAN__ISA(adam)(const gan_update *p, const gan_real *g, gan_real *w, 
 static const gan__isa GAN__ISA(table) = {
     GAN__ROWS, GAN__COLUMNS, GAN__ISA(tile), GAN__ISA(pack_left), GAN__ISA(pack_right), GAN__ISA(store), GAN__ISA(map), GAN__ISA(zip),
     GAN__ISA(sum), GAN__ISA(squares), GAN__ISA(add_rows), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend),
-    GAN__ISA(add_scaled), GAN__ISA(take), GAN__ISA(take_even), GAN__ISA(softmax), GAN__ISA(softmax_grad), GAN__ISA(sgd), GAN__ISA(adam)};
+    GAN__ISA(add_scaled), GAN__ISA(take), GAN__ISA(take_even), GAN__ISA(softmax), GAN__ISA(softmax_grad), GAN__ISA(sgd), GAN__ISA(adam), GAN__ISA(rmsprop)};
 
 #undef GAN__ROWS
 #undef GAN__COLUMNS

@@ -13,7 +13,7 @@
 #ifndef ZOO_H
 #define ZOO_H
 
-typedef struct { int count; char name[40][16]; gan_tensor *map[40]; } zoo_features;
+typedef struct { int count; char name[40][64]; gan_tensor *map[40]; } zoo_features;
 
 static void zoo_keep(zoo_features *f, const char *name, gan_tensor *map)
 {

@@ -687,36 +687,49 @@ static void test_norm(void)
     }
 }
 
-/* ---- sgd, adam ---- */
+/* ---- sgd, adam, rmsprop ---- */
 
-static void update(size_t n, bool adam)
+enum { SGD, ADAM, ADAMW, RMSPROP };
+static void update(size_t n, int kind)
 {
+    bool adam = kind == ADAM || kind == ADAMW, sgd = kind == SGD;
+    double decay = kind == ADAMW ? 2.5 : 0;
     gan_real *g = input(n, -1, 1), *start = input(n, -1, 1), *zero = input(n, 0, 0);
     gan_real *p[3], *m[3], *v[3]; /* slow, ref, cpu */
     double *dp = zeros(n), *dm = zeros(n), *dv = zeros(n);
     for (int k = 0; k < 3; k++) p[k] = like(start, n), m[k] = like(zero, n), v[k] = like(zero, n);
     for (size_t i = 0; i < n; i++) dp[i] = (double)start[i];
     for (int step = 1; step <= 5; step++) {
-        gan_update u = { n, (gan_real)0.01, (gan_real)0.5, (gan_real)0.75, (gan_real)1e-3, (gan_real)(1 - pow(0.5, step)), (gan_real)(1 - pow(0.75, step)) };
+        gan_update u = { n, (gan_real)0.01, (gan_real)0.5, (gan_real)0.75, (gan_real)1e-3, (gan_real)(1 - pow(0.5, step)), (gan_real)(1 - pow(0.75, step)), (gan_real)decay };
         for (size_t i = 0; i < n; i++) {
             double gradient = (double)g[i];
             dm[i] = adam ? dm[i] + (1 - 0.5) * (gradient - dm[i]) : 0.5 * dm[i] + gradient;
             dv[i] += (1 - 0.75) * (gradient * gradient - dv[i]);
-            dp[i] -= 0.01 * (adam ? dm[i] / (1 - pow(0.5, step)) / (sqrt(dv[i] / (1 - pow(0.75, step))) + 1e-3) : dm[i]);
+            dp[i] -= 0.01 * decay * dp[i];
+            if (adam) dp[i] -= 0.01 * (dm[i] / (1 - pow(0.5, step)) / (sqrt(dv[i] / (1 - pow(0.75, step))) + 1e-3));
+            else dp[i] -= 0.01 * (sgd ? dm[i] : gradient / (sqrt(dv[i]) + 1e-3));
         }
         if (adam) gan_ref_adam(&u, g, p[1], m[1], v[1]), gan_cpu_adam(&u, g, p[2], m[2], v[2]);
-        else gan_ref_sgd(&u, g, p[1], m[1]), gan_cpu_sgd(&u, g, p[2], m[2]);
+        else if (sgd) gan_ref_sgd(&u, g, p[1], m[1]), gan_cpu_sgd(&u, g, p[2], m[2]);
+        else gan_ref_rmsprop(&u, g, p[1], v[1]), gan_cpu_rmsprop(&u, g, p[2], v[2]);
     }
     store(dp, p[0], n), store(dm, m[0], n), store(dv, v[0], n);
-    const char *name = adam ? "adam" : "sgd";
+    const char *name = adam ? decay != 0 ? "adamw" : "adam" : sgd ? "sgd" : "rmsprop";
     agree(TEXT("%s of %d, parameter", name, (int)n), p[0], p[1], p[2], n);
-    agree(TEXT("%s of %d, first moment", name, (int)n), m[0], m[1], m[2], n);
-    if (adam) agree(TEXT("%s of %d, second moment", name, (int)n), v[0], v[1], v[2], n);
+    if (adam || sgd) agree(TEXT("%s of %d, first moment", name, (int)n), m[0], m[1], m[2], n);
+    if (!sgd) agree(TEXT("%s of %d, second moment", name, (int)n), v[0], v[1], v[2], n);
     done(name);
 }
 
-static void test_sgd(void) { for (size_t n = 0; n < 70; n++) update(n, false); update(40009, false); }
-static void test_adam(void) { for (size_t n = 0; n < 70; n++) update(n, true); update(40009, true); }
+static void updates(int kind)
+{
+    for (size_t n = 0; n < 70; n++) update(n, kind);
+    update(40009, kind);
+}
+static void test_sgd(void) { updates(SGD); }
+static void test_adam(void) { updates(ADAM); }
+static void test_adamw(void) { updates(ADAMW); }
+static void test_rmsprop(void) { updates(RMSPROP); }
 
 /* ---- random ---- */
 
@@ -827,6 +840,8 @@ int main(void)
     run("kernels: norm", test_norm);
     run("kernels: sgd", test_sgd);
     run("kernels: adam", test_adam);
+    run("kernels: adam with decay", test_adamw);
+    run("kernels: rmsprop", test_rmsprop);
     run("kernels: random, known answers", test_random_vectors);
     run("kernels: random, in parts", test_random_parts);
     run("kernels: random, statistics", test_random_statistics);
