@@ -744,8 +744,8 @@ GAN_API bool gan_save(gan_model *model, const char *path);
 GAN_API bool gan_save_f16(gan_model *model, const char *path);
 
 /* Fills model. Into a model without parameters: all that the file holds. Else names and shapes must be the same on both sides: false
-   and nothing changed if not, and gan_error() names the first three that differ. F16, BF16, F32, F64; PyTorch's num_batches_tracked
-   is passed over. */
+   and nothing changed if not, and gan_error() names the first three that differ. F16, BF16, F32, F64, and bytes (U8) as 0 .. 255;
+   PyTorch's num_batches_tracked is passed over. */
 GAN_API bool gan_load(gan_model *model, const char *path);
 
 /* The whole of a training: every model, its optimizer, random numbers, place in the data, and step. A program that makes the same
@@ -4169,7 +4169,7 @@ typedef struct {
     char *name;
     gan_tensor *value;
     bool trainable;
-    int rank;                          /* dimensions in a file: PyTorch keeps a bias (C), a linear weight (OUT,IN) */
+    int rank;                          /* dimensions in a file: PyTorch keeps a bias (C), a linear weight (OUT,IN), layer norm's (C,H,W) */
     double bound;                      /* GAN_INIT_DEFAULT: uniform in +-bound, or constant if that is 0 */
     gan_real constant;
 } gan__param;
@@ -5705,7 +5705,7 @@ static char *gan__list_header(const gan__list *list, size_t *length)
         to += sprintf(to, ":{\"dtype\":\"%s\",\"shape\":[", list->half ? "F16" : t && sizeof(gan_real) == 4 ? "F32" : "F64");
         if (t && item->rank == 1) to += sprintf(to, "%d", t->c);
         if (t && item->rank == 2) to += sprintf(to, "%d,%d", t->n, t->c);
-        if (t && item->rank == 3) to += sprintf(to, "%d,%d,%d", t->n, t->c, t->h);
+        if (t && item->rank == 3) to += sprintf(to, "%d,%d,%d", t->c, t->h, t->w);
         if (t && item->rank == 4) to += sprintf(to, "%d,%d,%d,%d", GAN__SHAPE(t));
         to += sprintf(to, "],\"data_offsets\":[%.0f,%.0f]}", (double)offset, (double)(offset + size));
         offset += size;
@@ -6004,8 +6004,7 @@ static const char *gan__tensors_meta(const gan__tensors *f, const char *name)
 static void gan__entry_shape(const gan__entry *e, int shape[4])
 {
     for (int d = 0; d < 4; d++) shape[d] = 1;
-    if (e->rank == 1) shape[1] = e->shape[0];
-    else for (int d = 0; d < e->rank; d++) shape[d] = e->shape[d];
+    for (int d = 0; d < e->rank; d++) shape[d + e->rank % 2] = e->shape[d];
 }
 
 /* What is wrong with a file, for one message: the first three things, and how many. */
@@ -6026,7 +6025,8 @@ static void gan__entry_fits(const gan__entry *e, const gan_tensor *t, gan__wrong
 {
     int s[4];
     gan__entry_shape(e, s);
-    if (e->dtype[0] != 'F' && e->dtype[1] != 'F') gan__wrong(wrongs, "\"%.200s\" is %s, which is not read: F16, BF16, F32 and F64 are", e->name, e->dtype);
+    if (e->dtype[0] != 'F' && e->dtype[1] != 'F' && strcmp(e->dtype, "U8") != 0)
+        gan__wrong(wrongs, "\"%.200s\" is %s, which is not read: F16, BF16, F32, F64 and U8 are", e->name, e->dtype);
     else if (t && (s[0] != t->n || s[1] != t->c || s[2] != t->h || s[3] != t->w))
         gan__wrong(wrongs, "\"%.200s\" is " GAN__DIMS " in the file and " GAN__DIMS " in the model", e->name, s[0], s[1], s[2], s[3], GAN__SHAPE(t));
 }
@@ -6038,6 +6038,7 @@ static double gan__entry_number(const gan__tensors *f, const gan__entry *e, size
     uint16_t half;
     float single;
     double number;
+    if (e->dtype[0] == 'U') return at[i];
     if (e->dtype[1] == '6') return memcpy(&number, at + i * 8, 8), number;
     if (e->dtype[1] == '3') return memcpy(&single, at + i * 4, 4), single;
     memcpy(&half, at + i * 2, 2);
