@@ -665,7 +665,7 @@ GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real tempera
    =========================================================================================== */
 GAN_API gan_opt *gan_sgd(gan_model *model, gan_real lr, gan_real momentum);                  /* PyTorch's SGD */
 GAN_API gan_opt *gan_adam(gan_model *model, gan_real lr, gan_real beta1, gan_real beta2);    /* PyTorch's Adam, eps 1e-8 */
-GAN_API gan_opt *gan_adamw(gan_model *model, gan_real lr, gan_real beta1, gan_real beta2, gan_real decay); /* PyTorch's AdamW (Loshchilov and Hutter 2019) */
+GAN_API gan_opt *gan_adamw(gan_model *model, gan_real lr, gan_real beta1, gan_real beta2, gan_real decay); /* Loshchilov and Hutter 2019 */
 GAN_API gan_opt *gan_rmsprop(gan_model *model, gan_real lr, gan_real alpha);                 /* PyTorch's RMSprop, eps 1e-8 */
 
 /* L-BFGS (Liu and Nocedal 1989), PyTorch's with max_iter 1 and no line search: a step of Newton's method times lr, its Hessian guessed from
@@ -678,7 +678,7 @@ GAN_API void gan_step(gan_opt *opt);   /* one step of every parameter that has a
 /* Rates for gan_set_lr(opt, gan_lr_step(lr, step, ...)); lr is the largest. */
 GAN_API gan_real gan_lr_step(gan_real lr, int step, int every, gan_real gamma); /* lr * gamma^floor(step/every): PyTorch's StepLR */
 GAN_API gan_real gan_lr_linear(gan_real lr, int step, int start, int end);     /* lr up to start, then straight to 0 at end: CycleGAN's */
-GAN_API gan_real gan_lr_cosine(gan_real lr, int step, int total);              /* lr * (1 + cos(pi*step/total))/2, then 0: CosineAnnealingLR */
+GAN_API gan_real gan_lr_cosine(gan_real lr, int step, int total);              /* lr * (1 + cos(pi*step/total))/2, then 0: SGDR's */
 GAN_API gan_real gan_lr_warmup(gan_real lr, int step, int steps);              /* lr * (step + 1)/steps, then lr: LinearLR from 1/steps */
 GAN_API gan_real gan_lr_inverse(gan_real lr, int step, gan_real k);            /* lr / (1 + k*step): AdaIN's, k = 5e-5 */
 
@@ -4244,7 +4244,7 @@ static uint64_t gan__stream_of(const char *model, const char *name)
 }
 
 /* t as (N, C*H*W): what each column (row, if they are fewer) has along those before is taken off, the rest made as long as gain: Gram and
-   Schmidt's Q with a positive diagonal in R, as PyTorch's. In double, what random numbers lose of right angles is below float's rounding. */
+   Schmidt's Q with a positive diagonal in R, as PyTorch's. In double its errors lie below float's rounding. */
 static void gan__orthogonalise(gan_tensor *t, double gain)
 {
     size_t rows = (size_t)t->n, columns = gan_count(t) / rows, count = GAN__MIN(rows, columns), length = GAN__MAX(rows, columns);
@@ -4273,7 +4273,8 @@ static void gan__init_param(gan_model *model, gan__param *param, int kind, doubl
     gan_tensor *t = param->value;
     double in = (double)t->c * t->h * t->w, out = (double)t->n * t->h * t->w;
     if (kind < 0 || kind > GAN_INIT_ORTHOGONAL || !(gain >= 0) || (kind > GAN_INIT_NORMAL && param->rank < 2))
-        gan__fail(model->g, "gan_init", "\"%s\" " GAN__DIMS ", kind %d, gain %g: kinds are GAN_INIT_..., of which XAVIER and on want two dimensions, a gain is 0 or more", param->name, GAN__SHAPE(t), kind, gain);
+        gan__fail(model->g, "gan_init", "\"%s\" " GAN__DIMS ", kind %d, gain %g: a kind is GAN_INIT_..., from XAVIER on of two dimensions, a gain 0 or more",
+                  param->name, GAN__SHAPE(t), kind, gain);
     bool uniform = kind == GAN_INIT_DEFAULT || kind == GAN_INIT_XAVIER_UNIFORM || kind == GAN_INIT_KAIMING_UNIFORM;
     double fan = kind == GAN_INIT_NORMAL ? 1 : kind == GAN_INIT_XAVIER_UNIFORM || kind == GAN_INIT_XAVIER_NORMAL ? (in + out) / 2 : in;
     double scale = kind == GAN_INIT_ORTHOGONAL ? 1 : kind == GAN_INIT_DEFAULT ? param->bound : gain * sqrt((uniform ? 3 : 1) / fan);
@@ -4865,7 +4866,7 @@ GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *g, gan_real *w
 
 enum { GAN__SGD, GAN__ADAM, GAN__RMSPROP, GAN__LBFGS };
 static const char *const gan__opt_names[] = {"sgd", "adam", "rmsprop", "lbfgs"};   /* in the state of a training */
-/* What an optimizer keeps of one parameter, NULL and 0 before its first step: slots, tensors of its shape (sgd's m, adam's m and v, ...). */
+/* What an optimizer keeps of one parameter, NULL and 0 before its first step: slots, tensors of its shape (Adam's m and v). */
 typedef struct { gan_tensor **slot; double steps; } gan__moments;
 
 struct gan_opt {
@@ -4941,8 +4942,9 @@ static void gan__slots_mix(gan_opt *opt, double k, int y, double l, int x)
 {
     for (int i = 0; i < opt->count; i++) {
         gan_tensor **slot = opt->moments[i].slot, *value = opt->model->params[i].value;
-        gan_real *to = !slot ? NULL : y == GAN__VALUES ? value->data : slot[y]->data, *from = !slot ? NULL : x == GAN__GRADIENTS ? gan__gradient_of(value) : slot[x]->data;
-        if (slot) gan__mix_numbers(value->g, gan_count(value), (gan_real)k, to, from ? (gan_real)l : 0, from ? from : to);
+        if (!slot) continue;
+        gan_real *to = y == GAN__VALUES ? value->data : slot[y]->data, *from = x == GAN__GRADIENTS ? gan__gradient_of(value) : slot[x]->data;
+        gan__mix_numbers(value->g, gan_count(value), (gan_real)k, to, from ? (gan_real)l : 0, from ? from : to);
     }
 }
 
@@ -5013,7 +5015,8 @@ GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss)
 {
     if (!opt) gan__fail(NULL, "gan_minimize", "the optimizer is NULL");
     gan_backward(loss, opt->model);
-    if (loss->leads != loss->g->differentiation) gan__fail(loss->g, "gan_minimize", "the loss depends on no parameter of the model \"%s\": is this another model's optimizer, or is there a gan_detach between?", opt->model->name);
+    if (loss->leads != loss->g->differentiation)
+        gan__fail(loss->g, "gan_minimize", "the loss depends on no parameter of the model \"%s\": another model's optimizer, or a gan_detach?", opt->model->name);
     gan_step(opt);
 }
 
@@ -5028,39 +5031,30 @@ static void gan__map_all(gan_model *model, int op, gan_real a, gan_real b, bool 
     }
 }
 
-static void gan__clip_check(const char *function, gan_model *model, gan_real most)
+static gan_model *gan__clip(const char *function, gan_model *model, gan_real most)
 {
-    if (!model || !(most >= 0)) gan__fail(model ? model->g : NULL, function, "it wants a model and a limit of 0 or more; the model is %s, the limit %g", model ? model->name : "NULL", (double)most);
+    if (!model || !(most >= 0)) gan__fail(model ? model->g : NULL, function, "the model is %s, the limit %g; it is 0 or more", model ? model->name : "NULL", (double)most);
+    return model;
 }
+
+GAN_API void gan_clip_grad_value(gan_model *model, gan_real max) { gan__map_all(gan__clip("gan_clip_grad_value", model, max), GAN_CLAMP, -max, max, false); }
+GAN_API void gan_clip_weights(gan_model *model, gan_real c) { gan__map_all(gan__clip("gan_clip_weights", model, c), GAN_CLAMP, -c, c, true); }
 
 GAN_API gan_real gan_clip_grad_norm(gan_model *model, gan_real max)
 {
-    gan__clip_check("gan_clip_grad_norm", model, max);
-    gan_mark mark = gan_here(model->g);
+    gan *g = gan__clip("gan_clip_grad_norm", model, max)->g;
+    gan_mark mark = gan_here(g);
     double square = 0;
-    for (int i = 0; i < model->count; i++)
-        if (gan__gradient_of(model->params[i].value)) square += (double)gan_item(gan_sum(gan_square(gan_param_grad(model->params[i].value))));
-    gan_clear_to(model->g, mark);
+    for (int i = 0; i < model->count; i++) square += (double)gan_item(gan_sum(gan_square(gan_param_grad(model->params[i].value))));
+    gan_clear_to(g, mark);
     double norm = sqrt(square), scale = max / (norm + 1e-6);
     if (norm <= DBL_MAX && scale < 1) gan__map_all(model, GAN_AFFINE, (gan_real)scale, 0, false);
     return (gan_real)norm;
 }
 
-GAN_API void gan_clip_grad_value(gan_model *model, gan_real max)
-{
-    gan__clip_check("gan_clip_grad_value", model, max);
-    gan__map_all(model, GAN_CLAMP, -max, max, false);
-}
-
-GAN_API void gan_clip_weights(gan_model *model, gan_real c)
-{
-    gan__clip_check("gan_clip_weights", model, c);
-    gan__map_all(model, GAN_CLAMP, -c, c, true);
-}
-
 static void gan__average(const char *function, gan_model *into, gan_model *model, gan_real decay)
 {
-    if (!into || !model || into->g != model->g) gan__fail(into ? into->g : NULL, function, "the two models belong to different gan_open, or one is NULL");
+    if (!into || !model || into->g != model->g) gan__fail(into ? into->g : NULL, function, "a model is NULL or of another gan_open");
     for (int i = 0; i < model->count; i++) {
         gan__param *from = &model->params[i], *to = gan__find(into, from->name);
         bool copy = !to || !from->trainable || decay == 0;
@@ -6166,7 +6160,8 @@ static bool gan__moments_fit(gan__tensors *f, gan_model *model, const char *pref
         gan__entry *of = gan__tensors_find(f, "", owner, "");
         gan_opt *opt = model->opts;
         for (int k = atoi(mark + 1); opt && k > 0; k--) opt = opt->next;
-        const char *kind = opt ? gan__opt_names[opt->kind] : "", *slot = opt && dot && strncmp(dot + 1, kind, strlen(kind)) == 0 ? dot + 1 + strlen(kind) : NULL;
+        const char *kind = opt ? gan__opt_names[opt->kind] : "";
+        const char *slot = opt && dot && strncmp(dot + 1, kind, strlen(kind)) == 0 ? dot + 1 + strlen(kind) : NULL;
         bool number = slot && strcmp(slot, ".steps") == 0;
         if (!slot || (!number && (unsigned)atoi(slot) >= (unsigned)opt->slots))
             return gan__refuse("%s: \"%s\" belongs to an optimizer that the model \"%s\" lacks", f->path, e->name, model->name);
@@ -6973,9 +6968,9 @@ static void GAN__ISA(adam)(void *argument, size_t begin, size_t end, int thread)
     gan_real *w = job->out[0], *m = job->out[1], *v = job->out[2];
     (void)thread;
     for (size_t i = begin; i < end; i++) {
-        gan_real u = g[i], mi = beta1 * m[i] + (1 - beta1) * u, vi = beta2 * v[i] + (1 - beta2) * u * u;
+        gan_real u = g[i], mi = beta1 * m[i] + (1 - beta1) * u, vi = beta2 * v[i] + (1 - beta2) * u * u, wi = keep * w[i];
         m[i] = mi, v[i] = vi;
-        w[i] = keep * w[i] - rate * mi / (GAN__ROOT(vi) * scale + eps);
+        w[i] = wi - rate * mi / (GAN__ROOT(vi) * scale + eps);
     }
 }
 

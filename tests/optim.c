@@ -599,7 +599,7 @@ static void test_mistakes(void)
         {"alpha 1", alpha_one, "gan_rmsprop: "},
         {"no history", no_history, "gan_lbfgs: a history of 0"},
         {"a limit of NaN", no_limit, "gan_clip_grad_norm: "},
-        {"no model", no_model, "gan_clip_weights: it wants a model"},
+        {"no model", no_model, "gan_clip_weights: the model is NULL"},
         {"two shapes", two_shapes, "gan_copy_params: \"w\" is (3,2,1,1) in one model and (2,2,1,1) in the other"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
