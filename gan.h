@@ -1844,6 +1844,7 @@ typedef struct {
     void (*take)(const gan_real *x, const int *index, const gan_real *weight, int taps, int apart, gan_real *y, int n);
     void (*take_even)(const gan_real *x, int in, const int *index, const gan_real *weight, int taps, int apart, int phases, int step, gan_real *room,
                       gan_real *y, int n);
+    void (*max_line)(const gan_real *x, int step, int at, gan_real *best, gan_real *index, int n);
     void (*softmax)(const gan_real *x, gan_real *y, size_t n, int log_);
     void (*softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n, int log_);
     gan__body *sgd, *adam, *rmsprop;     /* of a gan__job */
@@ -2742,15 +2743,20 @@ static void gan__gather_lines(void *argument, size_t begin, size_t end, int thre
         const gan_real *index = job->in[1] + o * p->step_outer, *x = job->in[0] + o * (p->adjoint ? p->out : p->in) * inner;
         gan_real *y = job->out[0] + o * (p->adjoint ? p->in : p->out) * inner;
         for (size_t i = 0; p->adjoint && i < p->in; i++) memset(y + i * inner + k0, 0, (k1 - k0) * sizeof *y);
+        if (inner == 1) {
+            if (p->adjoint) for (size_t i = 0; i < p->out; i++) y[(int)index[i * p->step]] += x[i];
+            else for (size_t i = 0; i < p->out; i++) y[i] = x[(int)index[i * p->step]];
+            continue;
+        }
         for (size_t i = 0; i < p->out; i++, index += p->step)
-            if (p->step_inner || inner == 1)
+            if (p->step_inner)
                 for (size_t k = k0; k < k1; k++) {
-                    size_t there = (size_t)index[k * p->step_inner] * inner + k;
+                    size_t there = (size_t)(int)index[k * p->step_inner] * inner + k;
                     if (p->adjoint) y[there] += x[i * inner + k];
                     else y[i * inner + k] = x[there];
                 }
-            else if (p->adjoint) gan__best()->add_scaled(x + i * inner + k0, 1, y + (size_t)*index * inner + k0, k1 - k0, true);
-            else memcpy(y + i * inner + k0, x + (size_t)*index * inner + k0, (k1 - k0) * sizeof *y);
+            else if (p->adjoint) gan__best()->add_scaled(x + i * inner + k0, 1, y + (size_t)(int)*index * inner + k0, k1 - k0, true);
+            else memcpy(y + i * inner + k0, x + (size_t)(int)*index * inner + k0, (k1 - k0) * sizeof *y);
     }
 }
 
@@ -3177,7 +3183,8 @@ GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
 {
     gan__conv_sizes q = gan__conv_of(p);
     for (int group = 0; group < q.groups; group++) {
-        if (q.c < 4 || q.d > 1) gan__cpu_few(p, &q, group, y, w, x);
+        bool few = q.c < 32 && (double)q.o * p->h * p->w > 4.0 * q.c * q.s * q.s * q.oh * q.ow;      /* packing would cost more than the product */
+        if (q.c < 4 || q.d > 1 || few) gan__cpu_few(p, &q, group, y, w, x);
         else for (int a = 0; a < GAN__MIN(q.s, p->h); a++)
             for (int b = 0; b < GAN__MIN(q.s, p->w); b++) gan__cpu_phase(p, &q, group, a, b, y, w, x);
     }
@@ -3441,19 +3448,31 @@ GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *y
             }
 }
 
+/* A line of windows at a time: each place of the window, in order, against the best so far of all the line's windows it lies in. */
 static void gan__max_index_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
-    gan_pool p = *(const gan_pool *)job->p;
-    (void)thread;
-    p.planes = (int)(end - begin);
-    gan_ref_max_index(&p, job->in[0] + begin * p.h * p.w, job->out[0] + begin * p.out_h * p.out_w);
+    const gan_pool *p = (const gan_pool *)job->p;
+    const gan__isa *isa = gan__best();
+    gan_real *best = job->out[1] + (size_t)thread * p->out_w;
+    for (size_t line = begin; line < end; line++) {
+        int i = (int)(line % p->out_h), s = p->stride;
+        const gan_real *x = job->in[0] + line / p->out_h * p->h * p->w;
+        gan_real *y = job->out[0] + line * p->out_w;
+        for (int j = 0; j < p->out_w; j++) y[j] = -1;
+        for (int u = GAN__MAX(0, p->pad - i * s); u < p->kernel_h && i * s + u - p->pad < p->h; u++)
+            for (int v = 0; v < p->kernel_w; v++) {
+                int left = v - p->pad, j0 = left < 0 ? (s - 1 - left) / s : 0, j1 = left >= p->w ? 0 : GAN__MIN(p->out_w, (p->w - 1 - left) / s + 1);
+                int at = (i * s + u - p->pad) * p->w + j0 * s + left;
+                if (j0 < j1) isa->max_line(x + at, s, at, best + j0, y + j0, j1 - j0);
+            }
+    }
 }
 
 GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *y)
 {
-    gan__job job = {p, {x}, {y}};
-    gan__parallel((size_t)p->planes, 8192 / ((size_t)p->out_h * p->out_w) + 1, gan__max_index_body, &job);
+    gan__job job = {p, {x}, {y, (gan_real *)gan__workspace(0, (size_t)gan__threads() * p->out_w * sizeof *y)}};
+    gan__parallel((size_t)p->planes * p->out_h, (size_t)(4096 / p->out_w + 1), gan__max_index_body, &job);
 }
 
 /* ---- tensors */
@@ -6919,6 +6938,19 @@ static void GAN__ISA(take_even)(const gan_real *x, int in, const int *index, con
     for (int q = 0; q < n && phases == 2; q++) y[2 * q] = part[0][q], y[2 * q + 1] = part[1][q];
 }
 
+/* Where x[j*step] is above best[j], or a NaN, or the first (index below 0): best[j] is it, and index[j] its place at + j*step. */
+static void GAN__ISA(max_line)(const gan_real *x, int step, int at, gan_real *best, gan_real *index, int n)
+{
+#define GAN__EACH(step) for (int j = 0; j < n; j++) {                                              \
+        gan_real value = x[j * (step)], place = (gan_real)(at + j * (step));                       \
+        bool wins = (index[j] < 0) | (value > best[j]) | (value != value);                         \
+        best[j] = wins ? value : best[j], index[j] = wins ? place : index[j];                      \
+    }
+    if (step == 2) GAN__EACH(2)
+    else GAN__EACH(step)
+#undef GAN__EACH
+}
+
 static void GAN__ISA(softmax)(const gan_real *x, gan_real *y, size_t n, int log_)
 {
     gan_real lane[64] = {0}, most;
@@ -6995,7 +7027,7 @@ static void GAN__ISA(rmsprop)(void *argument, size_t begin, size_t end, int thre
 static const gan__isa GAN__ISA(table) = {
     GAN__ROWS, GAN__COLUMNS, GAN__ISA(tile), GAN__ISA(pack_left), GAN__ISA(pack_right), GAN__ISA(store), GAN__ISA(map), GAN__ISA(zip),
     GAN__ISA(sum), GAN__ISA(squares), GAN__ISA(add_rows), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend),
-    GAN__ISA(add_scaled), GAN__ISA(take), GAN__ISA(take_even), GAN__ISA(softmax), GAN__ISA(softmax_grad), GAN__ISA(sgd), GAN__ISA(adam), GAN__ISA(rmsprop)};
+    GAN__ISA(add_scaled), GAN__ISA(take), GAN__ISA(take_even), GAN__ISA(max_line), GAN__ISA(softmax), GAN__ISA(softmax_grad), GAN__ISA(sgd), GAN__ISA(adam), GAN__ISA(rmsprop)};
 
 #undef GAN__ROWS
 #undef GAN__COLUMNS

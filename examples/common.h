@@ -116,20 +116,27 @@ static gan *open_device(const options *o)
     return g;
 }
 
+/* part ("train" or "t10k") of MNIST in a folder, with its labels, packed or not; NULL and gan_error() if it is not there. */
+static gan_data *open_mnist(gan *g, const char *folder, const char *part)
+{
+    char path[2][1024];
+    for (int zipped = 1; zipped >= 0; zipped--) {
+        for (int i = 0; i < 2; i++)
+            snprintf(path[i], sizeof path[i], "%s/%s-%s-ubyte%s", folder, part, i ? "labels-idx1" : "images-idx3", zipped ? ".gz" : "");
+        FILE *file = fopen(path[0], "rb");
+        if (!file) continue;
+        fclose(file);
+        break;
+    }
+    return gan_data_idx(g, path[0], path[1]);
+}
+
 /* The images of --data. A default that is not there becomes digits, and says so; a wish that cannot be met ends the program. */
 static gan_data *open_data(gan *g, const options *o, bool asked)
 {
-    static const char *const names[] = {"train-images-idx3-ubyte.gz", "train-images-idx3-ubyte"};
-    char path[1024];
-    gan_data *data = NULL;
-    FILE *file = NULL;
     if (strcmp(o->data, "digits") == 0) return gan_data_digits(g, 20000);
-    for (int i = 0; i < 2 && !file; i++) {
-        snprintf(path, sizeof path, "%s/%s", o->data, names[i]);
-        file = fopen(path, "rb");
-    }
-    if (file) fclose(file);
-    data = gan_data_idx(g, file ? path : o->data, NULL);
+    gan_data *data = open_mnist(g, o->data, "train");
+    if (!data) data = gan_data_idx(g, o->data, NULL);
     if (data) return data;
     if (asked) fail();
     printf("data: no MNIST (%s): built-in digits take its place; \"make data\" fetches it\n", gan_error());
@@ -158,7 +165,7 @@ static void text(gan_real *image, int x, int y, const char *s, const gan_real co
                 dot(image, x + bit % 3 * 2 + e % 2, y + bit / 3 * 2 + e / 2, colour);
 }
 
-static void save_curves(gan *g, const char *csv, const char *png)
+static inline void save_curves(gan *g, const char *csv, const char *png)
 {
     static const gan_real grey[3] = {0.4f, 0.4f, 0.4f}, colour[2][3] = {{-1, -0.4f, 0.8f}, {0.8f, -0.4f, -1}};
     static const char *const name[2] = {"D", "G"};

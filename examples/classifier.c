@@ -1,0 +1,65 @@
+/* classifier: the small network whose features and answers the metrics use, trained on MNIST. It is LeNet (LeCun et al. 1998).
+
+   Run:      make classifier    or   cc -O2 -fopenmp examples/classifier.c -o classifier -lm && ./classifier --data data/mnist
+   Leaves:   out/classifier/    classifier.safetensors (half precision), log.csv
+
+   It is not about GANs: it is the measuring stick, shipped as examples/classifier.safetensors so that everyone's scores come from the same
+   one. Digits are shifted by up to two pixels, so that it looks at shapes and not at places. Adam, learning rate along a cosine. */
+#include "common.h"
+#include "zoo.h"
+
+/* [-1,1], as gan_batch gives images, to the [0,1] that LeNet wants. */
+static gan_tensor *unit(gan_tensor *x) { return gan_mul_scalar(gan_add_scalar(x, 1), 0.5f); }
+
+/* Which share of the set's images it names rightly, in batches of 100. */
+static double accuracy(gan *g, gan_model *net, gan_data *set)
+{
+    gan_real logits[1000], *image = (gan_real *)malloc(100 * 784 * sizeof *image);
+    int right = 0, count = gan_data_size(set), label[100];
+    for (int first = 0; first + 100 <= count; first += 100) {
+        for (int i = 0; i < 100; i++) gan_data_item(set, first + i, image + 784 * i, &label[i]);
+        gan_to_host(zoo_lenet(net, unit(gan_from_host(g, image, 100, 1, 28, 28)), NULL), logits);
+        for (int i = 0; i < 100; i++) {
+            int best = 0;
+            for (int k = 1; k < 10; k++) best = logits[10 * i + k] > logits[10 * i + best] ? k : best;
+            right += best == label[i];
+        }
+        gan_clear(g);
+    }
+    free(image);
+    return (double)right / (count / 100 * 100);
+}
+
+int main(int argc, char **argv)
+{
+    options o = {"cpu", "data/mnist", "out/classifier", 8000, 100, 0, 0, 42, false, false};
+    const char *default_data = o.data;
+    int first = 0;
+    parse(argc, argv, &o, "classifier: LeNet learns to name handwritten digits");
+
+    gan *g = open_device(&o);
+    gan_model *net = gan_model_new(g, "lenet");
+    gan_opt *adam = gan_adam(net, 1e-3f, 0.9f, 0.999f);
+    gan_data *train = open_data(g, &o, o.data != default_data), *test = open_mnist(g, o.data, "t10k");
+    if (!test) printf("no test images (%s): the accuracy is that on digits of another seed\n", gan_error()), test = gan_data_digits(g, 5000);
+    if (o.resume && !gan_load_state(g, in_folder(&o, "state.safetensors"), &first)) printf("%s: starting anew\n", gan_error());
+    gan_progress *log = gan_progress_open(g, in_folder(&o, "log.csv"), "loss", first, o.steps, o.batch);
+    if (!log) fail();
+
+    for (int step = first; step < o.steps; step++) {
+        gan_tensor *labels, *x = unit(gan_batch(train, o.batch, &labels));
+        x = gan_random_crop(gan_pad(x, GAN_ZEROS, 2, 2, 2, 2), 28, 28);
+        gan_tensor *loss = gan_cross_entropy(zoo_lenet(net, x, NULL), labels);
+        gan_set_lr(adam, gan_lr_cosine(1e-3f, step, o.steps));
+        gan_minimize(adam, loss);
+        gan_progress_step(log, step, (double)gan_item(loss));
+        gan_clear(g);
+        if ((step + 1) % 1000 == 0 && !gan_save_state(g, in_folder(&o, "state.safetensors"), step + 1)) fail();
+    }
+    gan_progress_close(log);
+    if (!gan_save_f16(net, in_folder(&o, "classifier.safetensors"))) fail();
+    gan_load(net, in_folder(&o, "classifier.safetensors"));             /* what is shipped is what is measured */
+    printf("test images named rightly: %.2f%%\n", 100 * accuracy(g, net, test));
+    gan_close(g);
+    return 0;
+}
