@@ -14,6 +14,7 @@ RUN_FLAGS = $(if $(DEVICE),--device $(DEVICE)) $(if $(STEPS),--steps $(STEPS)) $
 help:
 	@echo "make dcgan      train on handwritten digits and draw some: out/01_dcgan/   (3 to 5 minutes on two cores)"
 	@echo "                STEPS=60 DEVICE=ref BATCH=64 SEED=42 THREADS=2 DATA=path OUT=folder ARGS=--resume"
+	@echo "make classifier train the network that scores samples: out/classifier/   (4 minutes)"
 	@echo "make data       fetch MNIST into data/mnist/"
 	@echo "make test       every test that needs nothing but a compiler   (3 minutes at most)"
 	@echo "make test-all   sanitizers, valgrind, compile matrix, kill and resume, PyTorch   (10 minutes)"
@@ -95,7 +96,12 @@ dcgan:
 	@$(MAKE) --no-print-directory build/01_dcgan
 	build/01_dcgan $(strip $(RUN_FLAGS))
 
-build/%: examples/%.c gan.h
+# The measuring stick: trained anew, it replaces examples/classifier.safetensors only if you copy it there.
+classifier: found
+	@$(MAKE) --no-print-directory data build/classifier
+	build/classifier $(strip $(RUN_FLAGS))
+
+build/%: examples/%.c gan.h examples/common.h examples/zoo.h
 	@mkdir -p build
 	$(CC) $(CFLAGS) -I. -Ibuild $(STB_FLAGS) $< -o $@ $(OPENMP_FLAGS) $(LDLIBS)
 
@@ -223,4 +229,4 @@ build/bench: tests/bench.c gan.h
 clean:
 	rm -rf build
 
-.PHONY: help found dcgan stb data lib test test-all bench clean
+.PHONY: help found dcgan classifier stb data lib test test-all bench clean
