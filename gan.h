@@ -514,11 +514,10 @@ GAN_API double gan_precision(const gan_real *real, int n_real, const gan_real *f
    of one and all are equally frequent (Salimans et al. 2016, but all n at once). Rows (n,classes) sum to 1. */
 GAN_API double gan_inception_score(const gan_real *probabilities, int n, int classes);
 
-/* How many classes the n rows of scores (n,classes) catch: at least one row has its largest score there. histogram (classes) counts rows;
-   the first of equals counts, and a row with a NaN counts for none. */
+/* How many classes hold the largest score, the first of equals, of some of n rows (n,classes) without NaN. histogram (classes) counts. */
 GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram);
 
-/* Prints title, N, d and all of the above, k = 3, in one line, the last two only with probabilities of fake. Returns the Frechet distance. */
+/* Prints title, N, d and all of the above (k = 3) in one line, the last two only if fake's probabilities are there; returns the first. */
 GAN_API double gan_print_scores(const char *title, const gan_real *real, int n_real, const gan_real *fake, int n_fake, int d,
                                 const gan_real *probabilities_or_NULL, int classes);
 
@@ -529,12 +528,11 @@ typedef gan_tensor *gan_net(gan_model *model, gan_tensor *x);
 GAN_API double gan_perceptual_path_length(gan_net *G, gan_model *generator, gan_net *F_or_NULL, gan_model *features_or_NULL, int latent,
                                           int batch, int batches, double eps);
 
-/* Of two tensors of one shape with values that span range (2 for -1..1); means over images, for ssim over channels too.
-   psnr: 10 log10(range^2 / MSE) dB, infinite if two images are equal.
-   ssim: l*s, l = (2 mx my + C1)/(mx^2 + my^2 + C1), s = (2 cov + C2)/(vx + vy + C2), in all 11x11 Gaussian windows, sigma 1.5, that fit
-   in the image; C1 = (0.01 range)^2, C2 = (0.03 range)^2 (Wang et al. 2004). Sides of 11 or more.
-   ms_ssim: the product of the mean s of five scales, each the 2x2 means of the last, the fifth's l*s, to powers that sum to 1; negative
-   means are 0 (Wang et al. 2003). Sides of 176 or more. */
+/* Means over images of two tensors of one shape, whose values span range (2 for -1..1). psnr: 10 log10(range^2 / MSE) dB.
+   ssim: l*s, l = (2 mx my + C1)/(mx^2 + my^2 + C1), s = (2 cov + C2)/(vx + vy + C2), of each channel in all 11x11 Gaussian windows, sigma
+   1.5, that fit in; C1 = (0.01 range)^2, C2 = (0.03 range)^2 (Wang et al. 2004). Sides of 11 or more.  ms_ssim: the product of the mean s
+   of five scales, each the 2x2 means of the last, the fifth's l*s, to powers that sum to 1, negative means as 0 (Wang et al. 2003). Sides
+   of 176 or more. */
 GAN_API double gan_psnr(gan_tensor *a, gan_tensor *b, double range);
 GAN_API double gan_ssim(gan_tensor *a, gan_tensor *b, double range);
 GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range);
@@ -4015,14 +4013,14 @@ static void gan__pairs_body(void *job, size_t begin, size_t end, int thread)
     }
 }
 
-/* Rows of a (na,d) with rows of b (nb,d), but none with itself if same. DOT: out (na,nb) = a b^T. KERNEL: out (na) += sums of k(x,y).
-   NEAREST: out (na,k), the smallest squared distances. REACHED: out (na) is 1 where one is at most the row of b's reach. */
-static void gan__all_pairs(int kind, bool same, const double *a, int na, const double *b, int nb, int d, double *out, int k, const double *reach)
+/* Rows of a (na,d) with rows of b (nb,d), but none with itself if same. DOT: y (na,nb) = a b^T. KERNEL: y (na) += sums of k(x,y).
+   NEAREST: y (na,k), the smallest squared distances. REACHED: y (na) is 1 where one is at most the row of b's reach. */
+static void gan__all_pairs(int kind, bool same, double *a, int na, double *b, int nb, int d, double *y, int k, const double *reach)
 {
-    gan__pairs p = {kind, same, (size_t)na, (size_t)nb, (size_t)d, (size_t)k, out, reach, {NULL, NULL}};
+    gan__pairs p = {kind, same, (size_t)na, (size_t)nb, (size_t)d, (size_t)k, y, reach, {NULL, NULL}};
     for (int side = 0; side < 2; side++) {
         size_t count = (size_t)(side ? nb : na) * p.d;
-        p.panels[side] = (double *)gan__alloc_zero((count + 7 * p.d) * sizeof *out);
+        p.panels[side] = (double *)gan__alloc_zero((count + 7 * p.d) * sizeof *y);
         for (size_t i = 0; i < count; i++) p.panels[side][(i / p.d / 8 * p.d + i % p.d) * 8 + i / p.d % 8] = (side ? b : a)[i];
     }
     gan__parallel(p.na, 64, gan__pairs_body, &p);
@@ -4030,8 +4028,8 @@ static void gan__all_pairs(int kind, bool same, const double *a, int na, const d
     GAN_FREE(p.panels[1]);
 }
 
-/* Jacobi's method on one side (Hestenes 1958): rotations of two rows, until all are orthogonal and the longest is first. As the shift leaves
-   no eigenvalue below shift/2, rows are then eigenvectors, as long as their eigenvalues. */
+/* Jacobi's method on one side (Hestenes 1958): rotations of two rows, until all are orthogonal and the longest is first. The shift leaves
+   no eigenvalue below shift/2, so that rows are then eigenvectors, as long as their eigenvalues. */
 GAN_API void gan_eigen_symmetric(double *a, int n, double *values)
 {
     size_t row = (size_t)n, count = row * row;
@@ -4051,8 +4049,7 @@ GAN_API void gan_eigen_symmetric(double *a, int n, double *values)
                 turned = 1;
             }
     }
-    for (; a < end; a += row, values++) {
-        double square = 0;
+    for (double square = 0; a < end; a += row, values++, square = 0) {
         for (int j = 0; j < n; j++) square += a[j] * a[j];
         for (int j = 0; j < n; j++) a[j] /= sqrt(square);
         *values = size <= DBL_MAX ? sqrt(square) - shift : NAN;
@@ -4069,9 +4066,8 @@ static void gan__check_rows(const char *function, const gan_real *x, int n, int 
 static double *gan__features(const char *function, const gan_real *x, int n, int d, int least, bool transpose)
 {
     gan__check_rows(function, x, n, d, least);
-    size_t rows = (size_t)n, columns = (size_t)d;
-    double *y = (double *)gan__alloc(rows * columns * sizeof *y);
-    for (size_t i = 0; i < rows * columns; i++) y[transpose ? i % columns * rows + i / columns : i] = (double)x[i];
+    double *y = (double *)gan__alloc((size_t)n * d * sizeof *y);
+    for (size_t i = 0; i < (size_t)n * d; i++) y[transpose ? i % d * n + i / d : i] = (double)x[i];
     return y;
 }
 
@@ -4079,7 +4075,8 @@ static double *gan__features(const char *function, const gan_real *x, int n, int
    their eigenvalues; those that are rounding, by numpy's matrix_rank, are left out. */
 GAN_API double gan_frechet_distance(const gan_real *a, int na, const gan_real *b, int nb, int d)
 {
-    double *x[2] = {gan__features("gan_frechet_distance", a, na, d, 2, true), gan__features("gan_frechet_distance", b, nb, d, 2, true)};
+    gan__check_rows("gan_frechet_distance", b, nb, d, 2);
+    double *x[2] = {gan__features("gan_frechet_distance", a, na, d, 2, true), gan__features("", b, nb, d, 2, true)};
     size_t square = (size_t)d * d, rank = 0;
     double total = 0, *S = (double *)gan__alloc((4 * square + (size_t)d) * sizeof *S), *R = S, *B = R + square, *RB = B + square;
     double *RBR = RB + square, *values = RBR + square;
@@ -4109,7 +4106,8 @@ GAN_API double gan_frechet_distance(const gan_real *a, int na, const gan_real *b
 
 GAN_API double gan_kernel_distance(const gan_real *a, int na, const gan_real *b, int nb, int d)
 {
-    double *x[2] = {gan__features("gan_kernel_distance", a, na, d, 2, false), gan__features("gan_kernel_distance", b, nb, d, 2, false)}, total = 0;
+    gan__check_rows("gan_kernel_distance", b, nb, d, 2);
+    double total = 0, *x[2] = {gan__features("gan_kernel_distance", a, na, d, 2, false), gan__features("", b, nb, d, 2, false)};
     for (int i = 0; i < 3; i++) {                           /* a with a, b with b, a with b */
         int n = i == 1 ? nb : na, m = i == 0 ? na : nb;
         double *sums = (double *)gan__alloc_zero((size_t)n * sizeof *sums);
@@ -4125,7 +4123,8 @@ GAN_API double gan_kernel_distance(const gan_real *a, int na, const gan_real *b,
 GAN_API double gan_precision(const gan_real *real, int n_real, const gan_real *fake, int n_fake, int d, int k)
 {
     if (k < 1) gan__fail(NULL, "gan_precision", "k is %d: 1 or more neighbours are wanted", k);
-    double *b = gan__features("gan_precision", real, n_real, d, k + 1, false), *a = gan__features("gan_precision", fake, n_fake, d, 1, false);
+    gan__check_rows("gan_precision", fake, n_fake, d, 1);
+    double *b = gan__features("gan_precision", real, n_real, d, k + 1, false), *a = gan__features("", fake, n_fake, d, 1, false);
     size_t held = (size_t)n_real * k;
     double share = 0, *reach = (double *)gan__alloc_zero((held + n_fake) * sizeof *reach), *inside = reach + held;
     for (size_t i = 0; i < held; i++) reach[i] = INFINITY;
@@ -4175,14 +4174,15 @@ GAN_API double gan_print_scores(const char *title, const gan_real *real, int n_r
     printf("%s: N %d real, %d fake, d %d: Frechet %.4g, kernel %.4g, precision %.3f, recall %.3f", title, n_real, n_fake, d, distance,
            gan_kernel_distance(real, n_real, fake, n_fake, d), gan_precision(real, n_real, fake, n_fake, d, 3),
            gan_precision(fake, n_fake, real, n_real, d, 3));
-    if (p) printf(", inception %.3f, modes %d of %d", gan_inception_score(p, n_fake, classes), gan_modes(p, n_fake, classes, histogram), classes);
+    if (p) printf(", inception %.3f, modes %d", gan_inception_score(p, n_fake, classes), gan_modes(p, n_fake, classes, histogram));
+    if (p) printf(" of %d", classes);
     printf("\n");
     GAN_FREE(histogram);
     return distance;
 }
 
-GAN_API double gan_perceptual_path_length(gan_net *G, gan_model *generator, gan_net *F, gan_model *features, int latent, int batch, int batches,
-                                          double eps)
+GAN_API double gan_perceptual_path_length(gan_net *G, gan_model *generator, gan_net *F, gan_model *features, int latent, int batch,
+                                          int batches, double eps)
 {
     double total = 0;
     if (!G || !generator || latent < 1 || batch < 1 || batches < 1 || !(eps > 0))
@@ -4222,7 +4222,7 @@ static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, 
     gan_real *mean = (gan_real *)(score + count);
     gan_mark mark = gan_here(a->g);
     for (int i = 0; i < 121; i++) sum += taps[i] = (gan_real)exp(((i / 11 - 5) * (i / 11 - 5) + (i % 11 - 5) * (i % 11 - 5)) / -4.5);
-    gan_tensor *window = gan_mul_scalar(gan_from_host(a->g, taps, 1, 1, 11, 11), 1 / sum), *quarter = gan_full(a->g, (gan_real)0.25, 1, 1, 2, 2);
+    gan_tensor *window = gan_mul_scalar(gan_from_host(a->g, taps, 1, 1, 11, 11), 1 / sum), *quarter = gan_full(a->g, 0.25f, 1, 1, 2, 2);
     gan_tensor *x = gan_reshape(a, count, -1, a->h, a->w), *y = gan_reshape(b, count, -1, a->h, a->w), *s = gan_square(gan_sub(x, y));
     for (int scale = 0; scale <= last; scale++) {
         if (scale > 0) x = gan_conv2d_f(x, quarter, NULL, 2, 0, 1), y = gan_conv2d_f(y, quarter, NULL, 2, 0, 1);
@@ -4235,7 +4235,8 @@ static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, 
         }
         gan_to_host(gan_mean_to(s, count, 1, 1, 1), mean);
         for (int i = 0; i < count; i++) {
-            double m = (double)mean[i], factor = scales == 0 ? 10 * log10(range * range / m) : scales == 1 ? m : pow(m < 0 ? 0 : m, powers[scale]);
+            double m = (double)mean[i], factor;
+            factor = scales > 1 ? pow(m < 0 ? 0 : m, powers[scale]) : scales ? m : 10 * log10(range * range / m);
             score[i] = scale == 0 ? factor : score[i] * factor;
         }
     }
@@ -5480,8 +5481,8 @@ static void GAN__ISA(pairs)(size_t d, const double *a, const double *b, double *
 
 static const gan__isa GAN__ISA(table) = {
     GAN__ROWS, GAN__COLUMNS, GAN__ISA(tile), GAN__ISA(pack_left), GAN__ISA(pack_right), GAN__ISA(store), GAN__ISA(map), GAN__ISA(zip),
-    GAN__ISA(sum), GAN__ISA(squares), GAN__ISA(add_rows), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend), GAN__ISA(sgd), GAN__ISA(adam),
-    GAN__ISA(pairs)};
+    GAN__ISA(sum), GAN__ISA(squares), GAN__ISA(add_rows), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend), GAN__ISA(sgd),
+    GAN__ISA(adam), GAN__ISA(pairs)};
 
 #undef GAN__ROWS
 #undef GAN__COLUMNS
