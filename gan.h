@@ -55,6 +55,7 @@
      >>optim       SGD, Adam, RMSprop, L-BFGS; learning rates, clipping, averages
      >>data        IDX files, batches, built-in handwritten digits
      >>augment     random flips, shifts, holes and colours; DiffAugment, ADA
+     >>metrics     scores of samples: Frechet and kernel distance, precision, modes, SSIM ...
      >>files       checkpoints in safetensors
      >>pictures    a grid of a batch as PNG (with stb_image_write)
      >>progress    one line on the terminal, a CSV beside it
@@ -730,6 +731,53 @@ GAN_API gan_tensor *gan_augment(gan_tensor *x, int which, gan_real p);      /* e
 GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target, double images);
 
 GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w);           /* (N,C,H,W) -> (N,C,h,w), a place for each image */
+
+/* ===========================================================================================
+   >>metrics
+   ===========================================================================================
+   Features are n rows of d numbers in host memory: a classifier's layer, read with gan_to_host. Their scores are computed in double, on
+   OpenMP's threads, with the same bits on any number of them; a number that is not finite makes a score NaN. */
+
+/* |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^1/2), A and B the unbiased covariances (numpy.cov), which may be singular (Heusel et al. 2017:
+   FID, where the features are Inception's). n is 2 or more. */
+GAN_API double gan_frechet_distance(const gan_real *a, int na, const gan_real *b, int nb, int d);
+
+/* mean k(a,a') + mean k(b,b') - 2 mean k(a,b) over all pairs of rows, none with itself, k(x,y) = (x.y/d + 1)^3: the unbiased squared
+   maximum mean discrepancy (KID, Binkowski et al. 2018), for equal distributions about 0, also below. n is 2 or more. */
+GAN_API double gan_kernel_distance(const gan_real *a, int na, const gan_real *b, int nb, int d);
+
+/* The share of fake rows within reach of a real row, its distance to the k-th nearest other real row: precision; recall is the same with
+   real and fake in each other's place (Kynkaanniemi et al. 2019, k = 3). n_real is above k, k and n_fake 1 or more. */
+GAN_API double gan_precision(const gan_real *real, int n_real, const gan_real *fake, int n_fake, int d, int k);
+
+/* exp of the mean over n of sum_y p(y|x) ln(p(y|x)/p(y)), p(y) the mean of p(y|x): 1 if all rows are the same, classes if each is sure
+   of one and all are equally frequent (Salimans et al. 2016, but all n at once). Rows (n,classes) sum to 1. */
+GAN_API double gan_inception_score(const gan_real *probabilities, int n, int classes);
+
+/* How many classes hold the largest score, the first of equals, of some of n rows (n,classes) without NaN. histogram (classes) counts. */
+GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram);
+
+/* Prints title, N, d and all of the above (k = 3) in one line, the last two only if fake's probabilities are there; returns the first. */
+GAN_API double gan_print_scores(const char *title, const gan_real *real, int n_real, const gan_real *fake, int n_fake, int d,
+                                const gan_real *probabilities_or_NULL, int classes);
+
+/* Mean over batch*batches draws of |F(G(z(t + eps))) - F(G(z(t)))|^2 / eps^2 (Karras et al. 2019), F NULL: of pixels. z (latent,1,1) goes
+   from a to b, each gan_randn, by cos(wt) a + sin(wt) b, w = pi/2 (slerp at the angle that independent normal vectors have in many
+   dimensions), t uniform in [0,1). StyleGAN also leaves out 1% at both ends. With eps 1e-4, the paper's, float is right to 1e-3. */
+GAN_API double gan_perceptual_path_length(gan_network *G, gan_model *generator, gan_network *F_or_NULL, gan_model *features_or_NULL, int latent,
+                                          int batch, int batches, double eps);
+
+/* Means over images of two tensors of one shape, whose values span range (2 for -1..1). psnr: 10 log10(range^2 / MSE) dB.
+   ssim: l*s, l = (2 mx my + C1)/(mx^2 + my^2 + C1), s = (2 cov + C2)/(vx + vy + C2), of each channel in all 11x11 Gaussian windows, sigma
+   1.5, that fit in; C1 = (0.01 range)^2, C2 = (0.03 range)^2 (Wang et al. 2004). Sides of 11 or more.  ms_ssim: the product of the mean s
+   of five scales, each the 2x2 means of the last, the fifth's l*s, to powers that sum to 1, negative means as 0 (Wang et al. 2003). Sides
+   of 176 or more. */
+GAN_API double gan_psnr(gan_tensor *a, gan_tensor *b, double range);
+GAN_API double gan_ssim(gan_tensor *a, gan_tensor *b, double range);
+GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range);
+
+/* a (n,n), symmetric: values, the largest first, and row i of a becomes values[i]'s unit eigenvector. NaN if a number is not finite. */
+GAN_API void gan_eigen_symmetric(double *a, int n, double *values);
 
 /* ===========================================================================================
    >>files
@@ -1848,6 +1896,7 @@ typedef struct {
     void (*softmax)(const gan_real *x, gan_real *y, size_t n, int log_);
     void (*softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n, int log_);
     gan__body *sgd, *adam, *rmsprop;     /* of a gan__job */
+    void (*pairs)(size_t d, const double *a, const double *b, double *c, bool squares);
 } gan__isa;
 
 /* The section is compiled for vectors of 64, 32 and 16 bytes; GAN__LANES is how many numbers one holds. */
@@ -5606,6 +5655,272 @@ GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target,
 }
 
 /* ===========================================================================================
+   >>metrics (implementation)
+   ===========================================================================================
+   What takes time is one number for each pair of rows of two matrices. Rows stand in panels of 8: (r,k) at (r/8*d + k)*8 + r%8. */
+enum { GAN__PAIR_DOT, GAN__PAIR_KERNEL, GAN__PAIR_NEAREST, GAN__PAIR_REACHED };
+typedef struct { int kind; bool same; size_t na, nb, d, k; double *out; const double *reach; double *panels[2]; } gan__pairs;
+
+static void gan__pairs_body(void *job, size_t begin, size_t end, int thread)
+{
+    const gan__pairs *p = (const gan__pairs *)job;
+    size_t down = (end - begin + 7) / 8, across = (p->nb + 7) / 8;
+    (void)thread;
+    for (size_t tile = 0; tile < 64 * down * across; tile += 64) {
+        double c[64], v, *out;
+        size_t i0 = begin + tile / 64 % down * 8, j0 = tile / 64 / down * 8;
+        gan__best()->pairs(p->d, p->panels[0] + i0 * p->d, p->panels[1] + j0 * p->d, c, p->kind >= GAN__PAIR_NEAREST);
+        for (size_t e = 0; e < 64; e++) {
+            size_t i = i0 + e / 8, j = j0 + e % 8;
+            if (i >= end || j >= p->nb || (p->same && i == j)) continue;
+            v = c[e], out = p->out + i;
+            if (p->kind == GAN__PAIR_DOT) p->out[i * p->nb + j] = v;
+            else if (p->kind == GAN__PAIR_KERNEL) v = v / (double)p->d + 1, *out += v * v * v;
+            else if (p->kind == GAN__PAIR_REACHED) *out = v <= p->reach[j] ? 1 : v > p->reach[j] ? *out : NAN;
+            else for (out = p->out + i * p->k; out < p->out + (i + 1) * p->k; out++)    /* the k smallest, ascending */
+                if (v < *out) { double larger = *out; *out = v, v = larger; }
+        }
+    }
+}
+
+/* Rows of a (na,d) with rows of b (nb,d), but none with itself if same. DOT: y (na,nb) = a b^T. KERNEL: y (na) += sums of k(x,y).
+   NEAREST: y (na,k), the smallest squared distances. REACHED: y (na) is 1 where one is at most the row of b's reach. */
+static void gan__all_pairs(int kind, bool same, double *a, int na, double *b, int nb, int d, double *y, int k, const double *reach)
+{
+    gan__pairs p = {kind, same, (size_t)na, (size_t)nb, (size_t)d, (size_t)k, y, reach, {NULL, NULL}};
+    for (int side = 0; side < 2; side++) {
+        size_t count = (size_t)(side ? nb : na) * p.d;
+        p.panels[side] = (double *)gan__alloc_zero((count + 7 * p.d) * sizeof *y);
+        for (size_t i = 0; i < count; i++) p.panels[side][(i / p.d / 8 * p.d + i % p.d) * 8 + i / p.d % 8] = (side ? b : a)[i];
+    }
+    gan__parallel(p.na, 64, gan__pairs_body, &p);
+    GAN_FREE(p.panels[0]);
+    GAN_FREE(p.panels[1]);
+}
+
+/* Jacobi's method on one side (Hestenes 1958): rotations of two rows, until all are orthogonal and the longest is first. The shift leaves
+   no eigenvalue below shift/2, so that rows are then eigenvectors, as long as their eigenvalues. */
+GAN_API void gan_eigen_symmetric(double *a, int n, double *values)
+{
+    size_t row = (size_t)n, count = row * row;
+    double size = 0, *end = a + count;
+    for (size_t i = 0; i < count; i++) size += a[i] * a[i];
+    double shift = size > 0 ? 2 * sqrt(size) : 1;
+    for (size_t i = 0; i < count; i += row + 1) a[i] += shift;
+    for (int sweep = 0, turned = 1; sweep < 60 && turned && size <= DBL_MAX; sweep++) {
+        turned = 0;
+        for (double *u = a; u < end; u += row)
+            for (double *v = u + row; v < end; v += row) {
+                double uu = 0, vv = 0, uv = 0;
+                for (int i = 0; i < n; i++) uu += u[i] * u[i], vv += v[i] * v[i], uv += u[i] * v[i];
+                if (fabs(uv) <= 5e-15 * vv && uu >= vv * (1 - 1e-14)) continue;
+                double angle = atan2(2 * uv, uu - vv) / 2, c = cos(angle), s = sin(angle);
+                for (int i = 0; i < n; i++) uv = c * u[i] + s * v[i], v[i] = c * v[i] - s * u[i], u[i] = uv;
+                turned = 1;
+            }
+    }
+    for (double square = 0; a < end; a += row, values++, square = 0) {
+        for (int j = 0; j < n; j++) square += a[j] * a[j];
+        for (int j = 0; j < n; j++) a[j] /= sqrt(square);
+        *values = size <= DBL_MAX ? sqrt(square) - shift : NAN;
+    }
+}
+
+static void gan__check_rows(const char *function, const gan_real *x, int n, int d, int least)
+{
+    if (!x || n < least || d < 1)
+        gan__fail(NULL, function, "(%d,%d)%s: %d or more rows of 1 or more numbers are wanted", n, d, x ? "" : " at NULL", least);
+}
+
+/* x (n,d) in double, or its transpose */
+static double *gan__features(const char *function, const gan_real *x, int n, int d, int least, bool transpose)
+{
+    gan__check_rows(function, x, n, d, least);
+    double *y = (double *)gan__alloc((size_t)n * d * sizeof *y);
+    for (size_t i = 0; i < (size_t)n * d; i++) y[transpose ? i % d * n + i / d : i] = (double)x[i];
+    return y;
+}
+
+/* With A = R^T R, tr (A B)^1/2 is the sum of the roots of the eigenvalues of R B R^T. R's rows are A's eigenvectors times the roots of
+   their eigenvalues; those that are rounding, by numpy's matrix_rank, are left out. */
+GAN_API double gan_frechet_distance(const gan_real *a, int na, const gan_real *b, int nb, int d)
+{
+    gan__check_rows("gan_frechet_distance", b, nb, d, 2);
+    double *x[2] = {gan__features("gan_frechet_distance", a, na, d, 2, true), gan__features("", b, nb, d, 2, true)};
+    size_t square = (size_t)d * d, rank = 0;
+    double total = 0, *S = (double *)gan__alloc((4 * square + (size_t)d) * sizeof *S), *R = S, *B = R + square, *RB = B + square;
+    double *RBR = RB + square, *values = RBR + square;
+    for (int side = 0; side < 2; side++) {
+        int n = side ? nb : na;
+        for (int i = 0; i < d; i++) {
+            double mean = 0, *row = x[side] + (size_t)i * n;
+            for (int k = 0; k < n; k++) mean += row[k] / n;
+            for (int k = 0; k < n; k++) row[k] -= mean;
+            values[i] = side ? values[i] - mean : mean;
+        }
+        gan__all_pairs(GAN__PAIR_DOT, false, x[side], d, x[side], d, n, S + side * square, 0, NULL);
+        for (size_t i = 0; i < square; i++) S[side * square + i] /= n - 1;
+        GAN_FREE(x[side]);
+    }
+    for (int i = 0; i < d; i++) total += values[i] * values[i] + R[(size_t)i * d + i] + B[(size_t)i * d + i];
+    gan_eigen_symmetric(R, d, values);
+    for (; rank < (size_t)d && values[rank] > d * DBL_EPSILON * values[0]; rank++)
+        for (int k = 0; k < d; k++) R[rank * d + k] *= sqrt(values[rank]);
+    gan__all_pairs(GAN__PAIR_DOT, false, R, (int)rank, B, d, d, RB, 0, NULL);
+    gan__all_pairs(GAN__PAIR_DOT, false, RB, (int)rank, R, (int)rank, d, RBR, 0, NULL);
+    gan_eigen_symmetric(RBR, (int)rank, values);
+    for (size_t i = 0; i < rank; i++) total -= values[i] > 0 ? 2 * sqrt(values[i]) : 0;
+    GAN_FREE(S);
+    return total < 0 ? 0 : total;
+}
+
+GAN_API double gan_kernel_distance(const gan_real *a, int na, const gan_real *b, int nb, int d)
+{
+    gan__check_rows("gan_kernel_distance", b, nb, d, 2);
+    double total = 0, *x[2] = {gan__features("gan_kernel_distance", a, na, d, 2, false), gan__features("", b, nb, d, 2, false)};
+    for (int i = 0; i < 3; i++) {                           /* a with a, b with b, a with b */
+        int n = i == 1 ? nb : na, m = i == 0 ? na : nb;
+        double *sums = (double *)gan__alloc_zero((size_t)n * sizeof *sums);
+        gan__all_pairs(GAN__PAIR_KERNEL, i < 2, x[i == 1], n, x[i > 0], m, d, sums, 0, NULL);
+        for (int r = 0; r < n; r++) total += (i < 2 ? 1.0 / (n - 1) : -2.0 / m) * sums[r] / n;
+        GAN_FREE(sums);
+    }
+    GAN_FREE(x[0]);
+    GAN_FREE(x[1]);
+    return total;
+}
+
+GAN_API double gan_precision(const gan_real *real, int n_real, const gan_real *fake, int n_fake, int d, int k)
+{
+    if (k < 1) gan__fail(NULL, "gan_precision", "k is %d: 1 or more neighbours are wanted", k);
+    gan__check_rows("gan_precision", fake, n_fake, d, 1);
+    double *b = gan__features("gan_precision", real, n_real, d, k + 1, false), *a = gan__features("", fake, n_fake, d, 1, false);
+    size_t held = (size_t)n_real * k;
+    double share = 0, *reach = (double *)gan__alloc_zero((held + n_fake) * sizeof *reach), *inside = reach + held;
+    for (size_t i = 0; i < held; i++) reach[i] = INFINITY;
+    gan__all_pairs(GAN__PAIR_NEAREST, true, b, n_real, b, n_real, d, reach, k, NULL);
+    for (int j = 0; j < n_real; j++) reach[j] = reach[(size_t)j * k + k - 1];
+    gan__all_pairs(GAN__PAIR_REACHED, false, a, n_fake, b, n_real, d, inside, 0, reach);
+    for (int i = 0; i < n_fake; i++) share += inside[i];
+    for (int j = 0; j < n_real; j++) share = reach[j] == INFINITY ? NAN : share;     /* no distance from there is a number */
+    GAN_FREE(a);
+    GAN_FREE(b);
+    GAN_FREE(reach);
+    return share / n_fake;
+}
+
+GAN_API double gan_inception_score(const gan_real *p, int n, int classes)
+{
+    double total = 0;
+    gan__check_rows("gan_inception_score", p, n, classes, 1);
+    for (int y = 0; y < classes; y++) {
+        const gan_real *end = p + (size_t)n * classes;
+        double mean = 0;
+        for (const gan_real *v = p + y; v < end; v += classes) mean += (double)*v / n;
+        for (const gan_real *v = p + y; v < end; v += classes) total += *v == 0 ? 0 : (double)*v * log((double)*v / mean) / n;
+    }
+    return exp(total);
+}
+
+GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram)
+{
+    int caught = 0;
+    gan__check_rows("gan_modes", scores, n, classes, 1);
+    memset(histogram, 0, (size_t)classes * sizeof *histogram);
+    for (int i = 0; i < n; i++, scores += classes) {
+        int best = 0, numbers = 1;
+        for (int y = 0; y < classes; y++) best = scores[y] > scores[best] ? y : best, numbers &= scores[y] == scores[y];
+        caught += numbers && histogram[best] == 0;
+        histogram[best] += numbers;
+    }
+    return caught;
+}
+
+GAN_API double gan_print_scores(const char *title, const gan_real *real, int n_real, const gan_real *fake, int n_fake, int d,
+                                const gan_real *p, int classes)
+{
+    int *histogram = (int *)gan__alloc((size_t)GAN__MAX(classes, 0) * sizeof *histogram);
+    double distance = gan_frechet_distance(real, n_real, fake, n_fake, d);
+    printf("%s: N %d real, %d fake, d %d: Frechet %.4g, kernel %.4g, precision %.3f, recall %.3f", title, n_real, n_fake, d, distance,
+           gan_kernel_distance(real, n_real, fake, n_fake, d), gan_precision(real, n_real, fake, n_fake, d, 3),
+           gan_precision(fake, n_fake, real, n_real, d, 3));
+    if (p) printf(", inception %.3f, modes %d", gan_inception_score(p, n_fake, classes), gan_modes(p, n_fake, classes, histogram));
+    if (p) printf(" of %d", classes);
+    printf("\n");
+    GAN_FREE(histogram);
+    return distance;
+}
+
+GAN_API double gan_perceptual_path_length(gan_network *G, gan_model *generator, gan_network *F, gan_model *features, int latent, int batch,
+                                          int batches, double eps)
+{
+    double total = 0;
+    if (!G || !generator || latent < 1 || batch < 1 || batches < 1 || !(eps > 0))
+        gan__fail(NULL, "gan_perceptual_path_length", "generator%s, latent %d, batch %d, batches %d, eps %g: all are above 0",
+                  G && generator ? "" : " NULL", latent, batch, batches, eps);
+    gan *g = generator->g;
+    size_t half = (size_t)batch * latent;
+    gan_real *ends = (gan_real *)gan__alloc((4 * half + batch) * sizeof *ends), *z = ends + 2 * half, *t = z + 2 * half;
+    for (int done = 0; done < batches; done++) {
+        gan_mark mark = gan_here(g);
+        gan_to_host(gan_randn(g, 2 * batch, latent, 1, 1), ends);
+        gan_to_host(gan_rand(g, batch, 1, 1, 1), t);
+        for (size_t i = 0; i < 2 * half; i++) {             /* z(t) of the batch, then z(t + eps) */
+            double w = 1.57079632679489661923 * ((double)t[i % half / (size_t)latent] + (i < half ? 0 : eps));
+            z[i] = (gan_real)(cos(w) * ends[i % half] + sin(w) * ends[half + i % half]);
+        }
+        gan_tensor *y = G(generator, gan_from_host(g, z, 2 * batch, latent, 1, 1));
+        if (F) y = F(features, y);
+        y = gan_mul_scalar(gan_sub(gan_slice(y, 0, 0, batch), gan_slice(y, 0, batch, batch)), (gan_real)(1 / eps));
+        total += (double)gan_item(gan_sum(gan_square(y))) / batch / batches;
+        gan_clear_to(g, mark);
+    }
+    GAN_FREE(ends);
+    return total;
+}
+
+/* scales 0: PSNR of images; 1: SSIM of planes; 5: MS-SSIM of planes. */
+static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, double range, int scales, int side)
+{
+    static const double powers[5] = {0.0448, 0.2856, 0.3001, 0.2363, 0.1333};
+    gan__check_same(a, b, function);
+    if (!(range > 0)) gan__fail(a->g, function, "range %g: values from -1 to 1 have range 2", range);
+    if (GAN__MIN(a->h, a->w) < side) gan__fail(a->g, function, GAN__DIMS ": sides of %d or more are wanted", GAN__SHAPE(a), side);
+    int count = scales ? a->n * a->c : a->n, last = GAN__MAX(scales - 1, 0);
+    gan_real c1 = (gan_real)(1e-4 * range * range), c2 = (gan_real)(9e-4 * range * range), taps[121], sum = 0;
+    double total = 0, *score = (double *)gan__alloc((size_t)count * (sizeof *score + sizeof taps[0]));
+    gan_real *mean = (gan_real *)(score + count);
+    gan_mark mark = gan_here(a->g);
+    for (int i = 0; i < 121; i++) sum += taps[i] = (gan_real)exp(((i / 11 - 5) * (i / 11 - 5) + (i % 11 - 5) * (i % 11 - 5)) / -4.5);
+    gan_tensor *window = gan_mul_scalar(gan_from_host(a->g, taps, 1, 1, 11, 11), 1 / sum), *quarter = gan_full(a->g, 0.25f, 1, 1, 2, 2);
+    gan_tensor *x = gan_reshape(a, count, -1, a->h, a->w), *y = gan_reshape(b, count, -1, a->h, a->w), *s = gan_square(gan_sub(x, y));
+    for (int scale = 0; scale <= last; scale++) {
+        if (scale > 0) x = gan_conv2d_f(x, quarter, NULL, 2, 0, 1), y = gan_conv2d_f(y, quarter, NULL, 2, 0, 1);
+        if (scales > 0) {
+            gan_tensor *mx = gan_conv2d_f(x, window, NULL, 1, 0, 1), *my = gan_conv2d_f(y, window, NULL, 1, 0, 1), *mxy = gan_mul(mx, my);
+            gan_tensor *mm = gan_add(gan_square(mx), gan_square(my)), *xy = gan_conv2d_f(gan_mul(x, y), window, NULL, 1, 0, 1);
+            gan_tensor *v = gan_sub(gan_conv2d_f(gan_add(gan_square(x), gan_square(y)), window, NULL, 1, 0, 1), mm);
+            s = gan_div(gan_add_scalar(gan_mul_scalar(gan_sub(xy, mxy), 2), c2), gan_add_scalar(v, c2));
+            if (scale == last) s = gan_mul(s, gan_div(gan_add_scalar(gan_mul_scalar(mxy, 2), c1), gan_add_scalar(mm, c1)));
+        }
+        gan_to_host(gan_mean_to(s, count, 1, 1, 1), mean);
+        for (int i = 0; i < count; i++) {
+            double m = (double)mean[i], factor;
+            factor = scales > 1 ? pow(m < 0 ? 0 : m, powers[scale]) : scales ? m : 10 * log10(range * range / m);
+            score[i] = scale == 0 ? factor : score[i] * factor;
+        }
+    }
+    for (int i = 0; i < count; i++) total += score[i] / count;
+    gan_clear_to(a->g, mark);
+    GAN_FREE(score);
+    return total;
+}
+
+GAN_API double gan_psnr(gan_tensor *a, gan_tensor *b, double range) { return gan__likeness("gan_psnr", a, b, range, 0, 1); }
+GAN_API double gan_ssim(gan_tensor *a, gan_tensor *b, double range) { return gan__likeness("gan_ssim", a, b, range, 1, 11); }
+GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range) { return gan__likeness("gan_ms_ssim", a, b, range, 5, 176); }
+
+/* ===========================================================================================
    >>files (implementation)
    =========================================================================================== */
 
@@ -7024,10 +7339,34 @@ static void GAN__ISA(rmsprop)(void *argument, size_t begin, size_t end, int thre
 #undef GAN__TANH
 #undef GAN__ROOT
 
+/* c (8,8) = dot products, or squared distances, of the rows in two panels (d,8). */
+static void GAN__ISA(pairs)(size_t d, const double *a, const double *b, double *c, bool squares)
+{
+#if GAN__BYTES > 0
+    typedef double line __attribute__((vector_size(64), aligned(8), may_alias));
+#else
+    typedef double line;
+#endif
+    const int wide = sizeof(line) / sizeof *c;
+    for (int i = 0; i < 8; i += GAN__ROWS)
+        for (int j = 0; j < 8; j += wide) {
+            line sum[GAN__ROWS], y;
+            memset(sum, 0, sizeof sum);
+            for (size_t k = 0; k < 8 * d; k += 8)
+                for (int r = i; r < i + GAN__ROWS; r++) {
+                    y = *(const line *)(b + k + j);
+                    if (squares) y -= a[k + r], sum[r - i] += y * y;
+                    else sum[r - i] += a[k + r] * y;
+                }
+            for (int r = 0; r < GAN__ROWS; r++) memcpy(c + 8 * (i + r) + j, sum + r, sizeof *sum);
+        }
+}
+
 static const gan__isa GAN__ISA(table) = {
     GAN__ROWS, GAN__COLUMNS, GAN__ISA(tile), GAN__ISA(pack_left), GAN__ISA(pack_right), GAN__ISA(store), GAN__ISA(map), GAN__ISA(zip),
     GAN__ISA(sum), GAN__ISA(squares), GAN__ISA(add_rows), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend),
-    GAN__ISA(add_scaled), GAN__ISA(take), GAN__ISA(take_even), GAN__ISA(max_line), GAN__ISA(softmax), GAN__ISA(softmax_grad), GAN__ISA(sgd), GAN__ISA(adam), GAN__ISA(rmsprop)};
+    GAN__ISA(add_scaled), GAN__ISA(take), GAN__ISA(take_even), GAN__ISA(max_line), GAN__ISA(softmax), GAN__ISA(softmax_grad), GAN__ISA(sgd), GAN__ISA(adam), GAN__ISA(rmsprop),
+    GAN__ISA(pairs)};
 
 #undef GAN__ROWS
 #undef GAN__COLUMNS
