@@ -6524,8 +6524,8 @@ static void GAN__ISA(softmax)(const gan_real *x, gan_real *y, size_t n, int log_
     for (size_t i = 1; i < n; i++) most = x[i] > most ? x[i] : most;
     for (size_t i = 0; i < n; i++) y[i] = GAN__EXP(x[i] - most);
     double total = GAN__ISA(sum)(y, 1, 0, n);
-    gan_real shift = most + (gan_real)log(total), scale = (gan_real)(1 / total);
-    if (log_) for (size_t i = 0; i < n; i++) y[i] = x[i] - shift;
+    gan_real shift = (gan_real)log(total), scale = (gan_real)(1 / total);
+    if (log_) for (size_t i = 0; i < n; i++) y[i] = x[i] - most - shift;
     else for (size_t i = 0; i < n; i++) y[i] *= scale;
 }
 
