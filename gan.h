@@ -4574,7 +4574,7 @@ GAN_API gan_tensor *gan_dragan(gan_network *critic, gan_model *D, gan_tensor *re
 {
     gan *g = gan__valid(real, "gan_dragan");
     gan_tensor *deviation = gan_sqrt(gan_mean(gan_square(gan_sub(real, gan_mean(real)))));
-    gan_tensor *noise = gan_mul(gan_mul(gan_rand(g, GAN__SHAPE(real)), gan_rand(g, real->n, 1, 1, 1)), gan_mul_scalar(deviation, (gan_real)0.5));
+    gan_tensor *u = gan_rand(g, GAN__SHAPE(real)), *noise = gan_mul(gan_mul(u, gan_rand(g, real->n, 1, 1, 1)), gan_mul_scalar(deviation, (gan_real)0.5));
     gan_tensor *x = gan_detach(gan_add(real, noise));
     return gan_gradient_penalty(critic(D, x), x, 1);
 }
