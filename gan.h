@@ -4448,11 +4448,16 @@ GAN_API gan_tensor *gan_bce_logits_to(gan_tensor *logits, gan_tensor *targets)  
     return gan_mean(gan_sub(gan_softplus(logits), gan_mul(targets, logits)));
 }
 
+/* ln x, at least -100; the inner clamp keeps 0/0 out of the derivative */
+static gan_tensor *gan__log_from(gan_tensor *x)
+{
+    return gan_clamp(gan_log(gan_clamp(x, (gan_real)1e-45, (gan_real)HUGE_VAL)), -100, (gan_real)HUGE_VAL);
+}
+
 GAN_API gan_tensor *gan_bce(gan_tensor *probabilities, gan_tensor *targets)
 {
     gan__check_same(probabilities, targets, "gan_bce");
-    gan_tensor *yes = gan_clamp(gan_log(probabilities), -100, (gan_real)HUGE_VAL);
-    gan_tensor *no = gan_clamp(gan_log(gan_add_scalar(gan_neg(probabilities), 1)), -100, (gan_real)HUGE_VAL);
+    gan_tensor *yes = gan__log_from(probabilities), *no = gan__log_from(gan_add_scalar(gan_neg(probabilities), 1));
     return gan_neg(gan_mean(gan_add(no, gan_mul(targets, gan_sub(yes, no)))));
 }
 
