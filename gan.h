@@ -4688,11 +4688,16 @@ GAN_API gan_tensor *gan_bce_logits_to(gan_tensor *logits, gan_tensor *targets)  
     return gan_mean(gan_sub(gan_softplus(logits), gan_mul(targets, logits)));
 }
 
+/* ln x, at least -100; the inner clamp keeps 0/0 out of the derivative */
+static gan_tensor *gan__log_from(gan_tensor *x)
+{
+    return gan_clamp(gan_log(gan_clamp(x, (gan_real)1e-45, (gan_real)HUGE_VAL)), -100, (gan_real)HUGE_VAL);
+}
+
 GAN_API gan_tensor *gan_bce(gan_tensor *probabilities, gan_tensor *targets)
 {
     gan__check_same(probabilities, targets, "gan_bce");
-    gan_tensor *yes = gan_clamp(gan_log(probabilities), -100, (gan_real)HUGE_VAL);
-    gan_tensor *no = gan_clamp(gan_log(gan_add_scalar(gan_neg(probabilities), 1)), -100, (gan_real)HUGE_VAL);
+    gan_tensor *yes = gan__log_from(probabilities), *no = gan__log_from(gan_add_scalar(gan_neg(probabilities), 1));
     return gan_neg(gan_mean(gan_add(no, gan_mul(targets, gan_sub(yes, no)))));
 }
 
@@ -4814,7 +4819,7 @@ GAN_API gan_tensor *gan_dragan(gan_network *critic, gan_model *D, gan_tensor *re
 {
     gan *g = gan__valid(real, "gan_dragan");
     gan_tensor *deviation = gan_sqrt(gan_mean(gan_square(gan_sub(real, gan_mean(real)))));
-    gan_tensor *noise = gan_mul(gan_mul(gan_rand(g, GAN__SHAPE(real)), gan_rand(g, real->n, 1, 1, 1)), gan_mul_scalar(deviation, (gan_real)0.5));
+    gan_tensor *u = gan_rand(g, GAN__SHAPE(real)), *noise = gan_mul(gan_mul(u, gan_rand(g, real->n, 1, 1, 1)), gan_mul_scalar(deviation, (gan_real)0.5));
     gan_tensor *x = gan_detach(gan_add(real, noise));
     return gan_gradient_penalty(critic(D, x), x, 1);
 }
@@ -7276,8 +7281,8 @@ static void GAN__ISA(softmax)(const gan_real *x, gan_real *y, size_t n, int log_
     for (size_t j = 1; j < GAN__MIN(n, 64); j++) most = lane[j] > most ? lane[j] : most;
     for (size_t i = 0; i < n; i++) y[i] = GAN__EXP(x[i] - most);
     double total = GAN__ISA(sum)(y, 1, 0, n);
-    gan_real shift = most + (gan_real)log(total), scale = (gan_real)(1 / total);
-    if (log_) for (size_t i = 0; i < n; i++) y[i] = x[i] - shift;
+    gan_real shift = (gan_real)log(total), scale = (gan_real)(1 / total);
+    if (log_) for (size_t i = 0; i < n; i++) y[i] = x[i] - most - shift;
     else for (size_t i = 0; i < n; i++) y[i] *= scale;
 }
 

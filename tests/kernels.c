@@ -175,7 +175,8 @@ static double map_of(int op, double a, double b, double x)
     case GAN_LEAKY: return x > 0 ? x : a * x;
     case GAN_TANH: return tanh(x);
     case GAN_SIGMOID: return x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x));
-    default: return fmax(x, 0) + log1p(exp(-fabs(x)));
+    case GAN_SOFTPLUS: return fmax(x, 0) + log1p(exp(-fabs(x)));
+    default: return erf(x);
     }
 }
 
@@ -196,7 +197,7 @@ static void test_map(void)
 {
     enum { SWEEP = 20001 };
     static gan_real x[SWEEP];
-    for (int op = GAN_AFFINE; op <= GAN_SOFTPLUS; op++) {
+    for (int op = GAN_AFFINE; op <= GAN_ERF; op++) {
         bool positive = op == GAN_LOG || op == GAN_SQRT || op == GAN_RSQRT;
         gan_real a = (gan_real)(op == GAN_AFFINE ? 2 : op == GAN_CLAMP ? -0.5 : 0.2), b = (gan_real)(op == GAN_AFFINE ? 0 : 0.75);
         for (int i = 0; i < SWEEP; i++) x[i] = (gan_real)(positive ? 0.01 * (i + 1) : 0.009 * (i - SWEEP / 2)); /* to +-90 */
@@ -215,16 +216,82 @@ static void test_map_edges(void)
     enum { N = sizeof edges / sizeof *edges };
     gan_real x[N];
     for (int i = 0; i < N; i++) x[i] = (gan_real)edges[i];
-    for (int op = GAN_EXP; op <= GAN_SOFTPLUS; op++)
+    for (int op = GAN_EXP; op <= GAN_ERF; op++)
         if (op == GAN_LEAKY || op == GAN_CLAMP || op == GAN_SIGN) map(op, (gan_real)0.2, 2, x, N - 1);
         else map(op, 0, 0, x, N);
-    for (int op = GAN_AFFINE; op <= GAN_SOFTPLUS; op++) {
+    for (int op = GAN_AFFINE; op <= GAN_ERF; op++) {
         gan_map p = { op, 1, (gan_real)0.5, 1 };
         gan_real ref, cpu, nan = (gan_real)NAN;
         if (op == GAN_SIGN) continue; /* it has only three values */
         gan_ref_map(&p, &nan, &ref);
         gan_cpu_map(&p, &nan, &cpu);
         CHECK(isnan(ref) && isnan(cpu), "map op %d makes a number of NaN: ref %g, cpu %g", op, (double)ref, (double)cpu);
+    }
+}
+
+/* The error of got in units in the last place of right. What is below the smallest normal number may be 0: such an error counts 4. At the
+   largest number a rounding decides between it and infinity. */
+static double ulps(double got, double right)
+{
+    bool single = sizeof(gan_real) == 4;
+    double least = single ? 1.17549435e-38 : 2.2250738585072014e-308, most = single ? 3.4028234663852886e38 : 1.7976931348623157e308;
+    double unit = fabs(right) > least ? ldexp(1, ilogb(right) - (single ? 23 : 52)) : 0;
+    if (isnan(right)) return isnan(got) ? 0 : INFINITY;
+    if (fabs(right) > most * (1 - 4e-7)) return fabs(got) > most * (1 - 4e-7) && (got > 0) == (right > 0) ? 0 : INFINITY;
+    double error = fabs(got - right) / fmax(unit, least / 4);
+    return isnan(error) ? INFINITY : error;
+}
+
+/* In single precision cpu has an exp and a tanh of its own. Every 1999th float there is, of either sign and all sizes, NaNs among them,
+   against libm in double; 4 units are for a polynomial, its argument's rounding and two scalings. */
+static void test_map_accuracy(void)
+{
+    static const struct { int op; const char *name; double allowed; } ops[] = {
+        { GAN_EXP, "exp", 4 }, { GAN_TANH, "tanh", 4 }, { GAN_SIGMOID, "sigmoid", 4 }, { GAN_ERF, "erf", 4 },
+    };
+    enum { N = 4096 };
+    static gan_real x[N], ref[N], cpu[N];
+    for (int k = 0; k < 4; k++) {
+        double worst_ref = 0, worst_cpu = 0, at = 0;
+        uint64_t next = 0;
+        while (next < (uint64_t)1 << 32) {
+            gan_map p = { ops[k].op, 0, 0, 0 };
+            for (; p.count < N && next < (uint64_t)1 << 32; next += 1999) {
+                uint32_t word = (uint32_t)next;
+                float value;
+                memcpy(&value, &word, sizeof value);
+                x[p.count++] = (gan_real)value;
+            }
+            gan_ref_map(&p, x, ref);
+            gan_cpu_map(&p, x, cpu);
+            for (size_t i = 0; i < p.count; i++) {
+                double right = map_of(ops[k].op, 0, 0, (double)x[i]), r = ulps((double)ref[i], right), c = ulps((double)cpu[i], right);
+                worst_ref = fmax(worst_ref, r);
+                if (c > worst_cpu) worst_cpu = c, at = (double)x[i];
+            }
+        }
+        CHECK(worst_ref <= ops[k].allowed, "ref's %s is off by %g units in the last place", ops[k].name, worst_ref);
+        CHECK(worst_cpu <= ops[k].allowed, "cpu's %s is off by %g units in the last place, at %.9g", ops[k].name, worst_cpu, at);
+    }
+}
+
+/* Exactly right where a network counts on it: e^0 = 1, tanh of 0 is 0, of far away 1, sigmoid(0) = 1/2. */
+static void test_map_exact(void)
+{
+    static const struct { int op; double x, y; } known[] = {
+        { GAN_EXP, 0, 1 }, { GAN_EXP, -0.0, 1 }, { GAN_EXP, -INFINITY, 0 }, { GAN_EXP, INFINITY, INFINITY }, { GAN_EXP, -1e4, 0 }, { GAN_EXP, 1e4, INFINITY },
+        { GAN_TANH, 0, 0 }, { GAN_TANH, -0.0, 0 }, { GAN_TANH, INFINITY, 1 }, { GAN_TANH, -INFINITY, -1 }, { GAN_TANH, 40, 1 }, { GAN_TANH, -40, -1 },
+        { GAN_SIGMOID, 0, 0.5 }, { GAN_SIGMOID, INFINITY, 1 }, { GAN_SIGMOID, -INFINITY, 0 }, { GAN_SIGMOID, 1e4, 1 }, { GAN_SIGMOID, -1e4, 0 },
+        { GAN_ERF, 0, 0 }, { GAN_ERF, INFINITY, 1 }, { GAN_ERF, -INFINITY, -1 }, { GAN_ERF, 40, 1 },
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        gan_map p = { known[i].op, 21, 0, 0 };
+        gan_real x[21], ref[21], cpu[21], y = (gan_real)known[i].y;
+        for (int k = 0; k < 21; k++) x[k] = (gan_real)known[i].x;
+        gan_ref_map(&p, x, ref);
+        gan_cpu_map(&p, x, cpu);
+        for (int k = 0; k < 21; k++)
+            CHECK(ref[k] == y && cpu[k] == y, "op %d of %g: ref %.9g, cpu %.9g, want %.9g", known[i].op, known[i].x, (double)ref[k], (double)cpu[k], known[i].y);
     }
 }
 
@@ -239,7 +306,8 @@ static double zip_of(int op, double k, double l, double a, double b)
     case GAN_GATE: return b > 0 ? a : k * a;
     case GAN_INSIDE: return b >= k && b <= l ? a : 0;
     case GAN_DTANH: return a * (1 - b * b);
-    default: return a * b * (1 - b);
+    case GAN_DSIGMOID: return a * b * (1 - b);
+    default: return a == b;
     }
 }
 
@@ -279,7 +347,7 @@ static void test_zip(void)
 {
     static const int shapes[][4] = { { 2, 3, 4, 5 }, { 3, 1, 1, 37 }, { 1, 1, 1, 1 }, { 1, 19, 1, 1 }, { 2, 5, 9, 1 }, { 1, 2, 7, 67 } };
     for (int s = 0; s < 6; s++)
-        for (int op = GAN_MIX; op <= GAN_DSIGMOID; op++)
+        for (int op = GAN_MIX; op <= GAN_EQUAL; op++)
             for (int ab = 0; ab < 256; ab++) zip(op, shapes[s], ab & 15, ab >> 4);
     for (int ab = 0; ab < 256; ab++) { /* large enough to be shared among threads, which cut it where they like */
         static const int large[4] = { 3, 4, 37, 79 };
@@ -290,7 +358,7 @@ static void test_zip(void)
 /* Operands need not be in order: a transposed one has strides of its own. */
 static void test_zip_strides(void)
 {
-    for (int op = GAN_MIX; op <= GAN_DSIGMOID; op++) {
+    for (int op = GAN_MIX; op <= GAN_EQUAL; op++) {
         gan_zip p = { op, 2, 3, 18, 21, { 1134, 378, 1, 18 }, { 378, 756, 21, 1 }, (gan_real)0.25, (gan_real)0.75 };
         gan_real *a = input(2268, 0.1, 1), *b = input(2268, 0.1, 0.9), *slow = output(2268), *ref = output(2268), *cpu = output(2268);
         gan_real *y = slow;
@@ -317,6 +385,25 @@ static void test_zip_edges(void)
         agree_each(TEXT("zip op %d where it switches", op), slow, ref, cpu, N);
         done(text);
     }
+}
+
+/* Equality: of numbers that are often the same, of zeros of either sign, of infinities; a NaN equals nothing. */
+static void test_equal(void)
+{
+    static const double values[] = { 0, -0.0, 1, 1.5, -1, INFINITY, -INFINITY, NAN };
+    enum { N = 8 * 8 * 5 + 3 };
+    gan_zip p = { GAN_EQUAL, 1, 1, 1, N, { 0, 0, 0, 1 }, { 0, 0, 0, 1 }, 0, 0 };
+    gan_real *a = output(N), *b = output(N), *slow = output(N), *ref = output(N), *cpu = output(N);
+    for (int i = 0; i < N; i++) {
+        double u = values[i % 8], v = values[i / 8 % 8];
+        a[i] = (gan_real)u, b[i] = (gan_real)v;
+        slow[i] = (gan_real)(i % 8 != 7 && i / 8 % 8 != 7 && (i % 8 == i / 8 % 8 || (i % 8 < 2 && i / 8 % 8 < 2)));
+    }
+    gan_ref_zip(&p, a, b, ref);
+    gan_cpu_zip(&p, a, b, cpu);
+    same("ref's equality", ref, slow, N);
+    same("cpu's equality", cpu, slow, N);
+    done("equality");
 }
 
 /* ---- copy ---- */
@@ -468,13 +555,13 @@ static int at_least_1(int x) { return x ? x : 1; }
 /* y: every pixel of x is thrown at the outputs that see it. */
 static void slow_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
 {
-    int s = at_least_1(p->stride), g = at_least_1(p->groups), cg = p->c / g, og = p->out_c / g, oh = gan_conv_out_h(p), ow = gan_conv_out_w(p);
+    int s = at_least_1(p->stride), d = at_least_1(p->dilation), g = at_least_1(p->groups), cg = p->c / g, og = p->out_c / g, oh = gan_conv_out_h(p), ow = gan_conv_out_w(p);
     size_t yn = (size_t)p->n * p->out_c * oh * ow;
     double *sum = zeros(yn);
     for (int n = 0; n < p->n; n++) for (int c = 0; c < p->c; c++) for (int h = 0; h < p->h; h++) for (int v = 0; v < p->w; v++) {
         double pixel = (double)*x++;
         for (int kh = 0; kh < p->kernel_h; kh++) for (int kw = 0; kw < p->kernel_w; kw++) {
-            int top = h + p->pad - kh, left = v + p->pad - kw;
+            int top = h + p->pad - kh * d, left = v + p->pad - kw * d;
             if (top < 0 || left < 0 || top % s || left % s || top / s >= oh || left / s >= ow) continue;
             for (int o = c / cg * og; o < (c / cg + 1) * og; o++)
                 sum[(((size_t)n * p->out_c + o) * oh + top / s) * ow + left / s] +=
@@ -484,22 +571,23 @@ static void slow_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w,
     store(sum, y, yn);
 }
 
-/* x: y is spread out with stride - 1 zeros between its elements and a rim of zeros, then convolved with the flipped kernel. */
+/* x: y is spread out with stride - 1 zeros between its elements and a rim of zeros, then convolved with the flipped kernel,
+   whose taps lie a dilation apart. */
 static void slow_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x)
 {
-    int s = at_least_1(p->stride), g = at_least_1(p->groups), cg = p->c / g, og = p->out_c / g, oh = gan_conv_out_h(p), ow = gan_conv_out_w(p);
-    int kh = p->kernel_h, kw = p->kernel_w, zh = p->h + 2 * p->pad + kh - 1, zw = p->w + 2 * p->pad + kw - 1;
+    int s = at_least_1(p->stride), d = at_least_1(p->dilation), g = at_least_1(p->groups), cg = p->c / g, og = p->out_c / g, oh = gan_conv_out_h(p), ow = gan_conv_out_w(p);
+    int kh = p->kernel_h, kw = p->kernel_w, top = d * (kh - 1), left = d * (kw - 1), zh = p->h + 2 * p->pad + top, zw = p->w + 2 * p->pad + left;
     size_t xn = (size_t)p->n * p->c * p->h * p->w;
     double *sum = zeros(xn), *z = zeros((size_t)zh * zw);
     for (int n = 0; n < p->n; n++) for (int o = 0; o < p->out_c; o++) {
         for (int i = 0; i < oh; i++) for (int j = 0; j < ow; j++)
-            z[(i * s + kh - 1) * zw + j * s + kw - 1] = (double)y[(((size_t)n * p->out_c + o) * oh + i) * ow + j];
+            z[(i * s + top) * zw + j * s + left] = (double)y[(((size_t)n * p->out_c + o) * oh + i) * ow + j];
         for (int k = 0; k < cg; k++) {
             const gan_real *kernel = w + (size_t)(o * cg + k) * kh * kw;
             double *to = sum + ((size_t)n * p->c + o / og * cg + k) * p->h * p->w;
             for (int h = 0; h < p->h; h++) for (int v = 0; v < p->w; v++)
                 for (int a = 0; a < kh; a++) for (int b = 0; b < kw; b++)
-                    to[h * p->w + v] += z[(h + p->pad + a) * zw + v + p->pad + b] * (double)kernel[(kh - 1 - a) * kw + kw - 1 - b];
+                    to[h * p->w + v] += z[(h + p->pad + a * d) * zw + v + p->pad + b * d] * (double)kernel[(kh - 1 - a) * kw + kw - 1 - b];
         }
     }
     free(z);
@@ -509,7 +597,7 @@ static void slow_conv_transpose2d(const gan_conv *p, const gan_real *y, const ga
 /* w: every output sends its gradient, times the window of a zero-padded copy of the image that it saw, to the weight. */
 static void slow_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w)
 {
-    int s = at_least_1(p->stride), g = at_least_1(p->groups), cg = p->c / g, og = p->out_c / g, oh = gan_conv_out_h(p), ow = gan_conv_out_w(p);
+    int s = at_least_1(p->stride), d = at_least_1(p->dilation), g = at_least_1(p->groups), cg = p->c / g, og = p->out_c / g, oh = gan_conv_out_h(p), ow = gan_conv_out_w(p);
     int kh = p->kernel_h, kw = p->kernel_w, rows = p->h + 2 * p->pad, columns = p->w + 2 * p->pad;
     size_t wn = (size_t)p->out_c * cg * kh * kw;
     double *sum = zeros(wn), *padded = zeros((size_t)rows * columns);
@@ -520,7 +608,7 @@ static void slow_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_r
             for (int i = 0; i < oh; i++) for (int j = 0; j < ow; j++) {
                 double gradient = (double)y[(((size_t)n * p->out_c + o) * oh + i) * ow + j];
                 for (int a = 0; a < kh; a++) for (int b = 0; b < kw; b++)
-                    sum[((o * cg + c % cg) * kh + a) * kw + b] += gradient * padded[(i * s + a) * columns + j * s + b];
+                    sum[((o * cg + c % cg) * kh + a) * kw + b] += gradient * padded[(i * s + a * d) * columns + j * s + b * d];
             }
     }
     free(padded);
@@ -535,8 +623,8 @@ static void conv(const gan_conv *p)
     gan_real *slow_y = output(yn), *ref_y = output(yn), *cpu_y = output(yn), *slow_x = output(xn), *ref_x = output(xn), *cpu_x = output(xn);
     gan_real *slow_w = output(wn), *ref_w = output(wn), *cpu_w = output(wn);
     char shape[160];
-    snprintf(shape, sizeof shape, "(%d,%d,%d,%d) to %d channels, kernel %dx%d, stride %d, pad %d, groups %d", p->n, p->c, p->h, p->w,
-             p->out_c, p->kernel_h, p->kernel_w, p->stride, p->pad, p->groups);
+    snprintf(shape, sizeof shape, "(%d,%d,%d,%d) to %d channels, kernel %dx%d, stride %d, pad %d, groups %d, dilation %d", p->n, p->c, p->h, p->w,
+             p->out_c, p->kernel_h, p->kernel_w, p->stride, p->pad, p->groups, p->dilation);
 
     slow_conv2d(p, x, w, slow_y);
     gan_ref_conv2d(p, x, w, ref_y);
@@ -558,45 +646,55 @@ static void conv(const gan_conv *p)
 static void test_conv(void)
 {
     static const gan_conv table[] = {
-        /* n   c   h   w    o  kh kw  s  p  g */
-        {  1,  1,  1,  1,   1,  1, 1,  1, 0, 1 }, /* one of everything */
-        {  1,  1,  5,  5,   1,  3, 3,  1, 1, 1 },
-        {  2,  3,  5,  5,   2,  3, 3,  0, 0, 0 }, /* 0 for stride and groups means 1 */
-        {  2,  3,  7,  9,   4,  3, 3,  2, 1, 1 }, /* stride 2, odd sizes */
-        {  1,  3,  8, 10,   5,  3, 3,  2, 1, 1 }, /* the last row and column are not reached */
-        {  2,  2,  3,  4,   3,  7, 5,  1, 3, 1 }, /* kernel larger than the image */
-        {  1,  2,  2,  2,   3,  5, 5,  3, 2, 1 },
-        {  1,  2,  4,  4,   3,  2, 2,  1, 3, 1 }, /* windows that lie in the padding only */
-        {  1,  2,  9,  9,   3,  2, 2,  5, 0, 1 }, /* stride larger than the kernel: pixels that no window sees */
-        {  3,  2,  6,  1,   4,  3, 1,  1, 0, 1 }, /* one column */
-        {  3,  2,  1, 11,   4,  1, 4,  2, 1, 1 }, /* one row */
-        {  2,  4,  6,  5,   6,  3, 2,  1, 0, 2 }, /* groups */
-        {  1,  5,  9,  7,   5,  3, 3,  2, 1, 5 }, /* depthwise */
-        {  2,  3,  6,  6,   6,  3, 3,  1, 1, 3 },
-        {  5,  1, 12, 12,  64,  4, 4,  2, 1, 1 }, /* a discriminator's layers */
-        {  3, 64,  6,  6,  33,  4, 4,  2, 1, 1 },
-        {  2, 29,  7,  7,  97,  3, 3,  1, 1, 1 }, /* depth 261: one block and 5 */
-        {  2, 70,  6,  6,  50,  3, 3,  1, 1, 1 }, /* depth 630 */
-        {  3,  1, 17, 17,   9,  4, 4,  1, 2, 1 }, /* 972 columns */
-        {  4,  3,  4,  4, 800,  4, 4,  1, 0, 1 }, /* 800 rows, one pixel */
-        {  1,257,  1,  1,  49,  1, 1,  1, 0, 1 }, /* a matrix product */
-        {  2,260,  3,  3,  41,  1, 1,  2, 0, 1 },
-        { 11,  2, 30, 31,   3,  3, 3,  1, 1, 1 }, /* 10230 outputs: the weight gradient's depth, and more than fit a cache */
-        {  5,  4, 46, 47,   6,  3, 3,  1, 1, 2 },
-        { 33,  3,  5,  5,   7,  5, 5,  1, 0, 1 },
+        /* n   c   h   w    o  kh kw  s  p  g  d */
+        {  1,  1,  1,  1,   1,  1, 1,  1, 0, 1, 1 }, /* one of everything */
+        {  1,  1,  5,  5,   1,  3, 3,  1, 1, 1, 1 },
+        {  2,  3,  5,  5,   2,  3, 3,  0, 0, 0, 0 }, /* 0 for stride, groups and dilation means 1 */
+        {  2,  3,  7,  9,   4,  3, 3,  2, 1, 1, 1 }, /* stride 2, odd sizes */
+        {  1,  3,  8, 10,   5,  3, 3,  2, 1, 1, 1 }, /* the last row and column are not reached */
+        {  2,  2,  3,  4,   3,  7, 5,  1, 3, 1, 1 }, /* kernel larger than the image */
+        {  1,  2,  2,  2,   3,  5, 5,  3, 2, 1, 1 },
+        {  1,  2,  4,  4,   3,  2, 2,  1, 3, 1, 1 }, /* windows that lie in the padding only */
+        {  1,  2,  9,  9,   3,  2, 2,  5, 0, 1, 1 }, /* stride larger than the kernel: pixels that no window sees */
+        {  3,  2,  6,  1,   4,  3, 1,  1, 0, 1, 1 }, /* one column */
+        {  3,  2,  1, 11,   4,  1, 4,  2, 1, 1, 1 }, /* one row */
+        {  2,  4,  6,  5,   6,  3, 2,  1, 0, 2, 1 }, /* groups */
+        {  1,  5,  9,  7,   5,  3, 3,  2, 1, 5, 1 }, /* depthwise */
+        {  2,  3,  6,  6,   6,  3, 3,  1, 1, 3, 1 },
+        {  5,  1, 12, 12,  64,  4, 4,  2, 1, 1, 1 }, /* a discriminator's layers */
+        {  3, 64,  6,  6,  33,  4, 4,  2, 1, 1, 1 },
+        {  2, 29,  7,  7,  97,  3, 3,  1, 1, 1, 1 }, /* depth 261: one block and 5 */
+        {  2, 70,  6,  6,  50,  3, 3,  1, 1, 1, 1 }, /* depth 630 */
+        {  3,  1, 17, 17,   9,  4, 4,  1, 2, 1, 1 }, /* 972 columns */
+        {  4,  3,  4,  4, 800,  4, 4,  1, 0, 1, 1 }, /* 800 rows, one pixel */
+        {  1,257,  1,  1,  49,  1, 1,  1, 0, 1, 1 }, /* a matrix product */
+        {  2,260,  3,  3,  41,  1, 1,  2, 0, 1, 1 },
+        { 11,  2, 30, 31,   3,  3, 3,  1, 1, 1, 1 }, /* 10230 outputs: the weight gradient's depth, and more than fit a cache */
+        {  5,  4, 46, 47,   6,  3, 3,  1, 1, 2, 1 },
+        { 33,  3,  5,  5,   7,  5, 5,  1, 0, 1, 1 },
+        {  1,  1,  3,  3,   1,  2, 2,  1, 0, 1, 2 }, /* dilated: one tap in each corner of the image */
+        {  2,  3,  9,  7,   4,  3, 3,  1, 2, 1, 2 }, /* the size stays */
+        {  2,  3,  9, 10,   4,  3, 3,  2, 2, 1, 2 }, /* stride and dilation have a common factor: pixels that no tap sees */
+        {  1,  2, 11,  8,   3,  2, 3,  3, 3, 1, 2 },
+        {  1,  2,  8, 13,   5,  3, 2,  2, 3, 1, 3 },
+        {  2, 10, 12, 11,  20,  3, 3,  1, 4, 1, 4 },
+        {  2,  6, 10,  9,   9,  3, 3,  1, 2, 3, 2 }, /* with groups */
+        {  1,  7,  9,  9,   7,  3, 5,  2, 2, 7, 2 }, /* depthwise */
+        {  3,  5,  6,  6,   4,  1, 1,  1, 0, 1, 5 }, /* a dilation without effect */
+        {  2, 29, 13, 13,  65,  3, 3,  1, 3, 1, 3 },
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) conv(&table[i]);
 }
 
 static void test_conv_random(void)
 {
-    for (int i = 0; i < 200;) {
+    for (int i = 0; i < 240;) {
         int g = between(1, 3);
         gan_conv p = { between(1, 4), g * between(1, 6), between(1, 13), between(1, 13), g * between(1, 10), between(1, 6), between(1, 6),
-                       between(1, 3), between(0, 3), g };
+                       between(1, 3), between(0, 3), g, i % 4 == 1 ? between(2, 4) : 1 };
         if (i % 10 == 3) p.c *= 13;
         if (i % 10 == 7) p.out_c *= 9;
-        if (p.h + 2 * p.pad < p.kernel_h || p.w + 2 * p.pad < p.kernel_w) continue; /* no output */
+        if (p.h + 2 * p.pad <= p.dilation * (p.kernel_h - 1) || p.w + 2 * p.pad <= p.dilation * (p.kernel_w - 1)) continue; /* no output */
         conv(&p);
         i++;
     }
@@ -606,17 +704,17 @@ static void test_conv_random(void)
 static void test_conv_nan(void)
 {
     for (int channels = 6; channels <= 10; channels += 4) {
-        gan_conv p = { 2, channels, 9, 11, 10, 3, 3, 2, 1, 2 };
+        gan_conv p = { 2, channels, 9, 11, 10, 3, 3, 2, 1, 2, 1 + (channels == 10) };
         size_t xn = (size_t)2 * channels * 9 * 11, wn = (size_t)10 * channels / 2 * 3 * 3, yn = (size_t)2 * 10 * gan_conv_out_h(&p) * gan_conv_out_w(&p);
         size_t sizes[3] = { yn, xn, wn };
         gan_real *x = like(input(xn, -1, 1), xn), *y = like(input(yn, -1, 1), yn), *w = input(wn, -1, 1);
         gan_real *slow[3] = { output(yn), output(xn), output(wn) }, *cpu[3] = { output(yn), output(xn), output(wn) };
-        x[700] = y[400] = (gan_real)NAN;
+        x[700] = y[390] = (gan_real)NAN;
         slow_conv2d(&p, x, w, slow[0]);
         gan_cpu_conv2d(&p, x, w, cpu[0]);
         slow_conv_transpose2d(&p, y, w, slow[1]);
         gan_cpu_conv_transpose2d(&p, y, w, cpu[1]);
-        y[400] = 0;
+        y[390] = 0;
         slow_conv2d_weight(&p, x, y, slow[2]);
         gan_cpu_conv2d_weight(&p, x, y, cpu[2]);
         for (int k = 0; k < 3; k++)
@@ -646,7 +744,9 @@ static void norm(int n, int c, size_t size, double centre, int frozen)
     }
     gan_ref_norm_stats(&p, x, ref_s);
     gan_cpu_norm_stats(&p, x, cpu_s);
+    for (int k = 0; k < c && centre == 0; k++) stats[k] += 1, ref_s[k] += 1, cpu_s[k] += 1; /* a mean near 0 is as exact as its terms */
     agree(TEXT("norm_stats: mean of (%d,%d,%d) at %g", n, c, (int)size, centre), stats, ref_s, cpu_s, cn);
+    for (int k = 0; k < c && centre == 0; k++) stats[k] -= 1;
     agree(TEXT("norm_stats: variance of (%d,%d,%d) at %g", n, c, (int)size, centre), stats + cn, ref_s + cn, cpu_s + cn, cn);
 
     /* From here on the inputs are the slow statistics. x - mean is exact to a rounding of x itself, which xhat magnifies by
@@ -685,6 +785,255 @@ static void test_norm(void)
         norm(shapes[s][0], shapes[s][1], (size_t)shapes[s][2], 0, 1);
         norm(shapes[s][0], shapes[s][1], (size_t)shapes[s][2], 1000, 0);
     }
+}
+
+/* ---- resample ---- */
+
+/* A table (IMAGES,OUT,TAPS,2): indices into 0..in-1, some of them -1, some twice for one output; weights of either sign. */
+static gan_real *taps(int images, int in, int out, int count)
+{
+    size_t n = (size_t)images * out * count;
+    gan_real *table = output(2 * n);
+    for (size_t i = 0; i < n; i++) {
+        table[2 * i] = (gan_real)between(-1, in - 1);
+        table[2 * i + 1] = (gan_real)uniform(-1, 1);
+        if (table[2 * i] < 0) table[2 * i + 1] = (gan_real)(i % 2 ? 0 : NAN); /* the weight of a tap outside does not matter */
+    }
+    keep();
+    return table;
+}
+
+/* The table of one image as a full matrix (OUT,IN): a resampling is the product ROWS x COLUMNS^T. */
+static double *as_matrix(const gan_real *table, int image, int in, int out, int count)
+{
+    double *matrix = zeros((size_t)out * in);
+    for (int i = 0; i < out * count; i++) {
+        const gan_real *tap = table + 2 * ((size_t)image * out * count + i);
+        if (tap[0] >= 0) matrix[i / count * in + (int)tap[0]] += (double)tap[1];
+    }
+    return matrix;
+}
+
+static void resample(int n, int c, int h, int w, int out_h, int out_w, int taps_h, int taps_w, int images)
+{
+    gan_resample p = { n, c, h, w, out_h, out_w, taps_h, taps_w, images, 0 };
+    size_t xn = (size_t)n * c * h * w, yn = (size_t)n * c * out_h * out_w;
+    gan_real *x = input(xn, -1, 1), *gy = input(yn, -1, 1), *rows = taps(images, h, out_h, taps_h), *columns = taps(images, w, out_w, taps_w);
+    gan_real *slow[2] = { output(yn), output(xn) }, *ref[2] = { output(yn), output(xn) }, *cpu[2] = { output(yn), output(xn) };
+    for (int plane = 0; plane < n * c; plane++) {
+        int image = images > 1 ? plane / c : 0;
+        double *r = as_matrix(rows, image, h, out_h, taps_h), *k = as_matrix(columns, image, w, out_w, taps_w);
+        double *y = zeros((size_t)out_h * out_w), *gx = zeros((size_t)h * w);
+        for (int i = 0; i < out_h; i++) for (int a = 0; a < h; a++) for (int j = 0; j < out_w; j++) for (int b = 0; b < w; b++) {
+            double factor = r[i * h + a] * k[j * w + b];
+            y[i * out_w + j] += factor * (double)x[((size_t)plane * h + a) * w + b];
+            gx[a * w + b] += factor * (double)gy[((size_t)plane * out_h + i) * out_w + j];
+        }
+        store(y, slow[0] + (size_t)plane * out_h * out_w, (size_t)out_h * out_w);
+        store(gx, slow[1] + (size_t)plane * h * w, (size_t)h * w);
+        free(r), free(k);
+    }
+    for (p.adjoint = 0; p.adjoint < 2; p.adjoint++) {
+        gan_ref_resample(&p, p.adjoint ? gy : x, rows, columns, ref[p.adjoint]);
+        gan_cpu_resample(&p, p.adjoint ? gy : x, rows, columns, cpu[p.adjoint]);
+        agree(TEXT("resample%s of (%d,%d,%d,%d) to %dx%d, %dx%d taps, tables of %d", p.adjoint ? "'s adjoint" : "", n, c, h, w, out_h, out_w, taps_h, taps_w,
+                   images), slow[p.adjoint], ref[p.adjoint], cpu[p.adjoint], p.adjoint ? xn : yn);
+    }
+    done(text);
+}
+
+static void test_resample(void)
+{
+    static const int table[][9] = {
+        /* n  c  h   w  to      taps  images */
+        { 1, 1,  1,  1,  1,  1,  1, 1, 1 }, { 1, 1,  1,  1,  9, 19,  1, 3, 1 }, { 2, 3, 17, 19,  1,  1,  4, 2, 1 }, { 3, 2,  5, 33,  7, 40,  2, 2, 3 },
+        { 4, 1,  6,  7,  6,  7,  1, 1, 4 }, { 2, 5, 16, 16, 32, 32,  2, 2, 1 }, { 2, 5, 32, 32, 16, 16,  4, 4, 2 }, { 1, 9, 31,  1, 12, 70,  5, 1, 1 },
+        { 5, 1,  1, 65, 33,  2,  1, 9, 5 }, { 1, 4, 40, 41, 39, 42, 12, 11, 1 },
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        const int *t = table[i];
+        resample(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8]);
+    }
+    for (int i = 0; i < 120; i++) {
+        int n = between(1, 4);
+        resample(n, between(1, 4), between(1, 12), between(1, 20), between(1, 12), between(1, 20), between(1, 4), between(1, 4), i % 3 ? 1 : n);
+    }
+}
+
+/* Where every tap of a row or column lies outside, the number is 0, whatever x holds; a NaN reaches what uses it only. */
+static void test_resample_outside(void)
+{
+    for (int adjoint = 0; adjoint < 2; adjoint++) {
+        gan_resample p = { 1, 2, 3, 3, 3, 3, 1, 1, 1, adjoint };
+        static const gan_real rows[] = { -1, 0, 1, 1, 2, 1 }, columns[] = { 0, 1, -1, 0, 2, 1 };
+        gan_real x[18], ref[18], cpu[18];
+        for (int i = 0; i < 18; i++) x[i] = (gan_real)(i + 1);
+        x[4] = x[0] = x[10] = (gan_real)NAN; /* row 1, column 1; the corner; row 0, column 1 of plane 1: none is used */
+        gan_ref_resample(&p, x, rows, columns, ref);
+        gan_cpu_resample(&p, x, rows, columns, cpu);
+        for (int i = 0; i < 18; i++) {
+            gan_real want = i % 9 / 3 > 0 && i % 3 != 1 ? x[i] : 0;
+            CHECK(ref[i] == want && cpu[i] == want, "adjoint %d, element %d: ref %g, cpu %g, want %g", adjoint, i, (double)ref[i], (double)cpu[i], (double)want);
+        }
+    }
+}
+
+/* ---- gather ---- */
+
+enum { LIST, FULL_INDEX };
+static void gather(size_t outer, size_t in, size_t out, size_t inner, int kind)
+{
+    gan_index p = { outer, in, out, inner, 0, 1, 0, 0 };
+    size_t xn = outer * in * inner, yn = outer * out * inner, index_count = kind == LIST ? out : yn;
+    if (kind == FULL_INDEX) p.step_outer = out * inner, p.step = inner, p.step_inner = 1;
+    gan_real *x = input(xn, -1, 1), *gy = input(yn, -1, 1), *index = output(index_count);
+    for (size_t i = 0; i < index_count; i++) index[i] = (gan_real)(i % 5 ? between(0, (int)in - 1) : (int)in - 1); /* some often */
+    keep();
+    gan_real *slow = output(yn), *ref = output(yn), *cpu = output(yn), *slow_x = output(xn), *ref_x = output(xn), *cpu_x = output(xn);
+    double *total = zeros(xn);
+    for (size_t i = yn; i-- > 0;) { /* numbered through: o, i and k from one number */
+        size_t k = i % inner, o = i / inner / out, from = (size_t)index[kind == LIST ? i / inner % out : i];
+        slow[i] = x[o * in * inner + from * inner + k];
+        total[o * in * inner + from * inner + k] += (double)gy[i];
+    }
+    store(total, slow_x, xn);
+    gan_ref_gather(&p, x, index, ref);
+    gan_cpu_gather(&p, x, index, cpu);
+    same(TEXT("ref's gather of (%d,%d,%d) to %d, index of kind %d", (int)outer, (int)in, (int)inner, (int)out, kind), ref, slow, yn);
+    same(TEXT("cpu's gather of (%d,%d,%d) to %d, index of kind %d", (int)outer, (int)in, (int)inner, (int)out, kind), cpu, slow, yn);
+    p.adjoint = 1;
+    gan_ref_gather(&p, gy, index, ref_x);
+    gan_cpu_gather(&p, gy, index, cpu_x);
+    agree(TEXT("gather's adjoint of (%d,%d,%d) from %d, index of kind %d", (int)outer, (int)in, (int)inner, (int)out, kind), slow_x, ref_x, cpu_x, xn);
+    done(text);
+}
+
+static void test_gather(void)
+{
+    static const size_t sizes[][4] = { { 1, 1, 1, 1 }, { 1, 7, 19, 1 }, { 1, 7, 3, 37 }, { 1, 5, 40, 4001 }, { 9, 4, 6, 1 }, { 3, 17, 2, 5 }, { 70, 30, 33, 9 },
+                                       { 1, 300, 5000, 3 }, { 2, 1, 8, 16 }, { 4000, 3, 2, 1 } };
+    for (int s = 0; s < 10; s++)
+        for (int kind = LIST; kind <= FULL_INDEX; kind++) gather(sizes[s][0], sizes[s][1], sizes[s][2], sizes[s][3], kind);
+    for (int i = 0; i < 100; i++)
+        gather(i % 2 ? 1 : (size_t)between(1, 6), (size_t)between(1, 9), (size_t)between(1, 12), (size_t)between(1, 40), i / 2 % 2);
+}
+
+/* ---- max_index ---- */
+
+/* The index of the largest: of equal ones the first in the window's reading order; of NaNs the last. */
+static void max_index(const gan_pool *p, int values)
+{
+    size_t xn = (size_t)p->planes * p->h * p->w, yn = (size_t)p->planes * p->out_h * p->out_w;
+    gan_real *x = output(xn);
+    for (size_t i = 0; i < xn; i++) x[i] = (gan_real)(values ? between(0, values) - values : uniform(-9, -8)); /* ties, or none; 0 would win */
+    if (values > 4) for (size_t i = 0; i < xn; i += 23) x[i] = (gan_real)(i % 2 ? NAN : -INFINITY);
+    keep();
+    gan_real *slow = output(yn), *ref = output(yn), *cpu = output(yn), *y = slow;
+    for (size_t k = 0; k < yn; k++) {
+        int i = (int)(k / p->out_w % p->out_h), j = (int)(k % p->out_w), best = -1;
+        const gan_real *plane = x + k / p->out_w / p->out_h * p->h * p->w;
+        for (int at = p->h * p->w - 1; at >= 0; at--) { /* every pixel from the last: is it in the window, and not below the best? */
+            int row = at / p->w + p->pad - i * p->stride, column = at % p->w + p->pad - j * p->stride;
+            if (row < 0 || row >= p->kernel_h || column < 0 || column >= p->kernel_w) continue;
+            if (best < 0 || (!isnan(plane[best]) && (isnan(plane[at]) || plane[at] >= plane[best]))) best = at;
+        }
+        *y++ = (gan_real)best;
+    }
+    gan_ref_max_index(p, x, ref);
+    gan_cpu_max_index(p, x, cpu);
+    same(TEXT("ref's max_index of %d planes %dx%d to %dx%d", p->planes, p->h, p->w, p->out_h, p->out_w), ref, slow, yn);
+    same(TEXT("cpu's max_index of %d planes %dx%d to %dx%d", p->planes, p->h, p->w, p->out_h, p->out_w), cpu, slow, yn);
+    done(text);
+}
+
+static void test_max_index(void)
+{
+    static const gan_pool table[] = {
+        /* planes h  w   to      kernel s  p */
+        { 1,  1,  1,  1,  1,  1, 1,  1, 0 }, { 3,  4,  6,  2,  3,  2, 2,  2, 0 }, { 2,  7,  9,  4,  5,  3, 3,  2, 1 }, { 70, 5,  5,  1,  1,  5, 5,  1, 0 },
+        { 4,  9,  9,  3,  3,  2, 2,  4, 0 }, { 3,  6,  5,  6,  5,  3, 3,  1, 1 }, { 2,  7,  7,  4,  4,  3, 3,  2, 0 }, /* ceil: the last window hangs over */
+        { 5,  3,  8,  2,  4,  2, 3,  2, 1 }, { 2, 40, 33, 20, 17,  3, 2,  2, 1 },
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        max_index(&table[i], 0);
+        max_index(&table[i], 2);
+        max_index(&table[i], 9);
+    }
+}
+
+/* ---- softmax ---- */
+
+static void softmax(size_t outer, size_t count, size_t inner, double lo, double hi, int log_)
+{
+    gan_lines p = { outer, count, inner, log_ };
+    size_t n = outer * count * inner;
+    gan_real *x = input(n, lo, hi), *gy = input(n, -1, 1), *y = output(n);
+    gan_real *ref = output(n), *cpu = output(n), *slow = output(n), *ref_g = output(n), *cpu_g = output(n);
+    for (size_t o = 0; o < outer; o++) for (size_t k = 0; k < inner; k++) { /* each number by itself: 1 / sum of e^(others - it) */
+        const gan_real *line = x + o * count * inner + k;
+        for (size_t i = 0; i < count; i++) {
+            double total = 0;
+            for (size_t j = 0; j < count; j++) total += exp((double)line[j * inner] - (double)line[i * inner]);
+            y[line - x + i * inner] = (gan_real)(log_ ? -log(total) : 1 / total);
+        }
+        for (size_t i = 0; i < count; i++) { /* the derivative: a row of the Jacobian, of y as it was rounded */
+            double sum = 0;
+            for (size_t j = 0; j < count; j++) {
+                double yi = (double)y[line - x + i * inner], yj = (double)y[line - x + j * inner], g = (double)gy[line - x + j * inner];
+                sum += log_ ? g * ((i == j) - exp(yi)) : g * yj * ((i == j) - yi);
+            }
+            slow[line - x + i * inner] = (gan_real)sum;
+        }
+    }
+    gan_ref_softmax(&p, x, ref);
+    gan_cpu_softmax(&p, x, cpu);
+    const char *name = log_ ? "log_softmax" : "softmax";
+    agree(TEXT("%s of (%d,%d,%d) from %g to %g", name, (int)outer, (int)count, (int)inner, lo, hi), y, ref, cpu, n);
+    gan_ref_softmax_grad(&p, gy, y, ref_g);
+    gan_cpu_softmax_grad(&p, gy, y, cpu_g);
+    if (count > 1) agree(TEXT("%s's derivative at (%d,%d,%d)", name, (int)outer, (int)count, (int)inner), slow, ref_g, cpu_g, n);
+    for (size_t i = 0; i < n && count == 1 && !test_failed_now; i++) /* of one number softmax is 1 */
+        CHECK(fabs((double)ref_g[i]) <= 1e-6 && fabs((double)cpu_g[i]) <= 1e-6, "the slope of one number's %s is %g, %g", name, (double)ref_g[i], (double)cpu_g[i]);
+    done(text);
+}
+
+static void test_softmax(void)
+{
+    static const size_t sizes[][3] = { { 1, 1, 1 }, { 3, 1, 5 }, { 4, 10, 1 }, { 2, 7, 9 }, { 1, 17, 1 }, { 1, 300, 3 }, { 33, 49, 1 }, { 5, 64, 16 }, { 1, 1000, 1 } };
+    for (int s = 0; s < 9; s++)
+        for (int log_ = 0; log_ < 2; log_++) {
+            softmax(sizes[s][0], sizes[s][1], sizes[s][2], -2, 2, log_);
+            softmax(sizes[s][0], sizes[s][1], sizes[s][2], -60, 60, log_);
+            softmax(sizes[s][0], sizes[s][1], sizes[s][2], 9998, 10002, log_); /* e^x alone would overflow */
+            softmax(sizes[s][0], sizes[s][1], sizes[s][2], -10002, -9998, log_);
+        }
+}
+
+/* -infinity takes no part; the largest float does not overflow; a NaN, or nothing but -infinity, is NaN and stays in its line. */
+static void test_softmax_edges(void)
+{
+    double most = sizeof(gan_real) == 4 ? 3e38 : 1e308;
+    for (int log_ = 0; log_ < 2; log_++)
+        for (int turned = 0; turned < 2; turned++) { /* four lines of three, side by side or one after the other */
+            gan_lines p = { turned ? 1u : 4u, 3, turned ? 4u : 1u, log_ };
+            const double lines[4][3] = { { 1, -INFINITY, 1 }, { most, -most, 0 }, { 1, NAN, 2 }, { -INFINITY, -INFINITY, -INFINITY } };
+            const double want[2][2][3] = { { { 0.5, 0, 0.5 }, { 1, 0, 0 } }, { { -0.69314718055994531, -INFINITY, -0.69314718055994531 }, { 0, -most, -most } } };
+            gan_real x[12], y[2][12];
+            for (int i = 0; i < 12; i++) x[turned ? i % 3 * 4 + i / 3 : i] = (gan_real)lines[i / 3][i % 3];
+            gan_ref_softmax(&p, x, y[0]);
+            gan_cpu_softmax(&p, x, y[1]);
+            for (int k = 0; k < 2; k++) for (int i = 0; i < 12; i++) {
+                double got = (double)y[k][turned ? i % 3 * 4 + i / 3 : i];
+                if (i >= 6) { CHECK(isnan(got), "%s, line %d: %g, want NaN", k ? "cpu" : "ref", i / 3, got); continue; }
+                if (log_ && i > 3) { /* -2 most is -infinity */
+                    double right = i == 4 ? -INFINITY : -most;
+                    CHECK(got == right || fabs(got - right) <= 1e-6 * most, "%s, log: %g, want %g", k ? "cpu" : "ref", got, right);
+                    continue;
+                }
+                CHECK(fabs(got - want[log_][i / 3][i % 3]) <= 1e-6 || got == want[log_][i / 3][i % 3], "%s, log %d, line %d, number %d: %g", k ? "cpu" : "ref",
+                      log_, i / 3, i % 3, got);
+            }
+        }
 }
 
 /* ---- sgd, adam, rmsprop ---- */
@@ -825,9 +1174,12 @@ int main(void)
     run("kernels: fill", test_fill);
     run("kernels: map", test_map);
     run("kernels: map's edges", test_map_edges);
+    run("kernels: exp, tanh, sigmoid, erf of all floats", test_map_accuracy);
+    run("kernels: map, exact values", test_map_exact);
     run("kernels: zip", test_zip);
     run("kernels: zip with other strides", test_zip_strides);
     run("kernels: zip's edges", test_zip_edges);
+    run("kernels: zip's equality", test_equal);
     run("kernels: copy, permuting", test_copy_permute);
     run("kernels: copy, of parts", test_copy_parts);
     run("kernels: sum over every subset", test_sum);
@@ -838,6 +1190,12 @@ int main(void)
     run("kernels: convolution and adjoints, random", test_conv_random);
     run("kernels: convolution, NaN stays where it belongs", test_conv_nan);
     run("kernels: norm", test_norm);
+    run("kernels: resample and its adjoint", test_resample);
+    run("kernels: resample, taps outside", test_resample_outside);
+    run("kernels: gather and its adjoint", test_gather);
+    run("kernels: max_index", test_max_index);
+    run("kernels: softmax and its derivative", test_softmax);
+    run("kernels: softmax's edges", test_softmax_edges);
     run("kernels: sgd", test_sgd);
     run("kernels: adam", test_adam);
     run("kernels: adam with decay", test_adamw);
