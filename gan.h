@@ -488,26 +488,26 @@ GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_or
 GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count);
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-/* The pictures of a folder (.png .jpg .jpeg .bmp .tga .gif .psd .ppm .pgm .pnm), sorted by name, as (n,channels,h,w). Its sub-folders, sorted
-   by name, are the classes 0,1,2.. (at most 256); without any there are no labels. A picture is scaled until it just covers h x w, averaging
-   over what becomes one pixel, and what sticks out is cut off; channels is 1 (0.299 R + 0.587 G + 0.114 B) or 3; what is transparent shows
-   white. Once decoded, by a thread that works ahead of gan_batch, it is kept as bytes. A file without a picture's header is left out; one
-   that proves broken later has the next good one in its place; stderr names both. NULL if there is no folder or no good picture in it.
-   Of files that hold a pair side by side (Isola et al. 2017) ask for 2*w columns and take gan_slice(x, 3, 0, w) and gan_slice(x, 3, w, w). */
+/* The pictures of a folder (.png .jpg .jpeg .bmp .tga .gif .psd .ppm .pgm .pnm) in order of their names -> (n,channels,h,w). Its sub-folders,
+   in that order, are the classes 0,1,2.. (at most 256); without any there are no labels. A picture is scaled until it just covers h x w,
+   averaging over what becomes one pixel, and what sticks out is cut off; channels is 1 (0.299 R + 0.587 G + 0.114 B) or 3; white shows
+   where it is transparent. It is decoded once, by a thread that works ahead of gan_batch. A file without a picture's header is left out,
+   one that proves broken later has the next good one in its place; stderr names both. NULL if there is no folder or no good picture.
+   Of pairs side by side in one file (Isola et al. 2017) ask for 2*w columns and take gan_slice(x, 3, 0, w) and gan_slice(x, 3, w, w). */
 GAN_API gan_data *gan_data_folder(gan *g, const char *path, int channels, int h, int w);
 #endif
 
-/* Image i of a and image i of b, their channels one behind the other, with the labels of a: gan_slice(x, 1, ..) takes them apart. Any two sets
-   do, as two folders with the same names in both; NULL if count, height or width differ, or a folder left files out. (For unpaired domains,
+/* Image i of a and image i of b, their channels one behind the other, with a's labels: gan_slice(x, 1, ..) takes them apart. Two folders with
+   the same names in both will do, or any sets; NULL if count, height or width differ, or a folder left files out. (For unpaired domains,
    Zhu et al. 2017, call gan_batch on two sets: their orders differ.) */
 GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b);
 
 /* count handwritten-looking digits of 28x28 with their labels, drawn from strokes: no file needed. */
 GAN_API gan_data *gan_data_digits(gan *g, int count);
 
-/* count pictures (3,size,size) of a circle 0, square 1, triangle 2 or star 3 of any colour, place, size and turn; size 8 or more. FILLED: one
-   colour on pale paper. EDGES: a black outline on white. STRIPED: stripes of that colour in a light outline, on dark dotted cloth. Shape i
-   is the same in each style: edges and filled make a gan_data_pair, filled and striped two unpaired domains. */
+/* count pictures (3,size,size) of a circle 0, square 1, triangle 2 or star 3 of any colour, place, size and turn; size 8 to 4096. FILLED: one
+   colour on pale paper. EDGES: a black outline on white. STRIPED: stripes of that colour in a light outline, on dark dotted cloth. Shape
+   i is the same in each style: edges and filled make a gan_data_pair, filled and striped two unpaired domains. */
 enum { GAN_SHAPES_FILLED, GAN_SHAPES_EDGES, GAN_SHAPES_STRIPED };
 GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, int style);
 
@@ -517,8 +517,8 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels_or_NULL
 
 GAN_API int gan_data_size(const gan_data *data);                                  /* how many images */
 GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *label_or_NULL); /* image i in file order, in [-1,1]; label -1 if none */
-GAN_API const char *gan_data_class_name(const gan_data *data, int label);         /* "airplane", "star", a sub-folder's; NULL if it has none */
-GAN_API int gan_data_skipped(const gan_data *data);                               /* files of a folder found broken so far */
+GAN_API const char *gan_data_class_name(const gan_data *data, int label);         /* "star", a sub-folder's name ..; NULL if none */
+GAN_API int gan_data_skipped(const gan_data *data);                               /* files of a folder that were found broken so far */
 
 /* CycleGAN's history of generated images (Shrivastava et al. 2017). For each of images (N,C,H,W): until size are kept, it is kept and
    returned; then, with probability 1/2 each, it is returned, or changes places with a random one of those kept. The result has no past.
@@ -3586,7 +3586,7 @@ struct gan_data {
     uint32_t *order;                    /* a permutation, drawn for epoch */
     uint64_t epoch, drawn;              /* drawn: images given out since the beginning; all that a resumed run needs */
     uint64_t stream;
-    char **classes;                     /* their names, behind the last '/' */
+    char **classes;                     /* their names, or NULL */
     int class_count, style;             /* style: of the built-in sets, GAN_SHAPES_.. or -1 for digits */
     gan__picture *pictures;             /* the files that fill pixels, or NULL */
     int left_out, skipped;              /* files that are not in the set; broken files in all */
@@ -3621,8 +3621,7 @@ static unsigned char *gan__read_file(const char *path, size_t *size)
     fclose(file);
     if (!data || failed) {
         gan__refuse("%s: %s", path, data ? "it cannot be read" : "no memory to read it");
-        GAN_FREE(data);
-        return NULL;
+        GAN_FREE(data), data = NULL;
     }
     *size = count;
     return data;
@@ -3683,8 +3682,7 @@ static unsigned char *gan__read_unpacked(const char *path, size_t *bytes)
     return gan__gunzip(path, data, bytes);
 #else
     gan__refuse("%s: to read a .gz file include stb_image.h before gan.h, or unpack it with gunzip", path);
-    GAN_FREE(data);
-    return NULL;
+    return GAN_FREE(data), (unsigned char *)NULL;
 #endif
 }
 
@@ -3698,8 +3696,7 @@ static unsigned char *gan__read_idx(const char *path, int dims, int dims_or, int
     if (found != dims && found != dims_or) {
         gan__refuse("%s: not an IDX file of %s: it begins with %02x %02x %02x %02x", path, dims == 1 ? "labels (00 00 08 01)" : "images (00 00 08 03 or 04)",
                     bytes > 0 ? data[0] : 0, bytes > 1 ? data[1] : 0, bytes > 2 ? data[2] : 0, bytes > 3 ? data[3] : 0);
-        GAN_FREE(data);
-        return NULL;
+        return GAN_FREE(data), (unsigned char *)NULL;
     }
     double wanted = 1;
     size_t header = 4 + 4 * (size_t)found;
@@ -3711,8 +3708,7 @@ static unsigned char *gan__read_idx(const char *path, int dims, int dims_or, int
     }
     if (bytes < header || wanted < 1 || wanted != (double)(bytes - header)) {
         gan__refuse("%s: its header promises %.0f bytes of data, there are %.0f", path, bytes < header ? 4.0 * found : wanted, (double)bytes - (double)header);
-        GAN_FREE(data);
-        return NULL;
+        return GAN_FREE(data), (unsigned char *)NULL;
     }
     memmove(data, data + header, bytes - header);
     return data;
@@ -3736,8 +3732,7 @@ static gan_data *gan__data_join(gan *g, gan_data *data, const char *name, const 
     while (!problem && i < data->count && !gan__good(data, i)) i++;
     if (problem || i == data->count) {
         gan__refuse("%s: %s", name, problem ? problem : "no picture (.png .jpg ..) that can be read");
-        gan__data_free(data);
-        return NULL;
+        return gan__data_free(data), (gan_data *)NULL;
     }
     data->g = g, data->order = (uint32_t *)gan__alloc((size_t)data->count * sizeof *data->order);
     data->epoch = UINT64_MAX;
@@ -3747,11 +3742,11 @@ static gan_data *gan__data_join(gan *g, gan_data *data, const char *name, const 
     return data;
 }
 
-static gan_data *gan__data_new(gan *g, int count, int c, int h, int w, unsigned char *pixels, unsigned char *labels, const char *const *classes, int class_count)
+static gan_data *gan__data_new(gan *g, int count, int c, int h, int w, unsigned char *pixels, unsigned char *labels, const char *const *names, int classes)
 {
     gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data);
     data->count = count, data->c = c, data->h = h, data->w = w, data->pixels = pixels, data->labels = labels;
-    data->classes = (char **)classes, data->class_count = class_count;
+    data->classes = (char **)names, data->class_count = classes;
     return gan__data_join(g, data, "", NULL);
 }
 
@@ -3764,10 +3759,7 @@ GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_pa
     if (labels_path) labels = gan__read_idx(labels_path, 1, 1, label_size);
     if (labels_path && labels && label_size[0] != size[0])
         gan__refuse("%s has %d labels, %s has %d images", labels_path, label_size[0], images, size[0]), GAN_FREE(labels), labels = NULL;
-    if (labels_path && !labels) {
-        GAN_FREE(pixels);
-        return NULL;
-    }
+    if (labels_path && !labels) return GAN_FREE(pixels), (gan_data *)NULL;
     return gan__data_new(g, size[0], size[1], size[2], size[3], pixels, labels, NULL, 0);
 }
 
@@ -3784,7 +3776,7 @@ GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count)
         while (file && at + record <= bytes && file[at] <= 9) at += record;
         bool fits = file && bytes > 0 && at == bytes;
         if (file && !fits)
-            gan__refuse("%s: record %.0f is cut off or has a label above 9; CIFAR-10 wants a label 0 to 9 and 3072 bytes", paths[f], (double)(at / record));
+            gan__refuse("%s: record %.0f is cut off or has no label 0 to 9 before its 3072 bytes", paths[f], (double)(at / record));
         joined = fits ? (unsigned char *)gan__alloc(total + bytes) : NULL;
         if (fits && total) memcpy(joined, all, total);
         if (fits) memcpy(joined + total, file, bytes), total += bytes;
@@ -3834,7 +3826,7 @@ static float gan__slip(gan__dice *d, float size)
     return size * (u + gan__uniform(d, -0.5f, 0.5f));
 }
 
-/* A spot on the pen's path: where it is, how wide the nib presses there, and how the pen leaves it (' ', '^', '/' as above, '\0' at the end). */
+/* A spot on the pen's path: where it is, how wide the nib presses there, and how it goes on (' ', '^', '/' as above, '\0' at the end). */
 typedef struct { float x, y, r; char leave; } gan__dot;
 
 enum { GAN__STEPS = 8, GAN__MAX_KNOTS = 16, GAN__MAX_DOTS = GAN__MAX_KNOTS * GAN__STEPS };
@@ -3917,8 +3909,8 @@ static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
     for (int i = 0; i < count; i++) { dots[i].x += mx; dots[i].y += my; }
 }
 
-/* Inks the stroke from a to b. How far a pixel lies inside the nib's edge makes it light or dark, over about one pixel; taking the darker of
-   old and new keeps joints and crossings from adding up. */
+/* Inks the stroke from a to b. How far a pixel lies inside the nib's edge makes it light or dark, over about one pixel; taking the darker
+   of old and new keeps joints and crossings from adding up. */
 static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char *image)
 {
     float dx = b->x - a->x, dy = b->y - a->y, len2 = dx * dx + dy * dy + 1e-9f;
@@ -3936,7 +3928,7 @@ static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char
         }
 }
 
-/* Draws digit index of the endless data set seed: 28x28 bytes, 0 paper, 255 ink. The label and the way of writing it are both even draws. */
+/* Draws digit index of the endless set seed: 28x28 bytes, 0 paper, 255 ink. The label and the way of writing it are both even draws. */
 static void gan__draw_digit(uint64_t seed, uint32_t index, unsigned char *image, unsigned char *label)
 {
     gan__dot knots[GAN__MAX_KNOTS], dots[GAN__MAX_DOTS];
@@ -3966,9 +3958,9 @@ static float gan__outside(int kind, float r, float turn, float x, float y)
     return ex * py > ey * px ? -distance : distance;
 }
 
-static float gan__cover(float outside) { return fminf(fmaxf(0.5f - outside, 0), 1); }                /* how much of a pixel is inside */
+static float gan__cover(float outside) { return fminf(fmaxf(0.5f - outside, 0), 1); }            /* how much of a pixel is inside */
 static float gan__paint(float under, float colour, float cover) { return under + (colour - under) * cover; }
-static float gan__band(float x, float period) { return fabsf(x - period * (floorf(x / period) + 0.5f)); } /* from the middle of one of many */
+static float gan__band(float x, float period) { return fabsf(x - period * (floorf(x / period) + 0.5f)); } /* from a middle */
 
 static void gan__draw_shape(uint64_t seed, uint32_t index, int size, int style, unsigned char *image, unsigned char *label)
 {
@@ -3984,7 +3976,7 @@ static void gan__draw_shape(uint64_t seed, uint32_t index, int size, int style, 
         for (int c = 0; c < 3; c++) {
             float ink = 0.5f + 0.45f * cosf(hue - 2.0943951f * (float)c), paper = 0.5f + 0.5f * cosf(other - 2.0943951f * (float)c);
             float cloth = gan__paint(0.08f + 0.12f * paper, 0.3f + 0.2f * paper, dot), weave = gan__paint(0.35f * ink, ink, stripe);
-            float level = style == GAN_SHAPES_FILLED ? gan__paint(0.86f + 0.14f * paper, ink, gan__cover(d)) : style == GAN_SHAPES_EDGES ? 1 - line
+            float level = style == GAN_SHAPES_EDGES ? 1 - line : style == GAN_SHAPES_FILLED ? gan__paint(0.86f + 0.14f * paper, ink, gan__cover(d))
                         : gan__paint(gan__paint(cloth, weave, gan__cover(d)), 0.75f + 0.25f * ink, line);
             image[c * size * size + i] = (unsigned char)(255 * level + 0.5f);
         }
@@ -4005,8 +3997,8 @@ static void gan__draw_body(void *argument, size_t begin, size_t end, int thread)
 static gan_data *gan__drawn(gan *g, int count, int c, int size, int style)
 {
     static const char *const names[4] = {"circle", "square", "triangle", "star"};
-    unsigned char *pixels = (unsigned char *)gan__alloc((size_t)count * c * size * size), *labels = (unsigned char *)gan__alloc((size_t)count);
-    gan_data *data = gan__data_new(g, count, c, size, size, pixels, labels, names, style < 0 ? 0 : 4);
+    unsigned char *pixels = (unsigned char *)gan__alloc((size_t)count * c * size * size);
+    gan_data *data = gan__data_new(g, count, c, size, size, pixels, (unsigned char *)gan__alloc((size_t)count), names, style < 0 ? 0 : 4);
     data->style = style;
     gan__parallel((size_t)count, 64, gan__draw_body, data);
     return data;
@@ -4021,7 +4013,7 @@ GAN_API gan_data *gan_data_digits(gan *g, int count)
 GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, int style)
 {
     if (!g || count < 1 || size < 8 || size > 4096 || style < GAN_SHAPES_FILLED || style > GAN_SHAPES_STRIPED)
-        gan__fail(g, "gan_data_shapes", "the device is NULL, or %d (1 or more) of size %d (8 to 4096) in style %d (0 to 2) are asked for", count, size, style);
+        gan__fail(g, "gan_data_shapes", "the device is NULL, or %d (1 or more) of size %d (8 to 4096) in style %d (0 to 2)", count, size, style);
     return gan__drawn(g, count, 3, size, style);
 }
 
@@ -4032,14 +4024,13 @@ static pthread_mutex_t gan__mutex = PTHREAD_MUTEX_INITIALIZER;          /* of al
 static pthread_cond_t gan__decoded = PTHREAD_COND_INITIALIZER;
 static void gan__lock(void) { pthread_mutex_lock(&gan__mutex); }
 static void gan__unlock(void) { pthread_cond_broadcast(&gan__decoded), pthread_mutex_unlock(&gan__mutex); }
-static void gan__wait(void) { pthread_cond_wait(&gan__decoded, &gan__mutex); }
 #else
 static void gan__lock(void) {}
 static void gan__unlock(void) {}
 #endif
 
-/* out[i], i < size, from n numbers step apart: an average around start + (i + 1/2)*scale, whose weights fall off as a triangle to zero at the
-   next output's centre, or the next input's if that is further, so that no fine pattern turns into a coarse one. */
+/* out[i], i < size, from n numbers step apart: an average around start + (i + 1/2)*scale, whose weights fall off as a triangle to zero at
+   the next output's centre, or the next input's if that is further, so that no fine pattern turns into a coarse one. */
 static void gan__resample(const float *in, int n, int step, double start, double scale, float *out, int size)
 {
     double reach = GAN__MAX(scale, 1);
@@ -4065,7 +4056,7 @@ static bool gan__read_picture(const char *path, int c, int h, int w, unsigned ch
         const unsigned char *p = file;
         for (int i = 0; i < height; i++) {
             for (int j = 0; j < width; j++, p += n) {
-                double alpha = n % 2 ? 1 : p[n - 1] / 255.0, level = n < 3 ? p[0] : c == 3 ? p[k] : 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2];
+                double level = n < 3 ? p[0] : c == 3 ? p[k] : 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2], alpha = n % 2 ? 1 : p[n - 1] / 255.0;
                 line[j] = (float)(255 + alpha * (level - 255));
             }
             gan__resample(line, width, 1, (width - w * scale) / 2, scale, rows + (size_t)i * w, w);
@@ -4088,7 +4079,7 @@ static bool gan__good(gan_data *data, int i)
     gan__picture *picture = &data->pictures[i];
     gan__lock();
 #ifdef GAN__PTHREAD
-    while (picture->state == GAN__DECODING) gan__wait();
+    while (picture->state == GAN__DECODING) pthread_cond_wait(&gan__decoded, &gan__mutex);
 #endif
     if (picture->state == GAN__WAITING) {
         picture->state = GAN__DECODING;
@@ -4108,12 +4099,12 @@ static bool gan__good(gan_data *data, int i)
 static void *gan__decode_ahead(void *argument)
 {
     gan_data *data = (gan_data *)argument;
-    bool stop = false;
-    for (int k = 0; k < data->count && !stop; k++) {
-        gan__good(data, (int)data->order[(data->start + k) % data->count]);
+    for (int k = 0; k < data->count; k++) {
         gan__lock();
-        stop = data->stop;
+        bool stop = data->stop;
         gan__unlock();
+        if (stop) break;
+        gan__good(data, (int)data->order[(data->start + k) % data->count]);
     }
     return NULL;
 }
@@ -4190,7 +4181,7 @@ static bool gan__scan(gan_data *data, const char *folder, bool classes)
         bool is_picture = gan__is_picture(list[i]);
         if (classes && !is_picture && gan__scan(data, list[i], false)) {
             data->classes = (char **)gan__grow(data->classes, (size_t)data->class_count, sizeof *data->classes);
-            data->classes[data->class_count++] = list[i], list[i] = NULL;
+            data->classes[data->class_count++] = gan__copy_string(strrchr(list[i], '/') + 1);
         } else if (!classes && is_picture && stbi_info(list[i], &w, &h, &c)) {
             gan__picture picture = {list[i], GAN__WAITING};
             data->pictures = (gan__picture *)gan__grow(data->pictures, (size_t)data->count, sizeof picture);
@@ -4226,12 +4217,12 @@ GAN_API int gan_data_skipped(const gan_data *data) { return data->skipped; }
 
 GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b)
 {
-    if (!g || !a || !b || a->g != g || b->g != g) gan__fail(g, "gan_data_pair", "the device or a set is NULL, or a set is of another gan_open");
-    bool fits = a->count == b->count && a->h == b->h && a->w == b->w;
-    if (!fits) gan__refuse("gan_data_pair: %d images of %dx%d and %d of %dx%d make no pairs", a->count, a->h, a->w, b->count, b->h, b->w);
-    else if (a->left_out || b->left_out)
-        fits = gan__refuse("gan_data_pair: %d and %d broken files were left out: remove them and their partners", a->left_out, b->left_out);
-    if (!fits) return NULL;
+    if (!a || !b || a->g != g || b->g != g) gan__fail(g, "gan_data_pair", "a set is NULL or of another gan_open than the first argument");
+    if (a->count != b->count || a->h != b->h || a->w != b->w || a->left_out || b->left_out) {
+        gan__refuse("gan_data_pair: %d images of %dx%d, %d files left out, and %d images of %dx%d, %d left out, make no pairs", a->count, a->h, a->w,
+                    a->left_out, b->count, b->h, b->w, b->left_out);
+        return NULL;
+    }
     gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data);
     *data = *a, data->c += b->c, data->half[0] = a, data->half[1] = b, data->lazy = a->lazy || b->lazy;
     data->pixels = NULL, data->pictures = NULL, data->next = NULL, data->drawn = 0, data->threaded = false;
@@ -4240,12 +4231,7 @@ GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b)
 }
 
 GAN_API int gan_data_size(const gan_data *data) { return data->count; }
-
-GAN_API const char *gan_data_class_name(const gan_data *data, int label)
-{
-    const char *name = label >= 0 && label < data->class_count ? data->classes[label] : NULL, *slash = name ? strrchr(name, '/') : NULL;
-    return slash ? slash + 1 : name;
-}
+GAN_API const char *gan_data_class_name(const gan_data *data, int k) { return k >= 0 && k < data->class_count ? data->classes[k] : NULL; }
 
 GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *label)
 {
@@ -4253,7 +4239,10 @@ GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *la
     if (i < 0 || i >= data->count) gan__fail(data->g, "gan_data_item", "image %d of %d", i, data->count);
     while (!gan__good((gan_data *)data, i)) i = (i + 1) % data->count;
     if (label) *label = data->labels ? data->labels[i] : -1;
-    for (int k = 0; k < 2 && data->half[0]; image += (size_t)data->half[k]->c * data->h * data->w, k++) gan_data_item(data->half[k], i, image, NULL);
+    if (data->half[0]) {
+        gan_data_item(data->half[0], i, image, NULL);
+        gan_data_item(data->half[1], i, image + (size_t)data->half[0]->c * data->h * data->w, NULL);
+    }
     for (size_t e = 0; data->pixels && e < size; e++) image[e] = data->pixels[(size_t)i * size + e] / (gan_real)127.5 - 1;
 }
 
@@ -4295,12 +4284,13 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels)
 GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tensor *images, int size)
 {
     gan *g = gan__valid(images, "gan_image_pool");
-    if (!model || model->g != g || !name || size < 0) gan__fail(g, "gan_image_pool", "model or name is NULL, model is of another gan_open, or size %d < 0", size);
+    if (!model || model->g != g || !name || size < 0)
+        gan__fail(g, "gan_image_pool", "model or name is NULL, model is of another gan_open, or size %d < 0", size);
     if (size == 0) return gan_detach(images);
     gan_tensor *kept = gan__param_get(model, name, "running_images", 4, size, images->c, images->h, images->w, 0, 0);
-    gan_tensor *counter = gan__param_get(model, name, "running_count", 4, 1, 1, 1, 1, 0, 0), *result = gan__tensor(g, NULL, GAN__SHAPE(images));
+    gan_tensor *counter = gan__param_get(model, name, "running_count", 4, 1, 1, 1, 1, 0, 0), *y = gan__tensor(g, NULL, GAN__SHAPE(images));
     if (kept->n != size || kept->c != images->c || kept->h != images->h || kept->w != images->w)
-        gan__fail(g, "gan_image_pool", "\"%s\" keeps " GAN__DIMS "; images " GAN__DIMS ", size %d do not fit", name, GAN__SHAPE(kept), GAN__SHAPE(images), size);
+        gan__fail(g, "gan_image_pool", "it keeps " GAN__DIMS "; images " GAN__DIMS ", size %d do not fit", GAN__SHAPE(kept), GAN__SHAPE(images), size);
     size_t each = gan_count(images) / (size_t)images->n, count = (size_t)gan_item(counter), before = count;
     gan_map copy = {GAN_AFFINE, each, 1, 0};
     for (int i = 0; i < images->n; i++) {
@@ -4310,11 +4300,11 @@ GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tenso
         if (full) gan__philox(g->seed, GAN__STREAM_DRAW, g->drawn++, word);
         bool swap = word[0] >> 31;
         gan_real *place = kept->data + (full ? (size_t)((uint64_t)word[1] * (uint64_t)size >> 32) : count++) * each;
-        gan__run_1(g, GAN__K_map, &copy, swap ? place : image, result->data + (size_t)i * each);
+        gan__run_1(g, GAN__K_map, &copy, swap ? place : image, y->data + (size_t)i * each);
         if (!full || swap) gan__run_1(g, GAN__K_map, &copy, image, place);
     }
     if (count != before) gan__fill_with(counter, (gan_real)count);
-    return result;
+    return y;
 }
 
 /* ===========================================================================================
