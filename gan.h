@@ -488,7 +488,7 @@ GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_or
 GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count);
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-/* The pictures of a folder (.png .jpg .jpeg .bmp .tga .gif .psd .ppm .pgm .pnm) in order of their names -> (n,channels,h,w). Its sub-folders,
+/* The pictures of a folder (.png .jpg .jpeg .bmp .tga .gif .psd .ppm .pgm .pnm) in order of their names -> (n,channels,h,w). Sub-folders,
    in that order, are the classes 0,1,2.. (at most 256); without any there are no labels. A picture is scaled until it just covers h x w,
    averaging over what becomes one pixel, and what sticks out is cut off; channels is 1 (0.299 R + 0.587 G + 0.114 B) or 3; white shows
    where it is transparent. It is decoded once, by a thread that works ahead of gan_batch. A file without a picture's header is left out,
@@ -497,17 +497,17 @@ GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count);
 GAN_API gan_data *gan_data_folder(gan *g, const char *path, int channels, int h, int w);
 #endif
 
-/* Image i of a and image i of b, their channels one behind the other, with a's labels: gan_slice(x, 1, ..) takes them apart. Two folders with
-   the same names in both will do, or any sets; NULL if count, height or width differ, or a folder left files out. (For unpaired domains,
-   Zhu et al. 2017, call gan_batch on two sets: their orders differ.) */
+/* Image i of a and image i of b, their channels one behind the other, with a's labels: gan_slice(x, 1, ..) takes them apart. Two folders
+   with the same names in both will do, or any sets; NULL if count, height or width differ, or a folder left files out. For unpaired
+   domains (Zhu et al. 2017) call gan_batch on two sets: their orders differ. */
 GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b);
 
 /* count handwritten-looking digits of 28x28 with their labels, drawn from strokes: no file needed. */
 GAN_API gan_data *gan_data_digits(gan *g, int count);
 
-/* count pictures (3,size,size) of a circle 0, square 1, triangle 2 or star 3 of any colour, place, size and turn; size 8 to 4096. FILLED: one
-   colour on pale paper. EDGES: a black outline on white. STRIPED: stripes of that colour in a light outline, on dark dotted cloth. Shape
-   i is the same in each style: edges and filled make a gan_data_pair, filled and striped two unpaired domains. */
+/* count pictures (3,size,size) of a circle 0, square 1, triangle 2 or star 3 of any colour, place, size and turn; size 8 to 4096. FILLED:
+   one colour on pale paper. EDGES: a black outline on white. STRIPED: stripes of that colour in a light outline, on dark dotted cloth.
+   Shape i is the same in each style: edges and filled make a gan_data_pair, filled and striped two unpaired domains. */
 enum { GAN_SHAPES_FILLED, GAN_SHAPES_EDGES, GAN_SHAPES_STRIPED };
 GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, int style);
 
@@ -3587,12 +3587,11 @@ struct gan_data {
     uint64_t epoch, drawn;              /* drawn: images given out since the beginning; all that a resumed run needs */
     uint64_t stream;
     char **classes;                     /* their names, or NULL */
-    int class_count, style;             /* style: of the built-in sets, GAN_SHAPES_.. or -1 for digits */
+    int class_count, style, start;      /* style: of the built-in sets, GAN_SHAPES_.. or -1 for digits */
     gan__picture *pictures;             /* the files that fill pixels, or NULL */
     int left_out, skipped;              /* files that are not in the set; broken files in all */
     gan_data *half[2];                  /* a pair's, or NULL */
-    bool lazy, threaded, stop;          /* lazy: has pictures; threaded: a thread decodes them in this order, from start on */
-    int start;
+    bool lazy, threaded, stop;          /* lazy: has pictures; threaded: a thread decodes them in order, from start on */
 #ifdef GAN__PTHREAD
     pthread_t thread;
 #endif
@@ -3603,10 +3602,7 @@ struct gan_data {
 static unsigned char *gan__read_file(const char *path, size_t *size)
 {
     FILE *file = fopen(path, "rb");
-    if (!file) {
-        gan__refuse("%s: %s", path, strerror(errno));
-        return NULL;
-    }
+    if (!file) return gan__refuse("%s: %s", path, strerror(errno)), (unsigned char *)NULL;
     unsigned char *data = NULL;
     size_t count = 0, room = 1 << 16, got;
     do {
@@ -3619,10 +3615,7 @@ static unsigned char *gan__read_file(const char *path, size_t *size)
     } while (data && count == room);
     bool failed = ferror(file) != 0;
     fclose(file);
-    if (!data || failed) {
-        gan__refuse("%s: %s", path, data ? "it cannot be read" : "no memory to read it");
-        GAN_FREE(data), data = NULL;
-    }
+    if (!data || failed) gan__refuse("%s: %s", path, data ? "it cannot be read" : "no memory to read it"), GAN_FREE(data), data = NULL;
     *size = count;
     return data;
 }
@@ -3639,11 +3632,7 @@ static uint32_t gan__crc32(const unsigned char *data, size_t size)
         table[i] = i;
         for (int bit = 0; bit < 4; bit++) table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0xEDB88320u : 0);
     }
-    for (size_t i = 0; i < size; i++) {
-        crc ^= data[i];
-        crc = crc >> 4 ^ table[crc & 15];
-        crc = crc >> 4 ^ table[crc & 15];
-    }
+    for (size_t i = 0; i < size; i++) crc ^= data[i], crc = crc >> 4 ^ table[crc & 15], crc = crc >> 4 ^ table[crc & 15];
     return ~crc;
 }
 
@@ -3716,9 +3705,10 @@ static unsigned char *gan__read_idx(const char *path, int dims, int dims_or, int
 
 static void gan__data_free(gan_data *data)
 {
-    for (int i = 0; data->pictures && i < data->count; i++) GAN_FREE(data->pictures[i].path);
-    for (int i = 0; data->pictures && i < data->class_count; i++) GAN_FREE(data->classes[i]);
-    if (data->pictures) GAN_FREE(data->classes);
+    bool folder = data->lazy && !data->half[0];
+    for (int i = 0; folder && i < data->count; i++) GAN_FREE(data->pictures[i].path);
+    for (int i = 0; folder && i < data->class_count; i++) GAN_FREE(data->classes[i]);
+    if (folder) GAN_FREE(data->classes);
     GAN_FREE(data->pictures), GAN_FREE(data->pixels), GAN_FREE(data->labels), GAN_FREE(data->order), GAN_FREE(data);
 }
 
@@ -3735,18 +3725,17 @@ static gan_data *gan__data_join(gan *g, gan_data *data, const char *name, const 
         return gan__data_free(data), (gan_data *)NULL;
     }
     data->g = g, data->order = (uint32_t *)gan__alloc((size_t)data->count * sizeof *data->order);
-    data->epoch = UINT64_MAX;
-    data->stream = GAN__STREAM_SHUFFLE;
+    data->epoch = UINT64_MAX, data->stream = GAN__STREAM_SHUFFLE;
     while (*last) last = &(*last)->next, data->stream += 16;     /* a stream of its own for each data set */
     *last = data;
     return data;
 }
 
-static gan_data *gan__data_new(gan *g, int count, int c, int h, int w, unsigned char *pixels, unsigned char *labels, const char *const *names, int classes)
+static gan_data *gan__data_new(gan *g, int count, int c, int h, int w, unsigned char *pixels, unsigned char *labels, char **names, int k)
 {
     gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data);
     data->count = count, data->c = c, data->h = h, data->w = w, data->pixels = pixels, data->labels = labels;
-    data->classes = (char **)names, data->class_count = classes;
+    data->classes = names, data->class_count = k;
     return gan__data_join(g, data, "", NULL);
 }
 
@@ -3785,7 +3774,7 @@ GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count)
     }
     unsigned char *labels = (unsigned char *)gan__alloc(total / record);
     for (size_t i = 0; i < total / record; i++) labels[i] = all[i * record], memmove(all + i * image, all + i * record + 1, image);
-    return gan__data_new(g, (int)(total / record), 3, 32, 32, all, labels, names, 10);
+    return gan__data_new(g, (int)(total / record), 3, 32, 32, all, labels, (char **)names, 10);
 }
 
 /* ---- built-in digits: a pen that writes, in place of MNIST where that is not at hand. An image is a function of (seed, index):
@@ -3811,12 +3800,8 @@ typedef struct { uint64_t seed, stream, block; uint32_t word[4]; int left; } gan
 
 static float gan__uniform(gan__dice *d, float lo, float hi)
 {
-    if (d->left == 0) {
-        gan__philox(d->seed, d->stream, d->block++, d->word);
-        d->left = 4;
-    }
-    d->left--;
-    return lo + (hi - lo) * (float)(d->word[d->left] >> 8) * (1.0f / 16777216.0f);
+    if (d->left == 0) gan__philox(d->seed, d->stream, d->block++, d->word), d->left = 4;
+    return lo + (hi - lo) * (float)(d->word[--d->left] >> 8) * (1.0f / 16777216.0f);
 }
 
 /* Bell-shaped in [-size, size]: small slips of the hand are the common ones. */
@@ -3836,10 +3821,8 @@ static int gan__place_knots(const char *skeleton, gan__dice *dice, gan__dot *kno
 {
     float haste = gan__uniform(dice, 0.2f, 0.9f);      /* some writers are neater */
     for (int n = 0;; n++, skeleton += 3) {
-        knots[n].x = (float)(skeleton[0] - '0') + gan__slip(dice, haste);
-        knots[n].y = (float)(skeleton[1] - '0') + gan__slip(dice, haste);
-        knots[n].r = 1.0f + gan__slip(dice, 0.3f);
-        knots[n].leave = skeleton[2];
+        knots[n].x = (float)(skeleton[0] - '0') + gan__slip(dice, haste), knots[n].y = (float)(skeleton[1] - '0') + gan__slip(dice, haste);
+        knots[n].r = 1.0f + gan__slip(dice, 0.3f), knots[n].leave = skeleton[2];
         if (skeleton[2] == '\0') return n + 1;
     }
 }
@@ -3865,8 +3848,7 @@ static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots)
                 float t = (float)k / GAN__STEPS;
                 dots[count].x = gan__spline(a->x, b->x, c->x, d->x, t);
                 dots[count].y = gan__spline(a->y, b->y, c->y, d->y, t);
-                dots[count].r = gan__spline(a->r, b->r, c->r, d->r, t);
-                dots[count].leave = ' ';
+                dots[count].r = gan__spline(a->r, b->r, c->r, d->r, t), dots[count].leave = ' ';
             }
         dots[count++] = *c;
     }
@@ -3878,8 +3860,7 @@ static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots)
 static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
 {
     float slant = 0.15f + gan__slip(dice, 0.5f), tilt = gan__slip(dice, 0.22f);
-    float width = gan__uniform(dice, 0.55f, 1.0f);
-    float taper = gan__slip(dice, 0.06f), waist = gan__slip(dice, 0.06f);
+    float width = gan__uniform(dice, 0.55f, 1.0f), taper = gan__slip(dice, 0.06f), waist = gan__slip(dice, 0.06f);
     float nib = gan__uniform(dice, 0.6f, 1.2f);
     float x0 = 1e9f, y0 = 1e9f, x1 = -1e9f, y1 = -1e9f, scale, mx = 0, my = 0, mass = 0;
     nib += gan__uniform(dice, 0.0f, 0.7f);             /* half its width, in pixels */
@@ -3888,20 +3869,15 @@ static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
         x *= width * (1 + taper * (y - 4.5f));         /* narrower above or below */
         y += waist * y * (9 - y);                      /* high- or low-waisted */
         x -= slant * y;
-        dots[i].x = x * cosf(tilt) - y * sinf(tilt);
-        dots[i].y = x * sinf(tilt) + y * cosf(tilt);
-        x0 = fminf(x0, dots[i].x); x1 = fmaxf(x1, dots[i].x);
-        y0 = fminf(y0, dots[i].y); y1 = fmaxf(y1, dots[i].y);
+        dots[i].x = x * cosf(tilt) - y * sinf(tilt), dots[i].y = x * sinf(tilt) + y * cosf(tilt);
+        x0 = fminf(x0, dots[i].x), x1 = fmaxf(x1, dots[i].x), y0 = fminf(y0, dots[i].y), y1 = fmaxf(y1, dots[i].y);
     }
     scale = (gan__uniform(dice, 18.4f, 19.4f) - 2 * nib) / fmaxf(x1 - x0, y1 - y0);
     for (int i = 0; i < count; i++) {
         dots[i].x *= scale; dots[i].y *= scale; dots[i].r *= nib;
         if (i > 0 && dots[i - 1].leave != '/') {       /* a segment weighs length x width */
-            float dx = dots[i].x - dots[i - 1].x, dy = dots[i].y - dots[i - 1].y;
-            float ink = sqrtf(dx * dx + dy * dy) * dots[i].r;
-            mx += ink * (dots[i].x - 0.5f * dx);
-            my += ink * (dots[i].y - 0.5f * dy);
-            mass += ink;
+            float dx = dots[i].x - dots[i - 1].x, dy = dots[i].y - dots[i - 1].y, ink = sqrtf(dx * dx + dy * dy) * dots[i].r;
+            mx += ink * (dots[i].x - 0.5f * dx), my += ink * (dots[i].y - 0.5f * dy), mass += ink;
         }
     }
     mx = 14 - mx / mass + gan__uniform(dice, -0.5f, 0.5f);   /* MNIST moves by whole pixels, */
@@ -3913,16 +3889,14 @@ static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
    of old and new keeps joints and crossings from adding up. */
 static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char *image)
 {
-    float dx = b->x - a->x, dy = b->y - a->y, len2 = dx * dx + dy * dy + 1e-9f;
-    float reach = fmaxf(a->r, b->r) + 1;
+    float dx = b->x - a->x, dy = b->y - a->y, len2 = dx * dx + dy * dy + 1e-9f, reach = fmaxf(a->r, b->r) + 1;
     int x0 = (int)fmaxf(fminf(a->x, b->x) - reach, 0), x1 = (int)fminf(fmaxf(a->x, b->x) + reach, 27);
     int y0 = (int)fmaxf(fminf(a->y, b->y) - reach, 0), y1 = (int)fminf(fmaxf(a->y, b->y) + reach, 27);
     for (int y = y0; y <= y1; y++)
         for (int x = x0; x <= x1; x++) {
             float px = (float)x + 0.5f - a->x, py = (float)y + 0.5f - a->y;
             float t = fminf(fmaxf((px * dx + py * dy) / len2, 0), 1);   /* nearest spot, 0 = a, 1 = b */
-            float ex = px - t * dx, ey = py - t * dy;
-            float inside = a->r + t * (b->r - a->r) - sqrtf(ex * ex + ey * ey);
+            float ex = px - t * dx, ey = py - t * dy, inside = a->r + t * (b->r - a->r) - sqrtf(ex * ex + ey * ey);
             int ink = (int)(255 * fminf(fmaxf(0.5f + inside / 1.1f, 0), 1));
             if (ink > image[28 * y + x]) image[28 * y + x] = (unsigned char)ink;
         }
@@ -3976,7 +3950,8 @@ static void gan__draw_shape(uint64_t seed, uint32_t index, int size, int style, 
         for (int c = 0; c < 3; c++) {
             float ink = 0.5f + 0.45f * cosf(hue - 2.0943951f * (float)c), paper = 0.5f + 0.5f * cosf(other - 2.0943951f * (float)c);
             float cloth = gan__paint(0.08f + 0.12f * paper, 0.3f + 0.2f * paper, dot), weave = gan__paint(0.35f * ink, ink, stripe);
-            float level = style == GAN_SHAPES_EDGES ? 1 - line : style == GAN_SHAPES_FILLED ? gan__paint(0.86f + 0.14f * paper, ink, gan__cover(d))
+            float level = style == GAN_SHAPES_EDGES ? 1 - line
+                        : style == GAN_SHAPES_FILLED ? gan__paint(0.86f + 0.14f * paper, ink, gan__cover(d))
                         : gan__paint(gan__paint(cloth, weave, gan__cover(d)), 0.75f + 0.25f * ink, line);
             image[c * size * size + i] = (unsigned char)(255 * level + 0.5f);
         }
@@ -3997,10 +3972,11 @@ static void gan__draw_body(void *argument, size_t begin, size_t end, int thread)
 static gan_data *gan__drawn(gan *g, int count, int c, int size, int style)
 {
     static const char *const names[4] = {"circle", "square", "triangle", "star"};
-    unsigned char *pixels = (unsigned char *)gan__alloc((size_t)count * c * size * size);
-    gan_data *data = gan__data_new(g, count, c, size, size, pixels, (unsigned char *)gan__alloc((size_t)count), names, style < 0 ? 0 : 4);
+    size_t n = (size_t)count;
+    unsigned char *pixels = (unsigned char *)gan__alloc(n * c * size * size), *labels = (unsigned char *)gan__alloc(n);
+    gan_data *data = gan__data_new(g, count, c, size, size, pixels, labels, (char **)names, style < 0 ? 0 : 4);
     data->style = style;
-    gan__parallel((size_t)count, 64, gan__draw_body, data);
+    gan__parallel(n, 64, gan__draw_body, data);
     return data;
 }
 
@@ -4013,7 +3989,7 @@ GAN_API gan_data *gan_data_digits(gan *g, int count)
 GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, int style)
 {
     if (!g || count < 1 || size < 8 || size > 4096 || style < GAN_SHAPES_FILLED || style > GAN_SHAPES_STRIPED)
-        gan__fail(g, "gan_data_shapes", "the device is NULL, or %d (1 or more) of size %d (8 to 4096) in style %d (0 to 2)", count, size, style);
+        gan__fail(g, "gan_data_shapes", "no device, or %d (1 or more) of size %d (8 to 4096), style %d (0 to 2)", count, size, style);
     return gan__drawn(g, count, 3, size, style);
 }
 
@@ -4056,8 +4032,8 @@ static bool gan__read_picture(const char *path, int c, int h, int w, unsigned ch
         const unsigned char *p = file;
         for (int i = 0; i < height; i++) {
             for (int j = 0; j < width; j++, p += n) {
-                double level = n < 3 ? p[0] : c == 3 ? p[k] : 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2], alpha = n % 2 ? 1 : p[n - 1] / 255.0;
-                line[j] = (float)(255 + alpha * (level - 255));
+                double level = n < 3 ? p[0] : c == 3 ? p[k] : 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2];
+                line[j] = (float)(n % 2 ? level : 255 + p[n - 1] / 255.0 * (level - 255));        /* on white where it is transparent */
             }
             gan__resample(line, width, 1, (width - w * scale) / 2, scale, rows + (size_t)i * w, w);
         }
@@ -4066,8 +4042,7 @@ static bool gan__read_picture(const char *path, int c, int h, int w, unsigned ch
             for (int i = 0; i < h; i++) out[((size_t)k * h + i) * w + j] = (unsigned char)(column[i] + 0.5f);
         }
     }
-    stbi_image_free(file);
-    GAN_FREE(line);
+    stbi_image_free(file), GAN_FREE(line);
     return line != NULL;
 }
 
@@ -4165,20 +4140,15 @@ static int gan__list_folder(const char *folder, char ***list)
     return count;
 }
 
-static bool gan__is_picture(const char *path)
-{
-    static const char ends[] = ".png .jpg .jpeg .bmp .tga .gif .psd .ppm .pgm .pnm .PNG .JPG .JPEG .BMP .TGA .GIF .PSD .PPM .PGM .PNM ";
-    const char *dot = strrchr(path, '.'), *end = dot ? strstr(ends, dot) : NULL;
-    return end && end[strlen(dot)] == ' ';
-}
-
 /* Adds a folder's pictures to data; or, with classes, its sub-folders, each a class, and the pictures in them. False if it is no folder. */
 static bool gan__scan(gan_data *data, const char *folder, bool classes)
 {
+    static const char ends[] = ".png .jpg .jpeg .bmp .tga .gif .psd .ppm .pgm .pnm .PNG .JPG .JPEG .BMP .TGA .GIF .PSD .PPM .PGM .PNM ";
     char **list;
     int entries = gan__list_folder(folder, &list), w, h, c;
     for (int i = 0; i < entries; i++) {
-        bool is_picture = gan__is_picture(list[i]);
+        const char *dot = strrchr(list[i], '.'), *end = dot ? strstr(ends, dot) : NULL;
+        bool is_picture = end && end[strlen(dot)] == ' ';
         if (classes && !is_picture && gan__scan(data, list[i], false)) {
             data->classes = (char **)gan__grow(data->classes, (size_t)data->class_count, sizeof *data->classes);
             data->classes[data->class_count++] = gan__copy_string(strrchr(list[i], '/') + 1);
@@ -4218,11 +4188,9 @@ GAN_API int gan_data_skipped(const gan_data *data) { return data->skipped; }
 GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b)
 {
     if (!a || !b || a->g != g || b->g != g) gan__fail(g, "gan_data_pair", "a set is NULL or of another gan_open than the first argument");
-    if (a->count != b->count || a->h != b->h || a->w != b->w || a->left_out || b->left_out) {
-        gan__refuse("gan_data_pair: %d images of %dx%d, %d files left out, and %d images of %dx%d, %d left out, make no pairs", a->count, a->h, a->w,
-                    a->left_out, b->count, b->h, b->w, b->left_out);
-        return NULL;
-    }
+    if (a->count != b->count || a->h != b->h || a->w != b->w || a->left_out || b->left_out)
+        return gan__refuse("gan_data_pair: %d images of %dx%d, %d files left out; %d images of %dx%d, %d left out: no pairs", a->count,
+                           a->h, a->w, a->left_out, b->count, b->h, b->w, b->left_out), (gan_data *)NULL;
     gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data);
     *data = *a, data->c += b->c, data->half[0] = a, data->half[1] = b, data->lazy = a->lazy || b->lazy;
     data->pixels = NULL, data->pictures = NULL, data->next = NULL, data->drawn = 0, data->threaded = false;
@@ -4290,7 +4258,7 @@ GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tenso
     gan_tensor *kept = gan__param_get(model, name, "running_images", 4, size, images->c, images->h, images->w, 0, 0);
     gan_tensor *counter = gan__param_get(model, name, "running_count", 4, 1, 1, 1, 1, 0, 0), *y = gan__tensor(g, NULL, GAN__SHAPE(images));
     if (kept->n != size || kept->c != images->c || kept->h != images->h || kept->w != images->w)
-        gan__fail(g, "gan_image_pool", "it keeps " GAN__DIMS "; images " GAN__DIMS ", size %d do not fit", GAN__SHAPE(kept), GAN__SHAPE(images), size);
+        gan__fail(g, "gan_image_pool", "it keeps " GAN__DIMS ", not " GAN__DIMS ", size %d", GAN__SHAPE(kept), GAN__SHAPE(images), size);
     size_t each = gan_count(images) / (size_t)images->n, count = (size_t)gan_item(counter), before = count;
     gan_map copy = {GAN_AFFINE, each, 1, 0};
     for (int i = 0; i < images->n; i++) {

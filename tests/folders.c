@@ -609,6 +609,8 @@ static void broken(void)
     CHECK(!gan_data_folder(g, at("none"), 1, 2, 2) && strstr(gan_error(), "none: no picture"), "message: %s", gan_error());
     CHECK(!gan_data_folder(g, at("nowhere"), 1, 2, 2) && strstr(gan_error(), "nowhere: "), "message: %s", gan_error());
     CHECK(!gan_data_folder(g, at("none/notes.txt"), 1, 2, 2) && strstr(gan_error(), "notes.txt"), "message: %s", gan_error());
+    folder("sub"), folder("sub/a"), folder("sub/b"), file("sub/b/notes.txt", "hello", 5);
+    CHECK(!gan_data_folder(g, at("sub"), 1, 2, 2) && strstr(gan_error(), "sub: no picture"), "message: %s", gan_error());
     CHECK(gan_save_state(g, note(at("s.state")), 0), "%s", gan_error()); /* what did not open leaves nothing behind */
     gan_close(g);
     clean();
