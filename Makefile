@@ -2,7 +2,7 @@
 # `make` says what there is to make. GNU make 3.81 or later.
 
 CFLAGS  ?= -O2
-LDLIBS  ?= -lm
+LDLIBS  ?= -lm -pthread
 WARN    ?= -Wall -Wextra -pedantic
 JOBS    ?= 2
 
