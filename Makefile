@@ -2,7 +2,7 @@
 # `make` says what there is to make. GNU make 3.81 or later.
 
 CFLAGS  ?= -O2
-LDLIBS  ?= -lm
+LDLIBS  ?= -lm -pthread
 WARN    ?= -Wall -Wextra -pedantic
 JOBS    ?= 2
 
@@ -185,12 +185,13 @@ STB_INCLUDES += \043define STB_IMAGE_WRITE_IMPLEMENTATION\n\043define STB_IMAGE_
 
 # Some tests are built a second time with other options: NAME-VARIANT is tests/NAME.c with the flags of VARIANT.
 TESTS     = $(patsubst tests/%.c,%,$(filter-out tests/bench.c,$(wildcard tests/*.c)))
-VARIANTS  = kernels-v32 kernels-v16 kernels-v0 operations-double optim-double $(if $(OPENMP_FLAGS),autograd-openmp metrics-openmp)
+VARIANTS  = kernels-v32 kernels-v16 kernels-v0 operations-double optim-double folders-nothreads $(if $(OPENMP_FLAGS),autograd-openmp metrics-openmp)
 FLAGS_v32 = -DGAN_MAX_VECTOR=32
 FLAGS_v16 = -DGAN_MAX_VECTOR=16
 FLAGS_v0  = -DGAN_MAX_VECTOR=0
 FLAGS_openmp    = $(OPENMP_FLAGS)
 FLAGS_double    = -DGAN_REAL=double
+FLAGS_nothreads = -DGAN_NO_THREADS
 PROGRAMS  = $(TESTS) $(VARIANTS)
 
 # $(1) a program of PROGRAMS, $(2) where it goes, $(3) flags

@@ -53,7 +53,7 @@
      >>layers      linear, conv2d, norms, embedding, attention, modulated convolution; spectral norm, equalized rate
      >>losses      of generator and discriminator, gradient penalties, pictures' and features' distances
      >>optim       SGD, Adam, RMSprop, L-BFGS; learning rates, clipping, averages
-     >>data        IDX files, batches, built-in handwritten digits
+     >>data        IDX, CIFAR-10, folders of pictures, pairs; built-in digits and shapes; batches, image pool
      >>augment     random flips, shifts, holes and colours; DiffAugment, ADA
      >>metrics     scores of samples: Frechet and kernel distance, precision, modes, SSIM ...
      >>files       checkpoints in safetensors
@@ -80,10 +80,12 @@
      GAN_REAL             float (default) or double: the number type of the whole library
      GAN_MAX_VECTOR       widest vectors used, in bytes: 64 (default), 32, 16, or 0 for plain loops
      GAN_NO_OPENMP        no threads even where the compiler has OpenMP
+     GAN_NO_THREADS       no thread that decodes a folder's pictures ahead
      GAN_MALLOC GAN_FREE  malloc and free
      GAN_HEADER           "gan.h": the name of this file, if you renamed it (it includes itself, once per instruction set)
 
-   stb_image.h before gan.h adds reading .gz files; stb_image_write.h before gan.h adds gan_save_png.        */
+   stb_image.h before gan.h adds reading .gz files and gan_data_folder (with -pthread where glibc is older than 2.34);
+   stb_image_write.h before gan.h adds gan_save_png.        */
 
 /* ===========================================================================================
    PART I: DECLARATIONS
@@ -707,8 +709,33 @@ GAN_API void gan_copy_params(gan_model *into, gan_model *from); /* and running s
    where stb_image.h was included before gan.h. NULL if a file is missing, truncated, corrupt, or the two do not fit. */
 GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_or_NULL);
 
+/* CIFAR-10's binary batches (Krizhevsky 2009), count files joined: records of a label 0..9 and planes R,G,B of 32x32 bytes -> (n,3,32,32).
+   Any whole number of records, .gz as above. NULL if a file is not that. */
+GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count);
+
+#ifdef STBI_INCLUDE_STB_IMAGE_H
+/* The pictures of a folder (.png .jpg .jpeg .bmp .tga .gif .psd .ppm .pgm .pnm) in order of their names -> (n,channels,h,w). Sub-folders,
+   in that order, are the classes 0,1,2.. (at most 256); without any there are no labels. A picture is scaled until it just covers h x w,
+   averaging over what becomes one pixel, and what sticks out is cut off; channels is 1 (0.299 R + 0.587 G + 0.114 B) or 3; white shows
+   where it is transparent. It is decoded once, by a thread that works ahead of gan_batch. A file without a picture's header is left out,
+   one that proves broken later has the next good one in its place; stderr names both. NULL if there is no folder or no good picture.
+   Of pairs side by side in one file (Isola et al. 2017) ask for 2*w columns and take gan_slice(x, 3, 0, w) and gan_slice(x, 3, w, w). */
+GAN_API gan_data *gan_data_folder(gan *g, const char *path, int channels, int h, int w);
+#endif
+
+/* Image i of a and image i of b, their channels one behind the other, with a's labels: gan_slice(x, 1, ..) takes them apart. Two folders
+   with the same names in both will do, or any sets; NULL if count, height or width differ, or a folder left files out. For unpaired
+   domains (Zhu et al. 2017) call gan_batch on two sets: their orders differ. */
+GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b);
+
 /* count handwritten-looking digits of 28x28 with their labels, drawn from strokes: no file needed. */
 GAN_API gan_data *gan_data_digits(gan *g, int count);
+
+/* count pictures (3,size,size) of a circle 0, square 1, triangle 2 or star 3 of any colour, place, size and turn; size 8 to 4096. FILLED:
+   one colour on pale paper. EDGES: a black outline on white. STRIPED: stripes of that colour in a light outline, on dark dotted cloth.
+   Shape i is the same in each style: edges and filled make a gan_data_pair, filled and striped two unpaired domains. */
+enum { GAN_SHAPES_FILLED, GAN_SHAPES_EDGES, GAN_SHAPES_STRIPED };
+GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, int style);
 
 /* n images (n,c,h,w) in [-1,1], and their class numbers (n,1,1,1) if labels is not NULL. Every image once per epoch, in an order
    drawn for each epoch; a batch may end one epoch and begin the next. */
@@ -716,6 +743,13 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels_or_NULL
 
 GAN_API int gan_data_size(const gan_data *data);                                  /* how many images */
 GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *label_or_NULL); /* image i in file order, in [-1,1]; label -1 if none */
+GAN_API const char *gan_data_class_name(const gan_data *data, int label);         /* "star", a sub-folder's name ..; NULL if none */
+GAN_API int gan_data_skipped(const gan_data *data);                               /* files of a folder that were found broken so far */
+
+/* CycleGAN's history of generated images (Shrivastava et al. 2017). For each of images (N,C,H,W): until size are kept, it is kept and
+   returned; then, with probability 1/2 each, it is returned, or changes places with a random one of those kept. The result has no past.
+   size 0 returns images. What is kept are name.running_images and name.running_count, parameters of model that are saved, not trained. */
+GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tensor *images, int size);
 
 /* ===========================================================================================
    >>augment
@@ -861,6 +895,13 @@ GAN_API size_t gan_profile_flops(gan *g);       /* operations (a multiply-add is
 #if defined(_OPENMP) && !defined(GAN_NO_OPENMP)
 #define GAN__OPENMP
 #include <omp.h>
+#endif
+#if defined(GAN__POSIX) && defined(STBI_INCLUDE_STB_IMAGE_H)
+#include <dirent.h>
+#ifndef GAN_NO_THREADS
+#define GAN__PTHREAD
+#include <pthread.h>
+#endif
 #endif
 
 #ifndef GAN_MALLOC
@@ -1805,8 +1846,8 @@ static void gan__philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t
     out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
 }
 
-/* Streams: gan_rand and gan_randn, shuffles, strokes, gradient checks; a parameter's own is a hash of its name, above these. */
-enum { GAN__STREAM_DRAW, GAN__STREAM_SHUFFLE, GAN__STREAM_DIGITS, GAN__STREAM_CHECK, GAN__STREAM_NAMES };
+/* Streams: gan_rand and gan_randn, shuffles, strokes, gradient checks, shapes; a parameter's own is a hash of its name, above these. */
+enum { GAN__STREAM_DRAW, GAN__STREAM_SHUFFLE, GAN__STREAM_DIGITS, GAN__STREAM_CHECK, GAN__STREAM_SHAPES };
 
 /* Four numbers from one block: 24 bits each; normals by Box and Muller (1958), two from two. */
 static void gan__random_block(const gan_random *p, uint64_t block, gan_real out[4])
@@ -5152,6 +5193,9 @@ GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real ra
    >>data (implementation)
    =========================================================================================== */
 
+enum { GAN__WAITING, GAN__DECODING, GAN__GOOD, GAN__BROKEN };
+typedef struct { char *path; int state; } gan__picture;
+
 struct gan_data {
     gan *g;
     int count, c, h, w;
@@ -5159,6 +5203,15 @@ struct gan_data {
     uint32_t *order;                    /* a permutation, drawn for epoch */
     uint64_t epoch, drawn;              /* drawn: images given out since the beginning; all that a resumed run needs */
     uint64_t stream;
+    char **classes;                     /* their names, or NULL */
+    int class_count, style, start;      /* style: of the built-in sets, GAN_SHAPES_.. or -1 for digits */
+    gan__picture *pictures;             /* the files that fill pixels, or NULL */
+    int left_out, skipped;              /* files that are not in the set; broken files in all */
+    gan_data *half[2];                  /* a pair's, or NULL */
+    bool lazy, threaded, stop;          /* lazy: has pictures; threaded: a thread decodes them in order, from start on */
+#ifdef GAN__PTHREAD
+    pthread_t thread;
+#endif
     gan_data *next;
 };
 
@@ -5166,10 +5219,7 @@ struct gan_data {
 static unsigned char *gan__read_file(const char *path, size_t *size)
 {
     FILE *file = fopen(path, "rb");
-    if (!file) {
-        gan__refuse("%s: %s", path, strerror(errno));
-        return NULL;
-    }
+    if (!file) return gan__refuse("%s: %s", path, strerror(errno)), (unsigned char *)NULL;
     unsigned char *data = NULL;
     size_t count = 0, room = 1 << 16, got;
     do {
@@ -5182,11 +5232,7 @@ static unsigned char *gan__read_file(const char *path, size_t *size)
     } while (data && count == room);
     bool failed = ferror(file) != 0;
     fclose(file);
-    if (!data || failed) {
-        gan__refuse("%s: %s", path, data ? "it cannot be read" : "no memory to read it");
-        GAN_FREE(data);
-        return NULL;
-    }
+    if (!data || failed) gan__refuse("%s: %s", path, data ? "it cannot be read" : "no memory to read it"), GAN_FREE(data), data = NULL;
     *size = count;
     return data;
 }
@@ -5203,11 +5249,7 @@ static uint32_t gan__crc32(const unsigned char *data, size_t size)
         table[i] = i;
         for (int bit = 0; bit < 4; bit++) table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0xEDB88320u : 0);
     }
-    for (size_t i = 0; i < size; i++) {
-        crc ^= data[i];
-        crc = crc >> 4 ^ table[crc & 15];
-        crc = crc >> 4 ^ table[crc & 15];
-    }
+    for (size_t i = 0; i < size; i++) crc ^= data[i], crc = crc >> 4 ^ table[crc & 15], crc = crc >> 4 ^ table[crc & 15];
     return ~crc;
 }
 
@@ -5237,27 +5279,30 @@ static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_
 }
 #endif
 
+/* The whole of a file, unpacked if it is gzip's. */
+static unsigned char *gan__read_unpacked(const char *path, size_t *bytes)
+{
+    unsigned char *data = gan__read_file(path, bytes);
+    if (!data || *bytes < 3 || data[0] != 0x1f || data[1] != 0x8b) return data;
+#ifdef STBI_INCLUDE_STB_IMAGE_H
+    return gan__gunzip(path, data, bytes);
+#else
+    gan__refuse("%s: to read a .gz file include stb_image.h before gan.h, or unpack it with gunzip", path);
+    return GAN_FREE(data), (unsigned char *)NULL;
+#endif
+}
+
 /* A file of bytes in IDX: two zero bytes, 8 for bytes, the number of dimensions, each as 32 bits big-endian, then the bytes. */
 static unsigned char *gan__read_idx(const char *path, int dims, int dims_or, int size[4])
 {
     size_t bytes = 0;
-    unsigned char *data = gan__read_file(path, &bytes);
-    if (data && bytes > 2 && data[0] == 0x1f && data[1] == 0x8b) {
-#ifdef STBI_INCLUDE_STB_IMAGE_H
-        data = gan__gunzip(path, data, &bytes);
-#else
-        gan__refuse("%s: to read a .gz file include stb_image.h before gan.h, or unpack it with gunzip", path);
-        GAN_FREE(data);
-        return NULL;
-#endif
-    }
+    unsigned char *data = gan__read_unpacked(path, &bytes);
     if (!data) return NULL;
     int found = bytes >= 4 && data[0] == 0 && data[1] == 0 && data[2] == 8 ? data[3] : 0;
     if (found != dims && found != dims_or) {
         gan__refuse("%s: not an IDX file of %s: it begins with %02x %02x %02x %02x", path, dims == 1 ? "labels (00 00 08 01)" : "images (00 00 08 03 or 04)",
                     bytes > 0 ? data[0] : 0, bytes > 1 ? data[1] : 0, bytes > 2 ? data[2] : 0, bytes > 3 ? data[3] : 0);
-        GAN_FREE(data);
-        return NULL;
+        return GAN_FREE(data), (unsigned char *)NULL;
     }
     double wanted = 1;
     size_t header = 4 + 4 * (size_t)found;
@@ -5269,23 +5314,46 @@ static unsigned char *gan__read_idx(const char *path, int dims, int dims_or, int
     }
     if (bytes < header || wanted < 1 || wanted != (double)(bytes - header)) {
         gan__refuse("%s: its header promises %.0f bytes of data, there are %.0f", path, bytes < header ? 4.0 * found : wanted, (double)bytes - (double)header);
-        GAN_FREE(data);
-        return NULL;
+        return GAN_FREE(data), (unsigned char *)NULL;
     }
     memmove(data, data + header, bytes - header);
     return data;
 }
 
-static gan_data *gan__data_new(gan *g, int count, int c, int h, int w, unsigned char *pixels, unsigned char *labels)
+static void gan__data_free(gan_data *data)
 {
-    gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data), **last = &g->datas;
-    data->g = g, data->count = count, data->c = c, data->h = h, data->w = w, data->pixels = pixels, data->labels = labels;
-    data->order = (uint32_t *)gan__alloc((size_t)count * sizeof *data->order);
-    data->epoch = UINT64_MAX;
-    data->stream = GAN__STREAM_SHUFFLE;
+    bool folder = data->lazy && !data->half[0];
+    for (int i = 0; folder && i < data->count; i++) GAN_FREE(data->pictures[i].path);
+    for (int i = 0; folder && i < data->class_count; i++) GAN_FREE(data->classes[i]);
+    if (folder) GAN_FREE(data->classes);
+    GAN_FREE(data->pictures), GAN_FREE(data->pixels), GAN_FREE(data->labels), GAN_FREE(data->order), GAN_FREE(data);
+}
+
+static bool gan__good(gan_data *data, int i);
+
+/* Makes data one of g's. NULL, and data is freed, if there is a problem or none of its images is good. */
+static gan_data *gan__data_join(gan *g, gan_data *data, const char *name, const char *problem)
+{
+    gan_data **last = &g->datas;
+    int i = 0;
+    while (!problem && i < data->count && !gan__good(data, i)) i++;
+    if (problem || i == data->count) {
+        gan__refuse("%s: %s", name, problem ? problem : "no picture (.png .jpg ..) that can be read");
+        return gan__data_free(data), (gan_data *)NULL;
+    }
+    data->g = g, data->order = (uint32_t *)gan__alloc((size_t)data->count * sizeof *data->order);
+    data->epoch = UINT64_MAX, data->stream = GAN__STREAM_SHUFFLE;
     while (*last) last = &(*last)->next, data->stream += 16;     /* a stream of its own for each data set */
     *last = data;
     return data;
+}
+
+static gan_data *gan__data_new(gan *g, int count, int c, int h, int w, unsigned char *pixels, unsigned char *labels, char **names, int k)
+{
+    gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data);
+    data->count = count, data->c = c, data->h = h, data->w = w, data->pixels = pixels, data->labels = labels;
+    data->classes = names, data->class_count = k;
+    return gan__data_join(g, data, "", NULL);
 }
 
 GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_path)
@@ -5297,54 +5365,60 @@ GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_pa
     if (labels_path) labels = gan__read_idx(labels_path, 1, 1, label_size);
     if (labels_path && labels && label_size[0] != size[0])
         gan__refuse("%s has %d labels, %s has %d images", labels_path, label_size[0], images, size[0]), GAN_FREE(labels), labels = NULL;
-    if (labels_path && !labels) {
-        GAN_FREE(pixels);
-        return NULL;
+    if (labels_path && !labels) return GAN_FREE(pixels), (gan_data *)NULL;
+    return gan__data_new(g, size[0], size[1], size[2], size[3], pixels, labels, NULL, 0);
+}
+
+GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count)
+{
+    static const char *const names[10] = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"};
+    const size_t image = 3 * 32 * 32, record = image + 1;
+    unsigned char *all = NULL, *joined = NULL;
+    size_t total = 0;
+    if (!g || !paths || count < 1) gan__fail(g, "gan_data_cifar10", "the device or the paths are NULL, or there are %d of them", count);
+    for (int f = 0; f < count; f++, all = joined) {
+        size_t bytes = 0, at = 0;
+        unsigned char *file = gan__read_unpacked(paths[f], &bytes);
+        while (file && at + record <= bytes && file[at] <= 9) at += record;
+        bool fits = file && bytes > 0 && at == bytes;
+        if (file && !fits)
+            gan__refuse("%s: record %.0f is cut off or has no label 0 to 9 before its 3072 bytes", paths[f], (double)(at / record));
+        joined = fits ? (unsigned char *)gan__alloc(total + bytes) : NULL;
+        if (fits && total) memcpy(joined, all, total);
+        if (fits) memcpy(joined + total, file, bytes), total += bytes;
+        GAN_FREE(all), GAN_FREE(file);
+        if (!fits) return NULL;
     }
-    return gan__data_new(g, size[0], size[1], size[2], size[3], pixels, labels);
+    unsigned char *labels = (unsigned char *)gan__alloc(total / record);
+    for (size_t i = 0; i < total / record; i++) labels[i] = all[i * record], memmove(all + i * image, all + i * record + 1, image);
+    return gan__data_new(g, (int)(total / record), 3, 32, 32, all, labels, (char **)names, 10);
 }
 
 /* ---- built-in digits: a pen that writes, in place of MNIST where that is not at hand. An image is a function of (seed, index):
    skeleton -> unsteady knots -> smooth curve -> slanted and fitted -> ink */
 
-/* Skeletons: ten classes, four ways people write each. A point is two digits,
- * x then y, on a 10x10 grid with y pointing down; the character after it says
- * how the pen goes on: ' ' smoothly, '^' round a sharp corner, '/' lifted. */
+/* Skeletons: ten classes, four ways people write each. A point is two digits, x then y, on a 10x10 grid with y pointing down; the character
+   after it says how the pen goes on: ' ' smoothly, '^' round a sharp corner, '/' lifted. */
 static const char *const gan__skeletons[10][4] = {
-    {"60 31 04 17 49 87 94 71 40",         "50 12 05 18 49 87 94 82 50",
-     "71 40 12 06 29 68 94 82 50 31",      "30 12 05 27 59 88 95 82 60 20"},
-    {"50 54 49",                           "60 55 39",
-     "23 50^49",                           "23 50^59/19 99"},
-    {"12 40 71 73 46 08^59 99",            "12 40 71 73 46 18 07 27 58 98",
-     "03 20 61 63 36 08^49 99",            "11 40 71 74 38 19 07 26 67 99"},
-    {"11 40 81 73 44^75 87 59 18",         "01 40 72 54 34 54 86 69 29 07",
-     "10 80^44^85 87 59 18",               "02 50 81 54^65 77 49 08"},
-    {"20 05^95/80 69",                     "60 06^96/60 59",
-     "10 13 25 65 92/90 86 79",            "30 14 05 35 84/80 75 69"},
-    {"80 20^14^54 86 68 39 08",            "20 14^54 86 69 39 08/20 90",
-     "90 30 14 44 76 68 39 08",            "90 20^14 54 85 78 39 07"},
-    {"70 31 06 28 59 87 85 55 17",         "50 13 07 39 78 85 55 17",
-     "70 43 16 28 59 77 75 46 18",         "81 40 12 06 29 69 87 65 35 17"},
-    {"00 90^49",                           "00 90^49/25 85",
-     "02 00^90^65 39",                     "02 20 50 90^64 49"},
-    {"82 50 12 45 87 59 17 44 81",         "72 50 22 34 66 68 39 27 55 82 70",
-     "50 12 44 82 50/44 17 49 87 44",      "80 40 12 54 87 59 18 45 82 90"},
-    {"72 40 12 25 54 81^69",               "82 50 12 25 65 81^85 69 28",
-     "71 30 13 35 73 80^75 59",            "81 50 22 14 35 63 81^59"},
+    {"60 31 04 17 49 87 94 71 40", "50 12 05 18 49 87 94 82 50", "71 40 12 06 29 68 94 82 50 31", "30 12 05 27 59 88 95 82 60 20"},
+    {"50 54 49", "60 55 39", "23 50^49", "23 50^59/19 99"},
+    {"12 40 71 73 46 08^59 99", "12 40 71 73 46 18 07 27 58 98", "03 20 61 63 36 08^49 99", "11 40 71 74 38 19 07 26 67 99"},
+    {"11 40 81 73 44^75 87 59 18", "01 40 72 54 34 54 86 69 29 07", "10 80^44^85 87 59 18", "02 50 81 54^65 77 49 08"},
+    {"20 05^95/80 69", "60 06^96/60 59", "10 13 25 65 92/90 86 79", "30 14 05 35 84/80 75 69"},
+    {"80 20^14^54 86 68 39 08", "20 14^54 86 69 39 08/20 90", "90 30 14 44 76 68 39 08", "90 20^14 54 85 78 39 07"},
+    {"70 31 06 28 59 87 85 55 17", "50 13 07 39 78 85 55 17", "70 43 16 28 59 77 75 46 18", "81 40 12 06 29 69 87 65 35 17"},
+    {"00 90^49", "00 90^49/25 85", "02 00^90^65 39", "02 20 50 90^64 49"},
+    {"82 50 12 45 87 59 17 44 81", "72 50 22 34 66 68 39 27 55 82 70", "50 12 44 82 50/44 17 49 87 44", "80 40 12 54 87 59 18 45 82 90"},
+    {"72 40 12 25 54 81^69", "82 50 12 25 65 81^85 69 28", "71 30 13 35 73 80^75 59", "81 50 22 14 35 63 81^59"},
 };
 
-/* Successive random numbers for one image. Each Philox block holds four, and
- * an image owns 256 blocks, far more than the busiest digit uses. */
-typedef struct { uint64_t seed, block; uint32_t word[4]; int left; } gan__dice;
+/* Successive random numbers for one image. Each Philox block holds four, and an image owns 256, far more than the busiest digit uses. */
+typedef struct { uint64_t seed, stream, block; uint32_t word[4]; int left; } gan__dice;
 
 static float gan__uniform(gan__dice *d, float lo, float hi)
 {
-    if (d->left == 0) {
-        gan__philox(d->seed, GAN__STREAM_DIGITS, d->block++, d->word);
-        d->left = 4;
-    }
-    d->left--;
-    return lo + (hi - lo) * (float)(d->word[d->left] >> 8) * (1.0f / 16777216.0f);
+    if (d->left == 0) gan__philox(d->seed, d->stream, d->block++, d->word), d->left = 4;
+    return lo + (hi - lo) * (float)(d->word[--d->left] >> 8) * (1.0f / 16777216.0f);
 }
 
 /* Bell-shaped in [-size, size]: small slips of the hand are the common ones. */
@@ -5354,8 +5428,7 @@ static float gan__slip(gan__dice *d, float size)
     return size * (u + gan__uniform(d, -0.5f, 0.5f));
 }
 
-/* A spot on the pen's path: where it is, how wide the nib presses there, and
- * how the pen leaves it (' ', '^', '/' as above, '\0' at the very end). */
+/* A spot on the pen's path: where it is, how wide the nib presses there, and how it goes on (' ', '^', '/' as above, '\0' at the end). */
 typedef struct { float x, y, r; char leave; } gan__dot;
 
 enum { GAN__STEPS = 8, GAN__MAX_KNOTS = 16, GAN__MAX_DOTS = GAN__MAX_KNOTS * GAN__STEPS };
@@ -5364,13 +5437,9 @@ enum { GAN__STEPS = 8, GAN__MAX_KNOTS = 16, GAN__MAX_DOTS = GAN__MAX_KNOTS * GAN
 static int gan__place_knots(const char *skeleton, gan__dice *dice, gan__dot *knots)
 {
     float haste = gan__uniform(dice, 0.2f, 0.9f);      /* some writers are neater */
-    int n = 0;
-
-    for (;; n++, skeleton += 3) {
-        knots[n].x = (float)(skeleton[0] - '0') + gan__slip(dice, haste);
-        knots[n].y = (float)(skeleton[1] - '0') + gan__slip(dice, haste);
-        knots[n].r = 1.0f + gan__slip(dice, 0.3f);
-        knots[n].leave = skeleton[2];
+    for (int n = 0;; n++, skeleton += 3) {
+        knots[n].x = (float)(skeleton[0] - '0') + gan__slip(dice, haste), knots[n].y = (float)(skeleton[1] - '0') + gan__slip(dice, haste);
+        knots[n].r = 1.0f + gan__slip(dice, 0.3f), knots[n].leave = skeleton[2];
         if (skeleton[2] == '\0') return n + 1;
     }
 }
@@ -5384,136 +5453,382 @@ static float gan__spline(float a, float b, float c, float d, float t)
 /* Runs a curve through the knots as a chain of dots; returns its length. */
 static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots)
 {
-    int count = 0, i, k;
-
+    int count = 0;
     dots[count++] = knots[0];
-    for (i = 0; i + 1 < n; i++) {
+    for (int i = 0; i + 1 < n; i++) {
         const gan__dot *b = &knots[i], *c = b + 1;
         /* a corner or a stroke's end has no neighbour to lean towards */
         const gan__dot *a = i > 0 && b->leave == ' ' && b[-1].leave != '/' ? b - 1 : b;
         const gan__dot *d = c->leave == ' ' ? c + 1 : c;
         if (b->leave != '/')
-            for (k = 1; k < GAN__STEPS; k++, count++) {
+            for (int k = 1; k < GAN__STEPS; k++, count++) {
                 float t = (float)k / GAN__STEPS;
                 dots[count].x = gan__spline(a->x, b->x, c->x, d->x, t);
                 dots[count].y = gan__spline(a->y, b->y, c->y, d->y, t);
-                dots[count].r = gan__spline(a->r, b->r, c->r, d->r, t);
-                dots[count].leave = ' ';
+                dots[count].r = gan__spline(a->r, b->r, c->r, d->r, t), dots[count].leave = ' ';
             }
         dots[count++] = *c;
     }
     return count;
 }
 
-/* Gives the writing a slant, a tilt and proportions of its own, then does what
- * the makers of MNIST do: scales it into a 20x20 box and puts its centre of
- * mass at the centre of the 28x28 paper. */
+/* Gives the writing a slant, a tilt and proportions of its own, then does what the makers of MNIST do: scales it into a 20x20 box and puts
+   its centre of mass at the centre of the 28x28 paper. */
 static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
 {
     float slant = 0.15f + gan__slip(dice, 0.5f), tilt = gan__slip(dice, 0.22f);
-    float width = gan__uniform(dice, 0.55f, 1.0f);
-    float taper = gan__slip(dice, 0.06f), waist = gan__slip(dice, 0.06f);
+    float width = gan__uniform(dice, 0.55f, 1.0f), taper = gan__slip(dice, 0.06f), waist = gan__slip(dice, 0.06f);
     float nib = gan__uniform(dice, 0.6f, 1.2f);
     float x0 = 1e9f, y0 = 1e9f, x1 = -1e9f, y1 = -1e9f, scale, mx = 0, my = 0, mass = 0;
-    int i;
-
     nib += gan__uniform(dice, 0.0f, 0.7f);             /* half its width, in pixels */
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         float y = dots[i].y, x = dots[i].x - 4.5f;
         x *= width * (1 + taper * (y - 4.5f));         /* narrower above or below */
         y += waist * y * (9 - y);                      /* high- or low-waisted */
         x -= slant * y;
-        dots[i].x = x * cosf(tilt) - y * sinf(tilt);
-        dots[i].y = x * sinf(tilt) + y * cosf(tilt);
-        x0 = fminf(x0, dots[i].x); x1 = fmaxf(x1, dots[i].x);
-        y0 = fminf(y0, dots[i].y); y1 = fmaxf(y1, dots[i].y);
+        dots[i].x = x * cosf(tilt) - y * sinf(tilt), dots[i].y = x * sinf(tilt) + y * cosf(tilt);
+        x0 = fminf(x0, dots[i].x), x1 = fmaxf(x1, dots[i].x), y0 = fminf(y0, dots[i].y), y1 = fmaxf(y1, dots[i].y);
     }
     scale = (gan__uniform(dice, 18.4f, 19.4f) - 2 * nib) / fmaxf(x1 - x0, y1 - y0);
-    for (i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         dots[i].x *= scale; dots[i].y *= scale; dots[i].r *= nib;
         if (i > 0 && dots[i - 1].leave != '/') {       /* a segment weighs length x width */
-            float dx = dots[i].x - dots[i - 1].x, dy = dots[i].y - dots[i - 1].y;
-            float ink = sqrtf(dx * dx + dy * dy) * dots[i].r;
-            mx += ink * (dots[i].x - 0.5f * dx);
-            my += ink * (dots[i].y - 0.5f * dy);
-            mass += ink;
+            float dx = dots[i].x - dots[i - 1].x, dy = dots[i].y - dots[i - 1].y, ink = sqrtf(dx * dx + dy * dy) * dots[i].r;
+            mx += ink * (dots[i].x - 0.5f * dx), my += ink * (dots[i].y - 0.5f * dy), mass += ink;
         }
     }
     mx = 14 - mx / mass + gan__uniform(dice, -0.5f, 0.5f);   /* MNIST moves by whole pixels, */
     my = 14 - my / mass + gan__uniform(dice, -0.5f, 0.5f);   /* so it is off by up to a half */
-    for (i = 0; i < count; i++) { dots[i].x += mx; dots[i].y += my; }
+    for (int i = 0; i < count; i++) { dots[i].x += mx; dots[i].y += my; }
 }
 
-/* Inks the stroke from a to b. How far a pixel lies inside the nib's edge makes
- * it light or dark, over about one pixel; taking the darker of old and new keeps
- * joints and crossings from adding up. */
+/* Inks the stroke from a to b. How far a pixel lies inside the nib's edge makes it light or dark, over about one pixel; taking the darker
+   of old and new keeps joints and crossings from adding up. */
 static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char *image)
 {
-    float dx = b->x - a->x, dy = b->y - a->y, len2 = dx * dx + dy * dy + 1e-9f;
-    float reach = fmaxf(a->r, b->r) + 1;
+    float dx = b->x - a->x, dy = b->y - a->y, len2 = dx * dx + dy * dy + 1e-9f, reach = fmaxf(a->r, b->r) + 1;
     int x0 = (int)fmaxf(fminf(a->x, b->x) - reach, 0), x1 = (int)fminf(fmaxf(a->x, b->x) + reach, 27);
     int y0 = (int)fmaxf(fminf(a->y, b->y) - reach, 0), y1 = (int)fminf(fmaxf(a->y, b->y) + reach, 27);
-    int x, y;
-
-    for (y = y0; y <= y1; y++)
-        for (x = x0; x <= x1; x++) {
+    for (int y = y0; y <= y1; y++)
+        for (int x = x0; x <= x1; x++) {
             float px = (float)x + 0.5f - a->x, py = (float)y + 0.5f - a->y;
             float t = fminf(fmaxf((px * dx + py * dy) / len2, 0), 1);   /* nearest spot, 0 = a, 1 = b */
-            float ex = px - t * dx, ey = py - t * dy;
-            float inside = a->r + t * (b->r - a->r) - sqrtf(ex * ex + ey * ey);
+            float ex = px - t * dx, ey = py - t * dy, inside = a->r + t * (b->r - a->r) - sqrtf(ex * ex + ey * ey);
             int ink = (int)(255 * fminf(fmaxf(0.5f + inside / 1.1f, 0), 1));
             if (ink > image[28 * y + x]) image[28 * y + x] = (unsigned char)ink;
         }
 }
 
-/* Draws digit number `index` of the endless data set `seed`: 28x28 bytes, 0 for
- * paper and 255 for ink. The label and the way of writing it are both even draws. */
-static void gan__draw_digit(uint64_t seed, uint32_t index, unsigned char *image, int *label)
+/* Draws digit index of the endless set seed: 28x28 bytes, 0 paper, 255 ink. The label and the way of writing it are both even draws. */
+static void gan__draw_digit(uint64_t seed, uint32_t index, unsigned char *image, unsigned char *label)
 {
     gan__dot knots[GAN__MAX_KNOTS], dots[GAN__MAX_DOTS];
-    gan__dice dice;
-    int style, count, i;
-
-    dice.seed = seed;
-    dice.block = (uint64_t)index << 8;
-    dice.left = 0;
-    *label = (int)gan__uniform(&dice, 0, 10);
-    style = (int)gan__uniform(&dice, 0, 4);
-    count = gan__place_knots(gan__skeletons[*label][style], &dice, knots);
+    gan__dice dice = {seed, GAN__STREAM_DIGITS, (uint64_t)index << 8, {0, 0, 0, 0}, 0};
+    *label = (unsigned char)gan__uniform(&dice, 0, 10);
+    int style = (int)gan__uniform(&dice, 0, 4), count = gan__place_knots(gan__skeletons[*label][style], &dice, knots);
     count = gan__join_knots(knots, count, dots);
     gan__fit_paper(dots, count, &dice);
     memset(image, 0, 28 * 28);
-    for (i = 1; i < count; i++)
+    for (int i = 1; i < count; i++)
         if (dots[i - 1].leave != '/') gan__ink_segment(&dots[i - 1], &dots[i], image);
 }
 
-static void gan__digits_body(void *argument, size_t begin, size_t end, int thread)
+/* ---- built-in shapes: a pixel's colour follows from how far it lies from the outline, so edges are smooth at any size */
+
+/* How far (x,y) lies outside a shape of radius r around (0,0), in pixels; below 0 inside. A polygon of n points is folded into half of one
+   point, between the tip at angle 0 and, at angle pi/n, a star's hollow or the middle of an edge: one line is left. */
+static float gan__outside(int kind, float r, float turn, float x, float y)
+{
+    static const int points[4] = {1, 4, 3, 5};
+    float far = sqrtf(x * x + y * y), half = 3.14159265f / (float)points[kind], angle = atan2f(y, x) - turn;
+    if (kind == 0) return far - 0.85f * r;
+    angle = fabsf(angle - 2 * half * floorf(angle / (2 * half) + 0.5f));
+    float inner = kind == 3 ? 0.45f * r : r * cosf(half), ex = inner * cosf(half) - r, ey = inner * sinf(half);
+    float px = far * cosf(angle) - r, py = far * sinf(angle), t = fminf(fmaxf((px * ex + py * ey) / (ex * ex + ey * ey), 0), 1);
+    float distance = sqrtf((px - t * ex) * (px - t * ex) + (py - t * ey) * (py - t * ey));
+    return ex * py > ey * px ? -distance : distance;
+}
+
+static float gan__cover(float outside) { return fminf(fmaxf(0.5f - outside, 0), 1); }            /* how much of a pixel is inside */
+static float gan__paint(float under, float colour, float cover) { return under + (colour - under) * cover; }
+static float gan__band(float x, float period) { return fabsf(x - period * (floorf(x / period) + 0.5f)); } /* from a middle */
+
+static void gan__draw_shape(uint64_t seed, uint32_t index, int size, int style, unsigned char *image, unsigned char *label)
+{
+    gan__dice dice = {seed, GAN__STREAM_SHAPES, (uint64_t)index << 8, {0, 0, 0, 0}, 0};
+    int kind = *label = (unsigned char)gan__uniform(&dice, 0, 4);
+    float side = (float)size, pen = fmaxf(side / 50, 0.6f), period = fmaxf(side / 8, 3), r = side * gan__uniform(&dice, 0.24f, 0.4f);
+    float cx = gan__uniform(&dice, r + pen, side - r - pen), cy = gan__uniform(&dice, r + pen, side - r - pen);
+    float turn = gan__uniform(&dice, 0, 6.2831853f), hue = gan__uniform(&dice, 0, 6.2831853f), other = gan__uniform(&dice, 0, 6.2831853f);
+    for (int i = 0; i < size * size; i++) {
+        float x = (float)(i % size) + 0.5f, y = (float)(i / size) + 0.5f, d = gan__outside(kind, r, turn, x - cx, y - cy);
+        float u = gan__band(x, period), v = gan__band(y, period), dot = gan__cover(sqrtf(u * u + v * v) - period / 6);
+        float line = gan__cover(fabsf(d) - pen), stripe = gan__cover(gan__band((x + y) * 0.7071068f, period) - period / 4);
+        for (int c = 0; c < 3; c++) {
+            float ink = 0.5f + 0.45f * cosf(hue - 2.0943951f * (float)c), paper = 0.5f + 0.5f * cosf(other - 2.0943951f * (float)c);
+            float cloth = gan__paint(0.08f + 0.12f * paper, 0.3f + 0.2f * paper, dot), weave = gan__paint(0.35f * ink, ink, stripe);
+            float level = style == GAN_SHAPES_EDGES ? 1 - line
+                        : style == GAN_SHAPES_FILLED ? gan__paint(0.86f + 0.14f * paper, ink, gan__cover(d))
+                        : gan__paint(gan__paint(cloth, weave, gan__cover(d)), 0.75f + 0.25f * ink, line);
+            image[c * size * size + i] = (unsigned char)(255 * level + 0.5f);
+        }
+    }
+}
+
+static void gan__draw_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan_data *data = (gan_data *)argument;
     (void)thread;
     for (size_t i = begin; i < end; i++) {
-        int label;
-        gan__draw_digit(data->g->seed, (uint32_t)i, data->pixels + i * 28 * 28, &label);
-        data->labels[i] = (unsigned char)label;
+        unsigned char *image = data->pixels + i * (size_t)(data->c * data->h * data->w);
+        if (data->style < 0) gan__draw_digit(data->g->seed, (uint32_t)i, image, &data->labels[i]);
+        else gan__draw_shape(data->g->seed, (uint32_t)i, data->h, data->style, image, &data->labels[i]);
     }
+}
+
+static gan_data *gan__drawn(gan *g, int count, int c, int size, int style)
+{
+    static const char *const names[4] = {"circle", "square", "triangle", "star"};
+    size_t n = (size_t)count;
+    unsigned char *pixels = (unsigned char *)gan__alloc(n * c * size * size), *labels = (unsigned char *)gan__alloc(n);
+    gan_data *data = gan__data_new(g, count, c, size, size, pixels, labels, (char **)names, style < 0 ? 0 : 4);
+    data->style = style;
+    gan__parallel(n, 64, gan__draw_body, data);
+    return data;
 }
 
 GAN_API gan_data *gan_data_digits(gan *g, int count)
 {
     if (!g || count < 1) gan__fail(g, "gan_data_digits", "the device is NULL or %d digits are asked for", count);
-    gan_data *data = gan__data_new(g, count, 1, 28, 28, (unsigned char *)gan__alloc((size_t)count * 28 * 28), (unsigned char *)gan__alloc((size_t)count));
-    gan__parallel((size_t)count, 256, gan__digits_body, data);
-    return data;
+    return gan__drawn(g, count, 1, 28, -1);
+}
+
+GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, int style)
+{
+    if (!g || count < 1 || size < 8 || size > 4096 || style < GAN_SHAPES_FILLED || style > GAN_SHAPES_STRIPED)
+        gan__fail(g, "gan_data_shapes", "no device, or %d (1 or more) of size %d (8 to 4096), style %d (0 to 2)", count, size, style);
+    return gan__drawn(g, count, 3, size, style);
+}
+
+/* ---- a folder of pictures: listed at once, each decoded when it is wanted, or before that by a thread */
+#ifdef STBI_INCLUDE_STB_IMAGE_H
+#ifdef GAN__PTHREAD
+static pthread_mutex_t gan__mutex = PTHREAD_MUTEX_INITIALIZER;          /* of all pictures' states, not held while decoding */
+static pthread_cond_t gan__decoded = PTHREAD_COND_INITIALIZER;
+static void gan__lock(void) { pthread_mutex_lock(&gan__mutex); }
+static void gan__unlock(void) { pthread_cond_broadcast(&gan__decoded), pthread_mutex_unlock(&gan__mutex); }
+#else
+static void gan__lock(void) {}
+static void gan__unlock(void) {}
+#endif
+
+/* out[i], i < size, from n numbers step apart: an average around start + (i + 1/2)*scale, whose weights fall off as a triangle to zero at
+   the next output's centre, or the next input's if that is further, so that no fine pattern turns into a coarse one. */
+static void gan__resample(const float *in, int n, int step, double start, double scale, float *out, int size)
+{
+    double reach = GAN__MAX(scale, 1);
+    for (int i = 0; i < size; i++) {
+        double centre = start + (i + 0.5) * scale, sum = 0, weights = 0;
+        for (int k = (int)GAN__MAX(centre - reach, 0), last = (int)GAN__MIN(centre + reach, n - 1.0); k <= last; k++) {
+            double weight = GAN__MAX(1 - fabs(k + 0.5 - centre) / reach, 0);
+            sum += weight * (double)in[(size_t)k * step], weights += weight;
+        }
+        out[i] = (float)(sum / weights);
+    }
+}
+
+/* Fills out (c,h,w) from a file; false if it is broken. */
+static bool gan__read_picture(const char *path, int c, int h, int w, unsigned char *out)
+{
+    int height, width, n;
+    unsigned char *file = stbi_load(path, &width, &height, &n, 0);
+    if (!file) return false;
+    double scale = GAN__MIN((double)height / h, (double)width / w);
+    float *line = (float *)GAN_MALLOC(((size_t)width + h + (size_t)height * w) * sizeof *line), *column = line + width, *rows = column + h;
+    for (int k = 0; line && k < c; k++) {
+        const unsigned char *p = file;
+        for (int i = 0; i < height; i++) {
+            for (int j = 0; j < width; j++, p += n) {
+                double level = n < 3 ? p[0] : c == 3 ? p[k] : 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2];
+                line[j] = (float)(n % 2 ? level : 255 + p[n - 1] / 255.0 * (level - 255));        /* on white where it is transparent */
+            }
+            gan__resample(line, width, 1, (width - w * scale) / 2, scale, rows + (size_t)i * w, w);
+        }
+        for (int j = 0; j < w; j++) {
+            gan__resample(rows + j, height, w, (height - h * scale) / 2, scale, column, h);
+            for (int i = 0; i < h; i++) out[((size_t)k * h + i) * w + j] = (unsigned char)(column[i] + 0.5f);
+        }
+    }
+    stbi_image_free(file), GAN_FREE(line);
+    return line != NULL;
+}
+
+/* Is image i good, in both halves of a pair? Decodes it, unless that is done, or another thread is at it: then it waits for that. */
+static bool gan__good(gan_data *data, int i)
+{
+    if (data->half[0]) return gan__good(data->half[0], i) && gan__good(data->half[1], i);
+    if (!data->pictures) return true;
+    gan__picture *picture = &data->pictures[i];
+    gan__lock();
+#ifdef GAN__PTHREAD
+    while (picture->state == GAN__DECODING) pthread_cond_wait(&gan__decoded, &gan__mutex);
+#endif
+    if (picture->state == GAN__WAITING) {
+        picture->state = GAN__DECODING;
+        gan__unlock();
+        bool read = gan__read_picture(picture->path, data->c, data->h, data->w, data->pixels + (size_t)i * data->c * data->h * data->w);
+        gan__lock();
+        picture->state = read ? GAN__GOOD : GAN__BROKEN;
+        if (!read) data->skipped++, fprintf(stderr, "%s: the picture is broken; the next good one takes its place\n", picture->path);
+    }
+    bool good = picture->state == GAN__GOOD;
+    gan__unlock();
+    return good;
+}
+
+/* Ends the thread that decodes data's pictures in their order, and begins one if go. Where there are no threads nothing is lost. */
+#ifdef GAN__PTHREAD
+static void *gan__decode_ahead(void *argument)
+{
+    gan_data *data = (gan_data *)argument;
+    for (int k = 0; k < data->count; k++) {
+        gan__lock();
+        bool stop = data->stop;
+        gan__unlock();
+        if (stop) break;
+        gan__good(data, (int)data->order[(data->start + k) % data->count]);
+    }
+    return NULL;
+}
+
+static void gan__ahead(gan_data *data, bool go)
+{
+    gan__lock();
+    data->stop = true;
+    gan__unlock();
+    if (data->threaded) pthread_join(data->thread, NULL);
+    data->stop = false, data->start = (int)(data->drawn % (uint64_t)data->count);
+    data->threaded = go && data->lazy && pthread_create(&data->thread, NULL, gan__decode_ahead, data) == 0;
+}
+#else
+static void gan__ahead(gan_data *data, bool go) { (void)data, (void)go; }
+#endif
+
+GAN_API int gan_data_skipped(const gan_data *data)
+{
+    if (data->half[0]) return gan_data_skipped(data->half[0]) + gan_data_skipped(data->half[1]);
+    gan__lock();
+    int skipped = data->skipped;
+    gan__unlock();
+    return skipped;
+}
+
+static int gan__by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+static char **gan__path_add(char **list, int *count, const char *folder, const char *name)
+{
+    if (name[0] == '.') return list;
+    list = (char **)gan__grow(list, (size_t)*count, sizeof *list);
+    char *path = list[(*count)++] = (char *)gan__alloc(strlen(folder) + strlen(name) + 2);
+    strcat(strcat(strcpy(path, folder), "/"), name);
+    return list;
+}
+
+/* What lies in a folder, sorted by name; -1 if it is none. */
+static int gan__list_folder(const char *folder, char ***list)
+{
+    int count = 0;
+    *list = NULL;
+#if defined(_WIN32)
+    struct _finddata_t entry;
+    char pattern[1024];
+    snprintf(pattern, sizeof pattern, "%s/*", folder);
+    intptr_t search = _findfirst(pattern, &entry);
+    if (search == -1) return -1;
+    do *list = gan__path_add(*list, &count, folder, entry.name); while (_findnext(search, &entry) == 0);
+    _findclose(search);
+#elif defined(GAN__POSIX)
+    DIR *search = opendir(folder);
+    if (!search) return -1;
+    for (struct dirent *entry; (entry = readdir(search)) != NULL;) *list = gan__path_add(*list, &count, folder, entry->d_name);
+    closedir(search);
+#endif
+    if (count) qsort(*list, (size_t)count, sizeof **list, gan__by_name);
+    return count;
+}
+
+/* Adds a folder's pictures to data; or, with classes, its sub-folders, each a class, and the pictures in them. False if it is no folder. */
+static bool gan__scan(gan_data *data, const char *folder, bool classes)
+{
+    static const char ends[] = ".png .jpg .jpeg .bmp .tga .gif .psd .ppm .pgm .pnm .PNG .JPG .JPEG .BMP .TGA .GIF .PSD .PPM .PGM .PNM ";
+    char **list;
+    int entries = gan__list_folder(folder, &list), w, h, c;
+    for (int i = 0; i < entries; i++) {
+        const char *dot = strrchr(list[i], '.'), *end = dot ? strstr(ends, dot) : NULL;
+        bool is_picture = end && end[strlen(dot)] == ' ';
+        if (classes && !is_picture && gan__scan(data, list[i], false)) {
+            data->classes = (char **)gan__grow(data->classes, (size_t)data->class_count, sizeof *data->classes);
+            data->classes[data->class_count++] = gan__copy_string(strrchr(list[i], '/') + 1);
+        } else if (!classes && is_picture && stbi_info(list[i], &w, &h, &c)) {
+            gan__picture picture = {list[i], GAN__WAITING};
+            data->pictures = (gan__picture *)gan__grow(data->pictures, (size_t)data->count, sizeof picture);
+            data->labels = (unsigned char *)gan__grow(data->labels, (size_t)data->count, 1);
+            data->labels[data->count] = (unsigned char)data->class_count;
+            data->pictures[data->count++] = picture, list[i] = NULL;
+        } else if (!classes && is_picture) data->skipped++, fprintf(stderr, "%s: not a picture; it is left out\n", list[i]);
+    }
+    for (int i = 0; i < entries; i++) GAN_FREE(list[i]);
+    GAN_FREE(list);
+    return entries >= 0;
+}
+
+GAN_API gan_data *gan_data_folder(gan *g, const char *path, int channels, int h, int w)
+{
+    if (!g || !path) gan__fail(g, "gan_data_folder", "the device or the path is NULL");
+    if ((channels != 1 && channels != 3) || h < 1 || w < 1 || (double)h * w * channels > INT32_MAX)
+        gan__fail(g, "gan_data_folder", "(%d,%d,%d): 1 (grey) or 3 (colour) channels and sizes of 1 or more are wanted", channels, h, w);
+    gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data);
+    const char *problem = gan__scan(data, path, true) && (data->class_count || gan__scan(data, path, false)) ? NULL : strerror(errno);
+    data->c = channels, data->h = h, data->w = w, data->lazy = true, data->left_out = data->skipped;
+    data->pixels = (unsigned char *)GAN_MALLOC((size_t)data->count * channels * h * w + 1);
+    if (!data->pixels) problem = "no memory for its pictures";
+    if (data->class_count > 256) problem = "it has more than 256 sub-folders";
+    if (!data->class_count) GAN_FREE(data->labels), data->labels = NULL;
+    return gan__data_join(g, data, path, problem);
+}
+#else
+static bool gan__good(gan_data *data, int i) { return (void)data, (void)i, true; }
+static void gan__ahead(gan_data *data, bool go) { (void)data, (void)go; }
+GAN_API int gan_data_skipped(const gan_data *data) { return data->skipped; }
+#endif
+
+GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b)
+{
+    if (!a || !b || a->g != g || b->g != g) gan__fail(g, "gan_data_pair", "a set is NULL or of another gan_open than the first argument");
+    if (a->count != b->count || a->h != b->h || a->w != b->w || a->left_out || b->left_out)
+        return gan__refuse("gan_data_pair: %d images of %dx%d, %d files left out; %d images of %dx%d, %d left out: no pairs", a->count,
+                           a->h, a->w, a->left_out, b->count, b->h, b->w, b->left_out), (gan_data *)NULL;
+    gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data);
+    *data = *a, data->c += b->c, data->half[0] = a, data->half[1] = b, data->lazy = a->lazy || b->lazy;
+    data->pixels = NULL, data->pictures = NULL, data->next = NULL, data->drawn = 0, data->threaded = false;
+    data->labels = a->labels ? (unsigned char *)memcpy(gan__alloc((size_t)a->count), a->labels, (size_t)a->count) : NULL;
+    return gan__data_join(g, data, "gan_data_pair", NULL);
 }
 
 GAN_API int gan_data_size(const gan_data *data) { return data->count; }
+GAN_API const char *gan_data_class_name(const gan_data *data, int k) { return k >= 0 && k < data->class_count ? data->classes[k] : NULL; }
 
 GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *label)
 {
     size_t size = (size_t)data->c * data->h * data->w;
     if (i < 0 || i >= data->count) gan__fail(data->g, "gan_data_item", "image %d of %d", i, data->count);
-    for (size_t e = 0; e < size; e++) image[e] = data->pixels[(size_t)i * size + e] / (gan_real)127.5 - 1;
+    while (!gan__good((gan_data *)data, i)) i = (i + 1) % data->count;
     if (label) *label = data->labels ? data->labels[i] : -1;
+    if (data->half[0]) {
+        gan_data_item(data->half[0], i, image, NULL);
+        gan_data_item(data->half[1], i, image + (size_t)data->half[0]->c * data->h * data->w, NULL);
+    }
+    for (size_t e = 0; data->pixels && e < size; e++) image[e] = data->pixels[(size_t)i * size + e] / (gan_real)127.5 - 1;
 }
 
 /* Fisher and Yates's shuffle, with the numbers of (seed, the set's stream, epoch). */
@@ -5541,7 +5856,7 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels)
     gan_real *classes = (gan_real *)gan__room(g, &gan__ref, &g->staging[1], &g->staging_size[1], (size_t)n);
     for (int i = 0; i < n; i++) {
         uint64_t epoch = data->drawn / (uint64_t)data->count;
-        if (epoch != data->epoch) gan__shuffle(data, epoch);
+        if (epoch != data->epoch) gan__ahead(data, false), gan__shuffle(data, epoch), gan__ahead(data, true);
         int item = (int)data->order[data->drawn++ % (uint64_t)data->count], label;
         gan_data_item(data, item, host + (size_t)i * size, &label);
         classes[i] = (gan_real)label;
@@ -5549,6 +5864,32 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels)
     if (host != images->data) gan_set(images, host);
     if (labels) *labels = gan_from_host(g, classes, n, 1, 1, 1);
     return images;
+}
+
+GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tensor *images, int size)
+{
+    gan *g = gan__valid(images, "gan_image_pool");
+    if (!model || model->g != g || !name || size < 0)
+        gan__fail(g, "gan_image_pool", "model or name is NULL, model is of another gan_open, or size %d < 0", size);
+    if (size == 0) return gan_detach(images);
+    gan_tensor *kept = gan__param_get(model, name, "running_images", 4, size, images->c, images->h, images->w, 0, 0);
+    gan_tensor *counter = gan__param_get(model, name, "running_count", 4, 1, 1, 1, 1, 0, 0), *y = gan__tensor(g, NULL, GAN__SHAPE(images));
+    if (kept->n != size || kept->c != images->c || kept->h != images->h || kept->w != images->w)
+        gan__fail(g, "gan_image_pool", "it keeps " GAN__DIMS ", not " GAN__DIMS ", size %d", GAN__SHAPE(kept), GAN__SHAPE(images), size);
+    size_t each = gan_count(images) / (size_t)images->n, count = (size_t)gan_item(counter), before = count;
+    gan_map copy = {GAN_AFFINE, each, 1, 0};
+    for (int i = 0; i < images->n; i++) {
+        const gan_real *image = images->data + (size_t)i * each;
+        uint32_t word[4] = {0, 0, 0, 0};
+        bool full = count == (size_t)size;
+        if (full) gan__philox(g->seed, GAN__STREAM_DRAW, g->drawn++, word);
+        bool swap = word[0] >> 31;
+        gan_real *place = kept->data + (full ? (size_t)((uint64_t)word[1] * (uint64_t)size >> 32) : count++) * each;
+        gan__run_1(g, GAN__K_map, &copy, swap ? place : image, y->data + (size_t)i * each);
+        if (!full || swap) gan__run_1(g, GAN__K_map, &copy, image, place);
+    }
+    if (count != before) gan__fill_with(counter, (gan_real)count);
+    return y;
 }
 
 /* ===========================================================================================
@@ -6788,10 +7129,8 @@ GAN_API void gan_close(gan *g)
     if (!g) return;
     while (g->logs) gan_progress_close(g->logs);
     for (gan_model *model = g->models, *next; model; model = next) next = model->next, gan__model_free(model);
-    for (gan_data *data = g->datas, *next; data; data = next) {
-        next = data->next;
-        GAN_FREE(data->pixels), GAN_FREE(data->labels), GAN_FREE(data->order), GAN_FREE(data);
-    }
+    for (gan_data *data = g->datas; data; data = data->next) gan__ahead(data, false);
+    for (gan_data *data = g->datas, *next; data; data = next) next = data->next, gan__data_free(data);
     for (int i = 0; i < g->slab_count; i++) gan__device_free(g->backend, g->slabs[i].memory);
     for (int i = 0; i < g->structs.count; i++) GAN_FREE(g->structs.slabs[i].memory);
     for (int i = 0; i < 3; i++) if (g->spare[i]) gan__device_free(g->other, g->spare[i]);

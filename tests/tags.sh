@@ -57,10 +57,11 @@ fi
 if ! make --no-print-directory lib CC="$CC" > build/tags/lib.log 2>&1; then
     fail "build/libgan.so" "$(tail -n 1 build/tags/lib.log)"
 else
-    for stb in stb/stb_image_write.h stb_image_write.h; do
-        echo "#include <$stb>" | $CC -I. -Ibuild -E -x c - > /dev/null 2>&1 && picture="#include <$stb>" && break
+    for stb in stb/ ""; do
+        echo "#include <${stb}stb_image_write.h>" | $CC -I. -Ibuild -E -x c - > /dev/null 2>&1 &&
+            pictures="#include <${stb}stb_image.h>\n#include <${stb}stb_image_write.h>\n" && break
     done
-    declared=$(printf '#define GAN_API GAN_DECLARES\n%s\n' "$picture" | cat - <(sed '/^#if defined(GAN_STATIC)/,/^#endif/d' gan.h) | $CC -Ibuild -E -P -x c - 2> /dev/null |
+    declared=$(printf "#define GAN_API GAN_DECLARES\n$pictures" | cat - <(sed '/^#if defined(GAN_STATIC)/,/^#endif/d' gan.h) | $CC -Ibuild -E -P -x c - 2> /dev/null |
                tr '\n;' ' \n' | grep 'GAN_DECLARES' | grep -oE '\bgan_[a-z0-9_]+ *\(' | tr -d ' (' | sort -u)
     exported=$(nm -D --defined-only build/libgan.so | awk '$2 == "T" { print $3 }' | sort -u)
     missing=$(comm -23 <(echo "$declared") <(echo "$exported")) extra=$(comm -13 <(echo "$declared") <(echo "$exported"))
