@@ -5624,7 +5624,7 @@ static void gan__unlock(void) {}
 
 /* out[i], i < size, from n numbers step apart: an average around start + (i + 1/2)*scale, whose weights fall off as a triangle to zero at
    the next output's centre, or the next input's if that is further, so that no fine pattern turns into a coarse one. */
-static void gan__resample(const float *in, int n, int step, double start, double scale, float *out, int size)
+static void gan__shrink_lines(const float *in, int n, int step, double start, double scale, float *out, int size)
 {
     double reach = GAN__MAX(scale, 1);
     for (int i = 0; i < size; i++) {
@@ -5652,10 +5652,10 @@ static bool gan__read_picture(const char *path, int c, int h, int w, unsigned ch
                 double level = n < 3 ? p[0] : c == 3 ? p[k] : 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2];
                 line[j] = (float)(n % 2 ? level : 255 + p[n - 1] / 255.0 * (level - 255));        /* on white where it is transparent */
             }
-            gan__resample(line, width, 1, (width - w * scale) / 2, scale, rows + (size_t)i * w, w);
+            gan__shrink_lines(line, width, 1, (width - w * scale) / 2, scale, rows + (size_t)i * w, w);
         }
         for (int j = 0; j < w; j++) {
-            gan__resample(rows + j, height, w, (height - h * scale) / 2, scale, column, h);
+            gan__shrink_lines(rows + j, height, w, (height - h * scale) / 2, scale, column, h);
             for (int i = 0; i < h; i++) out[((size_t)k * h + i) * w + j] = (unsigned char)(column[i] + 0.5f);
         }
     }
