@@ -4997,14 +4997,14 @@ static void gan__doctor_weights(gan *g)
         if (worst[k]) gan__complain(g, GAN__VANISHES + k, k == 2 ? 2 : 3, say[k], of[k], worst[k]->name, most[k]);
 }
 
-/* Channels of a ReLU's result that are 0 for every image and place. */
+/* Channels of a ReLU's result that are 0 for every image and place; one channel alone is a hinge loss. */
 static void gan__doctor_relus(gan *g)
 {
     double worst = 0.5;
     char name[300] = "";
     for (int i = 0; i < g->tape_count; i++) {
         const gan_tensor *t = g->tape[i];
-        if (!t->op || t->stale || t->op->vjp != gan__map_vjp || t->attr[0] != GAN_LEAKY || t->real[0] != 0) continue;
+        if (!t->op || t->stale || t->op->vjp != gan__map_vjp || t->attr[0] != GAN_LEAKY || t->real[0] != 0 || t->c == 1) continue;
         gan_real *x = gan__on_host(g, t->data, gan_count(t));
         int dead = t->c, size = t->h * t->w;
         for (int c = 0; c < t->c; c++)
@@ -5030,7 +5030,9 @@ GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor
     for (; model; model = model->next)
         for (int i = 0; i < model->count; i++) model->params[i].size = gan__length(g, model->params[i].value->data, NULL, gan_count(model->params[i].value));
     struct gan__doctor *d = g->doctor;
-    bool finite = !d->first[0] && gan__finite(real_logits) && gan__finite(fake_logits);
+    bool finite = gan__finite(real_logits) && gan__finite(fake_logits);
+    for (model = g->models; model; model = model->next)         /* an infinity that no weight meets, as in clamp(log 0), does no harm */
+        for (int i = 0; i < model->count; i++) finite = finite && (model->params[i].look <= d->looks || model->params[i].change <= DBL_MAX);
     d->step = step, d->told = 0, d->looks += !finite || step % every == 0;
     for (int i = 0; !finite && i < g->tape_count && !d->first[0]; i++)
         if (!g->tape[i]->stale && !gan__owner(g, g->tape[i]->data, &model) && !gan__finite(g->tape[i])) gan__doctor_name(g->tape[i], d->first);
@@ -5079,6 +5081,7 @@ GAN_API const char *gan_doctor_text(const gan *g) { return g->doctor ? g->doctor
 
 struct gan__plan {
     uint64_t *kept;                    /* a word for each number, in the order of gan__plan_walk */
+    gan_mark mark;
     int at, kernels;
     bool undo, listing;
     double params, adds, all_adds, bytes, held;  /* from here on: the row being noted, and the sum of all adds */
@@ -5130,6 +5133,7 @@ static void gan__plan_walk(gan *g, bool undo)
 
 static void gan__plan_end(gan *g)
 {
+    gan_clear_to(g, g->plan->mark);    /* views of parameters go before them */
     gan__plan_walk(g, true);
     GAN_FREE(g->plan->kept), GAN_FREE(g->plan);
     g->plan = NULL, gan__thread.planning = NULL;
@@ -5158,7 +5162,8 @@ static void gan__plan_note(gan *g, int k, const void *p, const gan__cost *cost, 
     }
     const char *title = g->reclaiming ? "gan_backward" : gan__title(g, k, p);
     snprintf(name, sizeof name, "%s%s%s", model ? model->name : "", model ? " " : "", title);
-    if (!(top && r->result == top) && !((g->where[0] || !top) && strstr(r->name, title))) gan__plan_row(r);
+    bool same = strcmp(r->name, name) == 0 || (g->where[0] && strstr(r->name, title) && (!model || strcmp(r->name, title) == 0));
+    if (!(top && r->result == top) && !((g->where[0] || !top) && same)) gan__plan_row(r);
     if (model || !r->kernels) strcpy(r->name, name);
     r->result = top, r->kernels++, r->params += params, r->held = GAN__MAX(r->held, (double)g->held);
     snprintf(r->shape, sizeof r->shape, "%d kernels", r->kernels);
@@ -5171,17 +5176,16 @@ GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user)
     if (!g || !step || g->plan || g->gradients) gan__fail(g, "gan_plan", "it wants a device, a function, no other plan, and no gradient that waits for gan_step");
     size_t before = g->peak, peak;
     double params = 0;
-    gan_mark mark = gan_here(g);
     g->plan = (struct gan__plan *)gan__alloc_zero(sizeof *g->plan);
-    gan__thread.planning = g;
+    gan__thread.planning = g, g->plan->mark = gan_here(g);
     gan__plan_walk(g, false);
     g->peak = g->held;
     step(g, user);
-    gan_clear_to(g, mark);
+    gan_clear_to(g, g->plan->mark);
     printf("%-44s %-20s %11s %15s %11s %11s\n", "operation", "result (N,C,H,W)", "parameters", "multiply-adds", "its KiB", "held KiB");
     g->plan->listing = true;
     step(g, user);
-    gan_clear_to(g, mark);
+    gan_clear_to(g, g->plan->mark);
     gan__plan_row(g->plan);
     for (gan_model *model = g->models; model; model = model->next) params += (double)gan_param_count(model);
     printf("%-44s %-20s %11.0f %15.0f %11s %11.1f\n", "total, peak", "", params, g->plan->all_adds, "", (double)g->peak / 1024);

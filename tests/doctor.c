@@ -83,6 +83,7 @@ static void train(training t)
         if (t.loss == R1 && step % 16 == 0)
             d_loss = gan_add(d_loss, gan_mul_scalar(gan_sum(gan_square(gan_grad(gan_sum(discriminator(D, &t, real)), real))), (gan_real)0.25));
         if (t.illness == BACKWARD && step >= 13) d_loss = gan_add(d_loss, gan_sum(gan_sqrt(gan_mul_scalar(gan_square(gan_slice(on_real, 0, 0, 1)), 0))));
+        if (t.illness == HEALTHY && t.every == 16) gan_clamp(gan_log(gan_zeros(g, 1, 1, 1, 1)), -100, 0); /* an infinity that does no harm */
         if (t.illness != FROZEN) gan_minimize(opt_d, d_loss);
         gan_tensor *g_logits = discriminator(D, &t, fake);
         gan_minimize(opt_g, t.loss == BCE || t.loss == R1 ? gan_bce_logits(g_logits, 1) : t.loss == LSGAN ? gan_mse(g_logits, gan_full(g, 1, 32, 1, 1, 1)) : gan_neg(gan_mean(g_logits)));
