@@ -60,6 +60,8 @@
      >>pictures    a grid of a batch as PNG (with stb_image_write)
      >>progress    one line on the terminal, a CSV beside it
      >>look        what is in a model, and where the time goes
+     >>doctor      what is wrong with a training, in plain words
+     >>plan        a step's operations and its memory, before it is computed
 
    CONVENTIONS
 
@@ -861,6 +863,34 @@ GAN_API void gan_summary(gan_model *model);     /* prints the layers used so far
 GAN_API void gan_profile(gan *g);               /* prints, per kernel: calls, ms, GFLOP/s, GB/s, share of the time; then starts anew */
 GAN_API size_t gan_profile_flops(gan *g);       /* operations (a multiply-add is two) of products and convolutions since then */
 
+/* ===========================================================================================
+   >>doctor
+   =========================================================================================== */
+
+/* One line at the end of a training step, before gan_clear:  gan_doctor(g, step, 20, real, fake, NULL, NULL);  Every 20th step it prints
+   what is wrong, the number that shows it and what to try; it is silent when all is well, and changes nothing. An illness is told when it
+   lasts for some looks, and again after twice as long. Returns how many were told now. real, fake: the batches (N,C,H,W). The logits: what
+   the discriminator made of them, any shape; NULL finds them if they are (N,1,1,1). It sees: numbers that are not finite (at every step, by
+   the logits; every = 1 also names the kernel of a derivative), constant data, a discriminator that has won (where its logits go through
+   a sigmoid or softplus), takes fakes for real or does not learn, a collapsed generator, gradients that vanish or explode, updates too
+   large for their weights (of two or more dimensions), dead ReLUs. */
+GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor *fake, gan_tensor *real_logits, gan_tensor *fake_logits);
+
+/* After gan_doctor, at a look: scores (N,K,1,1), N >= 10*K, that a classifier gives fakes. Tells of classes that no fake is best in. */
+GAN_API int gan_doctor_classes(gan *g, gan_tensor *scores);
+GAN_API const char *gan_doctor_text(const gan *g);   /* the lines of the last step that had any; "" before the first */
+
+/* ===========================================================================================
+   >>plan
+   =========================================================================================== */
+
+/* Goes through a training step, step(g, user), without computing it: prints its operations in order (result, parameters, multiply-adds,
+   bytes of the result, bytes held by then) and returns the most bytes held, exactly gan_memory's peak in a training of such steps. step
+   is called twice, the first time it makes parameters and optimizer state. gan_item and gan_to_host give 0, gan.h writes no file, and
+   what step does to models, optimizers, data and random numbers, all made before, is put back: the training goes on as if there had been
+   no plan. Shapes that do not fit are the usual error. For the peak of a term that only some steps have, plan one of them. */
+typedef void gan_step_fn(gan *g, void *user);
+GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user);
 #ifdef __cplusplus
 }
 #endif
@@ -970,10 +1000,12 @@ static GAN__THREAD_LOCAL struct {
     gan_error_fn *handler;
     void *user, *workspace[3];
     size_t workspace_size[3];
+    gan *planning;                     /* whose gan_plan is under way in this thread: an error ends it */
 } gan__thread;
 
 static void gan__clear_where(gan *g);
 static const char *gan__where(gan *g, const char *function);
+static void gan__plan_end(gan *g);
 
 GAN_API const char *gan_error(void) { return gan__thread.error; }
 
@@ -1003,6 +1035,7 @@ GAN__PRINTF(3, 4) static void gan__fail(gan *g, const char *function, const char
     va_end(list);
     snprintf(gan__thread.error, sizeof gan__thread.error, "%.100s: %s", gan__where(g, function), text);
     gan__clear_where(g);
+    if (gan__thread.planning) gan__plan_end(gan__thread.planning);
     if (gan__thread.handler) gan__thread.handler(gan__thread.error, gan__thread.user);
     fflush(stdout);
     fprintf(stderr, "%s\n", gan__thread.error);
@@ -1370,7 +1403,13 @@ struct gan {
     double kernel_calls, compare_scale;     /* compare: how large the terms of the kernel's sums are */
     double profile_seconds[GAN__KERNEL_COUNT], profile_flops[GAN__KERNEL_COUNT], profile_bytes[GAN__KERNEL_COUNT];
     double profile_calls[GAN__KERNEL_COUNT];
+    struct gan__doctor *doctor;
+    bool look;                              /* the doctor looks at this step: gan__run and gan_step tell it what they see */
+    struct gan__plan *plan;                 /* a gan_plan is under way: nothing is computed */
 };
+
+static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cost, const gan_real *y);
+static void gan__plan_note(gan *g, int k, const void *p, const gan__cost *cost, const gan_real *const *x, const gan_real *y);
 
 static const char *gan__where(gan *g, const char *function) { return g && g->where[0] ? g->where : function; }
 static void gan__clear_where(gan *g) { if (g) g->where[0] = 0, g->recording = true, g->reclaiming = false, g->temporary_count = 0; }
@@ -1648,6 +1687,10 @@ static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan
 {
     gan__cost cost = gan__kernels[k].cost(p);
     double bytes = 0;
+    if (g->plan) {
+        gan__plan_note(g, k, p, &cost, x, y[0]);
+        return;
+    }
 #ifdef GAN__OPENMP
     if (g->threads) omp_set_num_threads(g->threads);
 #endif
@@ -1660,6 +1703,7 @@ static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan
     for (int i = 0; i < 5; i++) bytes += (double)cost.in[i];
     for (int i = 0; i < 3; i++) bytes += (double)cost.out[i];
     g->profile_calls[k]++, g->profile_flops[k] += cost.flops, g->profile_bytes[k] += bytes * sizeof(gan_real);
+    if (g->look) gan__doctor_watch(g, k, p, &cost, y[0]);
 }
 
 static void gan__run_1(gan *g, int k, const void *p, const gan_real *x, gan_real *y) { gan__run(g, k, p, &x, &y); }
@@ -1803,7 +1847,8 @@ GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, in
 GAN_API void gan_to_host(const gan_tensor *t, gan_real *out)
 {
     gan__valid(t, "gan_to_host");
-    gan__download(t->g->backend, out, t->data, gan_count(t) * sizeof(gan_real));
+    if (t->g->plan) memset(out, 0, gan_count(t) * sizeof(gan_real));
+    else gan__download(t->g->backend, out, t->data, gan_count(t) * sizeof(gan_real));
 }
 
 GAN_API gan_real gan_item(const gan_tensor *t)
@@ -1818,7 +1863,7 @@ GAN_API gan_real gan_item(const gan_tensor *t)
 GAN_API void gan_set(gan_tensor *t, const gan_real *data)
 {
     gan__valid(t, "gan_set");
-    gan__upload(t->g->backend, t->data, data, gan_count(t) * sizeof(gan_real));
+    if (!t->g->plan) gan__upload(t->g->backend, t->data, data, gan_count(t) * sizeof(gan_real));
 }
 
 GAN_API gan_tensor *gan_detach(gan_tensor *x)
@@ -2880,7 +2925,7 @@ static gan_tensor *gan__gather(const char *function, gan_tensor *x, int dim, gan
     p.in = adjoint ? (size_t)size : q.count;
     if (!list) p.step_outer = p.out * q.inner, p.step = q.inner, p.step_inner = 1;
     shape[dim] = adjoint ? size : (int)p.out;
-    if (!x->g->backend->alloc)
+    if (!x->g->backend->alloc && !x->g->plan)
         for (size_t i = 0; i < gan_count(index); i++)
             if (!(index->data[i] >= 0 && index->data[i] < (gan_real)p.in))
                 gan__fail(x->g, function, "index %g at place %.0f: there are %.0f along dimension %d", (double)index->data[i], (double)i, (double)p.in, dim);
@@ -4281,6 +4326,8 @@ typedef struct {
     int rank;                          /* dimensions in a file: PyTorch keeps a bias (C), a linear weight (OUT,IN), layer norm's (C,H,W) */
     double bound;                      /* GAN_INIT_DEFAULT: uniform in +-bound, or constant if that is 0 */
     gan_real constant;
+    double gradient, change, size;     /* the doctor's: lengths of gradient and update in this look, its own when first seen */
+    int look;
 } gan__param;
 
 typedef struct { char *kind, *name; int n, c, h, w; size_t params; } gan__layer;
@@ -4305,6 +4352,7 @@ GAN_API gan_model *gan_model_new(gan *g, const char *name)
 {
     if (!g) gan__fail(NULL, "gan_model_new", "the device is NULL; gan_open gives NULL when it fails, and gan_error() says why");
     if (!name || !*name || strpbrk(name, ".#")) gan__fail(g, "gan_model_new", "\"%s\": a model has a name, without . and #, which divide names in a file", name ? name : "NULL");
+    if (g->plan) gan__fail(g, "gan_model_new", "\"%s\": a model is made before gan_plan", name);
     gan_model *model = (gan_model *)gan__alloc_zero(sizeof *model), **last = &g->models;
     model->g = g, model->name = gan__copy_string(name), model->rate = 1;
     while (*last) last = &(*last)->next;
@@ -4521,7 +4569,7 @@ GAN_API void gan_weights(gan_model *model, int kind, gan_real rate)
 }
 
 /* t's numbers into a parameter, which keeps its address. */
-static void gan__keep(gan_tensor *param, gan_tensor *t)
+static void gan__assign(gan_tensor *param, gan_tensor *t)
 {
     gan_map p = {GAN_AFFINE, gan_count(param), 1, 0};
     gan__run_1(param->g, GAN__K_map, &p, t->data, param->data);
@@ -4537,8 +4585,8 @@ static gan_tensor *gan__spectral(gan_model *model, const char *name, gan_tensor 
     if (model->mode == GAN__TRAIN) {
         right = gan_detach(gan_normalize(gan_matmul_t(still, left, true, true), 2));       /* v = W^T u / |W^T u| */
         left = gan_detach(gan_normalize(gan_matmul_t(right, still, true, true), 3));       /* u = W v / |W v| */
-        gan__keep(v, right);
-        gan__keep(u, left);
+        gan__assign(v, right);
+        gan__assign(u, left);
     }
     return gan_div(weight, gan_matmul(gan_matmul(left, matrix), right));
 }
@@ -4874,7 +4922,7 @@ GAN_API gan_tensor *gan_path_length(gan_model *G, gan_tensor *image, gan_tensor 
     gan_tensor *squares = gan_sum_to(gan_square(gan_grad(gan_sum(gan_mul(image, noise)), w)), w->n, 1, w->h, 1);
     gan_tensor *length = gan_sqrt(gan_add_scalar(gan_mean_to(squares, w->n, 1, 1, 1), (gan_real)1e-16));
     gan_tensor *now = gan__zip("gan_path_length", GAN_MIX, gan_detach(mean), gan_mean(length), (gan_real)0.99, (gan_real)0.01);
-    gan__keep(mean, now);
+    gan__assign(mean, now);
     return gan_mean(gan_square(gan_sub(length, now)));
 }
 
@@ -4997,6 +5045,7 @@ static gan_opt *gan__opt_new(gan_model *model, const char *function, int kind, i
     if (!model) gan__fail(NULL, function, "the model is NULL");
     if (!(lr >= 0) || !(beta1 >= 0 && beta1 < 1) || !(beta2 >= 0 && beta2 < 1) || !(decay >= 0))
         gan__fail(model->g, function, "learning rate %g and decay %g are 0 or more, momentum and betas %g, %g in [0,1)", (double)lr, (double)decay, (double)beta1, (double)beta2);
+    if (model->g->plan) gan__fail(model->g, function, "an optimizer is made before gan_plan");
     gan_opt *opt = (gan_opt *)gan__alloc_zero(sizeof *opt), **last = &model->opts;
     opt->model = model, opt->kind = kind, opt->slots = slots, opt->lr = lr, opt->beta1 = beta1, opt->beta2 = beta2, opt->decay = decay;
     while (*last) last = &(*last)->next;
@@ -5104,6 +5153,9 @@ static void gan__lbfgs_step(gan_opt *opt)
     gan__slots_mix(opt, 1, GAN__VALUES, 1, 0);
 }
 
+static double gan__length(gan *g, const gan_real *data, const gan_real *from, size_t count);
+static gan_real *gan__doctor_before(gan__param *param, const gan_real *gradient);
+
 GAN_API void gan_step(gan_opt *opt)
 {
     static const int kernels[] = {GAN__K_sgd, GAN__K_adam, GAN__K_rmsprop};
@@ -5118,7 +5170,9 @@ GAN_API void gan_step(gan_opt *opt)
             double steps = ++of->steps;
             gan_real *out[3] = {value->data, of->slot[0]->data, opt->slots > 1 ? of->slot[1]->data : NULL};
             gan_update p = {gan_count(value), opt->lr, opt->beta1, opt->beta2, (gan_real)1e-8, (gan_real)(1 - pow(opt->beta1, steps)), (gan_real)(1 - pow(opt->beta2, steps)), opt->decay};
+            gan_real *before = model->g->look ? gan__doctor_before(&model->params[i], g) : NULL;
             gan__run(model->g, kernels[opt->kind], &p, &g, out);
+            if (before) model->params[i].change = gan__length(model->g, out[0], before, p.count), GAN_FREE(before);
         }
         gan__give_numbers(model->g, value->gradient->block);
         value->gradient->references = 0, model->g->gradients--;
@@ -5336,6 +5390,7 @@ static gan_data *gan__data_join(gan *g, gan_data *data, const char *name, const 
 {
     gan_data **last = &g->datas;
     int i = 0;
+    if (g->plan) gan__fail(g, name, "data is made before gan_plan");
     while (!problem && i < data->count && !gan__good(data, i)) i++;
     if (problem || i == data->count) {
         gan__refuse("%s: %s", name, problem ? problem : "no picture (.png .jpg ..) that can be read");
@@ -6776,6 +6831,7 @@ static void gan__model_read(gan__tensors *f, gan_model *model, const char *prefi
 static bool gan__save(gan_model *model, const char *path, bool half)
 {
     gan__list list;
+    if (model->g->plan) return true;
     memset(&list, 0, sizeof list);
     list.half = half;
     for (int i = 0; i < model->count; i++) gan__list_add(&list, "", model->params[i].name, "", model->params[i].rank, model->params[i].value, 0);
@@ -6800,6 +6856,7 @@ GAN_API bool gan_load(gan_model *model, const char *path)
 GAN_API bool gan_save_state(gan *g, const char *path, int step)
 {
     gan__list list;
+    if (g->plan) return true;
     memset(&list, 0, sizeof list);
     int length = snprintf(list.meta, sizeof list.meta, ",\"step\":\"%d\",\"seed\":\"%" PRIu64 "\",\"drawn\":\"%" PRIu64 "\"", step, g->seed, g->drawn), k = 0;
     for (gan_data *data = g->datas; data && length < 4000; data = data->next, k++)
@@ -6928,6 +6985,7 @@ GAN_API bool gan_save_png(gan_tensor *x, int columns, const char *path)
     gan__writer w;
     if (x->c != 1 && x->c != 3) gan__fail(g, "gan_save_png", "the tensor " GAN__DIMS " has %d channels, 1 (grey) or 3 (colour) are wanted", GAN__SHAPE(x), x->c);
     if (columns < 1) gan__fail(g, "gan_save_png", "%d columns", columns);
+    if (g->plan) return true;
     columns = GAN__MIN(columns, x->n);
     int gap = x->n > 1 ? 2 : 0, rows = (x->n + columns - 1) / columns, width = columns * (x->w + gap) + gap, height = rows * (x->h + gap) + gap;
     gan_real *host = (gan_real *)gan__alloc(gan_count(x) * sizeof *host), *from = host;
@@ -7026,6 +7084,7 @@ GAN_API void gan_progress_step(gan_progress *log, int step, ...)
     double values[8], now = gan__now();
     bool last = step + 1 >= log->steps;
     va_list list;
+    if (log->g->plan) return;
     va_start(list, step);
     for (int i = 0; i < log->columns; i++) values[i] = va_arg(list, double);
     va_end(list);
@@ -7136,9 +7195,395 @@ GAN_API void gan_close(gan *g)
     for (int i = 0; i < 3; i++) if (g->spare[i]) gan__device_free(g->other, g->spare[i]);
     for (int i = 0; i < 5; i++) if (g->spare_in[i]) gan__device_free(g->other, g->spare_in[i]);
     for (int i = 0; i < 2; i++) GAN_FREE(g->staging[i]);
+    GAN_FREE(g->doctor);
     GAN_FREE(g->slabs), GAN_FREE(g->structs.slabs), GAN_FREE(g->free_blocks), GAN_FREE(g->tape), GAN_FREE(g->temporaries);
     GAN_FREE(g);
     for (int i = 0; i < 3; i++) GAN_FREE(gan__thread.workspace[i]), gan__thread.workspace[i] = NULL, gan__thread.workspace_size[i] = 0;
+}
+
+/* ===========================================================================================
+   >>doctor (implementation)
+   =========================================================================================== */
+
+enum { GAN__VANISHES, GAN__EXPLODES, GAN__FAST, GAN__NOT_FINITE, GAN__CONSTANT, GAN__COLLAPSED, GAN__WON, GAN__DECEIVED, GAN__FROZEN, GAN__DEAD,
+       GAN__CLASSES, GAN__ILLNESSES };
+
+struct gan__doctor {
+    int step, looks, told, streak[GAN__ILLNESSES], seen[GAN__ILLNESSES];   /* looks in a row that saw the illness, the last of them */
+    double weights;                             /* of the discriminator: their lengths, summed up at the last look */
+    char first[300], text[2048];                /* first: what gan__run saw become not finite in this step */
+};
+
+/* The parameter whose numbers lie at data, and its model; or NULL. */
+static gan__param *gan__owner(gan *g, const gan_real *data, gan_model **model)
+{
+    for (*model = g->models; *model; *model = (*model)->next)
+        for (int i = 0; i < (*model)->count; i++)
+            if ((*model)->params[i].value->data == data) return &(*model)->params[i];
+    return NULL;
+}
+
+static gan_real *gan__on_host(gan *g, const gan_real *data, size_t count)
+{
+    gan_real *host = (gan_real *)gan__alloc(count * sizeof *host);
+    gan__download(g->backend, host, data, count * sizeof *host);
+    return host;
+}
+
+/* |data - from|, from on the host or NULL for 0. Not finite if a number is not. */
+static double gan__length(gan *g, const gan_real *data, const gan_real *from, size_t count)
+{
+    gan_real *host = gan__on_host(g, data, count);
+    double squares = 0;
+    for (size_t i = 0; i < count; i++) squares += pow((double)host[i] - (from ? from[i] : 0), 2);
+    GAN_FREE(host);
+    return sqrt(squares);
+}
+
+static bool gan__finite(const gan_tensor *t) { return gan__length(t->g, t->data, NULL, gan_count(t)) <= DBL_MAX; }
+
+/* gan_step's call in a step that is looked at: notes the gradient, returns the parameter as it still is. */
+static gan_real *gan__doctor_before(gan__param *param, const gan_real *gradient)
+{
+    gan *g = param->value->g;
+    param->gradient = gan__length(g, gradient, NULL, gan_count(param->value)), param->look = g->doctor->looks + 1;
+    return gan__on_host(g, param->value->data, gan_count(param->value));
+}
+
+static const char *gan__title(gan *g, int k, const void *p)
+{
+    const char *name = k == GAN__K_zip ? gan__zip_ops[((const gan_zip *)p)->op].name : gan__kernels[k].name;
+    return gan__where(g, k == GAN__K_map ? gan__map_ops[((const gan_map *)p)->op].name : name);
+}
+
+/* gan__run's call in a step that is looked at. A copy makes no new numbers, and leaves gaps. */
+static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cost, const gan_real *y)
+{
+    char *first = g->doctor->first;
+    const gan_tensor *top = g->tape_count ? g->tape[g->tape_count - 1] : NULL;
+    if (first[0] || k == GAN__K_copy || gan__length(g, y, NULL, cost->out[0]) <= DBL_MAX) return;
+    snprintf(first, 200, "%s (kernel %s)%s", gan__title(g, k, p), gan__kernels[k].name, g->reclaiming ? " in gan_backward" : "");
+    if (top && top->data == y) snprintf(first + strlen(first), 64, " " GAN__DIMS, GAN__SHAPE(top));
+}
+
+/* Notes an illness in this look. It is told when need looks in a row have seen it, then after twice as many, and so on. */
+static void gan__complain(gan *g, int illness, int need, const char *format, ...)
+{
+    struct gan__doctor *d = g->doctor;
+    int streak = d->streak[illness] = d->seen[illness] == d->looks - 1 ? d->streak[illness] + 1 : 1, times = streak / need;
+    char line[600];
+    va_list list;
+    d->seen[illness] = d->looks;
+    if (streak % need || (times & (times - 1))) return;
+    va_start(list, format);
+    vsnprintf(line, sizeof line, format, list);
+    va_end(list);
+    size_t used = d->told++ ? strlen(d->text) : 0;
+    snprintf(d->text + used, sizeof d->text - used, "doctor, step %d: %s\n", d->step, line);
+    printf("%s%s", g->logs && g->logs->terminal ? "\r\033[K" : "", d->text + used);
+    fflush(stdout);
+}
+
+/* A parameter of the layer that made t, or of the last one before it. */
+static gan__param *gan__layer_of(const gan_tensor *t, gan_model **model)
+{
+    gan__param *param = NULL;
+    for (*model = NULL; t && t->op && !param; t = t->in[0])
+        for (int j = 1; j < 3 && !param; j++)
+            if (t->in[j]) param = gan__owner(t->g, t->in[j]->data, model);
+    return param;
+}
+
+static void gan__doctor_name(const gan_tensor *t, char *name)
+{
+    gan_model *model;
+    gan__param *param = gan__layer_of(t, &model);
+    int n = snprintf(name, 140, "%s " GAN__DIMS, t->op ? t->op->name : "a tensor that no operation made", GAN__SHAPE(t));
+    if (param) n += snprintf(name + n, 80, " at %.40s.%.*s", model->name, GAN__MIN((int)strcspn(param->name, "."), 30), param->name);
+    if (param && !gan__finite(param->value)) snprintf(name + n, 70, ", whose %.30s is not finite by now", param->name);
+}
+
+/* What the discriminator made of x: the first (N,1,1,1) on the tape that comes from x's numbers. */
+static gan_tensor *gan__find_logits(gan *g, gan_tensor *x)
+{
+    uint64_t now = ++g->differentiation;
+    for (int i = 0; i < g->tape_count; i++) {
+        gan_tensor *t = g->tape[i];
+        bool from = t->data == x->data;
+        for (int j = 0; j < 3; j++) from = from || (t->in[j] && t->in[j]->leads == now);
+        if (from) t->leads = now;
+        if (from && t->op && !t->stale && t->data != x->data && t->n == x->n && t->c * t->h * t->w == 1) return t;
+    }
+    gan__fail(g, "gan_doctor", "no tensor (%d,1,1,1) comes from the images " GAN__DIMS ": hand over the logits", x->n, GAN__SHAPE(x));
+    return NULL;
+}
+
+/* How far an image of the batch t lies from the next, per number (root mean square). */
+static double gan__spread(const gan_tensor *t)
+{
+    size_t count = gan_count(t), size = count / (size_t)t->n;
+    double squares = 0;
+    gan_real *x = gan__on_host(t->g, t->data, count);
+    for (size_t i = size; i < count; i++) squares += pow((double)x[i] - x[i - size], 2);
+    GAN_FREE(x);
+    return sqrt(squares / (double)(count - size));
+}
+
+static void gan__doctor_discriminator(gan *g, gan_tensor *real, gan_tensor *fake)
+{
+    size_t n = gan_count(real), m = gan_count(fake), jump = 1 + GAN__MAX(n, m) / 512;
+    gan_real *x = gan__on_host(g, real->data, n), *y = gan__on_host(g, fake->data, m);
+    double a = 0, b = 0, right = 0, pairs = 0, weights = 0;
+    bool saturates = false;                     /* the loss is flat where the discriminator is sure: a sigmoid or softplus of (-)logits */
+    gan_model *model;
+    for (size_t i = 0; i < n; i++) a += (double)x[i] / (double)n;
+    for (size_t j = 0; j < m; j++) b += (double)y[j] / (double)m;
+    for (size_t i = 0; i < n; i += jump)
+        for (size_t j = 0; j < m; j += jump) pairs++, right += x[i] > y[j] ? 100 : x[i] == y[j] ? 50 : 0;
+    right /= pairs;
+    GAN_FREE(x);
+    GAN_FREE(y);
+    for (int i = 0; i < g->tape_count; i++) {
+        const gan_tensor *t = g->tape[i], *in = t->op && t->op->vjp == gan__map_vjp && (t->attr[0] == GAN_SOFTPLUS || t->attr[0] == GAN_SIGMOID) ? t->in[0] : NULL;
+        saturates = saturates || (in && (in == real || in == fake || (in->op && (in->in[0] == real || in->in[0] == fake))));
+    }
+    if (saturates && right > 99 && a - b > 16)
+        gan__complain(g, GAN__WON, 3, "the discriminator has won: it tells %.0f%% of all pairs apart, logits %.1f against %.1f, and has nothing left to teach. Lower its "
+                      "learning rate, train it less often, add R1, or call real images 0.9", right, a, b);
+    if (right < 10)
+        gan__complain(g, GAN__DECEIVED, 3, "the discriminator takes fakes for real: it is right on %.0f%% of all pairs, logits %.1f (real) against %.1f (fake). Are labels "
+                      "swapped?", right, a, b);
+    gan__layer_of(real, &model);
+    for (int i = 0; model && i < model->count; i++)
+        if (model->params[i].trainable) weights += gan__length(g, model->params[i].value->data, NULL, gan_count(model->params[i].value));
+    if (model && weights == g->doctor->weights)
+        gan__complain(g, GAN__FROZEN, 2, "the discriminator does not learn: no parameter of %s has changed since the last look. Is its optimizer called, with a rate above 0, "
+                      "and the loss made of its logits?", model->name);
+    g->doctor->weights = weights;
+}
+
+/* The weights that gan_step changed in this step; of each illness the worst is named. A bias may be 0, or do nothing before batch norm. */
+static void gan__doctor_weights(gan *g)
+{
+    static const char *say[3] = {
+        "the gradient vanishes on its way to %s.%s: it is %.2g times smaller there than where it is largest. Batch norm, leaky ReLU, fewer layers",
+        "the gradient explodes at %s.%s: it is %.2g times as long as the weight. Batch norm, smaller first weights, a lower learning rate",
+        "the learning rate is too high for %s.%s: one update is %.2g of the weight's first length, 0.001 to 0.05 is usual. Divide it by 10"};
+    double most[3] = {1e5, 1e3, 0.5}, largest = 0;
+    gan__param *worst[3] = {NULL, NULL, NULL};
+    const char *of[3];
+    for (gan_model *model = g->models; model; model = model->next, largest = 0)
+        for (int i = 0; i < 2 * model->count; i++) {            /* the second time the largest is known */
+            gan__param *p = &model->params[i % model->count];
+            double each = p->gradient / sqrt((double)gan_count(p->value)), size = GAN__MAX(p->size, sqrt(p->value->n / 3.0));  /* as PyTorch's begin */
+            if (p->look != g->doctor->looks || p->rank < 2) continue;
+            largest = GAN__MAX(largest, each);
+            double found[3] = {largest / GAN__MAX(each, 1e-9 * largest), p->gradient / size, p->change / size};
+            for (int k = 0; i >= model->count && k < 3; k++)
+                if (found[k] > most[k]) most[k] = found[k], worst[k] = p, of[k] = model->name;
+        }
+    for (int k = 0; k < 3; k++)
+        if (worst[k]) gan__complain(g, GAN__VANISHES + k, k == 2 ? 2 : 3, say[k], of[k], worst[k]->name, most[k]);
+}
+
+/* Channels of a ReLU's result that are 0 for every image and place; one channel alone is a hinge loss. */
+static void gan__doctor_relus(gan *g)
+{
+    double worst = 0.5;
+    char name[300] = "";
+    for (int i = 0; i < g->tape_count; i++) {
+        const gan_tensor *t = g->tape[i];
+        if (!t->op || t->stale || t->op->vjp != gan__map_vjp || t->attr[0] != GAN_LEAKY || t->real[0] != 0 || t->c == 1) continue;
+        gan_real *x = gan__on_host(g, t->data, gan_count(t));
+        int dead = t->c, size = t->h * t->w;
+        for (int c = 0; c < t->c; c++)
+            for (int k = 0; k < t->n * size; k++)
+                if (x[((size_t)(k / size) * t->c + c) * size + k % size] != 0) { dead--; break; }
+        GAN_FREE(x);
+        if ((double)dead / t->c > worst) worst = (double)dead / t->c, gan__doctor_name(t, name);
+    }
+    if (name[0])
+        gan__complain(g, GAN__DEAD, 3, "ReLUs are dead: %.0f%% of the channels of %s are 0 for the whole batch and let no gradient through. A lower learning rate, "
+                      "leaky ReLU, batch norm before it", 100 * worst, name);
+}
+
+GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor *fake, gan_tensor *real_logits, gan_tensor *fake_logits)
+{
+    gan__valid_pair(real, fake, "gan_doctor");
+    if (every < 1 || real->n < 2 || fake->n < 2) gan__fail(g, "gan_doctor", "it wants every >= 1, not %d, and batches of 2 or more", every);
+    if (!real_logits) real_logits = gan__find_logits(g, real);
+    if (!fake_logits) fake_logits = gan__find_logits(g, fake);
+    if (g->plan) return 0;
+    gan_model *model = g->doctor ? NULL : g->models;
+    if (!g->doctor) g->doctor = (struct gan__doctor *)gan__alloc_zero(sizeof *g->doctor);
+    for (; model; model = model->next)
+        for (int i = 0; i < model->count; i++) model->params[i].size = gan__length(g, model->params[i].value->data, NULL, gan_count(model->params[i].value));
+    struct gan__doctor *d = g->doctor;
+    bool finite = gan__finite(real_logits) && gan__finite(fake_logits);
+    for (model = g->models; model; model = model->next)         /* an infinity that no weight meets, as in clamp(log 0), does no harm */
+        for (int i = 0; i < model->count; i++) finite = finite && (model->params[i].look <= d->looks || model->params[i].change <= DBL_MAX);
+    d->step = step, d->told = 0, d->looks += !finite || step % every == 0;
+    for (int i = 0; !finite && i < g->tape_count && !d->first[0]; i++)
+        if (!g->tape[i]->stale && !gan__owner(g, g->tape[i]->data, &model) && !gan__finite(g->tape[i])) gan__doctor_name(g->tape[i], d->first);
+    if (!finite && !gan__finite(real)) gan__complain(g, GAN__NOT_FINITE, 1, "the data itself is not finite: a batch holds NaN or infinity. How is it read and scaled?");
+    else if (!finite)
+        gan__complain(g, GAN__NOT_FINITE, 1, "numbers are not finite, first in %s. Go back to a saved state; lower the learning rate; look for a logarithm, root or "
+                      "quotient of 0", d->first);
+    else if (step % every == 0) {
+        double apart = gan__spread(real), fakes = gan__spread(fake);
+        if (apart < 1e-3) gan__complain(g, GAN__CONSTANT, 1, "the images of the data are all the same: two differ by %.2g. How are they read and scaled?", apart);
+        else if (fakes < 0.1 * apart)
+            gan__complain(g, GAN__COLLAPSED, 3, "the generator has collapsed: two fakes differ by %.2g, two real images by %.2g. Lower its learning rate, try R1 "
+                          "or batch norm, or start anew", fakes, apart);
+        gan__doctor_discriminator(g, real_logits, fake_logits);
+        gan__doctor_weights(g);
+        gan__doctor_relus(g);
+    }
+    d->first[0] = 0, g->look = (step + 1) % every == 0;
+    return d->told;
+}
+
+GAN_API int gan_doctor_classes(gan *g, gan_tensor *scores)
+{
+    char list[200] = "";
+    int missing = 0, k = gan__valid(scores, "gan_doctor_classes") ? scores->c : 0;
+    if (scores->n < 10 * k || scores->h * scores->w != 1) gan__fail(g, "gan_doctor_classes", "the scores " GAN__DIMS " must be (N,K,1,1), N >= 10*K", GAN__SHAPE(scores));
+    if (g->plan || !g->doctor) return 0;
+    gan_real *x = gan__on_host(g, scores->data, gan_count(scores));
+    for (int c = 0, found = 0; c < k; c++, found = 0) {
+        for (int i = 0, j; i < scores->n && !found; i++, found = j == k)
+            for (j = 0; j < k && x[i * k + j] <= x[i * k + c];) j++;
+        if (!found && ++missing <= 20) snprintf(list + strlen(list), sizeof list - strlen(list), " %d", c);
+    }
+    GAN_FREE(x);
+    if (missing) gan__complain(g, GAN__CLASSES, 1, "the generator leaves out %d of %d classes in %d fakes:%s. Train longer, or make the class an input", missing, k, scores->n, list);
+    return missing;
+}
+
+GAN_API const char *gan_doctor_text(const gan *g) { return g->doctor ? g->doctor->text : ""; }
+
+/* ===========================================================================================
+   >>plan (implementation)
+   ===========================================================================================
+   While there is g->plan, gan__run notes a kernel in place of running it; memory is taken and given back as ever. What a step changes
+   without a kernel is kept and put back, what it makes is freed. */
+
+struct gan__plan {
+    uint64_t *kept;                    /* a word for each number, in the order of gan__plan_walk */
+    gan_mark mark;
+    int at, kernels;
+    bool undo, listing;
+    double params, adds, all_adds, bytes, held;  /* from here on: the row being noted, and the sum of all adds */
+    const gan_tensor *result;
+    char name[160], shape[64];
+};
+
+static void gan__keep(struct gan__plan *plan, void *field, size_t size)
+{
+    if (!plan->undo) plan->kept = (uint64_t *)gan__grow(plan->kept, (size_t)plan->at, sizeof *plan->kept);
+    if (plan->undo) memcpy(field, &plan->kept[plan->at++], size);
+    else memcpy(&plan->kept[plan->at++], field, size);
+}
+
+/* Keeps what a step may change, or puts it back. */
+static void gan__plan_walk(gan *g, bool undo)
+{
+    struct gan__plan *plan = g->plan;
+    plan->undo = undo, plan->at = 0;
+    gan__keep(plan, &g->drawn, sizeof g->drawn);
+    for (gan_data *data = g->datas; data; data = data->next) gan__keep(plan, &data->drawn, sizeof data->drawn);
+    for (gan_model *model = g->models; model; model = model->next) {
+        int params = model->count, layers = model->layer_count;
+        gan__keep(plan, &model->mode, sizeof model->mode);
+        gan__keep(plan, &model->weights, sizeof model->weights);
+        gan__keep(plan, &model->rate, sizeof model->rate);
+        gan__keep(plan, &params, sizeof params);
+        gan__keep(plan, &layers, sizeof layers);
+        for (gan_opt *opt = model->opts; opt; opt = opt->next) {
+            int count = opt->count;
+            gan__keep(plan, &count, sizeof count);
+            gan__keep(plan, &opt->lr, sizeof opt->lr);
+            for (int i = 0; i < opt->count; i++) {
+                gan__moments *of = &opt->moments[i];
+                if (i < count) gan__keep(plan, &of->steps, sizeof of->steps);
+                if (i < count && of->steps > 0) continue;
+                for (int s = 0; of->slot && s < opt->slots; s++) gan__lasting_free(of->slot[s]);
+                GAN_FREE(of->slot), memset(of, 0, sizeof *of);
+            }
+            opt->count = count;
+        }
+        for (int i = 0; i < model->count; i++) {
+            gan__buffer *gradient = model->params[i].value->gradient;
+            if (gradient && gradient->references) gan__give_numbers(g, gradient->block), gradient->references = 0, g->gradients--;
+            if (i >= params) gan__lasting_free(model->params[i].value), GAN_FREE(model->params[i].name);
+        }
+        for (int i = layers; i < model->layer_count; i++) GAN_FREE(model->layers[i].kind), GAN_FREE(model->layers[i].name);
+        model->count = params, model->layer_count = layers;
+    }
+}
+
+static void gan__plan_end(gan *g)
+{
+    gan_clear_to(g, g->plan->mark);    /* views of parameters go before them */
+    gan__plan_walk(g, true);
+    GAN_FREE(g->plan->kept), GAN_FREE(g->plan);
+    g->plan = NULL, gan__thread.planning = NULL;
+}
+
+static void gan__plan_row(struct gan__plan *r)
+{
+    if (r->kernels) printf("%-44s %-20s %11.0f %15.0f %11.1f %11.1f\n", r->name, r->shape, r->params, r->adds, r->bytes / 1024, r->held / 1024);
+    r->all_adds += r->adds, r->params = r->adds = r->bytes = r->held = 0, r->kernels = 0;
+}
+
+/* The kernels of one layer, of one result, of one gan_backward or gan_step are one row. */
+static void gan__plan_note(gan *g, int k, const void *p, const gan__cost *cost, const gan_real *const *x, const gan_real *y)
+{
+    struct gan__plan *r = g->plan;
+    const gan_tensor *top = g->tape_count && !g->reclaiming ? g->tape[g->tape_count - 1] : NULL;
+    gan_model *model = NULL, *other;
+    double params = 0;
+    char name[160];
+    if (!r->listing) return;
+    if (top && !g->where[0] && top->data != y) top = NULL;
+    for (int in = gan__kernels[k].in, i = in; i >= 0 && !g->reclaiming; i--) {
+        gan__param *param = gan__owner(g, i < in ? x[i] : y, &other);
+        if (param) model = other, params += param->trainable ? (double)gan_count(param->value) : 0;
+        if (param && i == in) break;                        /* what changes a parameter reads it too */
+    }
+    const char *title = g->reclaiming ? "gan_backward" : gan__title(g, k, p);
+    snprintf(name, sizeof name, "%s%s%s", model ? model->name : "", model ? " " : "", title);
+    bool same = strcmp(r->name, name) == 0 || (g->where[0] && strstr(r->name, title) && (!model || strcmp(r->name, title) == 0));
+    if (!(top && r->result == top) && !((g->where[0] || !top) && same)) gan__plan_row(r);
+    if (model || !r->kernels) strcpy(r->name, name);
+    r->result = top, r->kernels++, r->params += params, r->held = GAN__MAX(r->held, (double)g->held);
+    snprintf(r->shape, sizeof r->shape, "%d kernels", r->kernels);
+    if (top) snprintf(r->shape, sizeof r->shape, GAN__DIMS, GAN__SHAPE(top)), r->bytes = (double)gan_count(top) * sizeof(gan_real);
+    if (gan__sums_of(k) == 2) r->adds += cost->flops / 2;
+}
+
+GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user)
+{
+    if (!g || !step || g->plan || g->gradients) gan__fail(g, "gan_plan", "it wants a device, a function, no other plan, and no gradient that waits for gan_step");
+    size_t before = g->peak, peak;
+    double params = 0;
+    g->plan = (struct gan__plan *)gan__alloc_zero(sizeof *g->plan);
+    gan__thread.planning = g, g->plan->mark = gan_here(g);
+    gan__plan_walk(g, false);
+    g->peak = g->held;
+    step(g, user);
+    gan_clear_to(g, g->plan->mark);
+    printf("%-44s %-20s %11s %15s %11s %11s\n", "operation", "result (N,C,H,W)", "parameters", "multiply-adds", "its KiB", "held KiB");
+    g->plan->listing = true;
+    step(g, user);
+    gan_clear_to(g, g->plan->mark);
+    gan__plan_row(g->plan);
+    for (gan_model *model = g->models; model; model = model->next) params += (double)gan_param_count(model);
+    printf("%-44s %-20s %11.0f %15.0f %11s %11.1f\n", "total, peak", "", params, g->plan->all_adds, "", (double)g->peak / 1024);
+    printf("%-44s %72.1f\n", "of it parameters and optimizer state", (double)g->held / 1024);
+    peak = g->peak, g->peak = GAN__MAX(before, peak);
+    gan__plan_end(g);
+    return peak;
 }
 
 #ifdef __cplusplus
