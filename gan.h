@@ -1009,15 +1009,13 @@ static void gan__plan_end(gan *g);
 
 GAN_API const char *gan_error(void) { return gan__thread.error; }
 
-GAN_API void gan_on_error(gan_error_fn *fn, void *user)
-{
+GAN_API void gan_on_error(gan_error_fn *fn, void *user) {
     gan__thread.handler = fn;
     gan__thread.user = user;
 }
 
 /* The world's fault: leaves the text and returns false. */
-GAN__PRINTF(1, 2) static bool gan__refuse(const char *format, ...)
-{
+GAN__PRINTF(1, 2) static bool gan__refuse(const char *format, ...) {
     va_list list;
     va_start(list, format);
     vsnprintf(gan__thread.error, sizeof gan__thread.error, format, list);
@@ -1026,8 +1024,7 @@ GAN__PRINTF(1, 2) static bool gan__refuse(const char *format, ...)
 }
 
 /* The program's fault: does not return. The layer being computed, if any, takes the function's place in the message. */
-GAN__PRINTF(3, 4) static void gan__fail(gan *g, const char *function, const char *format, ...)
-{
+GAN__PRINTF(3, 4) static void gan__fail(gan *g, const char *function, const char *format, ...) {
     char text[900];
     va_list list;
     va_start(list, format);
@@ -1043,21 +1040,18 @@ GAN__PRINTF(3, 4) static void gan__fail(gan *g, const char *function, const char
 }
 
 /* Memory that the program cannot go on without. */
-static void *gan__alloc(size_t bytes)
-{
+static void *gan__alloc(size_t bytes) {
     void *memory = GAN_MALLOC(bytes ? bytes : 1);
     if (!memory) gan__fail(NULL, "gan.h", "out of memory: %.0f bytes wanted", (double)bytes);
     return memory;
 }
 
-static void *gan__alloc_zero(size_t bytes)
-{
+static void *gan__alloc_zero(size_t bytes) {
     return memset(gan__alloc(bytes), 0, bytes);
 }
 
 /* An array of elements of size bytes with room for one more than count: moved to twice the room when count is a power of two. */
-static void *gan__grow(void *array, size_t count, size_t size)
-{
+static void *gan__grow(void *array, size_t count, size_t size) {
     if (count != 0 && (count & (count - 1)) != 0) return array;
     void *larger = gan__alloc((count ? 2 * count : 1) * size);
     if (count) memcpy(larger, array, count * size);
@@ -1065,8 +1059,7 @@ static void *gan__grow(void *array, size_t count, size_t size)
     return larger;
 }
 
-static char *gan__copy_string(const char *s)
-{
+static char *gan__copy_string(const char *s) {
     char *copy = (char *)gan__alloc(strlen(s) + 1);
     return strcpy(copy, s);
 }
@@ -1075,18 +1068,15 @@ static char *gan__copy_string(const char *s)
    >>kernels (implementation)
    =========================================================================================== */
 
-GAN_API int gan_conv_out_h(const gan_conv *p)
-{
+GAN_API int gan_conv_out_h(const gan_conv *p) {
     return (p->h + 2 * p->pad - GAN__MAX(p->dilation, 1) * (p->kernel_h - 1) - 1) / GAN__MAX(p->stride, 1) + 1;
 }
 
-GAN_API int gan_conv_out_w(const gan_conv *p)
-{
+GAN_API int gan_conv_out_w(const gan_conv *p) {
     return (p->w + 2 * p->pad - GAN__MAX(p->dilation, 1) * (p->kernel_w - 1) - 1) / GAN__MAX(p->stride, 1) + 1;
 }
 
-static bool gan__serial(int threads)
-{
+static bool gan__serial(int threads) {
 #ifdef GAN__OPENMP
     return threads <= 1 || omp_in_parallel();
 #else
@@ -1094,8 +1084,7 @@ static bool gan__serial(int threads)
 #endif
 }
 
-static int gan__threads(void)
-{
+static int gan__threads(void) {
 #ifdef GAN__OPENMP
     return omp_get_max_threads();
 #else
@@ -1106,8 +1095,7 @@ static int gan__threads(void)
 /* Calls body for [0,count) in blocks of grain, on all threads: the one place where threads are made. A block's result must not depend on
    the others, so which thread takes it, and when, does not show. */
 typedef void gan__body(void *job, size_t begin, size_t end, int thread);
-static void gan__parallel(size_t count, size_t grain, gan__body *body, void *job)
-{
+static void gan__parallel(size_t count, size_t grain, gan__body *body, void *job) {
     size_t blocks = (count + grain - 1) / grain;
     int threads = (int)GAN__MIN((size_t)gan__threads(), blocks);
     if (gan__serial(threads)) {
@@ -1127,8 +1115,7 @@ static void gan__parallel(size_t count, size_t grain, gan__body *body, void *job
 }
 
 /* Scratch memory of this thread for one kernel call, 64-byte aligned; kept from call to call. 0 is the matrix product's, 1 and 2 its callers'. */
-static void *gan__workspace(int which, size_t bytes)
-{
+static void *gan__workspace(int which, size_t bytes) {
     void **memory = &gan__thread.workspace[which];
     if (gan__thread.workspace_size[which] < bytes) {
         GAN_FREE(*memory);
@@ -1142,8 +1129,7 @@ static void *gan__workspace(int which, size_t bytes)
 /* How many numbers each operand of a kernel has, and its operations: what compare:A,B and gan_profile need to know. */
 typedef struct { size_t in[5], out[3]; double flops; } gan__cost;
 
-static gan__cost gan__cost_of(size_t in0, size_t in1, size_t out, double flops)
-{
+static gan__cost gan__cost_of(size_t in0, size_t in1, size_t out, double flops) {
     gan__cost cost;
     memset(&cost, 0, sizeof cost);
     cost.in[0] = in0, cost.in[1] = in1, cost.out[0] = out, cost.flops = flops;
@@ -1155,87 +1141,74 @@ static gan__cost gan__cost_random(const gan_random *p) { return gan__cost_of(0, 
 static gan__cost gan__cost_map(const gan_map *p) { return gan__cost_of(p->count, 0, p->count, (double)p->count); }
 
 /* How far an operand with these strides reaches. */
-static size_t gan__extent(int n, int c, int h, int w, const ptrdiff_t stride[4])
-{
+static size_t gan__extent(int n, int c, int h, int w, const ptrdiff_t stride[4]) {
     return 1 + (size_t)((n - 1) * stride[0] + (c - 1) * stride[1] + (h - 1) * stride[2] + (w - 1) * stride[3]);
 }
 
-static gan__cost gan__cost_zip(const gan_zip *p)
-{
+static gan__cost gan__cost_zip(const gan_zip *p) {
     size_t count = (size_t)p->n * p->c * p->h * p->w;
     return gan__cost_of(gan__extent(p->n, p->c, p->h, p->w, p->a), gan__extent(p->n, p->c, p->h, p->w, p->b), count, (double)count);
 }
 
-static gan__cost gan__cost_copy(const gan_copy *p)
-{
+static gan__cost gan__cost_copy(const gan_copy *p) {
     return gan__cost_of(p->x0 + gan__extent(p->n, p->c, p->h, p->w, p->x), 0, p->y0 + gan__extent(p->n, p->c, p->h, p->w, p->y), 0);
 }
 
-static gan__cost gan__cost_sum(const gan_sums *p)
-{
+static gan__cost gan__cost_sum(const gan_sums *p) {
     size_t in = (size_t)p->in[0] * p->in[1] * p->in[2] * p->in[3];
     return gan__cost_of(in, 0, (size_t)p->out[0] * p->out[1] * p->out[2] * p->out[3], (double)in);
 }
 
-static gan__cost gan__cost_matmul(const gan_product *p)
-{
+static gan__cost gan__cost_matmul(const gan_product *p) {
     size_t a = (p->n - 1) * p->a_n + (p->c - 1) * p->a_c + (size_t)p->m * p->k;
     size_t b = (p->n - 1) * p->b_n + (p->c - 1) * p->b_c + (size_t)p->k * p->w;
     double out = (double)p->n * p->c * p->m * p->w;
     return gan__cost_of(a, b, (size_t)out, 2 * out * p->k);
 }
 
-static gan__cost gan__cost_conv2d(const gan_conv *p)
-{
+static gan__cost gan__cost_conv2d(const gan_conv *p) {
     size_t x = (size_t)p->n * p->c * p->h * p->w, w = (size_t)p->out_c * (p->c / GAN__MAX(p->groups, 1)) * p->kernel_h * p->kernel_w;
     size_t places = (size_t)gan_conv_out_h(p) * gan_conv_out_w(p);
     return gan__cost_of(x, w, p->n * p->out_c * places, 2.0 * p->n * (double)places * (double)w);
 }
 
-static gan__cost gan__cost_conv_transpose2d(const gan_conv *p)
-{
+static gan__cost gan__cost_conv_transpose2d(const gan_conv *p) {
     gan__cost cost = gan__cost_conv2d(p);
     return gan__cost_of(cost.out[0], cost.in[1], cost.in[0], cost.flops);
 }
 
-static gan__cost gan__cost_conv2d_weight(const gan_conv *p)
-{
+static gan__cost gan__cost_conv2d_weight(const gan_conv *p) {
     gan__cost cost = gan__cost_conv2d(p);
     return gan__cost_of(cost.in[0], cost.out[0], cost.in[1], cost.flops);
 }
 
-static gan__cost gan__cost_norm_stats(const gan_norm *p)
-{
+static gan__cost gan__cost_norm_stats(const gan_norm *p) {
     size_t count = p->n * p->c * p->size;
     return gan__cost_of(count, 0, 2 * (size_t)p->c, 4.0 * (double)count);
 }
 
-static gan__cost gan__cost_norm_apply(const gan_norm *p)
-{
+static gan__cost gan__cost_norm_apply(const gan_norm *p) {
     size_t count = p->n * p->c * p->size, c = (size_t)p->c;
     gan__cost cost = gan__cost_of(count, 2 * c, count, 2.0 * (double)count);
     cost.in[2] = cost.in[3] = c;
     return cost;
 }
 
-static gan__cost gan__cost_norm_sums(const gan_norm *p)
-{
+static gan__cost gan__cost_norm_sums(const gan_norm *p) {
     size_t count = p->n * p->c * p->size, c = (size_t)p->c;
     gan__cost cost = gan__cost_of(count, count, 2 * c, 4.0 * (double)count);
     cost.in[2] = 2 * c;
     return cost;
 }
 
-static gan__cost gan__cost_norm_grad(const gan_norm *p)
-{
+static gan__cost gan__cost_norm_grad(const gan_norm *p) {
     size_t count = p->n * p->c * p->size, c = (size_t)p->c;
     gan__cost cost = gan__cost_of(count, count, count, 4.0 * (double)count);
     cost.in[2] = cost.in[4] = 2 * c, cost.in[3] = c;
     return cost;
 }
 
-static gan__cost gan__cost_resample(const gan_resample *p)
-{
+static gan__cost gan__cost_resample(const gan_resample *p) {
     size_t x = (size_t)p->n * p->c * p->h * p->w, y = (size_t)p->n * p->c * p->out_h * p->out_w;
     gan__cost cost = gan__cost_of(p->adjoint ? y : x, 2 * (size_t)p->images * p->out_h * p->taps_h, p->adjoint ? x : y,
                                   2.0 * (double)y * p->taps_h * p->taps_w);
@@ -1243,40 +1216,34 @@ static gan__cost gan__cost_resample(const gan_resample *p)
     return cost;
 }
 
-static gan__cost gan__cost_gather(const gan_index *p)
-{
+static gan__cost gan__cost_gather(const gan_index *p) {
     size_t x = p->outer * p->in * p->inner, y = p->outer * p->out * p->inner;
     size_t index = 1 + (p->outer - 1) * p->step_outer + (p->out - 1) * p->step + (p->inner - 1) * p->step_inner;
     return gan__cost_of(p->adjoint ? y : x, index, p->adjoint ? x : y, 0);
 }
 
-static gan__cost gan__cost_max_index(const gan_pool *p)
-{
+static gan__cost gan__cost_max_index(const gan_pool *p) {
     size_t places = (size_t)p->planes * p->out_h * p->out_w;
     return gan__cost_of((size_t)p->planes * p->h * p->w, 0, places, (double)places * p->kernel_h * p->kernel_w);
 }
 
-static gan__cost gan__cost_softmax(const gan_lines *p)
-{
+static gan__cost gan__cost_softmax(const gan_lines *p) {
     size_t count = p->outer * p->count * p->inner;
     return gan__cost_of(count, 0, count, 4.0 * (double)count);
 }
 
-static gan__cost gan__cost_softmax_grad(const gan_lines *p)
-{
+static gan__cost gan__cost_softmax_grad(const gan_lines *p) {
     size_t count = p->outer * p->count * p->inner;
     return gan__cost_of(count, count, count, 4.0 * (double)count);
 }
 
-static gan__cost gan__cost_sgd(const gan_update *p)
-{
+static gan__cost gan__cost_sgd(const gan_update *p) {
     gan__cost cost = gan__cost_of(p->count, 0, p->count, 4.0 * (double)p->count);
     cost.out[1] = p->count;
     return cost;
 }
 
-static gan__cost gan__cost_adam(const gan_update *p)
-{
+static gan__cost gan__cost_adam(const gan_update *p) {
     gan__cost cost = gan__cost_of(p->count, 0, p->count, 12.0 * (double)p->count);
     cost.out[1] = cost.out[2] = p->count;
     return cost;
@@ -1325,8 +1292,7 @@ static const gan__kernel gan__kernels[GAN__KERNEL_COUNT] = {GAN_KERNELS(GAN__KER
 static gan_backend gan__registered[32];
 static int gan__registered_count;
 
-GAN_API const gan_backend *gan_find_backend(const char *name)
-{
+GAN_API const gan_backend *gan_find_backend(const char *name) {
     if (strcmp(name, "ref") == 0) return &gan__ref;
     if (strcmp(name, "cpu") == 0) return &gan__cpu;
     for (int i = 0; i < gan__registered_count; i++)
@@ -1334,8 +1300,7 @@ GAN_API const gan_backend *gan_find_backend(const char *name)
     return NULL;
 }
 
-GAN_API bool gan_register_backend(const gan_backend *backend)
-{
+GAN_API bool gan_register_backend(const gan_backend *backend) {
     const char *name = backend->name;
     if (!name || !*name || strpbrk(name, ":,") || strcmp(name, "ref") == 0 || strcmp(name, "cpu") == 0)
         return gan__refuse("gan_register_backend: a backend cannot be named \"%s\"", name ? name : "NULL");
@@ -1415,8 +1380,7 @@ static const char *gan__where(gan *g, const char *function) { return g && g->whe
 static void gan__clear_where(gan *g) { if (g) g->where[0] = 0, g->recording = true, g->reclaiming = false, g->temporary_count = 0; }
 
 /* Seconds from some fixed moment. */
-static double gan__now(void)
-{
+static double gan__now(void) {
 #if defined(GAN__OPENMP)
     return omp_get_wtime();
 #elif defined(GAN__POSIX)
@@ -1428,33 +1392,28 @@ static double gan__now(void)
 #endif
 }
 
-static void *gan__device_alloc(gan *g, const gan_backend *b, size_t bytes)
-{
+static void *gan__device_alloc(gan *g, const gan_backend *b, size_t bytes) {
     void *memory = b->alloc ? b->alloc(bytes) : GAN_MALLOC(bytes + 64);
     if (!memory) gan__fail(g, "gan.h", "out of memory on \"%s\": %.0f bytes wanted, %.0f held", b->name, (double)bytes, (double)g->held);
     return memory;
 }
 
-static void gan__device_free(const gan_backend *b, void *memory)
-{
+static void gan__device_free(const gan_backend *b, void *memory) {
     if (b->release) b->release(memory);
     else GAN_FREE(memory);
 }
 
-static void gan__upload(const gan_backend *b, void *device, const void *host, size_t bytes)
-{
+static void gan__upload(const gan_backend *b, void *device, const void *host, size_t bytes) {
     if (b->upload) b->upload(device, host, bytes);
     else memcpy(device, host, bytes);
 }
 
-static void gan__download(const gan_backend *b, void *host, const void *device, size_t bytes)
-{
+static void gan__download(const gan_backend *b, void *host, const void *device, size_t bytes) {
     if (b->download) b->download(host, device, bytes);
     else memcpy(host, device, bytes);
 }
 
-GAN_API gan *gan_open(const char *device, uint64_t seed)
-{
+GAN_API gan *gan_open(const char *device, uint64_t seed) {
     char names[2][64] = {"", ""};
     const gan_backend *found[2] = {NULL, NULL};
     if (!device) gan__fail(NULL, "gan_open", "the device is NULL; \"cpu\" is the usual one");
@@ -1489,21 +1448,18 @@ GAN_API gan *gan_open(const char *device, uint64_t seed)
 
 GAN_API void gan_set_threads(gan *g, int threads) { g->threads = GAN__MAX(threads, 0); }
 
-GAN_API size_t gan_memory(const gan *g, size_t *peak)
-{
+GAN_API size_t gan_memory(const gan *g, size_t *peak) {
     if (peak) *peak = g->peak;
     return g->held;
 }
 
-static void gan__account(gan *g, ptrdiff_t bytes)
-{
+static void gan__account(gan *g, ptrdiff_t bytes) {
     g->held += (size_t)bytes;
     g->peak = GAN__MAX(g->peak, g->held);
 }
 
 /* size bytes for structs, which are multiples of 16. */
-static void *gan__take_struct(gan *g, size_t size)
-{
+static void *gan__take_struct(gan *g, size_t size) {
     gan__arena *arena = &g->structs;
     size = (size + 15) & ~(size_t)15;
     while (arena->slab < arena->count && arena->used + size > arena->slabs[arena->slab].size) arena->slab++, arena->used = 0;
@@ -1516,8 +1472,7 @@ static void *gan__take_struct(gan *g, size_t size)
     return memset(arena->slabs[arena->slab].memory + arena->used - size, 0, size);
 }
 
-static void gan__free_add(gan *g, gan__block block)
-{
+static void gan__free_add(gan *g, gan__block block) {
     if (g->free_count == g->free_room) {
         g->free_blocks = (gan__block *)gan__grow(g->free_blocks, (size_t)g->free_room, sizeof block);
         g->free_room = GAN__MAX(1, 2 * g->free_room);
@@ -1525,16 +1480,14 @@ static void gan__free_add(gan *g, gan__block block)
     g->free_blocks[g->free_count++] = block;
 }
 
-static void gan__slab_add(gan *g, size_t size)
-{
+static void gan__slab_add(gan *g, size_t size) {
     gan__slab slab = {(char *)gan__device_alloc(g, g->backend, size), size};
     g->slabs = (gan__slab *)gan__grow(g->slabs, (size_t)g->slab_count, sizeof slab);
     g->slabs[g->slab_count++] = slab;
 }
 
 /* Numbers for count elements. Small ones share slabs of 1 MiB. */
-static gan__block gan__take_numbers(gan *g, size_t count)
-{
+static gan__block gan__take_numbers(gan *g, size_t count) {
     size_t size = (count * sizeof(gan_real) + 63) & ~(size_t)63;
     int best = -1;
     for (int i = 0; i < g->free_count; i++)
@@ -1554,8 +1507,7 @@ static gan__block gan__take_numbers(gan *g, size_t count)
 }
 
 /* Gives a block back; free neighbours in its slab become one with it. */
-static void gan__give_numbers(gan *g, gan__block block)
-{
+static void gan__give_numbers(gan *g, gan__block block) {
     gan__account(g, -(ptrdiff_t)block.size);
     for (int i = 0; i < g->free_count; i++) {
         gan__block other = g->free_blocks[i];
@@ -1570,25 +1522,21 @@ static void gan__give_numbers(gan *g, gan__block block)
 }
 
 /* Lets go of a tensor's numbers. */
-static void gan__let_go(gan_tensor *t)
-{
+static void gan__let_go(gan_tensor *t) {
     if (t->buffer->references > 0 && --t->buffer->references == 0) gan__give_numbers(t->g, t->buffer->block);
 }
 
-GAN_API gan_mark gan_here(gan *g)
-{
+GAN_API gan_mark gan_here(gan *g) {
     gan_mark mark = {g->tape_count, g->structs.slab, g->structs.used};
     return mark;
 }
 
-GAN_API void gan_clear_to(gan *g, gan_mark mark)
-{
+GAN_API void gan_clear_to(gan *g, gan_mark mark) {
     while (g->tape_count > mark.tape) gan__let_go(g->tape[--g->tape_count]);
     g->structs.slab = mark.slab, g->structs.used = mark.used;
 }
 
-GAN_API void gan_clear(gan *g)
-{
+GAN_API void gan_clear(gan *g) {
     gan_mark start = {0, 0, 0};
     size_t total = 0;
     gan_clear_to(g, start);
@@ -1605,8 +1553,7 @@ GAN_API void gan_clear(gan *g)
 }
 
 /* Room in one of compare's buffers. */
-static void *gan__room(gan *g, const gan_backend *b, void **memory, size_t *size, size_t count)
-{
+static void *gan__room(gan *g, const gan_backend *b, void **memory, size_t *size, size_t count) {
     if (*size < count * sizeof(gan_real)) {
         if (*memory) gan__device_free(b, *memory);
         *memory = gan__device_alloc(g, b, count * sizeof(gan_real));
@@ -1615,8 +1562,7 @@ static void *gan__room(gan *g, const gan_backend *b, void **memory, size_t *size
     return *memory;
 }
 
-static double gan__largest(const gan_real *x, size_t count)
-{
+static double gan__largest(const gan_real *x, size_t count) {
     double largest = 0;
     for (size_t i = 0; i < count; i++)
         if (fabs((double)x[i]) <= DBL_MAX) largest = GAN__MAX(largest, fabs((double)x[i]));
@@ -1624,15 +1570,13 @@ static double gan__largest(const gan_real *x, size_t count)
 }
 
 /* Does kernel k sum products of its first two inputs (2), its first (1), or nothing (0)? Where terms cancel, rounding is measured by them. */
-static int gan__sums_of(int k)
-{
+static int gan__sums_of(int k) {
     if (k == GAN__K_matmul || k == GAN__K_conv2d || k == GAN__K_conv_transpose2d || k == GAN__K_conv2d_weight) return 2;
     return k == GAN__K_sum || k == GAN__K_norm_stats || k == GAN__K_norm_sums || k == GAN__K_norm_grad;
 }
 
 /* Stops where A's and B's results x and y of kernel k differ: by more than rounding can make of the largest number, or in being finite. */
-static void gan__judge(gan *g, int k, int output, const gan_real *x, const gan_real *y, size_t count)
-{
+static void gan__judge(gan *g, int k, int output, const gan_real *x, const gan_real *y, size_t count) {
     double tolerance = sizeof(gan_real) == 8 ? 1e-10 : 1e-4, largest = GAN__MAX(gan__largest(x, count), g->compare_scale);
     for (size_t i = 0; i < count; i++) {
         bool same = fabs((double)x[i] - (double)y[i]) <= tolerance * largest || x[i] == y[i] || (x[i] != x[i] && y[i] != y[i]);
@@ -1644,8 +1588,7 @@ static void gan__judge(gan *g, int k, int output, const gan_real *x, const gan_r
 }
 
 /* compare:A,B: the same kernel on B, from A's inputs and into memory of its own; then the judge. */
-static void gan__run_other(gan *g, int k, const void *p, const gan__cost *cost, const gan_real *const *x, gan_real *const *y, bool after)
-{
+static void gan__run_other(gan *g, int k, const void *p, const gan__cost *cost, const gan_real *const *x, gan_real *const *y, bool after) {
     const gan_backend *a = g->backend, *b = g->other;
     const gan__kernel *kernel = &gan__kernels[k];
     const gan_real *in[5] = {NULL, NULL, NULL, NULL, NULL};
@@ -1683,8 +1626,7 @@ static void gan__run_other(gan *g, int k, const void *p, const gan__cost *cost, 
 }
 
 /* Runs kernel k with sizes p on g's backend: every kernel call of tensors goes through here. */
-static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan_real *const *y)
-{
+static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan_real *const *y) {
     gan__cost cost = gan__kernels[k].cost(p);
     double bytes = 0;
     if (g->plan) {
@@ -1708,8 +1650,7 @@ static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan
 
 static void gan__run_1(gan *g, int k, const void *p, const gan_real *x, gan_real *y) { gan__run(g, k, p, &x, &y); }
 
-static void gan__run_2(gan *g, int k, const void *p, const gan_real *a, const gan_real *b, gan_real *y)
-{
+static void gan__run_2(gan *g, int k, const void *p, const gan_real *a, const gan_real *b, gan_real *y) {
     const gan_real *x[2];
     x[0] = a, x[1] = b;
     gan__run(g, k, p, x, &y);
@@ -1724,28 +1665,24 @@ static void gan__run_2(gan *g, int k, const void *p, const gan_real *a, const ga
 
 GAN_API size_t gan_count(const gan_tensor *t) { return (size_t)t->n * t->c * t->h * t->w; }
 
-static bool gan__same_shape(const gan_tensor *a, const gan_tensor *b)
-{
+static bool gan__same_shape(const gan_tensor *a, const gan_tensor *b) {
     return a->n == b->n && a->c == b->c && a->h == b->h && a->w == b->w;
 }
 
 /* A tensor that is not NULL and still has its numbers. */
-static gan *gan__valid(const gan_tensor *x, const char *function)
-{
+static gan *gan__valid(const gan_tensor *x, const char *function) {
     if (!x) gan__fail(NULL, function, "a tensor is NULL");
     if (x->stale) gan__fail(x->g, function, "the tensor " GAN__DIMS " was overwritten by an in-place function; use that one's result", GAN__SHAPE(x));
     return x->g;
 }
 
-static void gan__valid_pair(const gan_tensor *a, const gan_tensor *b, const char *function)
-{
+static void gan__valid_pair(const gan_tensor *a, const gan_tensor *b, const char *function) {
     gan__valid(a, function);
     gan__valid(b, function);
     if (a->g != b->g) gan__fail(a->g, function, "the two tensors belong to different gan_open");
 }
 
-static void gan__check_shape(gan *g, const char *function, int n, int c, int h, int w)
-{
+static void gan__check_shape(gan *g, const char *function, int n, int c, int h, int w) {
     double count = (double)n * c * h * w;
     if (!g) gan__fail(NULL, function, "the device is NULL; gan_open gives NULL when it fails, and gan_error() says why");
     if (n < 1 || c < 1 || h < 1 || w < 1 || count > 2147483647.0)
@@ -1753,8 +1690,7 @@ static void gan__check_shape(gan *g, const char *function, int n, int c, int h, 
 }
 
 /* A tensor on the tape that shares buffer, or has one of its own if buffer is NULL. */
-static gan_tensor *gan__tensor(gan *g, gan__buffer *buffer, int n, int c, int h, int w)
-{
+static gan_tensor *gan__tensor(gan *g, gan__buffer *buffer, int n, int c, int h, int w) {
     gan_tensor *t = (gan_tensor *)gan__take_struct(g, sizeof *t);
     t->n = n, t->c = c, t->h = h, t->w = w, t->g = g;
     if (!buffer) {
@@ -1781,8 +1717,7 @@ static gan_tensor *gan__tensor(gan *g, gan__buffer *buffer, int n, int c, int h,
 }
 
 /* Notes how y came about. Every operation ends with it. */
-static gan_tensor *gan__record(gan_tensor *y, const struct gan__op *op, gan_tensor *a, gan_tensor *b, gan_tensor *c)
-{
+static gan_tensor *gan__record(gan_tensor *y, const struct gan__op *op, gan_tensor *a, gan_tensor *b, gan_tensor *c) {
     if (!y->g->recording) return y;
     y->op = op;
     y->in[0] = a, y->in[1] = b, y->in[2] = c;
@@ -1792,8 +1727,7 @@ static gan_tensor *gan__record(gan_tensor *y, const struct gan__op *op, gan_tens
 }
 
 /* A parameter or a piece of optimizer state: outside the arenas, until gan_close. */
-static gan_tensor *gan__lasting(gan *g, int n, int c, int h, int w)
-{
+static gan_tensor *gan__lasting(gan *g, int n, int c, int h, int w) {
     gan_tensor *t = (gan_tensor *)gan__alloc_zero(sizeof *t);
     t->n = n, t->c = c, t->h = h, t->w = w, t->g = g, t->tape = -1;
     t->buffer = (gan__buffer *)gan__alloc_zero(sizeof *t->buffer);
@@ -1805,8 +1739,7 @@ static gan_tensor *gan__lasting(gan *g, int n, int c, int h, int w)
     return t;
 }
 
-static void gan__lasting_free(gan_tensor *t)
-{
+static void gan__lasting_free(gan_tensor *t) {
     if (!t) return;
     gan__account(t->g, -(ptrdiff_t)t->buffer->block.size);
     gan__device_free(t->g->backend, t->data);
@@ -1815,28 +1748,24 @@ static void gan__lasting_free(gan_tensor *t)
     GAN_FREE(t);
 }
 
-static void gan__fill_with(gan_tensor *t, gan_real value)
-{
+static void gan__fill_with(gan_tensor *t, gan_real value) {
     gan_fill p = {gan_count(t), value};
     gan__run_1(t->g, GAN__K_fill, &p, NULL, t->data);
 }
 
-GAN_API gan_tensor *gan_full(gan *g, gan_real value, int n, int c, int h, int w)
-{
+GAN_API gan_tensor *gan_full(gan *g, gan_real value, int n, int c, int h, int w) {
     gan__check_shape(g, "gan_full", n, c, h, w);
     gan_tensor *t = gan__tensor(g, NULL, n, c, h, w);
     gan__fill_with(t, value);
     return t;
 }
 
-GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w)
-{
+GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w) {
     gan__check_shape(g, "gan_zeros", n, c, h, w);
     return gan_full(g, 0, n, c, h, w);
 }
 
-GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, int h, int w)
-{
+GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, int h, int w) {
     gan__check_shape(g, "gan_from_host", n, c, h, w);
     if (!data) gan__fail(g, "gan_from_host", "data is NULL; " GAN__DIMS " wants %.0f numbers", n, c, h, w, (double)n * c * h * w);
     gan_tensor *t = gan__tensor(g, NULL, n, c, h, w);
@@ -1844,15 +1773,13 @@ GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, in
     return t;
 }
 
-GAN_API void gan_to_host(const gan_tensor *t, gan_real *out)
-{
+GAN_API void gan_to_host(const gan_tensor *t, gan_real *out) {
     gan__valid(t, "gan_to_host");
     if (t->g->plan) memset(out, 0, gan_count(t) * sizeof(gan_real));
     else gan__download(t->g->backend, out, t->data, gan_count(t) * sizeof(gan_real));
 }
 
-GAN_API gan_real gan_item(const gan_tensor *t)
-{
+GAN_API gan_real gan_item(const gan_tensor *t) {
     gan_real value = 0;
     gan__valid(t, "gan_item");
     if (gan_count(t) != 1) gan__fail(t->g, "gan_item", "the tensor " GAN__DIMS " has %.0f numbers, 1 is wanted", GAN__SHAPE(t), (double)gan_count(t));
@@ -1860,14 +1787,12 @@ GAN_API gan_real gan_item(const gan_tensor *t)
     return value;
 }
 
-GAN_API void gan_set(gan_tensor *t, const gan_real *data)
-{
+GAN_API void gan_set(gan_tensor *t, const gan_real *data) {
     gan__valid(t, "gan_set");
     if (!t->g->plan) gan__upload(t->g->backend, t->data, data, gan_count(t) * sizeof(gan_real));
 }
 
-GAN_API gan_tensor *gan_detach(gan_tensor *x)
-{
+GAN_API gan_tensor *gan_detach(gan_tensor *x) {
     gan *g = gan__valid(x, "gan_detach");
     return gan__tensor(g, x->buffer, GAN__SHAPE(x));
 }
@@ -1878,8 +1803,7 @@ GAN_API gan_tensor *gan_detach(gan_tensor *x)
    Philox 4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011): ten rounds of multiply and
    exclusive-or turn a counter of four words and a key of two into four words. Here the key is the seed, the counter (index, stream). */
 
-static void gan__philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4])
-{
+static void gan__philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4]) {
     uint32_t c0 = (uint32_t)index, c1 = (uint32_t)(index >> 32), c2 = (uint32_t)stream, c3 = (uint32_t)(stream >> 32);
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
     for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
@@ -1895,8 +1819,7 @@ static void gan__philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t
 enum { GAN__STREAM_DRAW, GAN__STREAM_SHUFFLE, GAN__STREAM_DIGITS, GAN__STREAM_CHECK, GAN__STREAM_SHAPES };
 
 /* Four numbers from one block: 24 bits each; normals by Box and Muller (1958), two from two. */
-static void gan__random_block(const gan_random *p, uint64_t block, gan_real out[4])
-{
+static void gan__random_block(const gan_random *p, uint64_t block, gan_real out[4]) {
     uint32_t word[4];
     gan__philox(p->seed, p->stream, p->index + block, word);
     for (int i = 0; i < 4; i++) out[i] = (gan_real)(word[i] >> 8) * (gan_real)(1.0 / 16777216);
@@ -1908,8 +1831,7 @@ static void gan__random_block(const gan_random *p, uint64_t block, gan_real out[
     for (int i = 0; i < 4; i++) out[i] = p->shift + p->scale * out[i];
 }
 
-static void gan__random_range(const gan_random *p, gan_real *y, size_t begin, size_t end)
-{
+static void gan__random_range(const gan_random *p, gan_real *y, size_t begin, size_t end) {
     for (size_t i = begin; i < end; i += 4) {
         gan_real four[4];
         gan__random_block(p, i / 4, four);
@@ -1921,21 +1843,18 @@ GAN_API void gan_ref_random(const gan_random *p, gan_real *y) { gan__random_rang
 
 typedef struct { const void *p; const gan_real *in[5]; gan_real *out[3]; } gan__job;
 
-static void gan__random_body(void *job, size_t begin, size_t end, int thread)
-{
+static void gan__random_body(void *job, size_t begin, size_t end, int thread) {
     gan__job *j = (gan__job *)job;
     (void)thread;
     gan__random_range((const gan_random *)j->p, j->out[0], begin, end);
 }
 
-GAN_API void gan_cpu_random(const gan_random *p, gan_real *y)
-{
+GAN_API void gan_cpu_random(const gan_random *p, gan_real *y) {
     gan__job job = {p, {NULL}, {y}};
     gan__parallel(p->count, 4096, gan__random_body, &job);
 }
 
-static gan_tensor *gan__draw(gan *g, const char *function, int normal, int n, int c, int h, int w)
-{
+static gan_tensor *gan__draw(gan *g, const char *function, int normal, int n, int c, int h, int w) {
     gan__check_shape(g, function, n, c, h, w);
     gan_tensor *t = gan__tensor(g, NULL, n, c, h, w);
     gan_random p = {normal, gan_count(t), g->seed, GAN__STREAM_DRAW, g->drawn, 1, 0};
@@ -2012,8 +1931,7 @@ typedef struct {
 #undef GAN__BYTES
 #undef GAN__LANES
 
-static const gan__isa *gan__best(void)
-{
+static const gan__isa *gan__best(void) {
 #if GAN_MAX_VECTOR >= 64 && defined(GAN__IS_X86)
     if (__builtin_cpu_supports("avx512f")) return &gan__table_avx512;
 #endif
@@ -2027,13 +1945,11 @@ static const gan__isa *gan__best(void)
    >>arithmetic (implementation)
    =========================================================================================== */
 
-GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y)
-{
+GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y) {
     for (size_t i = 0; i < p->count; i++) y[i] = p->value;
 }
 
-static void gan__fill_body(void *job, size_t begin, size_t end, int thread)
-{
+static void gan__fill_body(void *job, size_t begin, size_t end, int thread) {
     gan__job *j = (gan__job *)job;
     gan_fill p = *(const gan_fill *)j->p;
     (void)thread;
@@ -2041,14 +1957,12 @@ static void gan__fill_body(void *job, size_t begin, size_t end, int thread)
     gan_ref_fill(&p, j->out[0] + begin);
 }
 
-GAN_API void gan_cpu_fill(const gan_fill *p, gan_real *y)
-{
+GAN_API void gan_cpu_fill(const gan_fill *p, gan_real *y) {
     gan__job job = {p, {NULL}, {y}};
     gan__parallel(p->count, 65536, gan__fill_body, &job);
 }
 
-static gan_real gan__map_one(const gan_map *p, gan_real x)
-{
+static gan_real gan__map_one(const gan_map *p, gan_real x) {
     switch (p->op) {
     case GAN_AFFINE: return p->a * x + p->b;
     case GAN_EXP: return GAN__F(exp, x);
@@ -2067,26 +1981,22 @@ static gan_real gan__map_one(const gan_map *p, gan_real x)
     }
 }
 
-GAN_API void gan_ref_map(const gan_map *p, const gan_real *x, gan_real *y)
-{
+GAN_API void gan_ref_map(const gan_map *p, const gan_real *x, gan_real *y) {
     for (size_t i = 0; i < p->count; i++) y[i] = gan__map_one(p, x[i]);
 }
 
-static void gan__map_body(void *job, size_t begin, size_t end, int thread)
-{
+static void gan__map_body(void *job, size_t begin, size_t end, int thread) {
     gan__job *j = (gan__job *)job;
     (void)thread;
     gan__best()->map((const gan_map *)j->p, j->in[0] + begin, j->out[0] + begin, end - begin);
 }
 
-GAN_API void gan_cpu_map(const gan_map *p, const gan_real *x, gan_real *y)
-{
+GAN_API void gan_cpu_map(const gan_map *p, const gan_real *x, gan_real *y) {
     gan__job job = {p, {x}, {y}};
     gan__parallel(p->count, 16384, gan__map_body, &job);
 }
 
-static gan_real gan__zip_one(const gan_zip *p, gan_real a, gan_real b)
-{
+static gan_real gan__zip_one(const gan_zip *p, gan_real a, gan_real b) {
     switch (p->op) {
     case GAN_MIX: return p->k * a + p->l * b;
     case GAN_MUL: return a * b;
@@ -2099,8 +2009,7 @@ static gan_real gan__zip_one(const gan_zip *p, gan_real a, gan_real b)
     }
 }
 
-GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y)
-{
+GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y) {
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
             for (int h = 0; h < p->h; h++)
@@ -2111,8 +2020,7 @@ GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b,
 
 /* Joins neighbouring dimensions that both operands walk through evenly, so that the last is as long as can be. Returns how many of the
    four are left, in size, a and b, from the front. */
-static int gan__collapse(int size[4], ptrdiff_t a[4], ptrdiff_t b[4])
-{
+static int gan__collapse(int size[4], ptrdiff_t a[4], ptrdiff_t b[4]) {
     int left = 0;
     for (int i = 0; i < 4; i++) {
         if (size[i] == 1) continue;
@@ -2127,8 +2035,7 @@ static int gan__collapse(int size[4], ptrdiff_t a[4], ptrdiff_t b[4])
 typedef struct { gan_zip p; int dims, size[4]; ptrdiff_t a[4], b[4]; const gan_real *in[2]; gan_real *y; } gan__zip_job;
 
 /* y's numbers begin .. end: the stretches of it that lie in one line of the last dimension. */
-static void gan__zip_body(void *job, size_t begin, size_t end, int thread)
-{
+static void gan__zip_body(void *job, size_t begin, size_t end, int thread) {
     const gan__zip_job *j = (const gan__zip_job *)job;
     const gan__isa *isa = gan__best();
     int last = j->dims - 1;
@@ -2150,8 +2057,7 @@ static void gan__zip_body(void *job, size_t begin, size_t end, int thread)
     }
 }
 
-GAN_API void gan_cpu_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y)
-{
+GAN_API void gan_cpu_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y) {
     gan__zip_job job;
     memset(&job, 0, sizeof job);
     job.p = *p, job.in[0] = a, job.in[1] = b, job.y = y;
@@ -2178,8 +2084,7 @@ static const struct gan__op gan__zip_ops[] = {                 /* in the order o
     {"gan_one_hot", gan__zip_vjp, false}};
 
 /* The result goes to into's memory where into is given. */
-static gan_tensor *gan__map_into(gan_tensor *into, int op, gan_tensor *x, gan_real a, gan_real b)
-{
+static gan_tensor *gan__map_into(gan_tensor *into, int op, gan_tensor *x, gan_real a, gan_real b) {
     gan *g = x->g;
     gan_tensor *y = gan__tensor(g, into ? into->buffer : NULL, GAN__SHAPE(x));
     gan_map p = {op, gan_count(x), a, b};
@@ -2188,15 +2093,13 @@ static gan_tensor *gan__map_into(gan_tensor *into, int op, gan_tensor *x, gan_re
     return gan__record(y, &gan__map_ops[op], x, NULL, NULL);
 }
 
-static gan_tensor *gan__map(const char *function, int op, gan_tensor *x, gan_real a, gan_real b)
-{
+static gan_tensor *gan__map(const char *function, int op, gan_tensor *x, gan_real a, gan_real b) {
     gan__valid(x, function);
     return gan__map_into(NULL, op, x, a, b);
 }
 
 /* Strides of t seen as (N,C,H,W): 0 along what is repeated. */
-static void gan__strides(const gan_tensor *t, ptrdiff_t stride[4])
-{
+static void gan__strides(const gan_tensor *t, ptrdiff_t stride[4]) {
     stride[3] = t->w > 1, stride[2] = t->h > 1 ? t->w : 0;
     stride[1] = t->c > 1 ? (ptrdiff_t)t->h * t->w : 0, stride[0] = t->n > 1 ? (ptrdiff_t)t->c * t->h * t->w : 0;
 }
@@ -2204,8 +2107,7 @@ static void gan__strides(const gan_tensor *t, ptrdiff_t stride[4])
 static int gan__join(int a, int b) { return a == b || b == 1 ? a : a == 1 ? b : 0; }
 
 /* into: whose memory the result takes, or NULL. Both have the result's shape, or into is none. */
-static gan_tensor *gan__zip_into(gan_tensor *into, const char *function, int op, gan_tensor *a, gan_tensor *b, gan_real k, gan_real l)
-{
+static gan_tensor *gan__zip_into(gan_tensor *into, const char *function, int op, gan_tensor *a, gan_tensor *b, gan_real k, gan_real l) {
     gan__valid_pair(a, b, function);
     gan *g = a->g;
     gan_zip p;
@@ -2223,19 +2125,16 @@ static gan_tensor *gan__zip_into(gan_tensor *into, const char *function, int op,
     return gan__record(y, &gan__zip_ops[op], a, b, NULL);
 }
 
-static gan_tensor *gan__zip(const char *function, int op, gan_tensor *a, gan_tensor *b, gan_real k, gan_real l)
-{
+static gan_tensor *gan__zip(const char *function, int op, gan_tensor *a, gan_tensor *b, gan_real k, gan_real l) {
     return gan__zip_into(NULL, function, op, a, b, k, l);
 }
 
 /* gy's own memory for the derivative, where nobody else needs gy's numbers: half the memory of a backward pass. */
-static gan_tensor *gan__reuse(gan_tensor *gy)
-{
+static gan_tensor *gan__reuse(gan_tensor *gy) {
     return gy->g->reclaiming && gy->buffer->references == 1 ? gy : NULL;   /* one: the slot that holds gy */
 }
 
-static gan_tensor *gan__map_vjp(gan_tensor *y, gan_tensor *gy, int i)
-{
+static gan_tensor *gan__map_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     gan_tensor *x = y->in[0];
     const gan_real a = y->real[0], b = y->real[1];
     (void)i;
@@ -2258,13 +2157,11 @@ static gan_tensor *gan__map_vjp(gan_tensor *y, gan_tensor *gy, int i)
 }
 
 /* The gradient of a broadcast operand: summed over what was repeated. */
-static gan_tensor *gan__fit(gan_tensor *gradient, const gan_tensor *operand)
-{
+static gan_tensor *gan__fit(gan_tensor *gradient, const gan_tensor *operand) {
     return gan_sum_to(gradient, GAN__SHAPE(operand));
 }
 
-static gan_tensor *gan__zip_vjp(gan_tensor *y, gan_tensor *gy, int i)
-{
+static gan_tensor *gan__zip_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     gan_tensor *a = y->in[0], *b = y->in[1];
     const gan_real k = y->real[0], l = y->real[1];
     gan_real factor = i == 0 ? k : l;
@@ -2302,8 +2199,7 @@ GAN_API gan_tensor *gan_tanh(gan_tensor *x) { return gan__map("gan_tanh", GAN_TA
 GAN_API gan_tensor *gan_sigmoid(gan_tensor *x) { return gan__map("gan_sigmoid", GAN_SIGMOID, x, 0, 0); }
 GAN_API gan_tensor *gan_softplus(gan_tensor *x) { return gan__map("gan_softplus", GAN_SOFTPLUS, x, 0, 0); }
 
-GAN_API gan_tensor *gan_clamp(gan_tensor *x, gan_real lo, gan_real hi)
-{
+GAN_API gan_tensor *gan_clamp(gan_tensor *x, gan_real lo, gan_real hi) {
     gan *g = gan__valid(x, "gan_clamp");
     if (!(lo <= hi)) gan__fail(g, "gan_clamp", "lo = %g is not at most hi = %g", (double)lo, (double)hi);
     return gan__map("gan_clamp", GAN_CLAMP, x, lo, hi);
@@ -2312,8 +2208,7 @@ GAN_API gan_tensor *gan_clamp(gan_tensor *x, gan_real lo, gan_real hi)
 /* Below 0 and above 0 apart: the derivative at 0 is that of below, as PyTorch's. */
 static gan_tensor *gan__below(gan_tensor *x) { return gan__map("the negative part", GAN_CLAMP, x, (gan_real)-HUGE_VAL, 0); }
 
-static gan_tensor *gan__elu(const char *function, gan_tensor *x, gan_real alpha, gan_real scale)
-{
+static gan_tensor *gan__elu(const char *function, gan_tensor *x, gan_real alpha, gan_real scale) {
     gan__valid(x, function);
     gan_tensor *low = gan_add_scalar(gan_exp(gan__below(x)), -1);
     return gan__zip(function, GAN_MIX, gan_relu(x), low, scale, scale * alpha);
@@ -2322,21 +2217,18 @@ static gan_tensor *gan__elu(const char *function, gan_tensor *x, gan_real alpha,
 GAN_API gan_tensor *gan_elu(gan_tensor *x) { return gan__elu("gan_elu", x, 1, 1); }
 GAN_API gan_tensor *gan_selu(gan_tensor *x) { return gan__elu("gan_selu", x, (gan_real)1.6732632423543772848, (gan_real)1.0507009873554804934); }
 
-GAN_API gan_tensor *gan_silu(gan_tensor *x)
-{
+GAN_API gan_tensor *gan_silu(gan_tensor *x) {
     gan__valid(x, "gan_silu");
     return gan_mul(x, gan_sigmoid(x));
 }
 
-GAN_API gan_tensor *gan_gelu(gan_tensor *x)
-{
+GAN_API gan_tensor *gan_gelu(gan_tensor *x) {
     gan__valid(x, "gan_gelu");
     gan_tensor *erf_ = gan__map("gan_gelu", GAN_ERF, gan_mul_scalar(x, (gan_real)0.70710678118654752440), 0, 0);
     return gan_mul(x, gan__map("gan_gelu", GAN_AFFINE, erf_, (gan_real)0.5, (gan_real)0.5));
 }
 
-GAN_API gan_tensor *gan_prelu_f(gan_tensor *x, gan_tensor *slope)
-{
+GAN_API gan_tensor *gan_prelu_f(gan_tensor *x, gan_tensor *slope) {
     gan__valid_pair(x, slope, "gan_prelu_f");
     if (slope->n != 1 || slope->h != 1 || slope->w != 1 || (slope->c != 1 && slope->c != x->c))
         gan__fail(x->g, "gan_prelu_f", "input " GAN__DIMS " wants slopes (1,%d,1,1) or (1,1,1,1), they are " GAN__DIMS, GAN__SHAPE(x), x->c, GAN__SHAPE(slope));
@@ -2344,15 +2236,13 @@ GAN_API gan_tensor *gan_prelu_f(gan_tensor *x, gan_tensor *slope)
 }
 
 /* y lies in x's memory, and x is no more. */
-static gan_tensor *gan__took_over(gan_tensor *y, gan_tensor *x)
-{
+static gan_tensor *gan__took_over(gan_tensor *y, gan_tensor *x) {
     x->stale = 1;
     x->buffer->references--;
     return y;
 }
 
-static gan_tensor *gan__leaky_in_place(const char *function, gan_tensor *x, gan_real slope)
-{
+static gan_tensor *gan__leaky_in_place(const char *function, gan_tensor *x, gan_real slope) {
     gan *g = gan__valid(x, function);
     if (!(slope >= 0)) gan__fail(g, function, "slope %g: in place it must be 0 or more", (double)slope);
     if (!x->op) gan__fail(g, function, "the tensor " GAN__DIMS " was not computed; use the function without the last _", GAN__SHAPE(x));
@@ -2369,8 +2259,7 @@ GAN_API gan_tensor *gan_leaky_relu_(gan_tensor *x, gan_real slope) { return gan_
    >>reduce (implementation)
    =========================================================================================== */
 
-GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
-{
+GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y) {
     const int *in = p->in, *out = p->out;
     for (int n = 0; n < out[0]; n++)
         for (int c = 0; c < out[1]; c++)
@@ -2389,8 +2278,7 @@ GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
 typedef struct { int dims, size[4]; ptrdiff_t a[4], b[4]; const gan_real *x; gan_real *y; double *part; size_t stretch, total; } gan__sum_job;
 
 /* Sum of everything that goes into one y: at is where its first number lies. The last dimension is summed in one go. */
-static double gan__sum_at(const gan__sum_job *j, const gan_real *at, int dim)
-{
+static double gan__sum_at(const gan__sum_job *j, const gan_real *at, int dim) {
     double total = 0;
     while (dim < j->dims - 1 && j->b[dim] != 0) dim++;
     if (dim == j->dims - 1) return j->b[dim] ? *at : gan__best()->sum(at, 1, 0, (size_t)j->size[dim]);
@@ -2399,8 +2287,7 @@ static double gan__sum_at(const gan__sum_job *j, const gan_real *at, int dim)
 }
 
 /* Each y on its own: the last dimension is one of those summed. */
-static void gan__sum_body(void *job, size_t begin, size_t end, int thread)
-{
+static void gan__sum_body(void *job, size_t begin, size_t end, int thread) {
     const gan__sum_job *j = (const gan__sum_job *)job;
     (void)thread;
     for (size_t i = begin; i < end; i++) {
@@ -2416,16 +2303,14 @@ static void gan__sum_body(void *job, size_t begin, size_t end, int thread)
 }
 
 /* Everything into one number: stretches of fixed length on their own, then their sum. */
-static void gan__sum_part_body(void *job, size_t begin, size_t end, int thread)
-{
+static void gan__sum_part_body(void *job, size_t begin, size_t end, int thread) {
     const gan__sum_job *j = (const gan__sum_job *)job;
     (void)thread;
     j->part[begin / j->stretch] = gan__best()->sum(j->x + begin, 1, 0, end - begin);
 }
 
 /* (R,K) or (K1,R,K): rows added to rows, a stretch of y's columns at a time. */
-static void gan__sum_rows_body(void *job, size_t begin, size_t end, int thread)
-{
+static void gan__sum_rows_body(void *job, size_t begin, size_t end, int thread) {
     const gan__sum_job *j = (const gan__sum_job *)job;
     size_t columns = (size_t)j->size[j->dims - 1], rows = (size_t)j->size[j->dims - 2];
     (void)thread;
@@ -2436,8 +2321,7 @@ static void gan__sum_rows_body(void *job, size_t begin, size_t end, int thread)
     }
 }
 
-GAN_API void gan_cpu_sum(const gan_sums *p, const gan_real *x, gan_real *y)
-{
+GAN_API void gan_cpu_sum(const gan_sums *p, const gan_real *x, gan_real *y) {
     gan__sum_job job;
     double part[256], total = 0;
     size_t outputs = 1, count = 1;
@@ -2463,14 +2347,12 @@ GAN_API void gan_cpu_sum(const gan_sums *p, const gan_real *x, gan_real *y)
 
 /* ---- tensors: summing and repeating are each other's adjoints */
 
-static gan_tensor *gan__sum_vjp(gan_tensor *y, gan_tensor *gy, int i)
-{
+static gan_tensor *gan__sum_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     (void)i;
     return gan_expand(gy, GAN__SHAPE(y->in[0]));
 }
 
-static gan_tensor *gan__expand_vjp(gan_tensor *y, gan_tensor *gy, int i)
-{
+static gan_tensor *gan__expand_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     (void)i;
     return gan__fit(gy, y->in[0]);
 }
@@ -2478,8 +2360,7 @@ static gan_tensor *gan__expand_vjp(gan_tensor *y, gan_tensor *gy, int i)
 static const struct gan__op gan__op_sum = {"gan_sum_to", gan__sum_vjp, false};
 static const struct gan__op gan__op_expand = {"gan_expand", gan__expand_vjp, false};
 
-GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h, int w)
-{
+GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h, int w) {
     gan *g = gan__valid(x, "gan_sum_to");
     gan_sums p = {{GAN__SHAPE(x)}, {n, c, h, w}};
     for (int d = 0; d < 4; d++)
@@ -2492,8 +2373,7 @@ GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h, int w)
 }
 
 /* y (n,c,h,w) from x with x's strides: gaps in neither. */
-static gan_tensor *gan__strided(gan_tensor *x, int n, int c, int h, int w, const ptrdiff_t stride[4], ptrdiff_t x0)
-{
+static gan_tensor *gan__strided(gan_tensor *x, int n, int c, int h, int w, const ptrdiff_t stride[4], ptrdiff_t x0) {
     gan_tensor *y = gan__tensor(x->g, NULL, n, c, h, w);
     gan_copy p;
     memset(&p, 0, sizeof p);
@@ -2504,8 +2384,7 @@ static gan_tensor *gan__strided(gan_tensor *x, int n, int c, int h, int w, const
     return y;
 }
 
-GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h, int w)
-{
+GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h, int w) {
     gan *g = gan__valid(x, "gan_expand");
     int from[4] = {GAN__SHAPE(x)}, to[4] = {n, c, h, w};
     ptrdiff_t stride[4];
@@ -2518,20 +2397,17 @@ GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h, int w)
     return gan__record(gan__strided(x, n, c, h, w, stride, 0), &gan__op_expand, x, NULL, NULL);
 }
 
-GAN_API gan_tensor *gan_sum(gan_tensor *x)
-{
+GAN_API gan_tensor *gan_sum(gan_tensor *x) {
     gan__valid(x, "gan_sum");
     return gan_sum_to(x, 1, 1, 1, 1);
 }
 
-GAN_API gan_tensor *gan_mean(gan_tensor *x)
-{
+GAN_API gan_tensor *gan_mean(gan_tensor *x) {
     gan__valid(x, "gan_mean");
     return gan_mean_to(x, 1, 1, 1, 1);
 }
 
-GAN_API gan_tensor *gan_mean_to(gan_tensor *x, int n, int c, int h, int w)
-{
+GAN_API gan_tensor *gan_mean_to(gan_tensor *x, int n, int c, int h, int w) {
     gan__valid(x, "gan_mean_to");
     gan_tensor *total = gan_sum_to(x, n, c, h, w);
     return gan_mul_scalar(total, (gan_real)((double)gan_count(total) / (double)gan_count(x)));
@@ -2539,8 +2415,7 @@ GAN_API gan_tensor *gan_mean_to(gan_tensor *x, int n, int c, int h, int w)
 
 /* ---- softmax */
 
-GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
-{
+GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y) {
     for (size_t line = 0; line < p->outer * p->inner; line++) {
         size_t start = line / p->inner * p->count * p->inner + line % p->inner;
         double most = -HUGE_VAL, total = 0;
@@ -2553,8 +2428,7 @@ GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
     }
 }
 
-GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y, gan_real *gx)
-{
+GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y, gan_real *gx) {
     for (size_t line = 0; line < p->outer * p->inner; line++) {
         size_t start = line / p->inner * p->count * p->inner + line % p->inner;
         double total = 0;
@@ -2567,8 +2441,7 @@ GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const 
 /* Lines whose numbers do not lie side by side are copied to where they do. */
 typedef struct { gan_lines p; const gan_real *in[2]; gan_real *out, *room; } gan__lines_job;
 
-static void gan__lines_body(void *argument, size_t begin, size_t end, int thread)
-{
+static void gan__lines_body(void *argument, size_t begin, size_t end, int thread) {
     const gan__lines_job *job = (const gan__lines_job *)argument;
     const size_t count = job->p.count, inner = job->p.inner;
     for (size_t line = begin; line < end; line++) {
@@ -2585,8 +2458,7 @@ static void gan__lines_body(void *argument, size_t begin, size_t end, int thread
     }
 }
 
-static void gan__lines(const gan_lines *p, const gan_real *a, const gan_real *b, gan_real *y)
-{
+static void gan__lines(const gan_lines *p, const gan_real *a, const gan_real *b, gan_real *y) {
     gan__lines_job job = {*p, {a, b}, y, NULL};
     job.room = (gan_real *)gan__workspace(0, 3 * p->count * (size_t)gan__threads() * sizeof *y);
     gan__parallel(p->outer * p->inner, 8192 / p->count + 1, gan__lines_body, &job);
@@ -2596,8 +2468,7 @@ GAN_API void gan_cpu_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
 GAN_API void gan_cpu_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y, gan_real *gx) { gan__lines(p, gy, y, gx); }
 
 /* The fused derivative, or plain functions where it is to be differentiated again. */
-static gan_tensor *gan__softmax_vjp(gan_tensor *y, gan_tensor *gy, int i)
-{
+static gan_tensor *gan__softmax_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     int size[4] = {GAN__SHAPE(y)};
     (void)i;
     if (!y->g->recording) {
@@ -2613,8 +2484,7 @@ static gan_tensor *gan__softmax_vjp(gan_tensor *y, gan_tensor *gy, int i)
 static const struct gan__op gan__op_softmax = {"gan_softmax", gan__softmax_vjp, true};
 
 /* OUTER, INNER: how many numbers lie before and after dim. */
-static gan_lines gan__lines_of(const char *function, const gan_tensor *x, int dim)
-{
+static gan_lines gan__lines_of(const char *function, const gan_tensor *x, int dim) {
     int size[4] = {GAN__SHAPE(x)};
     gan_lines p = {1, 1, 1, 0};
     if (dim < 0 || dim > 3) gan__fail(gan__valid(x, function), function, "dimension %d: it is 0 to 3", dim);
@@ -2624,8 +2494,7 @@ static gan_lines gan__lines_of(const char *function, const gan_tensor *x, int di
     return p;
 }
 
-static gan_tensor *gan__softmax(const char *function, gan_tensor *x, int dim, int log_)
-{
+static gan_tensor *gan__softmax(const char *function, gan_tensor *x, int dim, int log_) {
     gan *g = gan__valid(x, function);
     gan_lines p = gan__lines_of(function, x, dim);
     gan_tensor *y = gan__tensor(g, NULL, GAN__SHAPE(x));
@@ -2642,8 +2511,7 @@ GAN_API gan_tensor *gan_log_softmax(gan_tensor *x, int dim) { return gan__softma
    >>shape (implementation)
    =========================================================================================== */
 
-GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y)
-{
+GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y) {
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
             for (int h = 0; h < p->h; h++)
@@ -2654,8 +2522,7 @@ GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y)
 
 typedef struct { int dims, size[4]; ptrdiff_t x[4], y[4]; const gan_real *from; gan_real *to; } gan__copy_job;
 
-static void gan__copy_body(void *job, size_t begin, size_t end, int thread)
-{
+static void gan__copy_body(void *job, size_t begin, size_t end, int thread) {
     const gan__copy_job *j = (const gan__copy_job *)job;
     int last = j->dims - 1, length = j->size[last];
     ptrdiff_t step_x = j->x[last], step_y = j->y[last];
@@ -2675,8 +2542,7 @@ static void gan__copy_body(void *job, size_t begin, size_t end, int thread)
     }
 }
 
-GAN_API void gan_cpu_copy(const gan_copy *p, const gan_real *x, gan_real *y)
-{
+GAN_API void gan_cpu_copy(const gan_copy *p, const gan_real *x, gan_real *y) {
     gan__copy_job job;
     memset(&job, 0, sizeof job);
     job.size[0] = p->n, job.size[1] = p->c, job.size[2] = p->h, job.size[3] = p->w;
@@ -2690,8 +2556,7 @@ GAN_API void gan_cpu_copy(const gan_copy *p, const gan_real *x, gan_real *y)
 
 /* ---- tensors */
 
-static gan_tensor *gan__reshape_vjp(gan_tensor *y, gan_tensor *gy, int i)
-{
+static gan_tensor *gan__reshape_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     bool mine = gan__reuse(gy) != NULL;
     gan_tensor *gx = gan_reshape(gy, GAN__SHAPE(y->in[0]));
     (void)i;
@@ -2699,8 +2564,7 @@ static gan_tensor *gan__reshape_vjp(gan_tensor *y, gan_tensor *gy, int i)
     return gx;
 }
 
-static gan_tensor *gan__permute_vjp(gan_tensor *y, gan_tensor *gy, int i)
-{
+static gan_tensor *gan__permute_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     int back[4];
     (void)i;
     for (int d = 0; d < 4; d++) back[y->attr[d]] = d;
@@ -2716,8 +2580,7 @@ static const struct gan__op gan__op_slice = {"gan_slice", gan__slice_vjp, false}
 static const struct gan__op gan__op_embed = {"gan_slice's adjoint", gan__embed_vjp, false};
 static const struct gan__op gan__op_concat = {"gan_concat", gan__concat_vjp, false};
 
-GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h, int w)
-{
+GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h, int w) {
     gan *g = gan__valid(x, "gan_reshape");
     int size[4] = {n, c, h, w}, unknown = -1;
     double known = 1;
@@ -2731,8 +2594,7 @@ GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h, int w)
     return gan__record(gan__tensor(g, x->buffer, size[0], size[1], size[2], size[3]), &gan__op_reshape, x, NULL, NULL);
 }
 
-GAN_API gan_tensor *gan_permute(gan_tensor *x, int d0, int d1, int d2, int d3)
-{
+GAN_API gan_tensor *gan_permute(gan_tensor *x, int d0, int d1, int d2, int d3) {
     gan *g = gan__valid(x, "gan_permute");
     int d[4] = {d0, d1, d2, d3}, size[4] = {GAN__SHAPE(x)}, seen = 0;
     ptrdiff_t from[4], stride[4];
@@ -2748,8 +2610,7 @@ GAN_API gan_tensor *gan_permute(gan_tensor *x, int d0, int d1, int d2, int d3)
     return gan__record(y, &gan__op_permute, x, NULL, NULL);
 }
 
-GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0, int dim1)
-{
+GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0, int dim1) {
     gan *g = gan__valid(x, "gan_transpose");
     int d[4] = {0, 1, 2, 3};
     if (dim0 < 0 || dim0 > 3 || dim1 < 0 || dim1 > 3) gan__fail(g, "gan_transpose", "dimensions %d and %d: they are 0 to 3", dim0, dim1);
@@ -2758,16 +2619,14 @@ GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0, int dim1)
 }
 
 /* x's elements along a dimension lie this far apart. */
-static ptrdiff_t gan__step_of(const gan_tensor *x, int dim)
-{
+static ptrdiff_t gan__step_of(const gan_tensor *x, int dim) {
     int size[4] = {GAN__SHAPE(x)};
     ptrdiff_t step = 1;
     for (int d = 3; d > dim; d--) step *= size[d];
     return step;
 }
 
-GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length)
-{
+GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length) {
     gan *g = gan__valid(x, "gan_slice");
     int size[4] = {GAN__SHAPE(x)};
     ptrdiff_t stride[4];
@@ -2782,8 +2641,7 @@ GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length)
 }
 
 /* Copies x into y at start along dim. */
-static void gan__place(gan_tensor *x, gan_tensor *y, int dim, int start)
-{
+static void gan__place(gan_tensor *x, gan_tensor *y, int dim, int start) {
     gan_copy p;
     memset(&p, 0, sizeof p);
     p.n = x->n, p.c = x->c, p.h = x->h, p.w = x->w, p.y0 = start * gan__step_of(y, dim);
@@ -2793,8 +2651,7 @@ static void gan__place(gan_tensor *x, gan_tensor *y, int dim, int start)
 }
 
 /* The adjoint of slice: zeros, size long along dim, with x at start. */
-static gan_tensor *gan__embed(gan_tensor *x, int dim, int start, int size)
-{
+static gan_tensor *gan__embed(gan_tensor *x, int dim, int start, int size) {
     int s[4] = {GAN__SHAPE(x)};
     s[dim] = size;
     gan_tensor *y = gan__tensor(x->g, NULL, s[0], s[1], s[2], s[3]);
@@ -2806,20 +2663,17 @@ static gan_tensor *gan__embed(gan_tensor *x, int dim, int start, int size)
 
 static int gan__size_of(const gan_tensor *x, int dim) { return dim == 0 ? x->n : dim == 1 ? x->c : dim == 2 ? x->h : x->w; }
 
-static gan_tensor *gan__slice_vjp(gan_tensor *y, gan_tensor *gy, int i)
-{
+static gan_tensor *gan__slice_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     (void)i;
     return gan__embed(gy, y->attr[0], y->attr[1], gan__size_of(y->in[0], y->attr[0]));
 }
 
-static gan_tensor *gan__embed_vjp(gan_tensor *y, gan_tensor *gy, int i)
-{
+static gan_tensor *gan__embed_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     (void)i;
     return gan_slice(gy, y->attr[0], y->attr[1], gan__size_of(y->in[0], y->attr[0]));
 }
 
-GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b, int dim)
-{
+GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b, int dim) {
     gan__valid_pair(a, b, "gan_concat");
     gan *g = a->g;
     int sa[4] = {GAN__SHAPE(a)}, sb[4] = {GAN__SHAPE(b)};
@@ -2836,14 +2690,12 @@ GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b, int dim)
     return gan__record(y, &gan__op_concat, a, b, NULL);
 }
 
-static gan_tensor *gan__concat_vjp(gan_tensor *y, gan_tensor *gy, int i)
-{
+static gan_tensor *gan__concat_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     int dim = y->attr[0], first = gan__size_of(y->in[0], dim);
     return gan_slice(gy, dim, i ? first : 0, gan__size_of(y->in[i], dim));
 }
 
-GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count, int dim)
-{
+GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count, int dim) {
     if (!parts || count < 1) gan__fail(NULL, "gan_concat_all", "%d parts: 1 or more are wanted", parts ? count : 0);
     if (count == 1) return parts[0];
     return gan_concat(gan_concat_all(parts, count / 2, dim), gan_concat_all(parts + count / 2, count - count / 2, dim), dim);
@@ -2853,8 +2705,7 @@ GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count, int dim)
    >>gather (implementation)
    =========================================================================================== */
 
-GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_real *index, gan_real *y)
-{
+GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_real *index, gan_real *y) {
     for (size_t i = 0; p->adjoint && i < p->outer * p->in * p->inner; i++) y[i] = 0;
     for (size_t o = 0; o < p->outer; o++)
         for (size_t i = 0; i < p->out; i++)
@@ -2867,8 +2718,7 @@ GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_rea
 }
 
 /* One outer slice at a time; where there is one only, stretches of its inner numbers, so that each sum is made by one thread, in order. */
-static void gan__gather_lines(void *argument, size_t begin, size_t end, int thread)
-{
+static void gan__gather_lines(void *argument, size_t begin, size_t end, int thread) {
     gan__job *job = (gan__job *)argument;
     const gan_index *p = (const gan_index *)job->p;
     bool split = p->outer == 1;
@@ -2895,8 +2745,7 @@ static void gan__gather_lines(void *argument, size_t begin, size_t end, int thre
     }
 }
 
-GAN_API void gan_cpu_gather(const gan_index *p, const gan_real *x, const gan_real *index, gan_real *y)
-{
+GAN_API void gan_cpu_gather(const gan_index *p, const gan_real *x, const gan_real *index, gan_real *y) {
     gan__job job = {p, {x, index}, {y}};
     if (p->outer == 1) gan__parallel(p->inner, 32768 / (p->out + p->in) + 16, gan__gather_lines, &job);
     else gan__parallel(p->outer, 16384 / ((p->out + p->in) * p->inner) + 1, gan__gather_lines, &job);
@@ -2908,8 +2757,7 @@ static gan_tensor *gan__gather_vjp(gan_tensor *y, gan_tensor *gy, int i);
 static const struct gan__op gan__op_gather = {"gan_gather", gan__gather_vjp, false};
 
 /* forward: x along dim by index; adjoint: x added up to size along dim. */
-static gan_tensor *gan__gather(const char *function, gan_tensor *x, int dim, gan_tensor *index, int size, int adjoint)
-{
+static gan_tensor *gan__gather(const char *function, gan_tensor *x, int dim, gan_tensor *index, int size, int adjoint) {
     gan__valid_pair(x, index, function);
     int shape[4] = {GAN__SHAPE(x)}, given[4] = {GAN__SHAPE(index)};
     gan_lines q = gan__lines_of(function, x, dim);
@@ -2935,28 +2783,24 @@ static gan_tensor *gan__gather(const char *function, gan_tensor *x, int dim, gan
     return gan__record(y, &gan__op_gather, x, index, NULL);
 }
 
-static gan_tensor *gan__gather_vjp(gan_tensor *y, gan_tensor *gy, int i)
-{
+static gan_tensor *gan__gather_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     return i ? NULL : gan__gather("gan_gather", gy, y->attr[0], y->in[1], gan__size_of(y->in[0], y->attr[0]), !y->sizes.gather.adjoint);
 }
 
 GAN_API gan_tensor *gan_gather(gan_tensor *x, int dim, gan_tensor *index) { return gan__gather("gan_gather", x, dim, index, 0, 0); }
 
-GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, int dim, gan_tensor *index, int size)
-{
+GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, int dim, gan_tensor *index, int size) {
     return gan__gather("gan_scatter_add", x, dim, index, size, 1);
 }
 
 /* 0, 1 .. count-1 along C */
-static gan_tensor *gan__counting(gan *g, int count)
-{
+static gan_tensor *gan__counting(gan *g, int count) {
     gan_real *numbers = (gan_real *)gan__workspace(0, (size_t)count * sizeof *numbers);
     for (int i = 0; i < count; i++) numbers[i] = (gan_real)i;
     return gan_from_host(g, numbers, 1, count, 1, 1);
 }
 
-GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
-{
+GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes) {
     gan *g = gan__valid(labels, "gan_one_hot");
     if (labels->c != 1 || classes < 1)
         gan__fail(g, "gan_one_hot", "labels " GAN__DIMS " and %d classes: labels (N,1,H,W) and 1 class or more are wanted", GAN__SHAPE(labels), classes);
@@ -2967,8 +2811,7 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
    >>matmul (implementation)
    =========================================================================================== */
 
-GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y)
-{
+GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y) {
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
             for (int i = 0; i < p->m; i++)
@@ -3000,8 +2843,7 @@ typedef struct {
 
 enum { GAN__DEPTH = 256, GAN__BLOCK_ROWS = 512, GAN__BLOCK_COLUMNS = 768 };
 
-static void gan__walk_from(const gan__walk *walk, int first, int count, ptrdiff_t *offset)
-{
+static void gan__walk_from(const gan__walk *walk, int first, int count, ptrdiff_t *offset) {
     int digit0 = first % walk->d0, digit1 = first / walk->d0 % walk->d1, rest = first / walk->d0 / walk->d1;
     for (int i = 0; i < count; i++) {
         offset[i] = digit0 * walk->s0 + digit1 * walk->s1 + rest * walk->s2;
@@ -3013,8 +2855,7 @@ static void gan__walk_from(const gan__walk *walk, int first, int count, ptrdiff_
 typedef struct { gan__gemm p; const gan__isa *isa; int block_rows, block_columns, across; gan_real *workspace; size_t each; } gan__gemm_job;
 
 /* One block of C: every panel of B against every panel of A, tile by tile, then the tiles to their places. */
-static void gan__gemm_block(const gan__gemm_job *job, int row, int column, gan_real *workspace)
-{
+static void gan__gemm_block(const gan__gemm_job *job, int row, int column, gan_real *workspace) {
     const gan__gemm *p = &job->p;
     const gan__isa *isa = job->isa;
     int rows = GAN__MIN(job->block_rows, p->m - row), columns = GAN__MIN(job->block_columns, p->n - column), tile_size = isa->rows * isa->columns;
@@ -3039,8 +2880,7 @@ static void gan__gemm_block(const gan__gemm_job *job, int row, int column, gan_r
     }
 }
 
-static void gan__gemm_body(void *argument, size_t begin, size_t end, int thread)
-{
+static void gan__gemm_body(void *argument, size_t begin, size_t end, int thread) {
     gan__gemm_job *job = (gan__gemm_job *)argument;
     for (size_t i = begin; i < end; i++)
         gan__gemm_block(job, (int)(i / job->across) * job->block_rows, (int)(i % job->across) * job->block_columns,
@@ -3050,14 +2890,12 @@ static void gan__gemm_body(void *argument, size_t begin, size_t end, int thread)
 static int gan__round_up(int x, int to) { return (x + to - 1) / to * to; }
 
 /* Blocks of about one size, a few for each thread: how many changes who computes an element, not how. */
-static int gan__divide(int size, int most, int tile, int pieces)
-{
+static int gan__divide(int size, int most, int tile, int pieces) {
     int tiles = (size + tile - 1) / tile, blocks = GAN__MIN(gan__round_up((size + most - 1) / most, pieces), tiles);
     return (tiles + blocks - 1) / blocks * tile;
 }
 
-static void gan__gemm_run(const gan__gemm *p)
-{
+static void gan__gemm_run(const gan__gemm *p) {
     gan__gemm_job job;
     int threads = gan__threads(), most = GAN__BLOCK_COLUMNS;
     job.p = *p, job.isa = gan__best();
@@ -3072,14 +2910,12 @@ static void gan__gemm_run(const gan__gemm *p)
     gan__parallel((size_t)job.across * ((p->m + job.block_rows - 1) / job.block_rows), 1, gan__gemm_body, &job);
 }
 
-static gan__walk gan__straight(ptrdiff_t stride)
-{
+static gan__walk gan__straight(ptrdiff_t stride) {
     gan__walk walk = {INT32_MAX, INT32_MAX, stride, 0, 0};
     return walk;
 }
 
-GAN_API void gan_cpu_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y)
-{
+GAN_API void gan_cpu_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y) {
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++) {
             gan__gemm q;
@@ -3096,8 +2932,7 @@ GAN_API void gan_cpu_matmul(const gan_product *p, const gan_real *a, const gan_r
 
 /* ---- tensors. With Y = op(A) op(B):  dA = dY op(B)^T and dB = op(A)^T dY, transposed back where A or B was */
 
-static gan_tensor *gan__matmul_vjp(gan_tensor *y, gan_tensor *gy, int i)
-{
+static gan_tensor *gan__matmul_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     gan_tensor *a = y->in[0], *b = y->in[1];
     bool ta = y->attr[0] != 0, tb = y->attr[1] != 0;
     if (i == 0) return gan__fit(ta ? gan_matmul_t(b, gy, tb, true) : gan_matmul_t(gy, b, false, !tb), a);
@@ -3106,8 +2941,7 @@ static gan_tensor *gan__matmul_vjp(gan_tensor *y, gan_tensor *gy, int i)
 
 static const struct gan__op gan__op_matmul = {"gan_matmul", gan__matmul_vjp, false};
 
-GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b)
-{
+GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b) {
     gan__valid_pair(a, b, "gan_matmul");
     gan *g = a->g;
     gan_product p;
@@ -3131,8 +2965,7 @@ GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a,
 GAN_API gan_tensor *gan_matmul(gan_tensor *a, gan_tensor *b) { return gan_matmul_t(a, b, false, false); }
 
 /* y + bias, in y's memory: products do not need their results again. */
-static gan_tensor *gan__add_bias(const char *function, gan_tensor *y, gan_tensor *bias)
-{
+static gan_tensor *gan__add_bias(const char *function, gan_tensor *y, gan_tensor *bias) {
     if (!bias) return y;
     gan__valid_pair(y, bias, function);
     if (bias->n != 1 || bias->c != y->c || bias->h != 1 || bias->w != 1)
@@ -3140,8 +2973,7 @@ static gan_tensor *gan__add_bias(const char *function, gan_tensor *y, gan_tensor
     return gan__took_over(gan__zip_into(y, function, GAN_MIX, y, bias, 1, 1), y);
 }
 
-GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias)
-{
+GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias) {
     gan__valid_pair(x, weight, "gan_linear_f");
     int in = x->c * x->h * x->w;
     if (weight->h != 1 || weight->w != 1 || weight->c != in)
@@ -3157,8 +2989,7 @@ GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *
 
 /* Sizes that all loops below share. */
 typedef struct { int s, d, groups, c, o, oh, ow; } gan__conv_sizes;    /* stride, dilation; c, o: channels in a group */
-static gan__conv_sizes gan__conv_of(const gan_conv *p)
-{
+static gan__conv_sizes gan__conv_of(const gan_conv *p) {
     gan__conv_sizes q;
     q.s = GAN__MAX(p->stride, 1), q.d = GAN__MAX(p->dilation, 1), q.groups = GAN__MAX(p->groups, 1);
     q.c = p->c / q.groups, q.o = p->out_c / q.groups;
@@ -3166,8 +2997,7 @@ static gan__conv_sizes gan__conv_of(const gan_conv *p)
     return q;
 }
 
-GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
-{
+GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y) {
     gan__conv_sizes q = gan__conv_of(p);
     for (int n = 0; n < p->n; n++)
         for (int o = 0; o < p->out_c; o++)
@@ -3186,8 +3016,7 @@ GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real
                 }
 }
 
-GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x)
-{
+GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x) {
     gan__conv_sizes q = gan__conv_of(p);
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
@@ -3206,8 +3035,7 @@ GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
                 }
 }
 
-GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w)
-{
+GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w) {
     gan__conv_sizes q = gan__conv_of(p);
     for (int o = 0; o < p->out_c; o++)
         for (int c = 0; c < q.c; c++)
@@ -3227,8 +3055,7 @@ GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const g
 }
 
 /* conv2d as a product: y (O, N*OH*OW) = w (O, C*KH*KW) times the windows of x. */
-GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
-{
+GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y) {
     gan__conv_sizes q = gan__conv_of(p);
     ptrdiff_t plane = (ptrdiff_t)p->h * p->w, place = (ptrdiff_t)q.oh * q.ow;
     for (int group = 0; group < q.groups; group++) {
@@ -3247,8 +3074,7 @@ GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real
 
 /* The adjoint, one phase (a, b) at a time: the pixels (i*S + a, j*S + b) of x all meet the same taps u = u0, u0 + S, ... of the kernel, so
    that each phase is an ordinary convolution of y with step 1, and nothing is added twice. */
-static void gan__cpu_phase(const gan_conv *p, const gan__conv_sizes *q, int group, int a, int b, const gan_real *y, const gan_real *w, gan_real *x)
-{
+static void gan__cpu_phase(const gan_conv *p, const gan__conv_sizes *q, int group, int a, int b, const gan_real *y, const gan_real *w, gan_real *x) {
     ptrdiff_t plane = (ptrdiff_t)p->h * p->w, place = (ptrdiff_t)q->oh * q->ow, taps = (ptrdiff_t)p->kernel_h * p->kernel_w;
     int rows = (p->h - a + q->s - 1) / q->s, cols = (p->w - b + q->s - 1) / q->s, u0 = (a + p->pad) % q->s, v0 = (b + p->pad) % q->s;
     int tu = u0 < p->kernel_h ? (p->kernel_h - u0 + q->s - 1) / q->s : 0, tv = v0 < p->kernel_w ? (p->kernel_w - v0 + q->s - 1) / q->s : 0;
@@ -3269,8 +3095,7 @@ static void gan__cpu_phase(const gan_conv *p, const gan__conv_sizes *q, int grou
    and every image of x gathers its own, in a fixed order; a few images at a time, so that parts stay in the cache. */
 typedef struct { const gan_conv *p; gan__conv_sizes q; const gan_real *parts; gan_real *x; int images; } gan__gather_job;
 
-static void gan__gather_body(void *argument, size_t begin, size_t end, int thread)
-{
+static void gan__gather_body(void *argument, size_t begin, size_t end, int thread) {
     const gan__gather_job *job = (const gan__gather_job *)argument;
     const gan_conv *p = job->p;
     const gan__conv_sizes *q = &job->q;
@@ -3293,8 +3118,7 @@ static void gan__gather_body(void *argument, size_t begin, size_t end, int threa
     }
 }
 
-static void gan__cpu_few(const gan_conv *p, const gan__conv_sizes *q, int group, const gan_real *y, const gan_real *w, gan_real *x)
-{
+static void gan__cpu_few(const gan_conv *p, const gan__conv_sizes *q, int group, const gan_real *y, const gan_real *w, gan_real *x) {
     ptrdiff_t plane = (ptrdiff_t)p->h * p->w, place = (ptrdiff_t)q->oh * q->ow, taps = (ptrdiff_t)q->c * p->kernel_h * p->kernel_w;
     int images = (int)GAN__MIN(p->n, 8192 / place + 1);
     gan_real *parts = (gan_real *)gan__workspace(1, (size_t)(taps * images * place) * sizeof *parts);
@@ -3314,8 +3138,7 @@ static void gan__cpu_few(const gan_conv *p, const gan__conv_sizes *q, int group,
     }
 }
 
-GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x)
-{
+GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x) {
     gan__conv_sizes q = gan__conv_of(p);
     for (int group = 0; group < q.groups; group++) {
         bool few = q.c < 32 && (double)q.o * p->h * p->w > 4.0 * q.c * q.s * q.s * q.oh * q.ow;      /* packing would cost more than the product */
@@ -3326,8 +3149,7 @@ GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
 }
 
 /* w (O, C*KH*KW) = y (O, N*OH*OW) times the windows of x, transposed. */
-GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w)
-{
+GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w) {
     gan__conv_sizes q = gan__conv_of(p);
     ptrdiff_t plane = (ptrdiff_t)p->h * p->w, place = (ptrdiff_t)q.oh * q.ow;
     for (int group = 0; group < q.groups; group++) {
@@ -3356,8 +3178,7 @@ static const struct gan__op gan__op_conv2d = {"gan_conv2d", gan__conv2d_vjp, fal
 static const struct gan__op gan__op_conv_transpose2d = {"gan_conv_transpose2d", gan__conv_transpose2d_vjp, false};
 static const struct gan__op gan__op_conv2d_weight = {"gan_conv2d_weight", gan__conv2d_weight_vjp, false};
 
-static gan_tensor *gan__conv(const gan_conv *p, int kernel, const struct gan__op *op, gan_tensor *a, gan_tensor *b)
-{
+static gan_tensor *gan__conv(const gan_conv *p, int kernel, const struct gan__op *op, gan_tensor *a, gan_tensor *b) {
     gan_tensor *y = kernel == GAN__K_conv2d             ? gan__tensor(a->g, NULL, p->n, p->out_c, gan_conv_out_h(p), gan_conv_out_w(p))
                   : kernel == GAN__K_conv_transpose2d   ? gan__tensor(a->g, NULL, p->n, p->c, p->h, p->w)
                                                         : gan__tensor(a->g, NULL, p->out_c, p->c / p->groups, p->kernel_h, p->kernel_w);
@@ -3370,23 +3191,19 @@ static gan_tensor *gan__conv_y(const gan_conv *p, gan_tensor *x, gan_tensor *w) 
 static gan_tensor *gan__conv_x(const gan_conv *p, gan_tensor *y, gan_tensor *w) { return gan__conv(p, GAN__K_conv_transpose2d, &gan__op_conv_transpose2d, y, w); }
 static gan_tensor *gan__conv_w(const gan_conv *p, gan_tensor *x, gan_tensor *y) { return gan__conv(p, GAN__K_conv2d_weight, &gan__op_conv2d_weight, x, y); }
 
-static gan_tensor *gan__conv2d_vjp(gan_tensor *y, gan_tensor *gy, int i)
-{
+static gan_tensor *gan__conv2d_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     return i == 0 ? gan__conv_x(&y->sizes.conv, gy, y->in[1]) : gan__conv_w(&y->sizes.conv, y->in[0], gy);
 }
 
-static gan_tensor *gan__conv_transpose2d_vjp(gan_tensor *x, gan_tensor *gx, int i)
-{
+static gan_tensor *gan__conv_transpose2d_vjp(gan_tensor *x, gan_tensor *gx, int i) {
     return i == 0 ? gan__conv_y(&x->sizes.conv, gx, x->in[1]) : gan__conv_w(&x->sizes.conv, gx, x->in[0]);
 }
 
-static gan_tensor *gan__conv2d_weight_vjp(gan_tensor *w, gan_tensor *gw, int i)
-{
+static gan_tensor *gan__conv2d_weight_vjp(gan_tensor *w, gan_tensor *gw, int i) {
     return i == 0 ? gan__conv_x(&w->sizes.conv, w->in[1], gw) : gan__conv_y(&w->sizes.conv, w->in[0], gw);
 }
 
-static void gan__check_conv(gan *g, const char *function, const gan_conv *p, const gan_tensor *x, int groups)
-{
+static void gan__check_conv(gan *g, const char *function, const gan_conv *p, const gan_tensor *x, int groups) {
     if (p->stride < 1 || p->pad < 0 || p->dilation < 1)
         gan__fail(g, function, "input " GAN__DIMS ", stride %d, padding %d, dilation %d: stride and dilation are 1 or more, the padding 0 or more",
                   GAN__SHAPE(x), p->stride, p->pad, p->dilation);
@@ -3394,8 +3211,7 @@ static void gan__check_conv(gan *g, const char *function, const gan_conv *p, con
         gan__fail(g, function, "input " GAN__DIMS ": %d groups do not divide %d and %d channels", GAN__SHAPE(x), groups, p->c, p->out_c);
 }
 
-GAN_API gan_tensor *gan_dilated_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int dilation, int groups)
-{
+GAN_API gan_tensor *gan_dilated_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int dilation, int groups) {
     const char *function = dilation == 1 ? "gan_conv2d_f" : "gan_dilated_conv2d_f";
     gan__valid_pair(x, weight, function);
     gan *g = x->g;
@@ -3409,13 +3225,11 @@ GAN_API gan_tensor *gan_dilated_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_
     return gan__add_bias(function, gan__conv_y(&p, x, weight), bias);
 }
 
-GAN_API gan_tensor *gan_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int groups)
-{
+GAN_API gan_tensor *gan_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int groups) {
     return gan_dilated_conv2d_f(x, weight, bias, stride, pad, 1, groups);
 }
 
-GAN_API gan_tensor *gan_conv_transpose2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int output_pad, int groups)
-{
+GAN_API gan_tensor *gan_conv_transpose2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int output_pad, int groups) {
     const char *function = "gan_conv_transpose2d_f";
     gan__valid_pair(x, weight, function);
     gan *g = x->g;
@@ -3431,8 +3245,7 @@ GAN_API gan_tensor *gan_conv_transpose2d_f(gan_tensor *x, gan_tensor *weight, ga
     return gan__add_bias(function, gan__conv_x(&p, x, weight), bias);
 }
 
-GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_h, int kernel_w, int stride, int pad, int groups)
-{
+GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_h, int kernel_w, int stride, int pad, int groups) {
     const char *function = "gan_conv2d_weight";
     gan__valid_pair(x, gy, function);
     gan *g = x->g;
@@ -3448,8 +3261,7 @@ GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_
    >>resample (implementation)
    =========================================================================================== */
 
-GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const gan_real *rows, const gan_real *columns, gan_real *y)
-{
+GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const gan_real *rows, const gan_real *columns, gan_real *y) {
     size_t plane_x = (size_t)p->h * p->w, plane_y = (size_t)p->out_h * p->out_w;
     for (size_t i = 0; i < (size_t)p->n * p->c * (p->adjoint ? plane_x : plane_y); i++) y[i] = 0;
     for (size_t plane = 0; plane < (size_t)p->n * p->c; plane++) {
@@ -3475,8 +3287,7 @@ GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const ga
 typedef struct { int in, out, taps; int *index; gan_real *weight; int phases, step, first, last; } gan__axis_taps;
 
 /* Finds the longest stretch of outputs with one of the three patterns. */
-static void gan__axis_pattern(gan__axis_taps *axis)
-{
+static void gan__axis_pattern(gan__axis_taps *axis) {
     static const int phases[3] = {1, 1, 2}, step[3] = {1, 2, 1};
     axis->first = axis->last = 0, axis->phases = axis->step = 1;
     for (int k = 0; k < 3; k++)
@@ -3493,8 +3304,7 @@ static void gan__axis_pattern(gan__axis_taps *axis)
         }
 }
 
-static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps, int adjoint, int which)
-{
+static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps, int adjoint, int which) {
     gan__axis_taps axis = {adjoint ? out : in, adjoint ? in : out, taps, NULL, NULL, 1, 1, 0, 0};
     int *used = (int *)gan__workspace(0, (size_t)in * sizeof(int)), most = 0;
     for (int pass = adjoint ? 0 : 1; pass < 2; pass++) {            /* the adjoint first counts how many taps it needs */
@@ -3527,8 +3337,7 @@ static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, 
 typedef struct { int images, c; gan__axis_taps rows, columns; const gan_real *x; gan_real *y, *line; size_t line_size; } gan__resample_job;
 
 /* Each line of y: its rows of x mixed into one line, numbers of which are then mixed by the columns' table. */
-static void gan__resample_body(void *argument, size_t begin, size_t end, int thread)
-{
+static void gan__resample_body(void *argument, size_t begin, size_t end, int thread) {
     const gan__resample_job *job = (const gan__resample_job *)argument;
     const gan__axis_taps *r = &job->rows, *c = &job->columns;
     const gan__isa *isa = gan__best();
@@ -3555,8 +3364,7 @@ static void gan__resample_body(void *argument, size_t begin, size_t end, int thr
     }
 }
 
-GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const gan_real *rows, const gan_real *columns, gan_real *y)
-{
+GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const gan_real *rows, const gan_real *columns, gan_real *y) {
     gan__resample_job job;
     job.images = p->images, job.c = p->c, job.x = x, job.y = y;
     job.rows = gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, p->adjoint, 1);
@@ -3566,8 +3374,7 @@ GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const ga
     gan__parallel((size_t)p->n * p->c * job.rows.out, (size_t)(16384 / job.columns.out + 1), gan__resample_body, &job);
 }
 
-GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *y)
-{
+GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *y) {
     for (int plane = 0; plane < p->planes; plane++)
         for (int i = 0; i < p->out_h; i++)
             for (int j = 0; j < p->out_w; j++) {
@@ -3584,8 +3391,7 @@ GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *y
 }
 
 /* A line of windows at a time: each place of the window, in order, against the best so far of all the line's windows it lies in. */
-static void gan__max_index_body(void *argument, size_t begin, size_t end, int thread)
-{
+static void gan__max_index_body(void *argument, size_t begin, size_t end, int thread) {
     gan__job *job = (gan__job *)argument;
     const gan_pool *p = (const gan_pool *)job->p;
     const gan__isa *isa = gan__best();
@@ -3604,8 +3410,7 @@ static void gan__max_index_body(void *argument, size_t begin, size_t end, int th
     }
 }
 
-GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *y)
-{
+GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *y) {
     gan__job job = {p, {x}, {y, (gan_real *)gan__workspace(0, (size_t)gan__threads() * p->out_w * sizeof *y)}};
     gan__parallel((size_t)p->planes * p->out_h, (size_t)(4096 / p->out_w + 1), gan__max_index_body, &job);
 }
@@ -3616,8 +3421,7 @@ GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *y
 enum { GAN__AXIS_PAD, GAN__AXIS_RESIZE, GAN__AXIS_FIR };
 typedef struct { int kind, in, out, taps, mode, before, up, down, count; const gan_real *filter; gan_real gain; } gan__axis;
 
-static double gan__axis_tap(const gan__axis *a, int i, int t, int *index)
-{
+static double gan__axis_tap(const gan__axis *a, int i, int t, int *index) {
     double place, part;
     *index = i - a->before;
     switch (a->kind) {
@@ -3643,8 +3447,7 @@ static double gan__axis_tap(const gan__axis *a, int i, int t, int *index)
 }
 
 /* The table (1,OUT,TAPS,2) of an axis. */
-static gan_tensor *gan__axis_table(gan *g, const gan__axis *a)
-{
+static gan_tensor *gan__axis_table(gan *g, const gan__axis *a) {
     gan_real *table = (gan_real *)gan__workspace(0, 2 * (size_t)a->out * a->taps * sizeof *table), *to = table;
     for (int i = 0; i < a->out; i++)
         for (int t = 0; t < a->taps; t++) {
@@ -3659,8 +3462,7 @@ static gan_tensor *gan__axis_table(gan *g, const gan__axis *a)
 static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i);
 static const struct gan__op gan__op_resample = {"a resampling", gan__resample_vjp, false};
 
-static gan_tensor *gan__resample_with(const gan_resample *p, gan_tensor *x, gan_tensor *rows, gan_tensor *columns)
-{
+static gan_tensor *gan__resample_with(const gan_resample *p, gan_tensor *x, gan_tensor *rows, gan_tensor *columns) {
     gan_tensor *y = gan__tensor(x->g, NULL, p->n, p->c, p->adjoint ? p->h : p->out_h, p->adjoint ? p->w : p->out_w);
     const gan_real *in[3] = {x->data, rows->data, columns->data};
     gan__run(x->g, GAN__K_resample, p, in, &y->data);
@@ -3668,22 +3470,19 @@ static gan_tensor *gan__resample_with(const gan_resample *p, gan_tensor *x, gan_
     return gan__record(y, &gan__op_resample, x, rows, columns);
 }
 
-static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i)
-{
+static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     gan_resample p = y->sizes.resample;
     p.adjoint = !p.adjoint;
     return i ? NULL : gan__resample_with(&p, gy, y->in[1], y->in[2]);
 }
 
 /* x by tables (IMAGES,OUT,TAPS,2). */
-static gan_tensor *gan__resample(gan_tensor *x, gan_tensor *rows, gan_tensor *columns)
-{
+static gan_tensor *gan__resample(gan_tensor *x, gan_tensor *rows, gan_tensor *columns) {
     gan_resample p = {GAN__SHAPE(x), rows->c, columns->c, rows->h, columns->h, rows->n, 0};
     return gan__resample_with(&p, x, rows, columns);
 }
 
-static gan_tensor *gan__resample_axes(const char *function, gan_tensor *x, const gan__axis *rows, const gan__axis *columns)
-{
+static gan_tensor *gan__resample_axes(const char *function, gan_tensor *x, const gan__axis *rows, const gan__axis *columns) {
     if (rows->out < 1 || columns->out < 1)
         gan__fail(x->g, function, "input " GAN__DIMS " would become %d rows of %d: at least 1 of 1 is wanted", GAN__SHAPE(x), rows->out, columns->out);
     gan__check_shape(x->g, function, x->n, x->c, rows->out, columns->out);
@@ -3691,8 +3490,7 @@ static gan_tensor *gan__resample_axes(const char *function, gan_tensor *x, const
     return gan__resample(x, row_table, gan__axis_table(x->g, columns));
 }
 
-GAN_API gan_tensor *gan_pad(gan_tensor *x, int mode, int top, int bottom, int left, int right)
-{
+GAN_API gan_tensor *gan_pad(gan_tensor *x, int mode, int top, int bottom, int left, int right) {
     gan *g = gan__valid(x, "gan_pad");
     gan__axis rows = {GAN__AXIS_PAD, x->h, x->h + top + bottom, 1, mode, top, 1, 1, 0, NULL, 1};
     gan__axis columns = {GAN__AXIS_PAD, x->w, x->w + left + right, 1, mode, left, 1, 1, 0, NULL, 1};
@@ -3702,8 +3500,7 @@ GAN_API gan_tensor *gan_pad(gan_tensor *x, int mode, int top, int bottom, int le
     return gan__resample_axes("gan_pad", x, &rows, &columns);
 }
 
-GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, int mode)
-{
+GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, int mode) {
     gan *g = gan__valid(x, "gan_resize");
     int taps = mode == GAN_NEAREST ? 1 : 2;
     gan__axis rows = {GAN__AXIS_RESIZE, x->h, h, taps, mode, 0, 1, 1, 0, NULL, 1}, columns = {GAN__AXIS_RESIZE, x->w, w, taps, mode, 0, 1, 1, 0, NULL, 1};
@@ -3725,22 +3522,19 @@ static gan_tensor *gan__fir(const char *function, gan_tensor *x, const gan_real 
     return gan__resample_axes(function, x, &axis[0], &axis[1]);
 }
 
-GAN_API gan_tensor *gan_upfirdn2d(gan_tensor *x, const gan_real *filter, int count, int up, int down, int pad0, int pad1, gan_real gain)
-{
+GAN_API gan_tensor *gan_upfirdn2d(gan_tensor *x, const gan_real *filter, int count, int up, int down, int pad0, int pad1, gan_real gain) {
     int counts[2] = {count, count};
     return gan__fir("gan_upfirdn2d", x, filter, counts, up, down, pad0, pad1, gain);
 }
 
-static void gan__check_pool(const char *function, gan_tensor *x, int kernel, int stride, int pad)
-{
+static void gan__check_pool(const char *function, gan_tensor *x, int kernel, int stride, int pad) {
     gan *g = gan__valid(x, function);
     if (kernel < 0 || (kernel && (stride < 1 || pad < 0 || 2 * pad > kernel || kernel > GAN__MIN(x->h, x->w) + 2 * pad)))
         gan__fail(g, function, "input " GAN__DIMS ", kernel %d, stride %d, padding %d: the kernel fits in the padded input, the stride is 1 or more, the padding at most "
                   "half the kernel", GAN__SHAPE(x), kernel, stride, pad);
 }
 
-GAN_API gan_tensor *gan_avg_pool2d(gan_tensor *x, int kernel, int stride, int pad)
-{
+GAN_API gan_tensor *gan_avg_pool2d(gan_tensor *x, int kernel, int stride, int pad) {
     gan__check_pool("gan_avg_pool2d", x, kernel, stride, pad);
     if (kernel == 0) return gan_mean_to(x, x->n, x->c, 1, 1);
     int counts[2] = {kernel, kernel};
@@ -3750,8 +3544,7 @@ GAN_API gan_tensor *gan_avg_pool2d(gan_tensor *x, int kernel, int stride, int pa
     return gan__fir("gan_avg_pool2d", x, filter, counts, 1, stride, pad, pad, 1);
 }
 
-GAN_API gan_tensor *gan_max_pool2d(gan_tensor *x, int kernel, int stride, int pad, bool ceil_)
-{
+GAN_API gan_tensor *gan_max_pool2d(gan_tensor *x, int kernel, int stride, int pad, bool ceil_) {
     gan__check_pool("gan_max_pool2d", x, kernel, stride, pad);
     gan_pool p = {x->n * x->c, x->h, x->w, 1, 1, x->h, x->w, 1, 0};
     if (kernel) {
@@ -3767,8 +3560,7 @@ GAN_API gan_tensor *gan_max_pool2d(gan_tensor *x, int kernel, int stride, int pa
     return gan_reshape(y, x->n, x->c, p.out_h, p.out_w);
 }
 
-GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r)
-{
+GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r) {
     gan *g = gan__valid(x, "gan_pixel_shuffle");
     int n = x->n, c = r > 0 ? x->c / (r * r) : 0, h = x->h, w = x->w;
     if (r < 1 || c * r * r != x->c) gan__fail(g, "gan_pixel_shuffle", "input " GAN__DIMS ": %d channels are no multiple of %d squared", GAN__SHAPE(x), x->c, r);
@@ -3780,8 +3572,7 @@ GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r)
    >>norm (implementation)
    =========================================================================================== */
 
-GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s)
-{
+GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s) {
     double count = (double)p->n * (double)p->size;
     for (int c = 0; c < p->c; c++) {
         double mean = 0, squares = 0;
@@ -3796,16 +3587,14 @@ GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *
     }
 }
 
-GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s, const gan_real *weight, const gan_real *bias, gan_real *y)
-{
+GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s, const gan_real *weight, const gan_real *bias, gan_real *y) {
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
             for (size_t i = 0; i < p->size; i++, x++, y++)
                 *y = (*x - s[c]) / GAN__F(sqrt, s[p->c + c] + p->eps) * weight[c] + bias[c];
 }
 
-GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x, const gan_real *s, gan_real *sums)
-{
+GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x, const gan_real *s, gan_real *sums) {
     for (int c = 0; c < p->c; c++) {
         double plain = 0, weighted = 0, deviation = sqrt((double)s[p->c + c] + p->eps);
         for (int n = 0; n < p->n; n++)
@@ -3819,8 +3608,7 @@ GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_
 }
 
 GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x, const gan_real *s, const gan_real *weight, const gan_real *sums,
-                               gan_real *gx)
-{
+                               gan_real *gx) {
     double count = (double)p->n * (double)p->size;
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
@@ -3832,8 +3620,7 @@ GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_
 }
 
 /* Two passes, so that a large mean does not drown a small variance; one channel's numbers stay in the cache for the second. */
-static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int thread)
-{
+static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int thread) {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
     const ptrdiff_t stride = (ptrdiff_t)(p->c * p->size);
@@ -3847,15 +3634,13 @@ static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int t
     }
 }
 
-GAN_API void gan_cpu_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s)
-{
+GAN_API void gan_cpu_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s) {
     gan__job job = {p, {x}, {s}};
     gan__parallel((size_t)p->c, 4096 / (p->n * p->size) + 1, gan__norm_stats_body, &job);
 }
 
 /* (n,c) rows begin .. end: y = scale*x + shift with the channel's numbers. */
-static void gan__norm_apply_body(void *argument, size_t begin, size_t end, int thread)
-{
+static void gan__norm_apply_body(void *argument, size_t begin, size_t end, int thread) {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
     (void)thread;
@@ -3866,14 +3651,12 @@ static void gan__norm_apply_body(void *argument, size_t begin, size_t end, int t
     }
 }
 
-GAN_API void gan_cpu_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s, const gan_real *weight, const gan_real *bias, gan_real *y)
-{
+GAN_API void gan_cpu_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s, const gan_real *weight, const gan_real *bias, gan_real *y) {
     gan__job job = {p, {x, s, weight, bias}, {y}};
     gan__parallel((size_t)p->n * p->c, 16384 / p->size + 1, gan__norm_apply_body, &job);
 }
 
-static void gan__norm_sums_body(void *argument, size_t begin, size_t end, int thread)
-{
+static void gan__norm_sums_body(void *argument, size_t begin, size_t end, int thread) {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
     (void)thread;
@@ -3885,15 +3668,13 @@ static void gan__norm_sums_body(void *argument, size_t begin, size_t end, int th
     }
 }
 
-GAN_API void gan_cpu_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x, const gan_real *s, gan_real *sums)
-{
+GAN_API void gan_cpu_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x, const gan_real *s, gan_real *sums) {
     gan__job job = {p, {gy, x, s}, {sums}};
     gan__parallel((size_t)p->c, 4096 / (p->n * p->size) + 1, gan__norm_sums_body, &job);
 }
 
 /* gx = a*gy + b*(x - mean) + c with the channel's numbers: the formula of norm_grad, multiplied out. */
-static void gan__norm_grad_body(void *argument, size_t begin, size_t end, int thread)
-{
+static void gan__norm_grad_body(void *argument, size_t begin, size_t end, int thread) {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
     const gan_real *s = job->in[2], *sums = job->in[4];
@@ -3907,23 +3688,20 @@ static void gan__norm_grad_body(void *argument, size_t begin, size_t end, int th
 }
 
 GAN_API void gan_cpu_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x, const gan_real *s, const gan_real *weight, const gan_real *sums,
-                               gan_real *gx)
-{
+                               gan_real *gx) {
     gan__job job = {p, {gy, x, s, weight, sums}, {gx}};
     gan__parallel((size_t)p->n * p->c, 16384 / p->size + 1, gan__norm_grad_body, &job);
 }
 
 /* ---- tensors. y->in = x, weight, bias; y->saved = statistics (2,C,1,1); y->attr[0] says frozen */
 
-static gan_norm gan__norm_of(const gan_tensor *x, gan_real eps, int frozen)
-{
+static gan_norm gan__norm_of(const gan_tensor *x, gan_real eps, int frozen) {
     gan_norm p = {x->n, x->c, (size_t)x->h * x->w, eps, frozen};
     return p;
 }
 
 /* The derivative in plain tensor functions, for a derivative that is itself to be differentiated. */
-static gan_tensor *gan__norm_vjp_plain(gan_tensor *y, gan_tensor *gy, int i)
-{
+static gan_tensor *gan__norm_vjp_plain(gan_tensor *y, gan_tensor *gy, int i) {
     gan_tensor *x = y->in[0], *mean, *var;
     int c = x->c;
     if (y->attr[0]) mean = gan_slice(y->saved, 0, 0, 1), var = gan_slice(y->saved, 0, 1, 1);
@@ -3936,8 +3714,7 @@ static gan_tensor *gan__norm_vjp_plain(gan_tensor *y, gan_tensor *gy, int i)
     return gan_mul(scale, gan_sub(gy, through));
 }
 
-static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i)
-{
+static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     gan *g = y->g;
     gan_tensor *x = y->in[0];
     gan_norm p = gan__norm_of(x, y->real[0], y->attr[0]);
@@ -3956,8 +3733,7 @@ static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i)
 
 static const struct gan__op gan__op_norm = {"gan_batch_norm", gan__norm_vjp, false};
 
-static gan_tensor *gan__norm_with(const gan_norm *p, gan_tensor *x, gan_tensor *stats, gan_tensor *weight, gan_tensor *bias)
-{
+static gan_tensor *gan__norm_with(const gan_norm *p, gan_tensor *x, gan_tensor *stats, gan_tensor *weight, gan_tensor *bias) {
     gan_tensor *y = gan__tensor(x->g, NULL, GAN__SHAPE(x));
     const gan_real *in[4] = {x->data, stats->data, weight->data, bias->data};
     gan__run(x->g, GAN__K_norm_apply, p, in, &y->data);
@@ -3966,15 +3742,13 @@ static gan_tensor *gan__norm_with(const gan_norm *p, gan_tensor *x, gan_tensor *
 }
 
 /* running = (1-momentum)*running + momentum*factor*batch */
-static void gan__follow(gan_tensor *running, gan_tensor *stats, int which, gan_real momentum, gan_real factor)
-{
+static void gan__follow(gan_tensor *running, gan_tensor *stats, int which, gan_real momentum, gan_real factor) {
     gan_zip p = {GAN_MIX, 1, running->c, 1, 1, {0, 1, 0, 0}, {0, 1, 0, 0}, 1 - momentum, momentum * factor};
     gan__run_2(running->g, GAN__K_zip, &p, running->data, stats->data + (size_t)which * running->c, running->data);
 }
 
 GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_tensor *running_mean, gan_tensor *running_var,
-                                     bool training, gan_real momentum, gan_real eps)
-{
+                                     bool training, gan_real momentum, gan_real eps) {
     const char *function = "gan_batch_norm_f";
     gan *g = gan__valid(x, function);
     gan_tensor *four[4] = {weight, bias, running_mean, running_var}, *stats;
@@ -3999,8 +3773,7 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
 }
 
 /* The numbers of x in so many groups, each with statistics of its own; weight and bias one for each group, or NULL. */
-static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias, gan_real eps)
-{
+static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias, gan_real eps) {
     gan *g = x->g;
     gan_tensor *lines = gan_reshape(x, 1, groups, -1, 1), *stats = gan__tensor(g, NULL, 2, groups, 1, 1);
     gan_norm p = gan__norm_of(lines, eps, 0);
@@ -4011,22 +3784,19 @@ static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weigh
 }
 
 /* A norm's weight or bias: NULL, or broadcast to x's shape. */
-static void gan__check_affine(const char *function, gan_tensor *x, gan_tensor *weight, int n, int h, int w)
-{
+static void gan__check_affine(const char *function, gan_tensor *x, gan_tensor *weight, int n, int h, int w) {
     if (!weight) return;
     gan__valid_pair(x, weight, function);
     if ((weight->n != 1 && weight->n != n) || weight->c != x->c || weight->h != h || weight->w != w)
         gan__fail(x->g, function, "input " GAN__DIMS " wants weight and bias (%d,%d,%d,%d), one is " GAN__DIMS, GAN__SHAPE(x), n, x->c, h, w, GAN__SHAPE(weight));
 }
 
-static gan_tensor *gan__affine(gan_tensor *x, gan_tensor *weight, gan_tensor *bias)
-{
+static gan_tensor *gan__affine(gan_tensor *x, gan_tensor *weight, gan_tensor *bias) {
     if (weight) x = gan_mul(x, weight);
     return bias ? gan_add(x, bias) : x;
 }
 
-GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_real eps)
-{
+GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_real eps) {
     gan *g = gan__valid(x, "gan_instance_norm_f");
     gan__check_affine("gan_instance_norm_f", x, weight, x->n, 1, 1);
     gan__check_affine("gan_instance_norm_f", x, bias, x->n, 1, 1);
@@ -4036,8 +3806,7 @@ GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_t
     return gan__norm_groups(x, x->n * x->c, weight, bias, eps);
 }
 
-GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias, gan_real eps)
-{
+GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias, gan_real eps) {
     gan *g = gan__valid(x, "gan_group_norm_f");
     gan__check_affine("gan_group_norm_f", x, weight, 1, 1, 1);
     gan__check_affine("gan_group_norm_f", x, bias, 1, 1, 1);
@@ -4045,8 +3814,7 @@ GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, int groups, gan_tensor *weig
     return gan__affine(gan__norm_groups(x, x->n * groups, NULL, NULL, eps), weight, bias);
 }
 
-GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_real eps)
-{
+GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_real eps) {
     gan__valid(x, "gan_layer_norm_f");
     gan__check_affine("gan_layer_norm_f", x, weight, 1, x->h, x->w);
     gan__check_affine("gan_layer_norm_f", x, bias, 1, x->h, x->w);
@@ -4054,8 +3822,7 @@ GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
 }
 
 /* The kernel's variance is biased: with m numbers, var*m/(m-1) + eps = (var + eps*(m-1)/m) * m/(m-1). */
-GAN_API gan_tensor *gan_adain(gan_tensor *x, gan_tensor *y, gan_real eps)
-{
+GAN_API gan_tensor *gan_adain(gan_tensor *x, gan_tensor *y, gan_real eps) {
     gan__valid_pair(x, y, "gan_adain");
     double m = (double)x->h * x->w, k = (double)y->h * y->w;
     if (x->n != y->n || x->c != y->c || m < 2 || k < 2)
@@ -4066,14 +3833,12 @@ GAN_API gan_tensor *gan_adain(gan_tensor *x, gan_tensor *y, gan_real eps)
     return gan_instance_norm_f(x, deviation, mean, (gan_real)(eps * (m - 1) / m));
 }
 
-GAN_API gan_tensor *gan_pixel_norm(gan_tensor *x)
-{
+GAN_API gan_tensor *gan_pixel_norm(gan_tensor *x) {
     gan__valid(x, "gan_pixel_norm");
     return gan_mul(x, gan_rsqrt(gan_add_scalar(gan_mean_to(gan_square(x), x->n, 1, x->h, x->w), (gan_real)1e-8)));
 }
 
-GAN_API gan_tensor *gan_normalize(gan_tensor *x, int dim)
-{
+GAN_API gan_tensor *gan_normalize(gan_tensor *x, int dim) {
     gan__valid(x, "gan_normalize");
     int size[4] = {GAN__SHAPE(x)};
     gan__lines_of("gan_normalize", x, dim);
@@ -4081,8 +3846,7 @@ GAN_API gan_tensor *gan_normalize(gan_tensor *x, int dim)
     return gan_mul(x, gan_rsqrt(gan_add_scalar(gan_sum_to(gan_square(x), size[0], size[1], size[2], size[3]), (gan_real)1e-24)));
 }
 
-GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group)
-{
+GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group) {
     gan *g = gan__valid(x, "gan_minibatch_stddev");
     int size = GAN__MIN(group, x->n), m = size > 0 ? x->n / size : 0;
     if (size < 1 || m * size != x->n) gan__fail(g, "gan_minibatch_stddev", "input " GAN__DIMS ": groups of %d do not divide %d images", GAN__SHAPE(x), size, x->n);
@@ -4099,33 +3863,28 @@ GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group)
    second, backward, turns each marked tensor's gradient into its inputs' by the operation's vjp (vector-Jacobian product), which is
    written in tensor functions and so can go on the tape itself. */
 
-static void gan__let_temporaries_go(gan *g, int from)
-{
+static void gan__let_temporaries_go(gan *g, int from) {
     while (g->temporary_count > from) gan__let_go(g->temporaries[--g->temporary_count]);
 }
 
 /* y = x, and y = k*y + l*x */
-static void gan__copy_numbers(gan *g, size_t count, const gan_real *x, gan_real *y)
-{
+static void gan__copy_numbers(gan *g, size_t count, const gan_real *x, gan_real *y) {
     gan_copy p = {1, 1, 1, (int)count, {0, 0, 0, 1}, {0, 0, 0, 1}, 0, 0};
     gan__run_1(g, GAN__K_copy, &p, x, y);
 }
 
-static void gan__mix_numbers(gan *g, size_t count, gan_real k, gan_real *y, gan_real l, const gan_real *x)
-{
+static void gan__mix_numbers(gan *g, size_t count, gan_real k, gan_real *y, gan_real l, const gan_real *x) {
     gan_zip p = {GAN_MIX, 1, 1, 1, (int)count, {0, 0, 0, 1}, {0, 0, 0, 1}, k, l};
     gan__run_2(g, GAN__K_zip, &p, y, x, y);
 }
 
 /* The gradient that a parameter holds, or NULL. */
-static gan_real *gan__gradient_of(const gan_tensor *param)
-{
+static gan_real *gan__gradient_of(const gan_tensor *param) {
     return param->gradient && param->gradient->references ? (gan_real *)param->gradient->block.memory : NULL;
 }
 
 /* A parameter's gradient outlives gan_clear: it takes over the block of the first that comes, and further ones are added to it. */
-static void gan__gradient_add(gan_tensor *param, gan_tensor *gradient)
-{
+static void gan__gradient_add(gan_tensor *param, gan_tensor *gradient) {
     gan *g = param->g;
     if (!param->gradient) param->gradient = (gan__buffer *)gan__alloc_zero(sizeof *param->gradient);
     if (param->gradient->references) {
@@ -4140,8 +3899,7 @@ static void gan__gradient_add(gan_tensor *param, gan_tensor *gradient)
     g->gradients++;
 }
 
-static void gan__slot_add(gan_tensor *t, gan_tensor *gradient)
-{
+static void gan__slot_add(gan_tensor *t, gan_tensor *gradient) {
     gan_tensor *before = t->slot;
     if (t->g->reclaiming && t->tape < 0) {
         gan__gradient_add(t, gradient);
@@ -4154,8 +3912,7 @@ static void gan__slot_add(gan_tensor *t, gan_tensor *gradient)
 
 /* Fills the slots of all that is marked with g->differentiation, from y's gradient seed. Inputs are taken from the last, so that the first
    may have its gradient in the memory of y's. */
-static void gan__differentiate(gan *g, gan_tensor *y, gan_tensor *seed)
-{
+static void gan__differentiate(gan *g, gan_tensor *y, gan_tensor *seed) {
     uint64_t now = g->differentiation;
     for (int i = 0; i <= y->tape; i++) {
         gan_tensor *t = g->tape[i];
@@ -4184,21 +3941,18 @@ static void gan__differentiate(gan *g, gan_tensor *y, gan_tensor *seed)
     }
 }
 
-static void gan__ask_for(gan *g, gan_tensor *x)
-{
+static void gan__ask_for(gan *g, gan_tensor *x) {
     x->leads = g->differentiation;
     x->slot = NULL;
 }
 
-static void gan__slot_clear(gan *g, gan_tensor *t)
-{
+static void gan__slot_clear(gan *g, gan_tensor *t) {
     if (t->leads == g->differentiation && t->slot) gan__let_go(t->slot);
     if (t->leads == g->differentiation) t->slot = NULL;
 }
 
 /* dy/dx[i] of the sum of y's elements, each into out[i]. */
-static void gan__gradients(gan_tensor *y, gan_tensor **x, int count, gan_tensor **out)
-{
+static void gan__gradients(gan_tensor *y, gan_tensor **x, int count, gan_tensor **out) {
     gan *g = y->g;
     g->differentiation++;
     for (int i = 0; i < count; i++) gan__ask_for(g, x[i]);
@@ -4208,8 +3962,7 @@ static void gan__gradients(gan_tensor *y, gan_tensor **x, int count, gan_tensor 
     for (int i = 0; i < count; i++) gan__slot_clear(g, x[i]);
 }
 
-GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x)
-{
+GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x) {
     gan_tensor *out;
     gan__valid_pair(y, x, "gan_grad");
     gan__gradients(y, &x, 1, &out);
@@ -4221,8 +3974,7 @@ GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x)
    =========================================================================================== */
 
 /* Standard normal numbers of t's shape, the same each time: the fixed combination in which f's elements are checked. */
-static gan_tensor *gan__check_noise(gan_tensor *t, int which)
-{
+static gan_tensor *gan__check_noise(gan_tensor *t, int which) {
     gan_tensor *noise = gan__tensor(t->g, NULL, GAN__SHAPE(t));
     gan_random p = {1, gan_count(t), 1, GAN__STREAM_CHECK, (uint64_t)which << 32, 1, 0};
     gan__run_1(t->g, GAN__K_random, &p, NULL, noise->data);
@@ -4230,8 +3982,7 @@ static gan_tensor *gan__check_noise(gan_tensor *t, int which)
 }
 
 /* The number that is differentiated: <f(in), noise>, or for second order the sum over i of <its gradient in in[i], noise_i>. */
-static gan_tensor *gan__check_value(gan *g, gan_function *f, gan_tensor **in, int count, void *user, int order, gan_tensor **gradients)
-{
+static gan_tensor *gan__check_value(gan *g, gan_function *f, gan_tensor **in, int count, void *user, int order, gan_tensor **gradients) {
     gan_tensor *y = f(g, in, user), *value = gan_sum(gan_mul(y, gan__check_noise(y, 0))), *total = NULL;
     if (order == 1) return value;
     gan__gradients(value, in, count, gradients);
@@ -4244,8 +3995,7 @@ static gan_tensor *gan__check_value(gan *g, gan_function *f, gan_tensor **in, in
 
 /* d/dh of value(x + h e) at h = 0 from four points: (8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / 12h, exact to h^4. */
 static double gan__check_numeric(gan *g, gan_function *f, gan_tensor **in, int count, void *user, int order, gan_tensor **gradients, int which,
-                                 gan_real *host, size_t element)
-{
+                                 gan_real *host, size_t element) {
     static const double place[4] = {1, -1, 2, -2}, weight[4] = {8, -8, -1, 1};
     double h = sizeof(gan_real) == 8 ? 1e-4 : 2e-2, total = 0;
     gan_real x = host[element];
@@ -4262,8 +4012,7 @@ static double gan__check_numeric(gan *g, gan_function *f, gan_tensor **in, int c
     return total / (12 * h);
 }
 
-static double gan__check(gan *g, const char *function, gan_function *f, gan_tensor **in, int count, void *user, int order)
-{
+static double gan__check(gan *g, const char *function, gan_function *f, gan_tensor **in, int count, void *user, int order) {
     double largest = 0, worst = -1;
     gan_mark mark = gan_here(g);
     if (count < 1) gan__fail(g, function, "%d inputs: 1 or more are wanted", count);
@@ -4305,13 +4054,11 @@ static double gan__check(gan *g, const char *function, gan_function *f, gan_tens
     return worst;
 }
 
-GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user)
-{
+GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user) {
     return gan__check(g, "gan_gradcheck", f, in, count, user, 1);
 }
 
-GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user)
-{
+GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user) {
     return gan__check(g, "gan_gradgradcheck", f, in, count, user, 2);
 }
 
@@ -4348,8 +4095,7 @@ struct gan_model {
     gan_model *next;
 };
 
-GAN_API gan_model *gan_model_new(gan *g, const char *name)
-{
+GAN_API gan_model *gan_model_new(gan *g, const char *name) {
     if (!g) gan__fail(NULL, "gan_model_new", "the device is NULL; gan_open gives NULL when it fails, and gan_error() says why");
     if (!name || !*name || strpbrk(name, ".#")) gan__fail(g, "gan_model_new", "\"%s\": a model has a name, without . and #, which divide names in a file", name ? name : "NULL");
     if (g->plan) gan__fail(g, "gan_model_new", "\"%s\": a model is made before gan_plan", name);
@@ -4364,22 +4110,19 @@ GAN_API void gan_train(gan_model *model) { model->mode = GAN__TRAIN; }
 GAN_API void gan_eval(gan_model *model) { model->mode = GAN__EVAL; }
 GAN_API void gan_freeze(gan_model *model) { model->mode = GAN__FREEZE; }
 
-static gan__param *gan__find(const gan_model *model, const char *name)
-{
+static gan__param *gan__find(const gan_model *model, const char *name) {
     for (int i = 0; i < model->count; i++)
         if (strcmp(model->params[i].name, name) == 0) return &model->params[i];
     return NULL;
 }
 
-GAN_API gan_tensor *gan_find_param(gan_model *model, const char *name)
-{
+GAN_API gan_tensor *gan_find_param(gan_model *model, const char *name) {
     gan__param *param = gan__find(model, name);
     return param ? param->value : NULL;
 }
 
 /* A new parameter; its numbers are not set. Running statistics are kept and saved, but not trained. */
-static gan__param *gan__param_new(gan_model *model, const char *name, int rank, int n, int c, int h, int w)
-{
+static gan__param *gan__param_new(gan_model *model, const char *name, int rank, int n, int c, int h, int w) {
     gan__check_shape(model->g, "gan_param", n, c, h, w);
     model->params = (gan__param *)gan__grow(model->params, (size_t)model->count, sizeof *model->params);
     gan__param *param = &model->params[model->count++];
@@ -4392,8 +4135,7 @@ static gan__param *gan__param_new(gan_model *model, const char *name, int rank, 
 }
 
 /* A stream of its own for each name (FNV-1a, Fowler, Noll and Vo): a parameter starts the same whatever is made before it. */
-static uint64_t gan__stream_of(const char *model, const char *name)
-{
+static uint64_t gan__stream_of(const char *model, const char *name) {
     uint64_t hash = 14695981039346656037u;
     for (int part = 0; part < 2; part++)
         for (const char *s = part ? name : model; *s; s++) hash = (hash ^ (unsigned char)*s) * 1099511628211u;
@@ -4402,8 +4144,7 @@ static uint64_t gan__stream_of(const char *model, const char *name)
 
 /* t as (N, C*H*W): what each column (row, if they are fewer) has along those before is taken off, the rest made as long as gain: Gram and
    Schmidt's Q with a positive diagonal in R, as PyTorch's. In double its errors lie below float's rounding. */
-static void gan__orthogonalise(gan_tensor *t, double gain)
-{
+static void gan__orthogonalise(gan_tensor *t, double gain) {
     size_t rows = (size_t)t->n, columns = gan_count(t) / rows, count = GAN__MIN(rows, columns), length = GAN__MAX(rows, columns);
     size_t i_step = rows < columns ? columns : 1, j_step = rows < columns ? 1 : columns;
     gan_real *host = (gan_real *)gan__room(t->g, &gan__ref, &t->g->staging[0], &t->g->staging_size[0], count * length);
@@ -4425,8 +4166,7 @@ static void gan__orthogonalise(gan_tensor *t, double gain)
 }
 
 /* mean: of NORMAL. The numbers come from the parameter's own stream, whatever was drawn before. */
-static void gan__init_param(gan_model *model, gan__param *param, int kind, double gain, double mean)
-{
+static void gan__init_param(gan_model *model, gan__param *param, int kind, double gain, double mean) {
     gan_tensor *t = param->value;
     double in = (double)t->c * t->h * t->w, out = (double)t->n * t->h * t->w;
     if (kind < 0 || kind > GAN_INIT_ORTHOGONAL || !(gain >= 0) || (kind > GAN_INIT_NORMAL && param->rank < 2))
@@ -4444,8 +4184,7 @@ static void gan__init_param(gan_model *model, gan__param *param, int kind, doubl
 }
 
 /* As gan_init_model has said. */
-static void gan__init_by_rule(gan_model *model, gan__param *param)
-{
+static void gan__init_by_rule(gan_model *model, gan__param *param) {
     const char *dot = strrchr(param->name, '.'), *last = dot ? dot : "";
     bool random = param->bound > 0, scales = param->constant == 1 && model->init == GAN_INIT_NORMAL;
     if (strcmp(last, ".weight") == 0 && (random || scales)) gan__init_param(model, param, model->init, model->gain, random ? 0 : 1);
@@ -4453,8 +4192,7 @@ static void gan__init_by_rule(gan_model *model, gan__param *param)
     else gan__init_param(model, param, GAN_INIT_DEFAULT, 0, 0);
 }
 
-GAN_API void gan_init(gan_tensor *param, int kind, gan_real gain)
-{
+GAN_API void gan_init(gan_tensor *param, int kind, gan_real gain) {
     gan *g = gan__valid(param, "gan_init");
     for (gan_model *model = g->models; model; model = model->next)
         for (int i = 0; i < model->count; i++)
@@ -4465,8 +4203,7 @@ GAN_API void gan_init(gan_tensor *param, int kind, gan_real gain)
     gan__fail(g, "gan_init", "the tensor " GAN__DIMS " is not a parameter", GAN__SHAPE(param));
 }
 
-GAN_API void gan_init_model(gan_model *model, int kind, gan_real gain)
-{
+GAN_API void gan_init_model(gan_model *model, int kind, gan_real gain) {
     if (!model) gan__fail(NULL, "gan_init_model", "the model is NULL");
     model->init = kind, model->gain = gain;
     for (int i = 0; i < model->count; i++)
@@ -4486,8 +4223,7 @@ static gan_tensor *gan__param_get(gan_model *model, const char *layer, const cha
     return param->value;
 }
 
-GAN_API gan_tensor *gan_param(gan_model *model, const char *name, int n, int c, int h, int w)
-{
+GAN_API gan_tensor *gan_param(gan_model *model, const char *name, int n, int c, int h, int w) {
     if (!model) gan__fail(NULL, "gan_param", "the model is NULL");
     gan__check_shape(model->g, "gan_param", n, c, h, w);
     gan_tensor *t = gan__param_get(model, name, "", 4, n, c, h, w, 1 / sqrt((double)c * h * w), 0);
@@ -4496,16 +4232,14 @@ GAN_API gan_tensor *gan_param(gan_model *model, const char *name, int n, int c, 
     return t;
 }
 
-GAN_API size_t gan_param_count(const gan_model *model)
-{
+GAN_API size_t gan_param_count(const gan_model *model) {
     size_t count = 0;
     for (int i = 0; i < model->count; i++)
         if (model->params[i].trainable) count += gan_count(model->params[i].value);
     return count;
 }
 
-GAN_API gan_tensor *gan_param_grad(gan_tensor *value)
-{
+GAN_API gan_tensor *gan_param_grad(gan_tensor *value) {
     gan *g = gan__valid(value, "gan_param_grad");
     if (value->tape >= 0) gan__fail(g, "gan_param_grad", "the tensor " GAN__DIMS " is not a parameter; gan_grad gives other gradients", GAN__SHAPE(value));
     gan_tensor *copy = gan_zeros(g, GAN__SHAPE(value));
@@ -4513,8 +4247,7 @@ GAN_API gan_tensor *gan_param_grad(gan_tensor *value)
     return copy;
 }
 
-GAN_API void gan_backward(gan_tensor *loss, gan_model *model)
-{
+GAN_API void gan_backward(gan_tensor *loss, gan_model *model) {
     gan *g = gan__valid(loss, "gan_backward");
     if (!model || model->g != g) gan__fail(g, "gan_backward", "the model is NULL or of another gan_open");
     if (gan_count(loss) != 1) gan__fail(g, "gan_backward", "the loss " GAN__DIMS " has %.0f numbers, 1 is wanted: take gan_mean of it", GAN__SHAPE(loss), (double)gan_count(loss));
@@ -4534,8 +4267,7 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model)
    >>layers (implementation)
    =========================================================================================== */
 
-static gan *gan__layer_begin(gan_model *model, const char *kind, const char *name, gan_tensor *x)
-{
+static gan *gan__layer_begin(gan_model *model, const char *kind, const char *name, gan_tensor *x) {
     if (!model) gan__fail(NULL, kind, "\"%s\": the model is NULL", name);
     snprintf(model->g->where, sizeof model->g->where, "%s \"%s\"", kind, name);
     gan__valid(x, kind);
@@ -4544,14 +4276,12 @@ static gan *gan__layer_begin(gan_model *model, const char *kind, const char *nam
 }
 
 /* A layer's parameter that is there already must have the shape that the call says; 0 is any size. */
-static void gan__layer_check(gan_tensor *weight, const char *kind, int n, int c, int h, int w)
-{
+static void gan__layer_check(gan_tensor *weight, const char *kind, int n, int c, int h, int w) {
     if ((n && weight->n != n) || (c && weight->c != c) || (h && weight->h != h) || (w && weight->w != w))
         gan__fail(weight->g, kind, "its weight is " GAN__DIMS ", made by an earlier call or a file; this call wants " GAN__DIMS " (0: any)", GAN__SHAPE(weight), n, c, h, w);
 }
 
-static gan_tensor *gan__layer_end(gan_model *model, const char *kind, const char *name, gan_tensor *y, size_t params)
-{
+static gan_tensor *gan__layer_end(gan_model *model, const char *kind, const char *name, gan_tensor *y, size_t params) {
     model->g->where[0] = 0;
     for (int i = 0; i < model->layer_count; i++)
         if (strcmp(model->layers[i].name, name) == 0) return y;
@@ -4561,23 +4291,20 @@ static gan_tensor *gan__layer_end(gan_model *model, const char *kind, const char
     return y;
 }
 
-GAN_API void gan_weights(gan_model *model, int kind, gan_real rate)
-{
+GAN_API void gan_weights(gan_model *model, int kind, gan_real rate) {
     if (kind < GAN_PLAIN_WEIGHTS || kind > GAN_EQUALIZED || !(rate > 0))
         gan__fail(model->g, "gan_weights", "kind %d, rate %g: the kind is GAN_PLAIN_WEIGHTS, GAN_SPECTRAL or GAN_EQUALIZED, the rate above 0", kind, (double)rate);
     model->weights = kind, model->rate = rate;
 }
 
 /* t's numbers into a parameter, which keeps its address. */
-static void gan__assign(gan_tensor *param, gan_tensor *t)
-{
+static void gan__assign(gan_tensor *param, gan_tensor *t) {
     gan_map p = {GAN_AFFINE, gan_count(param), 1, 0};
     gan__run_1(param->g, GAN__K_map, &p, t->data, param->data);
 }
 
 /* outputs: which dimension of weight counts them, 0, or 1 for a transposed convolution. */
-static gan_tensor *gan__spectral(gan_model *model, const char *name, gan_tensor *weight, int outputs)
-{
+static gan_tensor *gan__spectral(gan_model *model, const char *name, gan_tensor *weight, int outputs) {
     gan_tensor *flat = outputs ? gan_transpose(weight, 0, 1) : weight, *matrix = gan_reshape(flat, 1, 1, flat->n, -1), *still = gan_detach(matrix);
     gan_tensor *u = gan__param_get(model, name, "weight_u", 1, 1, flat->n, 1, 1, -1, 0);
     gan_tensor *v = gan__param_get(model, name, "weight_v", 1, 1, matrix->w, 1, 1, -1, 0);
@@ -4591,8 +4318,7 @@ static gan_tensor *gan__spectral(gan_model *model, const char *name, gan_tensor 
     return gan_div(weight, gan_matmul(gan_matmul(left, matrix), right));
 }
 
-GAN_API gan_tensor *gan_spectral_norm(gan_model *model, const char *name, gan_tensor *weight)
-{
+GAN_API gan_tensor *gan_spectral_norm(gan_model *model, const char *name, gan_tensor *weight) {
     gan__valid(weight, "gan_spectral_norm");
     return gan__spectral(model, name, weight, 0);
 }
@@ -4601,8 +4327,7 @@ GAN_API gan_tensor *gan_spectral_norm(gan_model *model, const char *name, gan_te
    their numbers. PyTorch takes the weight's second size for fan_in in transposed convolutions too. */
 typedef struct { gan_tensor *weight, *bias; size_t params; } gan__map_of;
 
-static gan__map_of gan__weights_of(gan_model *model, const char *kind, const char *name, int rank, int out, int in, int kernel, bool transposed)
-{
+static gan__map_of gan__weights_of(gan_model *model, const char *kind, const char *name, int rank, int out, int in, int kernel, bool transposed) {
     int n = transposed ? in : out, c = transposed ? out : in;
     bool equalized = model->weights == GAN_EQUALIZED;
     double bound = 1 / sqrt((double)c * kernel * kernel);
@@ -4615,38 +4340,33 @@ static gan__map_of gan__weights_of(gan_model *model, const char *kind, const cha
     return m;
 }
 
-GAN_API gan_tensor *gan_linear(gan_model *model, const char *name, gan_tensor *x, int out)
-{
+GAN_API gan_tensor *gan_linear(gan_model *model, const char *name, gan_tensor *x, int out) {
     gan__layer_begin(model, "gan_linear", name, x);
     gan__map_of m = gan__weights_of(model, "gan_linear", name, 2, out, x->c * x->h * x->w, 1, false);
     return gan__layer_end(model, "linear", name, gan_linear_f(x, m.weight, m.bias), m.params);
 }
 
-GAN_API gan_tensor *gan_conv2d(gan_model *model, const char *name, gan_tensor *x, int out, int kernel, int stride, int pad)
-{
+GAN_API gan_tensor *gan_conv2d(gan_model *model, const char *name, gan_tensor *x, int out, int kernel, int stride, int pad) {
     gan__layer_begin(model, "gan_conv2d", name, x);
     gan__map_of m = gan__weights_of(model, "gan_conv2d", name, 4, out, x->c, kernel, false);
     return gan__layer_end(model, "conv2d", name, gan_conv2d_f(x, m.weight, m.bias, stride, pad, 1), m.params);
 }
 
-GAN_API gan_tensor *gan_conv_transpose2d(gan_model *model, const char *name, gan_tensor *x, int out, int kernel, int stride, int pad)
-{
+GAN_API gan_tensor *gan_conv_transpose2d(gan_model *model, const char *name, gan_tensor *x, int out, int kernel, int stride, int pad) {
     gan__layer_begin(model, "gan_conv_transpose2d", name, x);
     gan__map_of m = gan__weights_of(model, "gan_conv_transpose2d", name, 4, out, x->c, kernel, true);
     return gan__layer_end(model, "conv_transpose2d", name, gan_conv_transpose2d_f(x, m.weight, m.bias, stride, pad, 0, 1), m.params);
 }
 
 /* x normalised over the batch, with the model's running statistics name.running_mean and name.running_var. */
-static gan_tensor *gan__batch_norm(gan_model *model, const char *name, gan_tensor *x, gan_tensor *weight, gan_tensor *bias)
-{
+static gan_tensor *gan__batch_norm(gan_model *model, const char *name, gan_tensor *x, gan_tensor *weight, gan_tensor *bias) {
     gan_tensor *mean = gan__param_get(model, name, "running_mean", 1, 1, x->c, 1, 1, 0, 0), *var = gan__param_get(model, name, "running_var", 1, 1, x->c, 1, 1, 0, 1);
     if (model->mode == GAN__FREEZE) weight = gan_detach(weight), bias = gan_detach(bias);
     return gan_batch_norm_f(x, weight, bias, mean, var, model->mode == GAN__TRAIN, (gan_real)0.1, (gan_real)1e-5);
 }
 
 enum { GAN__BATCH, GAN__INSTANCE, GAN__GROUP, GAN__LAYER };
-static gan_tensor *gan__norm_layer(gan_model *model, const char *kind, const char *name, gan_tensor *x, int which, int groups)
-{
+static gan_tensor *gan__norm_layer(gan_model *model, const char *kind, const char *name, gan_tensor *x, int which, int groups) {
     gan__layer_begin(model, kind, name, x);
     int whole = which == GAN__LAYER, h = whole ? x->h : 1, w = whole ? x->w : 1, rank = whole ? 3 : 1;
     gan_tensor *weight = gan__param_get(model, name, "weight", rank, 1, x->c, h, w, 0, 1), *bias = gan__param_get(model, name, "bias", rank, 1, x->c, h, w, 0, 0), *y;
@@ -4662,20 +4382,17 @@ GAN_API gan_tensor *gan_batch_norm(gan_model *model, const char *name, gan_tenso
 GAN_API gan_tensor *gan_instance_norm(gan_model *model, const char *name, gan_tensor *x) { return gan__norm_layer(model, "gan_instance_norm", name, x, GAN__INSTANCE, 0); }
 GAN_API gan_tensor *gan_layer_norm(gan_model *model, const char *name, gan_tensor *x) { return gan__norm_layer(model, "gan_layer_norm", name, x, GAN__LAYER, 0); }
 
-GAN_API gan_tensor *gan_group_norm(gan_model *model, const char *name, gan_tensor *x, int groups)
-{
+GAN_API gan_tensor *gan_group_norm(gan_model *model, const char *name, gan_tensor *x, int groups) {
     return gan__norm_layer(model, "gan_group_norm", name, x, GAN__GROUP, groups);
 }
 
-GAN_API gan_tensor *gan_prelu(gan_model *model, const char *name, gan_tensor *x)
-{
+GAN_API gan_tensor *gan_prelu(gan_model *model, const char *name, gan_tensor *x) {
     gan__layer_begin(model, "gan_prelu", name, x);
     gan_tensor *weight = gan__param_get(model, name, "weight", 1, 1, 1, 1, 1, 0, (gan_real)0.25);
     return gan__layer_end(model, "prelu", name, gan_prelu_f(x, weight), 1);
 }
 
-GAN_API gan_tensor *gan_embedding(gan_model *model, const char *name, gan_tensor *labels, int classes, int dim)
-{
+GAN_API gan_tensor *gan_embedding(gan_model *model, const char *name, gan_tensor *labels, int classes, int dim) {
     gan *g = gan__layer_begin(model, "gan_embedding", name, labels);
     if (labels->n != (int)gan_count(labels)) gan__fail(g, "gan_embedding", "labels " GAN__DIMS ": (N,1,1,1) is wanted", GAN__SHAPE(labels));
     gan_tensor *weight = gan__param_get(model, name, "weight", 2, classes, dim, 1, 1, -1, 0);
@@ -4683,8 +4400,7 @@ GAN_API gan_tensor *gan_embedding(gan_model *model, const char *name, gan_tensor
     return gan__layer_end(model, "embedding", name, gan_gather(weight, 0, labels), gan_count(weight));
 }
 
-GAN_API gan_tensor *gan_conditional_batch_norm(gan_model *model, const char *name, gan_tensor *x, gan_tensor *labels, int classes)
-{
+GAN_API gan_tensor *gan_conditional_batch_norm(gan_model *model, const char *name, gan_tensor *x, gan_tensor *labels, int classes) {
     gan *g = gan__layer_begin(model, "gan_conditional_batch_norm", name, x);
     if (labels->n != x->n || gan_count(labels) != (size_t)x->n)
         gan__fail(g, "gan_conditional_batch_norm", "input " GAN__DIMS " wants labels (%d,1,1,1), they are " GAN__DIMS, GAN__SHAPE(x), x->n, GAN__SHAPE(labels));
@@ -4694,8 +4410,7 @@ GAN_API gan_tensor *gan_conditional_batch_norm(gan_model *model, const char *nam
     return gan__layer_end(model, "conditional_batch_norm", name, y, gan_count(gamma) + gan_count(beta));
 }
 
-GAN_API gan_tensor *gan_dropout(gan_model *model, gan_tensor *x, gan_real p)
-{
+GAN_API gan_tensor *gan_dropout(gan_model *model, gan_tensor *x, gan_real p) {
     gan *g = gan__valid(x, "gan_dropout");
     if (!(p >= 0 && p < 1)) gan__fail(g, "gan_dropout", "probability %g: it is in [0,1)", (double)p);
     if (model->mode != GAN__TRAIN || p == 0) return x;
@@ -4703,8 +4418,7 @@ GAN_API gan_tensor *gan_dropout(gan_model *model, gan_tensor *x, gan_real p)
     return gan_mul_scalar(gan__zip("gan_dropout", GAN_GATE, x, kept, 0, 0), 1 / (1 - p));
 }
 
-GAN_API gan_tensor *gan_self_attention(gan_model *model, const char *name, gan_tensor *x)
-{
+GAN_API gan_tensor *gan_self_attention(gan_model *model, const char *name, gan_tensor *x) {
     static const char *const part[3] = {"query", "key", "value"};
     gan_tensor *map[3];
     char inner[256];
@@ -4720,8 +4434,7 @@ GAN_API gan_tensor *gan_self_attention(gan_model *model, const char *name, gan_t
     return gan__layer_end(model, "self_attention", name, gan_add(x, gan_mul(y, gamma)), 1);
 }
 
-GAN_API gan_tensor *gan_demodulation(gan_tensor *weight, gan_tensor *style)
-{
+GAN_API gan_tensor *gan_demodulation(gan_tensor *weight, gan_tensor *style) {
     gan__valid_pair(weight, style, "gan_demodulation");
     if (style->c != weight->c || style->h != 1 || style->w != 1)
         gan__fail(style->g, "gan_demodulation", "the weight " GAN__DIMS " wants a style (N,%d,1,1), it is " GAN__DIMS, GAN__SHAPE(weight), weight->c, GAN__SHAPE(style));
@@ -4730,8 +4443,7 @@ GAN_API gan_tensor *gan_demodulation(gan_tensor *weight, gan_tensor *style)
     return gan_reshape(gan_rsqrt(gan_add_scalar(gan_matmul_t(s2, w2, false, true), (gan_real)1e-8)), style->n, weight->n, 1, 1);
 }
 
-GAN_API gan_tensor *gan_modulated_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *style, bool demodulate, int pad)
-{
+GAN_API gan_tensor *gan_modulated_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *style, bool demodulate, int pad) {
     gan__valid_pair(x, weight, "gan_modulated_conv2d_f");
     gan__valid_pair(x, style, "gan_modulated_conv2d_f");
     if (style->n != x->n || style->c != x->c || style->h != 1 || style->w != 1)
@@ -4740,8 +4452,7 @@ GAN_API gan_tensor *gan_modulated_conv2d_f(gan_tensor *x, gan_tensor *weight, ga
     return demodulate ? gan_mul(y, gan_demodulation(weight, style)) : y;
 }
 
-GAN_API gan_tensor *gan_modulated_conv2d(gan_model *model, const char *name, gan_tensor *x, gan_tensor *latent, int out, int kernel, bool demodulate)
-{
+GAN_API gan_tensor *gan_modulated_conv2d(gan_model *model, const char *name, gan_tensor *x, gan_tensor *latent, int out, int kernel, bool demodulate) {
     char inner[256];
     snprintf(inner, sizeof inner, "%s.affine", name);
     gan_tensor *style = gan_add_scalar(gan_linear(model, inner, latent, x->c), 1);
@@ -4756,8 +4467,7 @@ GAN_API gan_tensor *gan_modulated_conv2d(gan_model *model, const char *name, gan
    =========================================================================================== */
 
 /* -ln s(x) = softplus(-x) and -ln(1 - s(x)) = softplus(x): no logarithm of a number near 0 or 1 is ever taken. */
-GAN_API gan_tensor *gan_bce_logits(gan_tensor *logits, gan_real target)
-{
+GAN_API gan_tensor *gan_bce_logits(gan_tensor *logits, gan_real target) {
     gan__valid(logits, "gan_bce_logits");
     if (target == 0) return gan_mean(gan_softplus(logits));
     gan_tensor *yes = gan_mean(gan_softplus(gan_neg(logits)));
@@ -4765,8 +4475,7 @@ GAN_API gan_tensor *gan_bce_logits(gan_tensor *logits, gan_real target)
     return gan_add(gan_mul_scalar(yes, target), gan_mul_scalar(gan_mean(gan_softplus(logits)), 1 - target));
 }
 
-static void gan__check_same(gan_tensor *a, gan_tensor *b, const char *function)
-{
+static void gan__check_same(gan_tensor *a, gan_tensor *b, const char *function) {
     gan__valid_pair(a, b, function);
     if (!gan__same_shape(a, b)) gan__fail(a->g, function, GAN__DIMS " and " GAN__DIMS " must have the same shape", GAN__SHAPE(a), GAN__SHAPE(b));
 }
@@ -4778,47 +4487,40 @@ GAN_API gan_tensor *gan_bce_logits_to(gan_tensor *logits, gan_tensor *targets)  
 }
 
 /* ln x, at least -100; the inner clamp keeps 0/0 out of the derivative */
-static gan_tensor *gan__log_from(gan_tensor *x)
-{
+static gan_tensor *gan__log_from(gan_tensor *x) {
     return gan_clamp(gan_log(gan_clamp(x, (gan_real)1e-45, (gan_real)HUGE_VAL)), -100, (gan_real)HUGE_VAL);
 }
 
-GAN_API gan_tensor *gan_bce(gan_tensor *probabilities, gan_tensor *targets)
-{
+GAN_API gan_tensor *gan_bce(gan_tensor *probabilities, gan_tensor *targets) {
     gan__check_same(probabilities, targets, "gan_bce");
     gan_tensor *yes = gan__log_from(probabilities), *no = gan__log_from(gan_add_scalar(gan_neg(probabilities), 1));
     return gan_neg(gan_mean(gan_add(no, gan_mul(targets, gan_sub(yes, no)))));
 }
 
-GAN_API gan_tensor *gan_flipped_labels(gan *g, int n, gan_real target, gan_real p)
-{
+GAN_API gan_tensor *gan_flipped_labels(gan *g, int n, gan_real target, gan_real p) {
     gan_tensor *kept = gan_add_scalar(gan_rand(g, n, 1, 1, 1), -p);                /* 0 or more: stays */
     gan_tensor *flipped = gan__zip("gan_flipped_labels", GAN_INSIDE, gan_full(g, 1, n, 1, 1, 1), kept, -1, (gan_real)-1e-12);
     return gan__map("gan_flipped_labels", GAN_AFFINE, flipped, 1 - 2 * target, target);
 }
 
-GAN_API gan_tensor *gan_mse(gan_tensor *a, gan_tensor *b)
-{
+GAN_API gan_tensor *gan_mse(gan_tensor *a, gan_tensor *b) {
     gan__check_same(a, b, "gan_mse");
     return gan_mean(gan_square(gan_sub(a, b)));
 }
 
-GAN_API gan_tensor *gan_l1(gan_tensor *a, gan_tensor *b)
-{
+GAN_API gan_tensor *gan_l1(gan_tensor *a, gan_tensor *b) {
     gan__check_same(a, b, "gan_l1");
     return gan_mean(gan_abs(gan_sub(a, b)));
 }
 
 /* With e = d cut to [-1,1], e (d - e/2) is both halves. */
-GAN_API gan_tensor *gan_smooth_l1(gan_tensor *a, gan_tensor *b)
-{
+GAN_API gan_tensor *gan_smooth_l1(gan_tensor *a, gan_tensor *b) {
     gan__check_same(a, b, "gan_smooth_l1");
     gan_tensor *d = gan_sub(a, b), *e = gan_clamp(d, -1, 1);
     return gan_mean(gan_mul(e, gan__zip("gan_smooth_l1", GAN_MIX, d, e, 1, (gan_real)-0.5)));
 }
 
-GAN_API gan_tensor *gan_cross_entropy(gan_tensor *logits, gan_tensor *labels)
-{
+GAN_API gan_tensor *gan_cross_entropy(gan_tensor *logits, gan_tensor *labels) {
     gan__valid_pair(logits, labels, "gan_cross_entropy");
     if (labels->n != logits->n || labels->c != 1 || labels->h != logits->h || labels->w != logits->w)
         gan__fail(logits->g, "gan_cross_entropy", "logits " GAN__DIMS " want labels (%d,1,%d,%d), they are " GAN__DIMS, GAN__SHAPE(logits), logits->n, logits->h, logits->w,
@@ -4831,14 +4533,12 @@ GAN_API gan_tensor *gan_cross_entropy(gan_tensor *logits, gan_tensor *labels)
 
 static const char *const gan__loss_names[GAN_LOSSES] = {"minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic"};
 
-GAN_API const char *gan_loss_name(int kind)
-{
+GAN_API const char *gan_loss_name(int kind) {
     if (kind < 0 || kind >= GAN_LOSSES) gan__fail(NULL, "gan_loss_name", "kind %d: there are %d", kind, GAN_LOSSES);
     return gan__loss_names[kind];
 }
 
-GAN_API int gan_loss_kind(const char *name)
-{
+GAN_API int gan_loss_kind(const char *name) {
     for (int i = 0; i < GAN_LOSSES; i++)
         if (strcmp(name, gan__loss_names[i]) == 0) return i;
     gan__refuse("gan_loss_kind: there is no loss \"%s\"; there are minimax, non-saturating, least-squares, hinge, wasserstein and relativistic", name);
@@ -4848,8 +4548,7 @@ GAN_API int gan_loss_kind(const char *name)
 /* E (x - target)^2 */
 static gan_tensor *gan__square_to(gan_tensor *x, gan_real target) { return gan_mean(gan_square(gan_add_scalar(x, -target))); }
 
-GAN_API gan_tensor *gan_d_loss(int kind, gan_tensor *real, gan_tensor *fake)
-{
+GAN_API gan_tensor *gan_d_loss(int kind, gan_tensor *real, gan_tensor *fake) {
     gan__valid_pair(real, fake, "gan_d_loss");
     switch (kind) {
     case GAN_MINIMAX:
@@ -4863,8 +4562,7 @@ GAN_API gan_tensor *gan_d_loss(int kind, gan_tensor *real, gan_tensor *fake)
     return NULL;
 }
 
-GAN_API gan_tensor *gan_g_loss(int kind, gan_tensor *real, gan_tensor *fake)
-{
+GAN_API gan_tensor *gan_g_loss(int kind, gan_tensor *real, gan_tensor *fake) {
     gan *g = gan__valid(fake, "gan_g_loss");
     switch (kind) {
     case GAN_MINIMAX: return gan_neg(gan_bce_logits(fake, 0));
@@ -4881,8 +4579,7 @@ GAN_API gan_tensor *gan_g_loss(int kind, gan_tensor *real, gan_tensor *fake)
 /* ---- penalties */
 
 /* |dD/dx|^2 of each image, (N,1,1,1) */
-static gan_tensor *gan__slope(const char *function, gan_tensor *logits, gan_tensor *x)
-{
+static gan_tensor *gan__slope(const char *function, gan_tensor *logits, gan_tensor *x) {
     gan__valid_pair(logits, x, function);
     gan_tensor *dx = gan_grad(gan_sum(logits), x);
     return gan_sum_to(gan_square(dx), x->n, 1, 1, 1);
@@ -4896,16 +4593,14 @@ GAN_API gan_tensor *gan_gradient_penalty(gan_tensor *logits, gan_tensor *x, gan_
 GAN_API gan_tensor *gan_r1(gan_tensor *logits, gan_tensor *real) { return gan_mean(gan__slope("gan_r1", logits, real)); }
 GAN_API gan_tensor *gan_r2(gan_tensor *logits, gan_tensor *fake) { return gan_mean(gan__slope("gan_r2", logits, fake)); }
 
-GAN_API gan_tensor *gan_wgan_gp(gan_network *critic, gan_model *D, gan_tensor *real, gan_tensor *fake)
-{
+GAN_API gan_tensor *gan_wgan_gp(gan_network *critic, gan_model *D, gan_tensor *real, gan_tensor *fake) {
     gan__check_same(real, fake, "gan_wgan_gp");
     gan_tensor *t = gan_rand(real->g, real->n, 1, 1, 1);
     gan_tensor *x = gan_detach(gan_add(gan_mul(gan_sub(fake, real), t), real));
     return gan_gradient_penalty(critic(D, x), x, 1);
 }
 
-GAN_API gan_tensor *gan_dragan(gan_network *critic, gan_model *D, gan_tensor *real)
-{
+GAN_API gan_tensor *gan_dragan(gan_network *critic, gan_model *D, gan_tensor *real) {
     gan *g = gan__valid(real, "gan_dragan");
     gan_tensor *deviation = gan_sqrt(gan_mean(gan_square(gan_sub(real, gan_mean(real)))));
     gan_tensor *u = gan_rand(g, GAN__SHAPE(real)), *noise = gan_mul(gan_mul(u, gan_rand(g, real->n, 1, 1, 1)), gan_mul_scalar(deviation, (gan_real)0.5));
@@ -4913,8 +4608,7 @@ GAN_API gan_tensor *gan_dragan(gan_network *critic, gan_model *D, gan_tensor *re
     return gan_gradient_penalty(critic(D, x), x, 1);
 }
 
-GAN_API gan_tensor *gan_path_length(gan_model *G, gan_tensor *image, gan_tensor *w)
-{
+GAN_API gan_tensor *gan_path_length(gan_model *G, gan_tensor *image, gan_tensor *w) {
     gan__valid_pair(image, w, "gan_path_length");
     gan *g = image->g;
     gan_tensor *mean = gan__param_get(G, "path_length", "running_mean", 1, 1, 1, 1, 1, 0, 0);
@@ -4931,16 +4625,14 @@ GAN_API gan_tensor *gan_path_length(gan_model *G, gan_tensor *image, gan_tensor 
 GAN_API gan_tensor *gan_cycle_loss(gan_tensor *x, gan_tensor *there_and_back) { return gan_l1(there_and_back, x); }
 GAN_API gan_tensor *gan_identity_loss(gan_tensor *x, gan_tensor *translated) { return gan_l1(translated, x); }
 
-GAN_API gan_tensor *gan_gram(gan_tensor *x)
-{
+GAN_API gan_tensor *gan_gram(gan_tensor *x) {
     gan__valid(x, "gan_gram");
     gan_tensor *f = gan_reshape(x, x->n, 1, x->c, x->h * x->w);
     return gan_mul_scalar(gan_matmul_t(f, f, false, true), (gan_real)(1 / ((double)x->c * x->h * x->w)));
 }
 
 enum { GAN__FEATURES, GAN__GRAMS, GAN__MEANS };
-static gan_tensor *gan__feature_loss(const char *function, gan_tensor **target, gan_tensor **x, int count, int of)
-{
+static gan_tensor *gan__feature_loss(const char *function, gan_tensor **target, gan_tensor **x, int count, int of) {
     gan_tensor *total = NULL;
     if (!target || !x || count < 1) gan__fail(NULL, function, "%d feature maps: 1 or more are wanted", target && x ? count : 0);
     for (int i = 0; i < count; i++) {
@@ -4958,8 +4650,7 @@ GAN_API gan_tensor *gan_perceptual_loss(gan_tensor **target, gan_tensor **x, int
 GAN_API gan_tensor *gan_style_loss(gan_tensor **target, gan_tensor **x, int count) { return gan__feature_loss("gan_style_loss", target, x, count, GAN__GRAMS); }
 GAN_API gan_tensor *gan_feature_matching(gan_tensor **target, gan_tensor **x, int count) { return gan__feature_loss("gan_feature_matching", target, x, count, GAN__MEANS); }
 
-GAN_API gan_tensor *gan_total_variation(gan_tensor *x)
-{
+GAN_API gan_tensor *gan_total_variation(gan_tensor *x) {
     gan *g = gan__valid(x, "gan_total_variation");
     gan_tensor *total = gan_zeros(g, 1, 1, 1, 1);
     for (int dim = 2; dim < 4; dim++) {
@@ -4969,8 +4660,7 @@ GAN_API gan_tensor *gan_total_variation(gan_tensor *x)
     return gan_mul_scalar(total, 1 / (gan_real)x->n);
 }
 
-GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real temperature)
-{
+GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real temperature) {
     gan__check_same(q, k, "gan_patch_nce");
     if (q->h != 1 || !(temperature > 0)) gan__fail(q->g, "gan_patch_nce", "features " GAN__DIMS ", temperature %g: (N,C,1,P) and more than 0 are wanted", GAN__SHAPE(q), (double)temperature);
     gan_tensor *a = gan_permute(q, 0, 2, 1, 3), *b = gan_permute(gan_detach(k), 0, 2, 1, 3);      /* (N,1,C,P) */
@@ -4983,16 +4673,14 @@ GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real tempera
    >>optim (implementation)
    =========================================================================================== */
 
-GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m)
-{
+GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m) {
     for (size_t i = 0; i < p->count; i++) {
         m[i] = p->beta1 * m[i] + g[i];
         w[i] = w[i] - p->lr * m[i];
     }
 }
 
-GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v)
-{
+GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v) {
     for (size_t i = 0; i < p->count; i++) {
         m[i] = p->beta1 * m[i] + (1 - p->beta1) * g[i];
         v[i] = p->beta2 * v[i] + (1 - p->beta2) * g[i] * g[i];
@@ -5000,28 +4688,24 @@ GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, g
     }
 }
 
-GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v)
-{
+GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v) {
     for (size_t i = 0; i < p->count; i++) {
         v[i] = p->beta2 * v[i] + (1 - p->beta2) * g[i] * g[i];
         w[i] = w[i] - p->lr * g[i] / (GAN__F(sqrt, v[i]) + p->eps);
     }
 }
 
-GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m)
-{
+GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m) {
     gan__job job = {p, {g}, {w, m}};
     gan__parallel(p->count, 16384, gan__best()->sgd, &job);
 }
 
-GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v)
-{
+GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v) {
     gan__job job = {p, {g}, {w, m, v}};
     gan__parallel(p->count, 16384, gan__best()->adam, &job);
 }
 
-GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v)
-{
+GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v) {
     gan__job job = {p, {g}, {w, v}};
     gan__parallel(p->count, 16384, gan__best()->rmsprop, &job);
 }
@@ -5040,8 +4724,7 @@ struct gan_opt {
     gan_opt *next;
 };
 
-static gan_opt *gan__opt_new(gan_model *model, const char *function, int kind, int slots, gan_real lr, gan_real beta1, gan_real beta2, gan_real decay)
-{
+static gan_opt *gan__opt_new(gan_model *model, const char *function, int kind, int slots, gan_real lr, gan_real beta1, gan_real beta2, gan_real decay) {
     if (!model) gan__fail(NULL, function, "the model is NULL");
     if (!(lr >= 0) || !(beta1 >= 0 && beta1 < 1) || !(beta2 >= 0 && beta2 < 1) || !(decay >= 0))
         gan__fail(model->g, function, "learning rate %g and decay %g are 0 or more, momentum and betas %g, %g in [0,1)", (double)lr, (double)decay, (double)beta1, (double)beta2);
@@ -5059,8 +4742,7 @@ GAN_API gan_opt *gan_adamw(gan_model *model, gan_real lr, gan_real beta1, gan_re
 GAN_API gan_opt *gan_rmsprop(gan_model *model, gan_real lr, gan_real alpha) { return gan__opt_new(model, "gan_rmsprop", GAN__RMSPROP, 1, lr, 0, alpha, 0); }
 GAN_API void gan_set_lr(gan_opt *opt, gan_real lr) { opt->lr = lr; }
 
-GAN_API gan_opt *gan_lbfgs(gan_model *model, gan_real lr, int history)
-{
+GAN_API gan_opt *gan_lbfgs(gan_model *model, gan_real lr, int history) {
     if (history < 1 || history > 10000) gan__fail(model ? model->g : NULL, "gan_lbfgs", "a history of %d steps; 1 to 10000 are possible, 10 to 100 usual", history);
     return gan__opt_new(model, "gan_lbfgs", GAN__LBFGS, 2 * (history + 1), lr, 0, 0, 0);
 }
@@ -5072,8 +4754,7 @@ GAN_API gan_real gan_lr_warmup(gan_real lr, int step, int steps) { return step +
 GAN_API gan_real gan_lr_inverse(gan_real lr, int step, gan_real k) { return lr / (1 + k * step); }
 
 /* The moments of parameter i, as zeros if it had none. */
-static gan__moments *gan__moments_of(gan_opt *opt, int i)
-{
+static gan__moments *gan__moments_of(gan_opt *opt, int i) {
     while (opt->count < opt->model->count) {
         opt->moments = (gan__moments *)gan__grow(opt->moments, (size_t)opt->count, sizeof *opt->moments);
         memset(&opt->moments[opt->count++], 0, sizeof *opt->moments);
@@ -5090,8 +4771,7 @@ static gan__moments *gan__moments_of(gan_opt *opt, int i)
    pair 1 the last. A pair of zeros is none. Pair 0 is to become one: it holds the last move and the last gradient. */
 enum { GAN__VALUES = -1, GAN__GRADIENTS = -2 };            /* beside the slots */
 
-static double gan__slots_dot(gan_opt *opt, int a, int b)
-{
+static double gan__slots_dot(gan_opt *opt, int a, int b) {
     double total = 0;
     gan_mark mark = gan_here(opt->model->g);
     for (int i = 0; i < opt->count; i++)
@@ -5101,8 +4781,7 @@ static double gan__slots_dot(gan_opt *opt, int a, int b)
 }
 
 /* slot y = k*y + l*x, where there is an x */
-static void gan__slots_mix(gan_opt *opt, double k, int y, double l, int x)
-{
+static void gan__slots_mix(gan_opt *opt, double k, int y, double l, int x) {
     for (int i = 0; i < opt->count; i++) {
         gan_tensor **slot = opt->moments[i].slot, *value = opt->model->params[i].value;
         if (!slot) continue;
@@ -5112,8 +4791,7 @@ static void gan__slots_mix(gan_opt *opt, double k, int y, double l, int x)
 }
 
 /* Slot 0 = -H gradient from -gradient, by the two loops of Liu and Nocedal (1989), with H = (y.s)/(y.y) of the last pair between them. */
-static void gan__lbfgs_direction(gan_opt *opt)
-{
+static void gan__lbfgs_direction(gan_opt *opt) {
     int pairs = opt->slots / 2;
     double *rho = (double *)gan__alloc_zero(2 * (size_t)pairs * sizeof *rho), *alpha = rho + pairs;
     for (int j = 1; j < pairs; j++) {
@@ -5129,8 +4807,7 @@ static void gan__lbfgs_direction(gan_opt *opt)
     GAN_FREE(rho);
 }
 
-static void gan__lbfgs_step(gan_opt *opt)
-{
+static void gan__lbfgs_step(gan_opt *opt) {
     double size = 0;
     bool first = true;
     gan_mark mark = gan_here(opt->model->g);
@@ -5156,8 +4833,7 @@ static void gan__lbfgs_step(gan_opt *opt)
 static double gan__length(gan *g, const gan_real *data, const gan_real *from, size_t count);
 static gan_real *gan__doctor_before(gan__param *param, const gan_real *gradient);
 
-GAN_API void gan_step(gan_opt *opt)
-{
+GAN_API void gan_step(gan_opt *opt) {
     static const int kernels[] = {GAN__K_sgd, GAN__K_adam, GAN__K_rmsprop};
     gan_model *model = opt->model;
     if (opt->kind == GAN__LBFGS && model->g->gradients) gan__lbfgs_step(opt);
@@ -5179,8 +4855,7 @@ GAN_API void gan_step(gan_opt *opt)
     }
 }
 
-GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss)
-{
+GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss) {
     if (!opt) gan__fail(NULL, "gan_minimize", "the optimizer is NULL");
     gan_backward(loss, opt->model);
     if (loss->leads != loss->g->differentiation)
@@ -5189,8 +4864,7 @@ GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss)
 }
 
 /* Puts gradients or, if weights, parameters through a gan_map. */
-static void gan__map_all(gan_model *model, int op, gan_real a, gan_real b, bool weights)
-{
+static void gan__map_all(gan_model *model, int op, gan_real a, gan_real b, bool weights) {
     for (int i = 0; i < model->count; i++) {
         gan_tensor *value = model->params[i].value;
         gan_real *x = !weights ? gan__gradient_of(value) : model->params[i].trainable ? value->data : NULL;
@@ -5199,8 +4873,7 @@ static void gan__map_all(gan_model *model, int op, gan_real a, gan_real b, bool 
     }
 }
 
-static gan_model *gan__clip(const char *function, gan_model *model, gan_real most)
-{
+static gan_model *gan__clip(const char *function, gan_model *model, gan_real most) {
     if (!model || !(most >= 0)) gan__fail(model ? model->g : NULL, function, "the model is %s, the limit %g; it is 0 or more", model ? model->name : "NULL", (double)most);
     return model;
 }
@@ -5208,8 +4881,7 @@ static gan_model *gan__clip(const char *function, gan_model *model, gan_real mos
 GAN_API void gan_clip_grad_value(gan_model *model, gan_real max) { gan__map_all(gan__clip("gan_clip_grad_value", model, max), GAN_CLAMP, -max, max, false); }
 GAN_API void gan_clip_weights(gan_model *model, gan_real c) { gan__map_all(gan__clip("gan_clip_weights", model, c), GAN_CLAMP, -c, c, true); }
 
-GAN_API gan_real gan_clip_grad_norm(gan_model *model, gan_real max)
-{
+GAN_API gan_real gan_clip_grad_norm(gan_model *model, gan_real max) {
     gan *g = gan__clip("gan_clip_grad_norm", model, max)->g;
     gan_mark mark = gan_here(g);
     double square = 0;
@@ -5220,8 +4892,7 @@ GAN_API gan_real gan_clip_grad_norm(gan_model *model, gan_real max)
     return (gan_real)norm;
 }
 
-static void gan__average(const char *function, gan_model *into, gan_model *model, gan_real decay)
-{
+static void gan__average(const char *function, gan_model *into, gan_model *model, gan_real decay) {
     if (!into || !model || into->g != model->g) gan__fail(into ? into->g : NULL, function, "a model is NULL or of another gan_open");
     for (int i = 0; i < model->count; i++) {
         gan__param *from = &model->params[i], *to = gan__find(into, from->name);
@@ -5237,8 +4908,7 @@ static void gan__average(const char *function, gan_model *into, gan_model *model
 GAN_API void gan_ema(gan_model *into, gan_model *model, gan_real decay) { gan__average("gan_ema", into, model, decay); }
 GAN_API void gan_copy_params(gan_model *into, gan_model *from) { gan__average("gan_copy_params", into, from, 0); }
 
-GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real rampup)
-{
+GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real rampup) {
     double window = rampup > 0 ? GAN__MIN((double)images, (double)rampup * step * batch) : (double)images;
     return window > 0 ? (gan_real)pow(0.5, batch / window) : 0;
 }
@@ -5270,8 +4940,7 @@ struct gan_data {
 };
 
 /* The whole of a file, or NULL: then gan_error() says what. */
-static unsigned char *gan__read_file(const char *path, size_t *size)
-{
+static unsigned char *gan__read_file(const char *path, size_t *size) {
     FILE *file = fopen(path, "rb");
     if (!file) return gan__refuse("%s: %s", path, strerror(errno)), (unsigned char *)NULL;
     unsigned char *data = NULL;
@@ -5296,8 +4965,7 @@ static uint32_t gan__big(const unsigned char *p) { return p[3] | (uint32_t)p[2] 
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
 /* The check sum of gzip (RFC 1952), four bits at a time. */
-static uint32_t gan__crc32(const unsigned char *data, size_t size)
-{
+static uint32_t gan__crc32(const unsigned char *data, size_t size) {
     uint32_t table[16], crc = 0xFFFFFFFFu;
     for (uint32_t i = 0; i < 16; i++) {
         table[i] = i;
@@ -5308,8 +4976,7 @@ static uint32_t gan__crc32(const unsigned char *data, size_t size)
 }
 
 /* Replaces a gzip file (RFC 1952) by its contents; stb_image inflates. */
-static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_t *size)
-{
+static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_t *size) {
     size_t at = 10, n = *size;
     int flags = n > 10 ? zipped[3] : 0, length = 0;
     if (flags & 4) at += n > at + 2 ? 2 + (size_t)(zipped[at] | zipped[at + 1] << 8) : n;         /* extra field */
@@ -5334,8 +5001,7 @@ static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_
 #endif
 
 /* The whole of a file, unpacked if it is gzip's. */
-static unsigned char *gan__read_unpacked(const char *path, size_t *bytes)
-{
+static unsigned char *gan__read_unpacked(const char *path, size_t *bytes) {
     unsigned char *data = gan__read_file(path, bytes);
     if (!data || *bytes < 3 || data[0] != 0x1f || data[1] != 0x8b) return data;
 #ifdef STBI_INCLUDE_STB_IMAGE_H
@@ -5347,8 +5013,7 @@ static unsigned char *gan__read_unpacked(const char *path, size_t *bytes)
 }
 
 /* A file of bytes in IDX: two zero bytes, 8 for bytes, the number of dimensions, each as 32 bits big-endian, then the bytes. */
-static unsigned char *gan__read_idx(const char *path, int dims, int dims_or, int size[4])
-{
+static unsigned char *gan__read_idx(const char *path, int dims, int dims_or, int size[4]) {
     size_t bytes = 0;
     unsigned char *data = gan__read_unpacked(path, &bytes);
     if (!data) return NULL;
@@ -5374,8 +5039,7 @@ static unsigned char *gan__read_idx(const char *path, int dims, int dims_or, int
     return data;
 }
 
-static void gan__data_free(gan_data *data)
-{
+static void gan__data_free(gan_data *data) {
     bool folder = data->lazy && !data->half[0];
     for (int i = 0; folder && i < data->count; i++) GAN_FREE(data->pictures[i].path);
     for (int i = 0; folder && i < data->class_count; i++) GAN_FREE(data->classes[i]);
@@ -5386,8 +5050,7 @@ static void gan__data_free(gan_data *data)
 static bool gan__good(gan_data *data, int i);
 
 /* Makes data one of g's. NULL, and data is freed, if there is a problem or none of its images is good. */
-static gan_data *gan__data_join(gan *g, gan_data *data, const char *name, const char *problem)
-{
+static gan_data *gan__data_join(gan *g, gan_data *data, const char *name, const char *problem) {
     gan_data **last = &g->datas;
     int i = 0;
     if (g->plan) gan__fail(g, name, "data is made before gan_plan");
@@ -5403,16 +5066,14 @@ static gan_data *gan__data_join(gan *g, gan_data *data, const char *name, const 
     return data;
 }
 
-static gan_data *gan__data_new(gan *g, int count, int c, int h, int w, unsigned char *pixels, unsigned char *labels, char **names, int k)
-{
+static gan_data *gan__data_new(gan *g, int count, int c, int h, int w, unsigned char *pixels, unsigned char *labels, char **names, int k) {
     gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data);
     data->count = count, data->c = c, data->h = h, data->w = w, data->pixels = pixels, data->labels = labels;
     data->classes = names, data->class_count = k;
     return gan__data_join(g, data, "", NULL);
 }
 
-GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_path)
-{
+GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_path) {
     int size[4], label_size[4] = {0, 0, 0, 0};
     if (!g || !images) gan__fail(g, "gan_data_idx", "the device or the path is NULL");
     unsigned char *labels = NULL, *pixels = gan__read_idx(images, 3, 4, size);
@@ -5424,8 +5085,7 @@ GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_pa
     return gan__data_new(g, size[0], size[1], size[2], size[3], pixels, labels, NULL, 0);
 }
 
-GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count)
-{
+GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count) {
     static const char *const names[10] = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"};
     const size_t image = 3 * 32 * 32, record = image + 1;
     unsigned char *all = NULL, *joined = NULL;
@@ -5470,15 +5130,13 @@ static const char *const gan__skeletons[10][4] = {
 /* Successive random numbers for one image. Each Philox block holds four, and an image owns 256, far more than the busiest digit uses. */
 typedef struct { uint64_t seed, stream, block; uint32_t word[4]; int left; } gan__dice;
 
-static float gan__uniform(gan__dice *d, float lo, float hi)
-{
+static float gan__uniform(gan__dice *d, float lo, float hi) {
     if (d->left == 0) gan__philox(d->seed, d->stream, d->block++, d->word), d->left = 4;
     return lo + (hi - lo) * (float)(d->word[--d->left] >> 8) * (1.0f / 16777216.0f);
 }
 
 /* Bell-shaped in [-size, size]: small slips of the hand are the common ones. */
-static float gan__slip(gan__dice *d, float size)
-{
+static float gan__slip(gan__dice *d, float size) {
     float u = gan__uniform(d, -0.5f, 0.5f);
     return size * (u + gan__uniform(d, -0.5f, 0.5f));
 }
@@ -5489,8 +5147,7 @@ typedef struct { float x, y, r; char leave; } gan__dot;
 enum { GAN__STEPS = 8, GAN__MAX_KNOTS = 16, GAN__MAX_DOTS = GAN__MAX_KNOTS * GAN__STEPS };
 
 /* Reads a skeleton with an unsteady hand; returns how many knots it has. */
-static int gan__place_knots(const char *skeleton, gan__dice *dice, gan__dot *knots)
-{
+static int gan__place_knots(const char *skeleton, gan__dice *dice, gan__dot *knots) {
     float haste = gan__uniform(dice, 0.2f, 0.9f);      /* some writers are neater */
     for (int n = 0;; n++, skeleton += 3) {
         knots[n].x = (float)(skeleton[0] - '0') + gan__slip(dice, haste), knots[n].y = (float)(skeleton[1] - '0') + gan__slip(dice, haste);
@@ -5500,14 +5157,12 @@ static int gan__place_knots(const char *skeleton, gan__dice *dice, gan__dot *kno
 }
 
 /* Catmull-Rom: the cubic from b to c whose end slopes look at a and d. */
-static float gan__spline(float a, float b, float c, float d, float t)
-{
+static float gan__spline(float a, float b, float c, float d, float t) {
     return b + 0.5f * t * (c - a + t * (2*a - 5*b + 4*c - d + t * (3*(b - c) + d - a)));
 }
 
 /* Runs a curve through the knots as a chain of dots; returns its length. */
-static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots)
-{
+static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots) {
     int count = 0;
     dots[count++] = knots[0];
     for (int i = 0; i + 1 < n; i++) {
@@ -5529,8 +5184,7 @@ static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots)
 
 /* Gives the writing a slant, a tilt and proportions of its own, then does what the makers of MNIST do: scales it into a 20x20 box and puts
    its centre of mass at the centre of the 28x28 paper. */
-static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
-{
+static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice) {
     float slant = 0.15f + gan__slip(dice, 0.5f), tilt = gan__slip(dice, 0.22f);
     float width = gan__uniform(dice, 0.55f, 1.0f), taper = gan__slip(dice, 0.06f), waist = gan__slip(dice, 0.06f);
     float nib = gan__uniform(dice, 0.6f, 1.2f);
@@ -5559,8 +5213,7 @@ static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
 
 /* Inks the stroke from a to b. How far a pixel lies inside the nib's edge makes it light or dark, over about one pixel; taking the darker
    of old and new keeps joints and crossings from adding up. */
-static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char *image)
-{
+static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char *image) {
     float dx = b->x - a->x, dy = b->y - a->y, len2 = dx * dx + dy * dy + 1e-9f, reach = fmaxf(a->r, b->r) + 1;
     int x0 = (int)fmaxf(fminf(a->x, b->x) - reach, 0), x1 = (int)fminf(fmaxf(a->x, b->x) + reach, 27);
     int y0 = (int)fmaxf(fminf(a->y, b->y) - reach, 0), y1 = (int)fminf(fmaxf(a->y, b->y) + reach, 27);
@@ -5575,8 +5228,7 @@ static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char
 }
 
 /* Draws digit index of the endless set seed: 28x28 bytes, 0 paper, 255 ink. The label and the way of writing it are both even draws. */
-static void gan__draw_digit(uint64_t seed, uint32_t index, unsigned char *image, unsigned char *label)
-{
+static void gan__draw_digit(uint64_t seed, uint32_t index, unsigned char *image, unsigned char *label) {
     gan__dot knots[GAN__MAX_KNOTS], dots[GAN__MAX_DOTS];
     gan__dice dice = {seed, GAN__STREAM_DIGITS, (uint64_t)index << 8, {0, 0, 0, 0}, 0};
     *label = (unsigned char)gan__uniform(&dice, 0, 10);
@@ -5592,8 +5244,7 @@ static void gan__draw_digit(uint64_t seed, uint32_t index, unsigned char *image,
 
 /* How far (x,y) lies outside a shape of radius r around (0,0), in pixels; below 0 inside. A polygon of n points is folded into half of one
    point, between the tip at angle 0 and, at angle pi/n, a star's hollow or the middle of an edge: one line is left. */
-static float gan__outside(int kind, float r, float turn, float x, float y)
-{
+static float gan__outside(int kind, float r, float turn, float x, float y) {
     static const int points[4] = {1, 4, 3, 5};
     float far = sqrtf(x * x + y * y), half = 3.14159265f / (float)points[kind], angle = atan2f(y, x) - turn;
     if (kind == 0) return far - 0.85f * r;
@@ -5608,8 +5259,7 @@ static float gan__cover(float outside) { return fminf(fmaxf(0.5f - outside, 0), 
 static float gan__paint(float under, float colour, float cover) { return under + (colour - under) * cover; }
 static float gan__band(float x, float period) { return fabsf(x - period * (floorf(x / period) + 0.5f)); } /* from a middle */
 
-static void gan__draw_shape(uint64_t seed, uint32_t index, int size, int style, unsigned char *image, unsigned char *label)
-{
+static void gan__draw_shape(uint64_t seed, uint32_t index, int size, int style, unsigned char *image, unsigned char *label) {
     gan__dice dice = {seed, GAN__STREAM_SHAPES, (uint64_t)index << 8, {0, 0, 0, 0}, 0};
     int kind = *label = (unsigned char)gan__uniform(&dice, 0, 4);
     float side = (float)size, pen = fmaxf(side / 50, 0.6f), period = fmaxf(side / 8, 3), r = side * gan__uniform(&dice, 0.24f, 0.4f);
@@ -5630,8 +5280,7 @@ static void gan__draw_shape(uint64_t seed, uint32_t index, int size, int style, 
     }
 }
 
-static void gan__draw_body(void *argument, size_t begin, size_t end, int thread)
-{
+static void gan__draw_body(void *argument, size_t begin, size_t end, int thread) {
     gan_data *data = (gan_data *)argument;
     (void)thread;
     for (size_t i = begin; i < end; i++) {
@@ -5641,8 +5290,7 @@ static void gan__draw_body(void *argument, size_t begin, size_t end, int thread)
     }
 }
 
-static gan_data *gan__drawn(gan *g, int count, int c, int size, int style)
-{
+static gan_data *gan__drawn(gan *g, int count, int c, int size, int style) {
     static const char *const names[4] = {"circle", "square", "triangle", "star"};
     size_t n = (size_t)count;
     unsigned char *pixels = (unsigned char *)gan__alloc(n * c * size * size), *labels = (unsigned char *)gan__alloc(n);
@@ -5652,14 +5300,12 @@ static gan_data *gan__drawn(gan *g, int count, int c, int size, int style)
     return data;
 }
 
-GAN_API gan_data *gan_data_digits(gan *g, int count)
-{
+GAN_API gan_data *gan_data_digits(gan *g, int count) {
     if (!g || count < 1) gan__fail(g, "gan_data_digits", "the device is NULL or %d digits are asked for", count);
     return gan__drawn(g, count, 1, 28, -1);
 }
 
-GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, int style)
-{
+GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, int style) {
     if (!g || count < 1 || size < 8 || size > 4096 || style < GAN_SHAPES_FILLED || style > GAN_SHAPES_STRIPED)
         gan__fail(g, "gan_data_shapes", "no device, or %d (1 or more) of size %d (8 to 4096), style %d (0 to 2)", count, size, style);
     return gan__drawn(g, count, 3, size, style);
@@ -5679,8 +5325,7 @@ static void gan__unlock(void) {}
 
 /* out[i], i < size, from n numbers step apart: an average around start + (i + 1/2)*scale, whose weights fall off as a triangle to zero at
    the next output's centre, or the next input's if that is further, so that no fine pattern turns into a coarse one. */
-static void gan__shrink_lines(const float *in, int n, int step, double start, double scale, float *out, int size)
-{
+static void gan__shrink_lines(const float *in, int n, int step, double start, double scale, float *out, int size) {
     double reach = GAN__MAX(scale, 1);
     for (int i = 0; i < size; i++) {
         double centre = start + (i + 0.5) * scale, sum = 0, weights = 0;
@@ -5693,8 +5338,7 @@ static void gan__shrink_lines(const float *in, int n, int step, double start, do
 }
 
 /* Fills out (c,h,w) from a file; false if it is broken. */
-static bool gan__read_picture(const char *path, int c, int h, int w, unsigned char *out)
-{
+static bool gan__read_picture(const char *path, int c, int h, int w, unsigned char *out) {
     int height, width, n;
     unsigned char *file = stbi_load(path, &width, &height, &n, 0);
     if (!file) return false;
@@ -5719,8 +5363,7 @@ static bool gan__read_picture(const char *path, int c, int h, int w, unsigned ch
 }
 
 /* Is image i good, in both halves of a pair? Decodes it, unless that is done, or another thread is at it: then it waits for that. */
-static bool gan__good(gan_data *data, int i)
-{
+static bool gan__good(gan_data *data, int i) {
     if (data->half[0]) return gan__good(data->half[0], i) && gan__good(data->half[1], i);
     if (!data->pictures) return true;
     gan__picture *picture = &data->pictures[i];
@@ -5743,8 +5386,7 @@ static bool gan__good(gan_data *data, int i)
 
 /* Ends the thread that decodes data's pictures in their order, and begins one if go. Where there are no threads nothing is lost. */
 #ifdef GAN__PTHREAD
-static void *gan__decode_ahead(void *argument)
-{
+static void *gan__decode_ahead(void *argument) {
     gan_data *data = (gan_data *)argument;
     for (int k = 0; k < data->count; k++) {
         gan__lock();
@@ -5756,8 +5398,7 @@ static void *gan__decode_ahead(void *argument)
     return NULL;
 }
 
-static void gan__ahead(gan_data *data, bool go)
-{
+static void gan__ahead(gan_data *data, bool go) {
     gan__lock();
     data->stop = true;
     gan__unlock();
@@ -5769,8 +5410,7 @@ static void gan__ahead(gan_data *data, bool go)
 static void gan__ahead(gan_data *data, bool go) { (void)data, (void)go; }
 #endif
 
-GAN_API int gan_data_skipped(const gan_data *data)
-{
+GAN_API int gan_data_skipped(const gan_data *data) {
     if (data->half[0]) return gan_data_skipped(data->half[0]) + gan_data_skipped(data->half[1]);
     gan__lock();
     int skipped = data->skipped;
@@ -5780,8 +5420,7 @@ GAN_API int gan_data_skipped(const gan_data *data)
 
 static int gan__by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
-static char **gan__path_add(char **list, int *count, const char *folder, const char *name)
-{
+static char **gan__path_add(char **list, int *count, const char *folder, const char *name) {
     if (name[0] == '.') return list;
     list = (char **)gan__grow(list, (size_t)*count, sizeof *list);
     char *path = list[(*count)++] = (char *)gan__alloc(strlen(folder) + strlen(name) + 2);
@@ -5790,8 +5429,7 @@ static char **gan__path_add(char **list, int *count, const char *folder, const c
 }
 
 /* What lies in a folder, sorted by name; -1 if it is none. */
-static int gan__list_folder(const char *folder, char ***list)
-{
+static int gan__list_folder(const char *folder, char ***list) {
     int count = 0;
     *list = NULL;
 #if defined(_WIN32)
@@ -5813,8 +5451,7 @@ static int gan__list_folder(const char *folder, char ***list)
 }
 
 /* Adds a folder's pictures to data; or, with classes, its sub-folders, each a class, and the pictures in them. False if it is no folder. */
-static bool gan__scan(gan_data *data, const char *folder, bool classes)
-{
+static bool gan__scan(gan_data *data, const char *folder, bool classes) {
     static const char ends[] = ".png .jpg .jpeg .bmp .tga .gif .psd .ppm .pgm .pnm .PNG .JPG .JPEG .BMP .TGA .GIF .PSD .PPM .PGM .PNM ";
     char **list;
     int entries = gan__list_folder(folder, &list), w, h, c;
@@ -5837,8 +5474,7 @@ static bool gan__scan(gan_data *data, const char *folder, bool classes)
     return entries >= 0;
 }
 
-GAN_API gan_data *gan_data_folder(gan *g, const char *path, int channels, int h, int w)
-{
+GAN_API gan_data *gan_data_folder(gan *g, const char *path, int channels, int h, int w) {
     if (!g || !path) gan__fail(g, "gan_data_folder", "the device or the path is NULL");
     if ((channels != 1 && channels != 3) || h < 1 || w < 1 || (double)h * w * channels > INT32_MAX)
         gan__fail(g, "gan_data_folder", "(%d,%d,%d): 1 (grey) or 3 (colour) channels and sizes of 1 or more are wanted", channels, h, w);
@@ -5857,8 +5493,7 @@ static void gan__ahead(gan_data *data, bool go) { (void)data, (void)go; }
 GAN_API int gan_data_skipped(const gan_data *data) { return data->skipped; }
 #endif
 
-GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b)
-{
+GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b) {
     if (!a || !b || a->g != g || b->g != g) gan__fail(g, "gan_data_pair", "a set is NULL or of another gan_open than the first argument");
     if (a->count != b->count || a->h != b->h || a->w != b->w || a->left_out || b->left_out)
         return gan__refuse("gan_data_pair: %d images of %dx%d, %d files left out; %d images of %dx%d, %d left out: no pairs", a->count,
@@ -5873,8 +5508,7 @@ GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b)
 GAN_API int gan_data_size(const gan_data *data) { return data->count; }
 GAN_API const char *gan_data_class_name(const gan_data *data, int k) { return k >= 0 && k < data->class_count ? data->classes[k] : NULL; }
 
-GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *label)
-{
+GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *label) {
     size_t size = (size_t)data->c * data->h * data->w;
     if (i < 0 || i >= data->count) gan__fail(data->g, "gan_data_item", "image %d of %d", i, data->count);
     while (!gan__good((gan_data *)data, i)) i = (i + 1) % data->count;
@@ -5887,8 +5521,7 @@ GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *la
 }
 
 /* Fisher and Yates's shuffle, with the numbers of (seed, the set's stream, epoch). */
-static void gan__shuffle(gan_data *data, uint64_t epoch)
-{
+static void gan__shuffle(gan_data *data, uint64_t epoch) {
     uint32_t word[4] = {0, 0, 0, 0};
     for (int i = 0; i < data->count; i++) data->order[i] = (uint32_t)i;
     for (int i = data->count - 1, used = 0; i > 0; i--, used++) {
@@ -5899,8 +5532,7 @@ static void gan__shuffle(gan_data *data, uint64_t epoch)
     data->epoch = epoch;
 }
 
-GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels)
-{
+GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels) {
     if (!data) gan__fail(NULL, "gan_batch", "the data is NULL; gan_data_idx gives NULL when it fails, and gan_error() says why");
     gan *g = data->g;
     gan__check_shape(g, "gan_batch", n, data->c, data->h, data->w);
@@ -5921,8 +5553,7 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels)
     return images;
 }
 
-GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tensor *images, int size)
-{
+GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tensor *images, int size) {
     gan *g = gan__valid(images, "gan_image_pool");
     if (!model || model->g != g || !name || size < 0)
         gan__fail(g, "gan_image_pool", "model or name is NULL, model is of another gan_open, or size %d < 0", size);
@@ -5952,8 +5583,7 @@ GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tenso
    =========================================================================================== */
 
 /* count numbers uniform in [0,1) on the host, from the stream of gan_rand; valid until the next call. */
-static gan_real *gan__host_rand(gan *g, int count)
-{
+static gan_real *gan__host_rand(gan *g, int count) {
     gan_real *numbers = (gan_real *)gan__workspace(1, (size_t)count * sizeof *numbers);
     gan_random p = {0, (size_t)count, g->seed, GAN__STREAM_DRAW, g->drawn, 1, 0};
     g->drawn += ((size_t)count + 3) / 4;
@@ -5962,8 +5592,7 @@ static gan_real *gan__host_rand(gan *g, int count)
 }
 
 /* A table (N,OUT,1,2) that takes number i of an image's line from start[n] + i, backwards from there if flip[n]; outside is 0. */
-static gan_tensor *gan__moved(gan *g, int n, int in, int out, const int *start, const int *flip)
-{
+static gan_tensor *gan__moved(gan *g, int n, int in, int out, const int *start, const int *flip) {
     gan_real *table = (gan_real *)gan__workspace(0, 2 * (size_t)n * out * sizeof *table), *to = table;
     for (int k = 0; k < n; k++)
         for (int i = 0; i < out; i++) {
@@ -5977,8 +5606,7 @@ static gan_tensor *gan__moved(gan *g, int n, int in, int out, const int *start, 
 /* Places for each image: rows[n], columns[n], flip[n], in the third workspace; all 0 at first. */
 static int *gan__places(int n) { return (int *)memset(gan__workspace(2, 4 * (size_t)n * sizeof(int)), 0, 4 * (size_t)n * sizeof(int)); }
 
-GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w)
-{
+GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w) {
     gan *g = gan__valid(x, "gan_random_crop");
     if (h < 1 || w < 1 || h > x->h || w > x->w) gan__fail(g, "gan_random_crop", "input " GAN__DIMS " has no part of %d x %d", GAN__SHAPE(x), h, w);
     int *row = gan__places(x->n), *column = row + x->n, *none = column + x->n;
@@ -5991,8 +5619,7 @@ GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w)
 /* y where chosen is 1, x where it is 0; chosen (N,1,1,1) */
 static gan_tensor *gan__choose(gan_tensor *x, gan_tensor *y, gan_tensor *chosen) { return gan_add(x, gan_mul(gan_sub(y, x), chosen)); }
 
-static gan_tensor *gan__augment_color(gan_tensor *x, gan_real p)
-{
+static gan_tensor *gan__augment_color(gan_tensor *x, gan_real p) {
     gan *g = x->g;
     for (int kind = 0; kind < 3; kind++) {
         gan_tensor *u = gan_rand(g, x->n, 1, 1, 1), *keep = gan_add_scalar(gan_rand(g, x->n, 1, 1, 1), -p), *y, *mean;
@@ -6009,8 +5636,7 @@ static gan_tensor *gan__augment_color(gan_tensor *x, gan_real p)
 }
 
 /* 1, and 0 in the hole of each image: half as high and wide, around any pixel. */
-static gan_tensor *gan__augment_cutout(gan_tensor *x, gan_real p)
-{
+static gan_tensor *gan__augment_cutout(gan_tensor *x, gan_real p) {
     gan *g = x->g;
     size_t plane = (size_t)x->h * x->w;
     int high = x->h / 2, wide = x->w / 2;
@@ -6025,8 +5651,7 @@ static gan_tensor *gan__augment_cutout(gan_tensor *x, gan_real p)
     return gan_mul(x, gan_from_host(g, mask, x->n, 1, x->h, x->w));
 }
 
-GAN_API gan_tensor *gan_augment(gan_tensor *x, int which, gan_real p)
-{
+GAN_API gan_tensor *gan_augment(gan_tensor *x, int which, gan_real p) {
     gan *g = gan__valid(x, "gan_augment");
     if (which & ~15 || !(p >= 0 && p <= 1)) gan__fail(g, "gan_augment", "kinds %d with probability %g: a sum of GAN_FLIP .. GAN_COLOR, and 0 to 1", which, (double)p);
     if (which & GAN_COLOR) x = gan__augment_color(x, p);
@@ -6044,8 +5669,7 @@ GAN_API gan_tensor *gan_augment(gan_tensor *x, int which, gan_real p)
     return which & GAN_CUTOUT ? gan__augment_cutout(x, p) : x;
 }
 
-GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target, double images)
-{
+GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target, double images) {
     gan__valid(real_logits, "gan_ada");
     gan_tensor *p = gan__param_get(D, "ada", "running_p", 1, 1, 1, 1, 1, 0, 0);
     gan_real sign = gan_item(gan_mean(gan__map("gan_ada", GAN_SIGN, gan_detach(real_logits), 0, 0))), value = gan_item(p);
@@ -6062,8 +5686,7 @@ GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target,
 enum { GAN__PAIR_DOT, GAN__PAIR_KERNEL, GAN__PAIR_NEAREST, GAN__PAIR_REACHED };
 typedef struct { int kind; bool same; size_t na, nb, d, k; double *out; const double *reach; double *panels[2]; } gan__pairs;
 
-static void gan__pairs_body(void *job, size_t begin, size_t end, int thread)
-{
+static void gan__pairs_body(void *job, size_t begin, size_t end, int thread) {
     const gan__pairs *p = (const gan__pairs *)job;
     size_t down = (end - begin + 7) / 8, across = (p->nb + 7) / 8;
     (void)thread;
@@ -6086,8 +5709,7 @@ static void gan__pairs_body(void *job, size_t begin, size_t end, int thread)
 
 /* Rows of a (na,d) with rows of b (nb,d), but none with itself if same. DOT: y (na,nb) = a b^T. KERNEL: y (na) += sums of k(x,y).
    NEAREST: y (na,k), the smallest squared distances. REACHED: y (na) is 1 where one is at most the row of b's reach. */
-static void gan__all_pairs(int kind, bool same, double *a, int na, double *b, int nb, int d, double *y, int k, const double *reach)
-{
+static void gan__all_pairs(int kind, bool same, double *a, int na, double *b, int nb, int d, double *y, int k, const double *reach) {
     gan__pairs p = {kind, same, (size_t)na, (size_t)nb, (size_t)d, (size_t)k, y, reach, {NULL, NULL}};
     for (int side = 0; side < 2; side++) {
         size_t count = (size_t)(side ? nb : na) * p.d;
@@ -6101,8 +5723,7 @@ static void gan__all_pairs(int kind, bool same, double *a, int na, double *b, in
 
 /* Jacobi's method on one side (Hestenes 1958): rotations of two rows, until all are orthogonal and the longest is first. The shift leaves
    no eigenvalue below shift/2, so that rows are then eigenvectors, as long as their eigenvalues. */
-GAN_API void gan_eigen_symmetric(double *a, int n, double *values)
-{
+GAN_API void gan_eigen_symmetric(double *a, int n, double *values) {
     size_t row = (size_t)n, count = row * row;
     double size = 0, *end = a + count;
     for (size_t i = 0; i < count; i++) size += a[i] * a[i];
@@ -6127,15 +5748,13 @@ GAN_API void gan_eigen_symmetric(double *a, int n, double *values)
     }
 }
 
-static void gan__check_rows(const char *function, const gan_real *x, int n, int d, int least)
-{
+static void gan__check_rows(const char *function, const gan_real *x, int n, int d, int least) {
     if (!x || n < least || d < 1)
         gan__fail(NULL, function, "(%d,%d)%s: %d or more rows of 1 or more numbers are wanted", n, d, x ? "" : " at NULL", least);
 }
 
 /* x (n,d) in double, or its transpose */
-static double *gan__features(const char *function, const gan_real *x, int n, int d, int least, bool transpose)
-{
+static double *gan__features(const char *function, const gan_real *x, int n, int d, int least, bool transpose) {
     gan__check_rows(function, x, n, d, least);
     double *y = (double *)gan__alloc((size_t)n * d * sizeof *y);
     for (size_t i = 0; i < (size_t)n * d; i++) y[transpose ? i % d * n + i / d : i] = (double)x[i];
@@ -6144,8 +5763,7 @@ static double *gan__features(const char *function, const gan_real *x, int n, int
 
 /* With A = R^T R, tr (A B)^1/2 is the sum of the roots of the eigenvalues of R B R^T. R's rows are A's eigenvectors times the roots of
    their eigenvalues; those that are rounding, by numpy's matrix_rank, are left out. */
-GAN_API double gan_frechet_distance(const gan_real *a, int na, const gan_real *b, int nb, int d)
-{
+GAN_API double gan_frechet_distance(const gan_real *a, int na, const gan_real *b, int nb, int d) {
     gan__check_rows("gan_frechet_distance", b, nb, d, 2);
     double *x[2] = {gan__features("gan_frechet_distance", a, na, d, 2, true), gan__features("", b, nb, d, 2, true)};
     size_t square = (size_t)d * d, rank = 0;
@@ -6175,8 +5793,7 @@ GAN_API double gan_frechet_distance(const gan_real *a, int na, const gan_real *b
     return total < 0 ? 0 : total;
 }
 
-GAN_API double gan_kernel_distance(const gan_real *a, int na, const gan_real *b, int nb, int d)
-{
+GAN_API double gan_kernel_distance(const gan_real *a, int na, const gan_real *b, int nb, int d) {
     gan__check_rows("gan_kernel_distance", b, nb, d, 2);
     double total = 0, *x[2] = {gan__features("gan_kernel_distance", a, na, d, 2, false), gan__features("", b, nb, d, 2, false)};
     for (int i = 0; i < 3; i++) {                           /* a with a, b with b, a with b */
@@ -6191,8 +5808,7 @@ GAN_API double gan_kernel_distance(const gan_real *a, int na, const gan_real *b,
     return total;
 }
 
-GAN_API double gan_precision(const gan_real *real, int n_real, const gan_real *fake, int n_fake, int d, int k)
-{
+GAN_API double gan_precision(const gan_real *real, int n_real, const gan_real *fake, int n_fake, int d, int k) {
     if (k < 1) gan__fail(NULL, "gan_precision", "k is %d: 1 or more neighbours are wanted", k);
     gan__check_rows("gan_precision", fake, n_fake, d, 1);
     double *b = gan__features("gan_precision", real, n_real, d, k + 1, false), *a = gan__features("", fake, n_fake, d, 1, false);
@@ -6210,8 +5826,7 @@ GAN_API double gan_precision(const gan_real *real, int n_real, const gan_real *f
     return share / n_fake;
 }
 
-GAN_API double gan_inception_score(const gan_real *p, int n, int classes)
-{
+GAN_API double gan_inception_score(const gan_real *p, int n, int classes) {
     double total = 0;
     gan__check_rows("gan_inception_score", p, n, classes, 1);
     for (int y = 0; y < classes; y++) {
@@ -6223,8 +5838,7 @@ GAN_API double gan_inception_score(const gan_real *p, int n, int classes)
     return exp(total);
 }
 
-GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram)
-{
+GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram) {
     int caught = 0;
     gan__check_rows("gan_modes", scores, n, classes, 1);
     memset(histogram, 0, (size_t)classes * sizeof *histogram);
@@ -6238,8 +5852,7 @@ GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram
 }
 
 GAN_API double gan_print_scores(const char *title, const gan_real *real, int n_real, const gan_real *fake, int n_fake, int d,
-                                const gan_real *p, int classes)
-{
+                                const gan_real *p, int classes) {
     int *histogram = (int *)gan__alloc((size_t)GAN__MAX(classes, 0) * sizeof *histogram);
     double distance = gan_frechet_distance(real, n_real, fake, n_fake, d);
     printf("%s: N %d real, %d fake, d %d: Frechet %.4g, kernel %.4g, precision %.3f, recall %.3f", title, n_real, n_fake, d, distance,
@@ -6253,8 +5866,7 @@ GAN_API double gan_print_scores(const char *title, const gan_real *real, int n_r
 }
 
 GAN_API double gan_perceptual_path_length(gan_network *G, gan_model *generator, gan_network *F, gan_model *features, int latent, int batch,
-                                          int batches, double eps)
-{
+                                          int batches, double eps) {
     double total = 0;
     if (!G || !generator || latent < 1 || batch < 1 || batches < 1 || !(eps > 0))
         gan__fail(NULL, "gan_perceptual_path_length", "generator%s, latent %d, batch %d, batches %d, eps %g: all are above 0",
@@ -6281,8 +5893,7 @@ GAN_API double gan_perceptual_path_length(gan_network *G, gan_model *generator, 
 }
 
 /* scales 0: PSNR of images; 1: SSIM of planes; 5: MS-SSIM of planes. */
-static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, double range, int scales, int side)
-{
+static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, double range, int scales, int side) {
     static const double powers[5] = {0.0448, 0.2856, 0.3001, 0.2363, 0.1333};
     gan__check_same(a, b, function);
     if (!(range > 0)) gan__fail(a->g, function, "range %g: values from -1 to 1 have range 2", range);
@@ -6329,8 +5940,7 @@ GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range) { return 
 
 typedef struct { FILE *file; const char *path; char *temporary; bool failed; int error; } gan__writer;
 
-static bool gan__write_begin(gan__writer *w, const char *path)
-{
+static bool gan__write_begin(gan__writer *w, const char *path) {
     memset(w, 0, sizeof *w);
     w->path = path;
     w->temporary = (char *)gan__alloc(strlen(path) + 5);
@@ -6342,14 +5952,12 @@ static bool gan__write_begin(gan__writer *w, const char *path)
     return false;
 }
 
-static void gan__write(gan__writer *w, const void *data, size_t size)
-{
+static void gan__write(gan__writer *w, const void *data, size_t size) {
     if (!w->failed && fwrite(data, 1, size, w->file) != size) w->failed = true, w->error = errno;
 }
 
 /* To the disk, not only to the system: else a power cut could leave the new name on an empty file. */
-static bool gan__sync(const char *path)
-{
+static bool gan__sync(const char *path) {
 #ifdef GAN__POSIX
     int fd = open(path, O_RDONLY);
     bool done = fd >= 0 && fsync(fd) == 0;
@@ -6368,8 +5976,7 @@ extern "C"
 __declspec(dllimport) int __stdcall MoveFileExA(const char *from, const char *to, unsigned long flags);
 #endif
 
-static bool gan__rename(const char *from, const char *to)
-{
+static bool gan__rename(const char *from, const char *to) {
 #ifdef _WIN32
     return MoveFileExA(from, to, 1 | 8) != 0;     /* replace, and write through */
 #else
@@ -6377,8 +5984,7 @@ static bool gan__rename(const char *from, const char *to)
 #endif
 }
 
-static bool gan__write_end(gan__writer *w)
-{
+static bool gan__write_end(gan__writer *w) {
     if (fflush(w->file) != 0 && !w->failed) w->failed = true, w->error = errno;
     if (fclose(w->file) != 0 && !w->failed) w->failed = true, w->error = errno;
     if (!w->failed && !gan__sync(w->temporary)) w->failed = true, w->error = errno;
@@ -6400,8 +6006,7 @@ static bool gan__write_end(gan__writer *w)
 typedef struct { char name[384]; int rank; gan_tensor *tensor; double number; } gan__item;   /* tensor NULL: the number, of rank 0 */
 typedef struct { gan__item *items; int count; char meta[4096]; bool half; } gan__list;   /* half: as F16 */
 
-static void gan__list_add(gan__list *list, const char *prefix, const char *name, const char *suffix, int rank, gan_tensor *tensor, double number)
-{
+static void gan__list_add(gan__list *list, const char *prefix, const char *name, const char *suffix, int rank, gan_tensor *tensor, double number) {
     list->items = (gan__item *)gan__grow(list->items, (size_t)list->count, sizeof *list->items);
     gan__item *item = &list->items[list->count++];
     snprintf(item->name, sizeof item->name, "%s%s%s", prefix, name, suffix);
@@ -6409,8 +6014,7 @@ static void gan__list_add(gan__list *list, const char *prefix, const char *name,
 }
 
 /* A JSON string: quotes, backslashes and control characters escaped. */
-static void gan__json_string(char **to, const char *from)
-{
+static void gan__json_string(char **to, const char *from) {
     *(*to)++ = '"';
     for (; *from; from++) {
         if (*from == '"' || *from == '\\') *(*to)++ = '\\', *(*to)++ = *from;
@@ -6420,8 +6024,7 @@ static void gan__json_string(char **to, const char *from)
     *(*to)++ = '"';
 }
 
-static char *gan__list_header(const gan__list *list, size_t *length)
-{
+static char *gan__list_header(const gan__list *list, size_t *length) {
     char *header = (char *)gan__alloc(8192 + (size_t)list->count * 2500), *to = header;
     size_t offset = 0;
     to += sprintf(to, "{\"__metadata__\":{\"format\":\"pt\"%s}", list->meta);
@@ -6446,8 +6049,7 @@ static char *gan__list_header(const gan__list *list, size_t *length)
 }
 
 /* F16 (IEEE 754 binary16): sign, 5 bits of exponent, 10 of mantissa; below 2^-14 in steps of 2^-24. To nearest, ties to even. */
-static uint16_t gan__to_half(double x)
-{
+static uint16_t gan__to_half(double x) {
     double size = fabs(x);
     int exponent = -13, bits = size >= 65520 ? 0x7c00 : 0x7e00;        /* infinity, not a number */
     if (size >= 1.0 / 16384 && size < 65520) frexp(size, &exponent);   /* size < 2^exponent, in steps of 2^(exponent - 11) */
@@ -6455,8 +6057,7 @@ static uint16_t gan__to_half(double x)
     return (uint16_t)(bits | (signbit(x) ? 0x8000 : 0));
 }
 
-static double gan__from_half(uint16_t bits)
-{
+static double gan__from_half(uint16_t bits) {
     int exponent = bits >> 10 & 31, mantissa = bits & 1023;
     double size = ldexp(exponent ? 1024 + mantissa : mantissa, GAN__MAX(exponent, 1) - 25);
     if (exponent == 31) size = mantissa ? NAN : INFINITY;
@@ -6464,8 +6065,7 @@ static double gan__from_half(uint16_t bits)
 }
 
 /* count numbers at host, or half as long as F16, in the same place. */
-static void gan__write_numbers(gan__writer *w, gan_real *host, size_t count, bool half)
-{
+static void gan__write_numbers(gan__writer *w, gan_real *host, size_t count, bool half) {
     for (size_t i = 0; half && i < count; i++) {
         uint16_t bits = gan__to_half((double)host[i]);
         if ((bits & 0x7fff) == 0x7c00 && fabs((double)host[i]) <= DBL_MAX) w->failed = true, w->error = ERANGE;
@@ -6474,8 +6074,7 @@ static void gan__write_numbers(gan__writer *w, gan_real *host, size_t count, boo
     gan__write(w, host, count * (half ? 2 : sizeof *host));
 }
 
-static bool gan__list_write(gan *g, gan__list *list, const char *path)
-{
+static bool gan__list_write(gan *g, gan__list *list, const char *path) {
     gan__writer w;
     unsigned char size[8];
     size_t length;
@@ -6513,19 +6112,16 @@ typedef struct {
     const char *problem;
 } gan__tensors;
 
-static bool gan__json_problem(gan__tensors *f, const char *problem)
-{
+static bool gan__json_problem(gan__tensors *f, const char *problem) {
     if (!f->problem) f->problem = problem;
     return false;
 }
 
-static void gan__json_space(gan__tensors *f)
-{
+static void gan__json_space(gan__tensors *f) {
     while (f->at < f->end && (*f->at == ' ' || *f->at == '\n' || *f->at == '\t' || *f->at == '\r')) f->at++;
 }
 
-static bool gan__json_take(gan__tensors *f, char c)
-{
+static bool gan__json_take(gan__tensors *f, char c) {
     gan__json_space(f);
     if (f->at >= f->end || *f->at != c) return false;
     f->at++;
@@ -6535,8 +6131,7 @@ static bool gan__json_take(gan__tensors *f, char c)
 static bool gan__json_want(gan__tensors *f, char c) { return gan__json_take(f, c) || gan__json_problem(f, "its header is not the JSON of safetensors"); }
 
 /* A string without its quotes, in new memory. Of \u escapes only those below 128 occur in names. */
-static char *gan__json_text(gan__tensors *f)
-{
+static char *gan__json_text(gan__tensors *f) {
     if (!gan__json_want(f, '"')) return NULL;
     char *text = (char *)gan__alloc((size_t)(f->end - f->at) + 1), *to = text;
     for (; f->at < f->end && *f->at != '"'; f->at++) {
@@ -6561,8 +6156,7 @@ static char *gan__json_text(gan__tensors *f)
 }
 
 /* A whole number of 0 or more; -1 if there is none. */
-static int64_t gan__json_number(gan__tensors *f)
-{
+static int64_t gan__json_number(gan__tensors *f) {
     int64_t value = 0;
     gan__json_space(f);
     const char *start = f->at;
@@ -6575,8 +6169,7 @@ static int64_t gan__json_number(gan__tensors *f)
 }
 
 /* {"dtype":"F32","shape":[..],"data_offsets":[begin,end]}, in any order */
-static bool gan__json_entry(gan__tensors *f, gan__entry *entry)
-{
+static bool gan__json_entry(gan__tensors *f, gan__entry *entry) {
     int seen = 0;
     if (!gan__json_want(f, '{')) return false;
     do {
@@ -6613,8 +6206,7 @@ static bool gan__json_entry(gan__tensors *f, gan__entry *entry)
     return gan__json_want(f, '}') && (seen == 7 || gan__json_problem(f, "a tensor in its header lacks dtype, shape or data_offsets"));
 }
 
-static bool gan__json_meta(gan__tensors *f)
-{
+static bool gan__json_meta(gan__tensors *f) {
     if (!gan__json_want(f, '{')) return false;
     if (gan__json_take(f, '}')) return true;
     do {
@@ -6627,14 +6219,12 @@ static bool gan__json_meta(gan__tensors *f)
     return gan__json_want(f, '}');
 }
 
-static int gan__by_begin(const void *a, const void *b)
-{
+static int gan__by_begin(const void *a, const void *b) {
     const gan__entry *x = (const gan__entry *)a, *y = (const gan__entry *)b;
     return x->begin < y->begin ? -1 : x->begin > y->begin;
 }
 
-static int gan__entry_bytes(const gan__entry *entry)
-{
+static int gan__entry_bytes(const gan__entry *entry) {
     static const char *const names[] = {"F64", "I64", "U64", "F32", "I32", "U32", "F16", "BF16", "I16", "U16", "I8", "U8", "BOOL"};
     static const int bytes[] = {8, 8, 8, 4, 4, 4, 2, 2, 2, 2, 1, 1, 1};
     for (int i = 0; i < 13; i++)
@@ -6643,8 +6233,7 @@ static int gan__entry_bytes(const gan__entry *entry)
 }
 
 /* Tensors lie one behind the other, each as long as its shape says, and fill the file; no name stands twice. */
-static bool gan__tensors_check(gan__tensors *f)
-{
+static bool gan__tensors_check(gan__tensors *f) {
     uint64_t at = 0;
     if (f->count) qsort(f->entries, (size_t)f->count, sizeof *f->entries, gan__by_begin);
     for (int i = 0; i < f->count; i++) {
@@ -6662,16 +6251,14 @@ static bool gan__tensors_check(gan__tensors *f)
     return true;
 }
 
-static void gan__tensors_free(gan__tensors *f)
-{
+static void gan__tensors_free(gan__tensors *f) {
     for (int i = 0; i < f->count; i++) GAN_FREE(f->entries[i].name);
     for (int i = 0; i < f->meta_count; i++) GAN_FREE(f->meta[i][0]), GAN_FREE(f->meta[i][1]);
     GAN_FREE(f->entries);
     GAN_FREE(f->file);
 }
 
-static bool gan__tensors_parse(gan__tensors *f)
-{
+static bool gan__tensors_parse(gan__tensors *f) {
     if (!gan__json_want(f, '{')) return false;
     if (!gan__json_take(f, '}')) {
         do {
@@ -6694,8 +6281,7 @@ static bool gan__tensors_parse(gan__tensors *f)
     return f->at == f->end || gan__json_problem(f, "its header goes on after its end");
 }
 
-static bool gan__tensors_read(gan__tensors *f, const char *path)
-{
+static bool gan__tensors_read(gan__tensors *f, const char *path) {
     size_t size = 0;
     memset(f, 0, sizeof *f);
     f->path = path;
@@ -6713,8 +6299,7 @@ static bool gan__tensors_read(gan__tensors *f, const char *path)
     return done;
 }
 
-static gan__entry *gan__tensors_find(gan__tensors *f, const char *prefix, const char *name, const char *suffix)
-{
+static gan__entry *gan__tensors_find(gan__tensors *f, const char *prefix, const char *name, const char *suffix) {
     char full[384];
     snprintf(full, sizeof full, "%s%s%s", prefix, name, suffix);
     for (int i = 0; i < f->count; i++)
@@ -6722,16 +6307,14 @@ static gan__entry *gan__tensors_find(gan__tensors *f, const char *prefix, const 
     return NULL;
 }
 
-static const char *gan__tensors_meta(const gan__tensors *f, const char *name)
-{
+static const char *gan__tensors_meta(const gan__tensors *f, const char *name) {
     for (int i = 0; i < f->meta_count; i++)
         if (strcmp(f->meta[i][0], name) == 0) return f->meta[i][1];
     return NULL;
 }
 
 /* A file's shape as (N,C,H,W): (C) is (1,C,1,1), (OUT,IN) is (OUT,IN,1,1). */
-static void gan__entry_shape(const gan__entry *e, int shape[4])
-{
+static void gan__entry_shape(const gan__entry *e, int shape[4]) {
     for (int d = 0; d < 4; d++) shape[d] = 1;
     for (int d = 0; d < e->rank; d++) shape[d + e->rank % 2] = e->shape[d];
 }
@@ -6739,8 +6322,7 @@ static void gan__entry_shape(const gan__entry *e, int shape[4])
 /* What is wrong with a file, for one message: the first three things, and how many. */
 typedef struct { char text[1536]; int count; } gan__wrongs;
 
-GAN__PRINTF(2, 3) static void gan__wrong(gan__wrongs *wrongs, const char *format, ...)
-{
+GAN__PRINTF(2, 3) static void gan__wrong(gan__wrongs *wrongs, const char *format, ...) {
     size_t length = strlen(wrongs->text);
     va_list list;
     va_start(list, format);
@@ -6750,8 +6332,7 @@ GAN__PRINTF(2, 3) static void gan__wrong(gan__wrongs *wrongs, const char *format
 }
 
 /* Is an entry of a type that is read, and of t's shape if t is not NULL? */
-static void gan__entry_fits(const gan__entry *e, const gan_tensor *t, gan__wrongs *wrongs)
-{
+static void gan__entry_fits(const gan__entry *e, const gan_tensor *t, gan__wrongs *wrongs) {
     int s[4];
     gan__entry_shape(e, s);
     if (e->dtype[0] != 'F' && e->dtype[1] != 'F' && strcmp(e->dtype, "U8") != 0)
@@ -6761,8 +6342,7 @@ static void gan__entry_fits(const gan__entry *e, const gan_tensor *t, gan__wrong
 }
 
 /* Number i of an entry; bytes are copied, for they may lie anywhere. */
-static double gan__entry_number(const gan__tensors *f, const gan__entry *e, size_t i)
-{
+static double gan__entry_number(const gan__tensors *f, const gan__entry *e, size_t i) {
     const unsigned char *at = f->data + e->begin;
     uint16_t half;
     float single;
@@ -6776,8 +6356,7 @@ static double gan__entry_number(const gan__tensors *f, const gan__entry *e, size
     return memcpy(&single, &bits, 4), single;
 }
 
-static void gan__entry_read(gan__tensors *f, gan__entry *e, gan_tensor *t)
-{
+static void gan__entry_read(gan__tensors *f, gan__entry *e, gan_tensor *t) {
     gan *g = t->g;
     gan_real *host = (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], gan_count(t));
     for (size_t i = 0; i < gan_count(t); i++) host[i] = (gan_real)gan__entry_number(f, e, i);
@@ -6785,16 +6364,14 @@ static void gan__entry_read(gan__tensors *f, gan__entry *e, gan_tensor *t)
 }
 
 /* The part of an entry's name behind prefix, if it is a parameter's: not an optimizer's, not a counter of PyTorch's batch norm. */
-static const char *gan__param_name(const gan__entry *e, const char *prefix)
-{
+static const char *gan__param_name(const gan__entry *e, const char *prefix) {
     const char *dot = strrchr(e->name, '.');
     if (strncmp(e->name, prefix, strlen(prefix)) != 0 || strchr(e->name, '#') || (dot && strcmp(dot, ".num_batches_tracked") == 0)) return NULL;
     return e->name + strlen(prefix);
 }
 
 /* Does the file hold just model's parameters, under prefix? A model without any takes all. */
-static bool gan__model_fits(gan__tensors *f, gan_model *model, const char *prefix)
-{
+static bool gan__model_fits(gan__tensors *f, gan_model *model, const char *prefix) {
     gan__wrongs wrongs = {"", 0};
     for (int i = 0; i < model->count; i++) {
         const gan__param *param = &model->params[i];
@@ -6814,8 +6391,7 @@ static bool gan__model_fits(gan__tensors *f, gan_model *model, const char *prefi
     return wrongs.count == 0 || gan__refuse("%s: %s", f->path, wrongs.text);
 }
 
-static void gan__model_read(gan__tensors *f, gan_model *model, const char *prefix)
-{
+static void gan__model_read(gan__tensors *f, gan_model *model, const char *prefix) {
     for (int i = 0; i < f->count; i++) {
         gan__entry *e = &f->entries[i];
         const char *name = gan__param_name(e, prefix);
@@ -6828,8 +6404,7 @@ static void gan__model_read(gan__tensors *f, gan_model *model, const char *prefi
     }
 }
 
-static bool gan__save(gan_model *model, const char *path, bool half)
-{
+static bool gan__save(gan_model *model, const char *path, bool half) {
     gan__list list;
     if (model->g->plan) return true;
     memset(&list, 0, sizeof list);
@@ -6841,8 +6416,7 @@ static bool gan__save(gan_model *model, const char *path, bool half)
 GAN_API bool gan_save(gan_model *model, const char *path) { return gan__save(model, path, false); }
 GAN_API bool gan_save_f16(gan_model *model, const char *path) { return gan__save(model, path, true); }
 
-GAN_API bool gan_load(gan_model *model, const char *path)
-{
+GAN_API bool gan_load(gan_model *model, const char *path) {
     gan__tensors f;
     if (!gan__tensors_read(&f, path)) return false;
     bool fits = gan__tensors_meta(&f, "drawn") ? gan__refuse("%s: it is the state of a training; gan_load_state reads it", path) : gan__model_fits(&f, model, "");
@@ -6853,8 +6427,7 @@ GAN_API bool gan_load(gan_model *model, const char *path)
 
 /* ---- the state of a training: MODEL.name, and of optimizer K of the model MODEL.name#K.adam0, #K.adam1, #K.adam.steps, if it is Adam */
 
-GAN_API bool gan_save_state(gan *g, const char *path, int step)
-{
+GAN_API bool gan_save_state(gan *g, const char *path, int step) {
     gan__list list;
     if (g->plan) return true;
     memset(&list, 0, sizeof list);
@@ -6885,8 +6458,7 @@ GAN_API bool gan_save_state(gan *g, const char *path, int step)
 }
 
 /* Do the moments in the file fit model's optimizers? Asked before anything is changed, so shapes come from the file's own parameters. */
-static bool gan__moments_fit(gan__tensors *f, gan_model *model, const char *prefix)
-{
+static bool gan__moments_fit(gan__tensors *f, gan_model *model, const char *prefix) {
     gan__wrongs wrongs = {"", 0};
     for (int i = 0; i < f->count; i++) {
         gan__entry *e = &f->entries[i];
@@ -6910,8 +6482,7 @@ static bool gan__moments_fit(gan__tensors *f, gan_model *model, const char *pref
     return true;
 }
 
-static void gan__moments_read(gan__tensors *f, gan_model *model, const char *prefix)
-{
+static void gan__moments_read(gan__tensors *f, gan_model *model, const char *prefix) {
     int k = 0;
     char suffix[32];
     for (gan_opt *opt = model->opts; opt; opt = opt->next, k++)
@@ -6930,8 +6501,7 @@ static void gan__moments_read(gan__tensors *f, gan_model *model, const char *pre
         }
 }
 
-GAN_API bool gan_load_state(gan *g, const char *path, int *step)
-{
+GAN_API bool gan_load_state(gan *g, const char *path, int *step) {
     gan__tensors f;
     char name[160];
     if (!gan__tensors_read(&f, path)) return false;
@@ -6979,8 +6549,7 @@ GAN_API bool gan_load_state(gan *g, const char *path, int *step)
 
 static void gan__png_write(void *writer, void *data, int size) { gan__write((gan__writer *)writer, data, (size_t)size); }
 
-GAN_API bool gan_save_png(gan_tensor *x, int columns, const char *path)
-{
+GAN_API bool gan_save_png(gan_tensor *x, int columns, const char *path) {
     gan *g = gan__valid(x, "gan_save_png");
     gan__writer w;
     if (x->c != 1 && x->c != 3) gan__fail(g, "gan_save_png", "the tensor " GAN__DIMS " has %d channels, 1 (grey) or 3 (colour) are wanted", GAN__SHAPE(x), x->c);
@@ -7025,8 +6594,7 @@ struct gan_progress {
 };
 
 /* Drops csv's rows from step first on: a new file, put in its place. */
-static bool gan__progress_cut(const char *csv, const char *header, int first)
-{
+static bool gan__progress_cut(const char *csv, const char *header, int first) {
     gan__writer w;
     size_t size = 0;
     char *rows = first > 0 ? (char *)gan__read_file(csv, &size) : NULL, *end = rows ? rows + size : NULL;
@@ -7044,8 +6612,7 @@ static bool gan__progress_cut(const char *csv, const char *header, int first)
     return done;
 }
 
-GAN_API gan_progress *gan_progress_open(gan *g, const char *csv, const char *columns, int first, int steps, int batch)
-{
+GAN_API gan_progress *gan_progress_open(gan *g, const char *csv, const char *columns, int first, int steps, int batch) {
     char header[256];
     FILE *file = NULL;
     snprintf(header, sizeof header, "step,%s\n", columns);
@@ -7068,8 +6635,7 @@ GAN_API gan_progress *gan_progress_open(gan *g, const char *csv, const char *col
 }
 
 /* step 1200/2000 [######....]  D 1.02  G 1.53  2100 images/s  0:25 left */
-static void gan__progress_show(gan_progress *log, int step, const double *values)
-{
+static void gan__progress_show(gan_progress *log, int step, const double *values) {
     double spent = gan__now() - log->start;
     int done = step + 1 - log->first, left = (int)(spent / done * (log->steps - step - 1) + 0.5), filled = (int)(20.0 * (step + 1) / log->steps);
     if (log->terminal) printf("\r\033[K[%.*s%.*s] ", filled, "####################", 20 - filled, "....................");
@@ -7079,8 +6645,7 @@ static void gan__progress_show(gan_progress *log, int step, const double *values
     fflush(stdout);
 }
 
-GAN_API void gan_progress_step(gan_progress *log, int step, ...)
-{
+GAN_API void gan_progress_step(gan_progress *log, int step, ...) {
     double values[8], now = gan__now();
     bool last = step + 1 >= log->steps;
     va_list list;
@@ -7099,8 +6664,7 @@ GAN_API void gan_progress_step(gan_progress *log, int step, ...)
     log->shown = now;
 }
 
-GAN_API void gan_progress_close(gan_progress *log)
-{
+GAN_API void gan_progress_close(gan_progress *log) {
     if (!log) return;
     gan_progress **place = &log->g->logs;
     while (*place != log) place = &(*place)->next;
@@ -7114,8 +6678,7 @@ GAN_API void gan_progress_close(gan_progress *log)
    >>look (implementation)
    =========================================================================================== */
 
-GAN_API void gan_summary(gan_model *model)
-{
+GAN_API void gan_summary(gan_model *model) {
     printf("%-24s %-18s %-22s %12s\n", model->name, "layer", "output (N,C,H,W)", "parameters");
     for (int i = 0; i < model->layer_count; i++) {
         const gan__layer *layer = &model->layers[i];
@@ -7126,21 +6689,18 @@ GAN_API void gan_summary(gan_model *model)
     printf("%-24s %-18s %-22s %12.0f\n", "total", "", "", (double)gan_param_count(model));
 }
 
-GAN_API size_t gan_profile_flops(gan *g)
-{
+GAN_API size_t gan_profile_flops(gan *g) {
     return (size_t)(g->profile_flops[GAN__K_matmul] + g->profile_flops[GAN__K_conv2d] + g->profile_flops[GAN__K_conv_transpose2d] + g->profile_flops[GAN__K_conv2d_weight]);
 }
 
-static void gan__clear_profile(gan *g)
-{
+static void gan__clear_profile(gan *g) {
     memset(g->profile_seconds, 0, sizeof g->profile_seconds);
     memset(g->profile_flops, 0, sizeof g->profile_flops);
     memset(g->profile_bytes, 0, sizeof g->profile_bytes);
     memset(g->profile_calls, 0, sizeof g->profile_calls);
 }
 
-GAN_API void gan_profile(gan *g)
-{
+GAN_API void gan_profile(gan *g) {
     double total = 0;
     bool shown[GAN__KERNEL_COUNT] = {false};
     for (int k = 0; k < GAN__KERNEL_COUNT; k++) total += g->profile_seconds[k];
@@ -7161,8 +6721,7 @@ GAN_API void gan_profile(gan *g)
 
 /* ---- gan_close, which knows all of the above */
 
-static void gan__model_free(gan_model *model)
-{
+static void gan__model_free(gan_model *model) {
     for (gan_opt *opt = model->opts, *next; opt; opt = next) {
         next = opt->next;
         for (int i = 0; i < opt->count; i++) {
@@ -7183,8 +6742,7 @@ static void gan__model_free(gan_model *model)
     GAN_FREE(model);
 }
 
-GAN_API void gan_close(gan *g)
-{
+GAN_API void gan_close(gan *g) {
     if (!g) return;
     while (g->logs) gan_progress_close(g->logs);
     for (gan_model *model = g->models, *next; model; model = next) next = model->next, gan__model_free(model);
@@ -7215,24 +6773,21 @@ struct gan__doctor {
 };
 
 /* The parameter whose numbers lie at data, and its model; or NULL. */
-static gan__param *gan__owner(gan *g, const gan_real *data, gan_model **model)
-{
+static gan__param *gan__owner(gan *g, const gan_real *data, gan_model **model) {
     for (*model = g->models; *model; *model = (*model)->next)
         for (int i = 0; i < (*model)->count; i++)
             if ((*model)->params[i].value->data == data) return &(*model)->params[i];
     return NULL;
 }
 
-static gan_real *gan__on_host(gan *g, const gan_real *data, size_t count)
-{
+static gan_real *gan__on_host(gan *g, const gan_real *data, size_t count) {
     gan_real *host = (gan_real *)gan__alloc(count * sizeof *host);
     gan__download(g->backend, host, data, count * sizeof *host);
     return host;
 }
 
 /* |data - from|, from on the host or NULL for 0. Not finite if a number is not. */
-static double gan__length(gan *g, const gan_real *data, const gan_real *from, size_t count)
-{
+static double gan__length(gan *g, const gan_real *data, const gan_real *from, size_t count) {
     gan_real *host = gan__on_host(g, data, count);
     double squares = 0;
     for (size_t i = 0; i < count; i++) squares += pow((double)host[i] - (from ? from[i] : 0), 2);
@@ -7243,22 +6798,19 @@ static double gan__length(gan *g, const gan_real *data, const gan_real *from, si
 static bool gan__finite(const gan_tensor *t) { return gan__length(t->g, t->data, NULL, gan_count(t)) <= DBL_MAX; }
 
 /* gan_step's call in a step that is looked at: notes the gradient, returns the parameter as it still is. */
-static gan_real *gan__doctor_before(gan__param *param, const gan_real *gradient)
-{
+static gan_real *gan__doctor_before(gan__param *param, const gan_real *gradient) {
     gan *g = param->value->g;
     param->gradient = gan__length(g, gradient, NULL, gan_count(param->value)), param->look = g->doctor->looks + 1;
     return gan__on_host(g, param->value->data, gan_count(param->value));
 }
 
-static const char *gan__title(gan *g, int k, const void *p)
-{
+static const char *gan__title(gan *g, int k, const void *p) {
     const char *name = k == GAN__K_zip ? gan__zip_ops[((const gan_zip *)p)->op].name : gan__kernels[k].name;
     return gan__where(g, k == GAN__K_map ? gan__map_ops[((const gan_map *)p)->op].name : name);
 }
 
 /* gan__run's call in a step that is looked at. A copy makes no new numbers, and leaves gaps. */
-static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cost, const gan_real *y)
-{
+static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cost, const gan_real *y) {
     char *first = g->doctor->first;
     const gan_tensor *top = g->tape_count ? g->tape[g->tape_count - 1] : NULL;
     if (first[0] || k == GAN__K_copy || gan__length(g, y, NULL, cost->out[0]) <= DBL_MAX) return;
@@ -7267,8 +6819,7 @@ static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cos
 }
 
 /* Notes an illness in this look. It is told when need looks in a row have seen it, then after twice as many, and so on. */
-static void gan__complain(gan *g, int illness, int need, const char *format, ...)
-{
+static void gan__complain(gan *g, int illness, int need, const char *format, ...) {
     struct gan__doctor *d = g->doctor;
     int streak = d->streak[illness] = d->seen[illness] == d->looks - 1 ? d->streak[illness] + 1 : 1, times = streak / need;
     char line[600];
@@ -7285,8 +6836,7 @@ static void gan__complain(gan *g, int illness, int need, const char *format, ...
 }
 
 /* A parameter of the layer that made t, or of the last one before it. */
-static gan__param *gan__layer_of(const gan_tensor *t, gan_model **model)
-{
+static gan__param *gan__layer_of(const gan_tensor *t, gan_model **model) {
     gan__param *param = NULL;
     for (*model = NULL; t && t->op && !param; t = t->in[0])
         for (int j = 1; j < 3 && !param; j++)
@@ -7294,8 +6844,7 @@ static gan__param *gan__layer_of(const gan_tensor *t, gan_model **model)
     return param;
 }
 
-static void gan__doctor_name(const gan_tensor *t, char *name)
-{
+static void gan__doctor_name(const gan_tensor *t, char *name) {
     gan_model *model;
     gan__param *param = gan__layer_of(t, &model);
     int n = snprintf(name, 140, "%s " GAN__DIMS, t->op ? t->op->name : "a tensor that no operation made", GAN__SHAPE(t));
@@ -7304,8 +6853,7 @@ static void gan__doctor_name(const gan_tensor *t, char *name)
 }
 
 /* What the discriminator made of x: the first (N,1,1,1) on the tape that comes from x's numbers. */
-static gan_tensor *gan__find_logits(gan *g, gan_tensor *x)
-{
+static gan_tensor *gan__find_logits(gan *g, gan_tensor *x) {
     uint64_t now = ++g->differentiation;
     for (int i = 0; i < g->tape_count; i++) {
         gan_tensor *t = g->tape[i];
@@ -7319,8 +6867,7 @@ static gan_tensor *gan__find_logits(gan *g, gan_tensor *x)
 }
 
 /* How far an image of the batch t lies from the next, per number (root mean square). */
-static double gan__spread(const gan_tensor *t)
-{
+static double gan__spread(const gan_tensor *t) {
     size_t count = gan_count(t), size = count / (size_t)t->n;
     double squares = 0;
     gan_real *x = gan__on_host(t->g, t->data, count);
@@ -7329,8 +6876,7 @@ static double gan__spread(const gan_tensor *t)
     return sqrt(squares / (double)(count - size));
 }
 
-static void gan__doctor_discriminator(gan *g, gan_tensor *real, gan_tensor *fake)
-{
+static void gan__doctor_discriminator(gan *g, gan_tensor *real, gan_tensor *fake) {
     size_t n = gan_count(real), m = gan_count(fake), jump = 1 + GAN__MAX(n, m) / 512;
     gan_real *x = gan__on_host(g, real->data, n), *y = gan__on_host(g, fake->data, m);
     double a = 0, b = 0, right = 0, pairs = 0, weights = 0;
@@ -7363,8 +6909,7 @@ static void gan__doctor_discriminator(gan *g, gan_tensor *real, gan_tensor *fake
 }
 
 /* The weights that gan_step changed in this step; of each illness the worst is named. A bias may be 0, or do nothing before batch norm. */
-static void gan__doctor_weights(gan *g)
-{
+static void gan__doctor_weights(gan *g) {
     static const char *say[3] = {
         "the gradient vanishes on its way to %s.%s: it is %.2g times smaller there than where it is largest. Batch norm, leaky ReLU, fewer layers",
         "the gradient explodes at %s.%s: it is %.2g times as long as the weight. Batch norm, smaller first weights, a lower learning rate",
@@ -7387,8 +6932,7 @@ static void gan__doctor_weights(gan *g)
 }
 
 /* Channels of a ReLU's result that are 0 for every image and place; one channel alone is a hinge loss. */
-static void gan__doctor_relus(gan *g)
-{
+static void gan__doctor_relus(gan *g) {
     double worst = 0.5;
     char name[300] = "";
     for (int i = 0; i < g->tape_count; i++) {
@@ -7407,8 +6951,7 @@ static void gan__doctor_relus(gan *g)
                       "leaky ReLU, batch norm before it", 100 * worst, name);
 }
 
-GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor *fake, gan_tensor *real_logits, gan_tensor *fake_logits)
-{
+GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor *fake, gan_tensor *real_logits, gan_tensor *fake_logits) {
     gan__valid_pair(real, fake, "gan_doctor");
     if (every < 1 || real->n < 2 || fake->n < 2) gan__fail(g, "gan_doctor", "it wants every >= 1, not %d, and batches of 2 or more", every);
     if (!real_logits) real_logits = gan__find_logits(g, real);
@@ -7443,8 +6986,7 @@ GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor
     return d->told;
 }
 
-GAN_API int gan_doctor_classes(gan *g, gan_tensor *scores)
-{
+GAN_API int gan_doctor_classes(gan *g, gan_tensor *scores) {
     char list[200] = "";
     int missing = 0, k = gan__valid(scores, "gan_doctor_classes") ? scores->c : 0;
     if (scores->n < 10 * k || scores->h * scores->w != 1) gan__fail(g, "gan_doctor_classes", "the scores " GAN__DIMS " must be (N,K,1,1), N >= 10*K", GAN__SHAPE(scores));
@@ -7478,16 +7020,14 @@ struct gan__plan {
     char name[160], shape[64];
 };
 
-static void gan__keep(struct gan__plan *plan, void *field, size_t size)
-{
+static void gan__keep(struct gan__plan *plan, void *field, size_t size) {
     if (!plan->undo) plan->kept = (uint64_t *)gan__grow(plan->kept, (size_t)plan->at, sizeof *plan->kept);
     if (plan->undo) memcpy(field, &plan->kept[plan->at++], size);
     else memcpy(&plan->kept[plan->at++], field, size);
 }
 
 /* Keeps what a step may change, or puts it back. */
-static void gan__plan_walk(gan *g, bool undo)
-{
+static void gan__plan_walk(gan *g, bool undo) {
     struct gan__plan *plan = g->plan;
     plan->undo = undo, plan->at = 0;
     gan__keep(plan, &g->drawn, sizeof g->drawn);
@@ -7522,23 +7062,20 @@ static void gan__plan_walk(gan *g, bool undo)
     }
 }
 
-static void gan__plan_end(gan *g)
-{
+static void gan__plan_end(gan *g) {
     gan_clear_to(g, g->plan->mark);    /* views of parameters go before them */
     gan__plan_walk(g, true);
     GAN_FREE(g->plan->kept), GAN_FREE(g->plan);
     g->plan = NULL, gan__thread.planning = NULL;
 }
 
-static void gan__plan_row(struct gan__plan *r)
-{
+static void gan__plan_row(struct gan__plan *r) {
     if (r->kernels) printf("%-44s %-20s %11.0f %15.0f %11.1f %11.1f\n", r->name, r->shape, r->params, r->adds, r->bytes / 1024, r->held / 1024);
     r->all_adds += r->adds, r->params = r->adds = r->bytes = r->held = 0, r->kernels = 0;
 }
 
 /* The kernels of one layer, of one result, of one gan_backward or gan_step are one row. */
-static void gan__plan_note(gan *g, int k, const void *p, const gan__cost *cost, const gan_real *const *x, const gan_real *y)
-{
+static void gan__plan_note(gan *g, int k, const void *p, const gan__cost *cost, const gan_real *const *x, const gan_real *y) {
     struct gan__plan *r = g->plan;
     const gan_tensor *top = g->tape_count && !g->reclaiming ? g->tape[g->tape_count - 1] : NULL;
     gan_model *model = NULL, *other;
@@ -7562,8 +7099,7 @@ static void gan__plan_note(gan *g, int k, const void *p, const gan__cost *cost, 
     if (gan__sums_of(k) == 2) r->adds += cost->flops / 2;
 }
 
-GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user)
-{
+GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user) {
     if (!g || !step || g->plan || g->gradients) gan__fail(g, "gan_plan", "it wants a device, a function, no other plan, and no gradient that waits for gan_step");
     size_t before = g->peak, peak;
     double params = 0;
@@ -7640,8 +7176,7 @@ typedef gan_real GAN__ISA(loose) __attribute__((vector_size(GAN__BYTES), aligned
 #define GAN__ALL(X) X(0) X(1) X(2) X(3)
 #endif
 
-static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add)
-{
+static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add) {
     GAN__ALL(GAN__LOAD)
     for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS) {
         GAN__VEC b0 = GAN__AT(b, 0), b1 = GAN__AT(b, 1), b2 = GAN__AT(b, 2);
@@ -7669,8 +7204,7 @@ typedef gan_real GAN__ISA(loose64) __attribute__((vector_size(16 * sizeof(gan_re
 
 #define GAN__ROWS 4
 #define GAN__COLUMNS 12
-static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add)
-{
+static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add) {
     if (!add) memset(c, 0, GAN__ROWS * GAN__COLUMNS * sizeof *c);
     for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS)
         for (int r = 0; r < GAN__ROWS; r++)
@@ -7679,8 +7213,7 @@ static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_
 #endif
 
 /* panel (depth, ROWS) = rows of the left matrix, element (r,k) at src[r*row_stride + k_offset[k]]; rows that are not there are 0. */
-static void GAN__ISA(pack_left)(const gan_real *src, ptrdiff_t row_stride, const ptrdiff_t *k_offset, int rows, int depth, gan_real *panel)
-{
+static void GAN__ISA(pack_left)(const gan_real *src, ptrdiff_t row_stride, const ptrdiff_t *k_offset, int rows, int depth, gan_real *panel) {
     for (int k = 0; k < depth; k++, panel += GAN__ROWS) {
         const gan_real *at = src + k_offset[k];
         if (rows == GAN__ROWS)
@@ -7692,8 +7225,7 @@ static void GAN__ISA(pack_left)(const gan_real *src, ptrdiff_t row_stride, const
 
 /* dst[0..n) = src[j*step]. Copies of fixed length become vector instructions; every second number comes from two vectors that overlap by
    one, so that nothing behind the last is read. */
-static inline GAN__INLINE void GAN__ISA(copy_line)(gan_real *dst, const gan_real *src, int step, int n)
-{
+static inline GAN__INLINE void GAN__ISA(copy_line)(gan_real *dst, const gan_real *src, int step, int n) {
     int j = 0;
 #define GAN__COPY(size) for (; step == 1 && j + size <= n; j += size) memcpy(dst + j, src + j, size * sizeof *dst)
     GAN__COPY(16);
@@ -7715,8 +7247,7 @@ static inline GAN__INLINE void GAN__ISA(copy_line)(gan_real *dst, const gan_real
 
 /* One run of n positions in a line of the grid, from (i, j) on: rows k .. k+depth of the window into panel. A tap that reaches over the
    border of the image is read over it where the tensor has numbers there, and the border's zeros are written after. */
-static inline GAN__INLINE void GAN__ISA(pack_run)(const gan__window *s, const gan_real *plane, int i, int j, int n, int k, int depth, gan_real *dst)
-{
+static inline GAN__INLINE void GAN__ISA(pack_run)(const gan__window *s, const gan_real *plane, int i, int j, int n, int k, int depth, gan_real *dst) {
     int taps = s->tu * s->tv, channel = k / taps, u = k % taps / s->tv, v = k % s->tv, step = s->step;
     plane += (ptrdiff_t)channel * s->h * s->w;
     for (int left = depth; left > 0;) {
@@ -7738,8 +7269,7 @@ static inline GAN__INLINE void GAN__ISA(pack_run)(const gan__window *s, const ga
 }
 
 /* Rows k .. k+depth of a window, columns column .. column+columns. Frequent lengths of runs are compiled as constants. */
-static void GAN__ISA(pack_window)(const gan__window *s, int column, int columns, int k, int depth, gan_real *panel)
-{
+static void GAN__ISA(pack_window)(const gan__window *s, int column, int columns, int k, int depth, gan_real *panel) {
     for (int n; columns > 0; columns -= n, column += n, panel += n) {
         int i = column / s->cols % s->rows, j = column % s->cols;
         const gan_real *image = s->src + column / (s->rows * s->cols) * s->image;
@@ -7759,8 +7289,7 @@ static void GAN__ISA(pack_window)(const gan__window *s, int column, int columns,
 }
 
 /* The transpose: rows are positions k .. k+depth of the grid, columns (channel, u, v). Neighbouring v are neighbours in memory. */
-static void GAN__ISA(pack_window_t)(const gan__window *s, int column, int columns, int k, int depth, gan_real *panel)
-{
+static void GAN__ISA(pack_window_t)(const gan__window *s, int column, int columns, int k, int depth, gan_real *panel) {
     int taps = s->tu * s->tv;
     for (int done = 0; done < depth;) {
         int place = k + done, image = place / (s->rows * s->cols), i = place / s->cols % s->rows, j = place % s->cols;
@@ -7782,8 +7311,7 @@ static void GAN__ISA(pack_window_t)(const gan__window *s, int column, int column
 }
 
 /* panel (depth, COLUMNS) = rows k .. k+depth and columns column .. column+columns of the right matrix; the rest of a row is 0. */
-static void GAN__ISA(pack_right)(const gan__right *right, int column, int columns, int k, int depth, gan_real *panel)
-{
+static void GAN__ISA(pack_right)(const gan__right *right, int column, int columns, int k, int depth, gan_real *panel) {
     if (depth == 0) return;     /* a phase that no tap reaches */
     if (columns < GAN__COLUMNS) memset(panel, 0, (size_t)depth * GAN__COLUMNS * sizeof *panel);
     if (right->kind == GAN__WINDOW) GAN__ISA(pack_window)(&right->window, column, columns, k, depth, panel);
@@ -7798,8 +7326,7 @@ static void GAN__ISA(pack_right)(const gan__right *right, int column, int column
 }
 
 /* dst[r*row_stride + column_offset[j]] = tile[r][j]. Offsets grow, so 16 of them are neighbours if the ends are 15 apart. */
-static void GAN__ISA(store)(const gan_real *tile, int rows, int columns, gan_real *dst, ptrdiff_t row_stride, const ptrdiff_t *column_offset)
-{
+static void GAN__ISA(store)(const gan_real *tile, int rows, int columns, gan_real *dst, ptrdiff_t row_stride, const ptrdiff_t *column_offset) {
     for (int j = 0; j < columns;) {
         int run = GAN__MIN(16, columns - j);
         bool together = column_offset[j + run - 1] == column_offset[j] + run - 1;
@@ -7819,15 +7346,13 @@ static void GAN__ISA(store)(const gan_real *tile, int rows, int columns, gan_rea
    e^x is 2^n times a polynomial of what is left, and 0 where that is not normal; tanh has its own polynomial near 0, where 1 - small
    cancels; the root is Newton's from a guess at the bits, for numbers that are not negative. */
 #if GAN__SIZE == 4
-static inline GAN__INLINE float GAN__ISA(bits)(int32_t n)
-{
+static inline GAN__INLINE float GAN__ISA(bits)(int32_t n) {
     float x;
     memcpy(&x, &n, sizeof x);
     return x;
 }
 
-static inline GAN__INLINE float GAN__ISA(exp)(float x)
-{
+static inline GAN__INLINE float GAN__ISA(exp)(float x) {
     float t = x >= -87.33654f ? (x <= 88.72284f ? x : 88.72284f) : -87.33654f;
     float whole = (t * 1.44269504f + 12582912.0f) - 12582912.0f, r = t - whole * 0.693359375f + whole * 2.12194440e-4f;
     float y = (((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) * r + 1.6666665459e-1f) * r
@@ -7838,15 +7363,13 @@ static inline GAN__INLINE float GAN__ISA(exp)(float x)
     return x != x ? x : y;
 }
 
-static inline GAN__INLINE float GAN__ISA(tanh)(float x)
-{
+static inline GAN__INLINE float GAN__ISA(tanh)(float x) {
     float z = x * x, size = x < 0 ? -x : x, far = 1 - 2 / (GAN__ISA(exp)(2 * size) + 1);
     float near = ((((-5.70498872745e-3f * z + 2.06390887954e-2f) * z - 5.37397155531e-2f) * z + 1.33314422036e-1f) * z - 3.33332819422e-1f) * z * x + x;
     return size < 0.625f ? near : x < 0 ? -far : far;
 }
 
-static inline GAN__INLINE float GAN__ISA(root)(float x)
-{
+static inline GAN__INLINE float GAN__ISA(root)(float x) {
     int32_t i;
     memcpy(&i, &x, sizeof i);
     float y = GAN__ISA(bits)(0x5f3759df - (i >> 1)), half = 0.5f * x;      /* about 1/sqrt(x) */
@@ -7864,8 +7387,7 @@ static inline GAN__INLINE float GAN__ISA(root)(float x)
 #endif
 
 #define GAN__EACH(expression) for (size_t i = 0; i < n; i++) { gan_real v = x[i]; y[i] = (gan_real)(expression); } break
-static void GAN__ISA(map)(const gan_map *p, const gan_real *x, gan_real *y, size_t n)
-{
+static void GAN__ISA(map)(const gan_map *p, const gan_real *x, gan_real *y, size_t n) {
     const gan_real a = p->a, b = p->b;
     switch (p->op) {
     case GAN_AFFINE:   GAN__EACH(a * v + b);
@@ -7892,8 +7414,7 @@ static void GAN__ISA(map)(const gan_map *p, const gan_real *x, gan_real *y, size
     else if (b_step) { gan_real u = a[0]; for (size_t i = 0; i < n; i++) { gan_real v = b[i]; y[i] = expression; } } \
     else { gan_real u = a[0], v = b[0]; for (size_t i = 0; i < n; i++) y[i] = expression; }                      \
     break
-static void GAN__ISA(zip)(const gan_zip *p, const gan_real *a, int a_step, const gan_real *b, int b_step, gan_real *y, size_t n)
-{
+static void GAN__ISA(zip)(const gan_zip *p, const gan_real *a, int a_step, const gan_real *b, int b_step, gan_real *y, size_t n) {
     const gan_real k = p->k, l = p->l;
     switch (p->op) {
     case GAN_MIX:      GAN__EACH(k * u + l * v);
@@ -7922,8 +7443,7 @@ typedef double GAN__ISA(lanes);
 #define GAN__TAKE(p) (double)*(p)
 #endif
 
-static double GAN__ISA(sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n)
-{
+static double GAN__ISA(sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n) {
     const GAN__ISA(lanes) zero = {0};
     GAN__ISA(lanes) lane = zero;
     double total = 0;
@@ -7941,8 +7461,7 @@ static double GAN__ISA(sum)(const gan_real *x, size_t rows, ptrdiff_t stride, si
 }
 
 /* sum of (x - center)^2 */
-static double GAN__ISA(squares)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real center)
-{
+static double GAN__ISA(squares)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real center) {
     const GAN__ISA(lanes) zero = {0};
     GAN__ISA(lanes) lane = zero, d;
     double total = 0;
@@ -7960,8 +7479,7 @@ static double GAN__ISA(squares)(const gan_real *x, size_t rows, ptrdiff_t stride
 }
 
 /* sums[0] = sum of gy, sums[1] = sum of gy * (x - mean) */
-static void GAN__ISA(two_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real mean, double sums[2])
-{
+static void GAN__ISA(two_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real mean, double sums[2]) {
     const GAN__ISA(lanes) zero = {0};
     GAN__ISA(lanes) one = zero, two = zero;
     double plain = 0, weighted = 0;
@@ -7985,34 +7503,29 @@ static void GAN__ISA(two_sums)(const gan_real *gy, const gan_real *x, size_t row
 #undef GAN__TAKE
 
 /* y[j] = sum over rows of x[row*row_stride + j] */
-static void GAN__ISA(add_rows)(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y, size_t n)
-{
+static void GAN__ISA(add_rows)(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y, size_t n) {
     for (size_t j = 0; j < n; j++) y[j] = 0;
     for (size_t r = 0; r < rows; r++, x += row_stride)
         for (size_t j = 0; j < n; j++) y[j] += x[j];
 }
 
-static void GAN__ISA(scale_shift)(const gan_real *x, gan_real scale, gan_real shift, gan_real *y, size_t n)
-{
+static void GAN__ISA(scale_shift)(const gan_real *x, gan_real scale, gan_real shift, gan_real *y, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] = scale * x[i] + shift;
 }
 
 /* gx = a*gy + b*(x - mean) + c */
-static void GAN__ISA(blend)(const gan_real *gy, const gan_real *x, gan_real mean, gan_real a, gan_real b, gan_real c, gan_real *gx, size_t n)
-{
+static void GAN__ISA(blend)(const gan_real *gy, const gan_real *x, gan_real mean, gan_real a, gan_real b, gan_real c, gan_real *gx, size_t n) {
     for (size_t i = 0; i < n; i++) gx[i] = a * gy[i] + (b * (x[i] - mean) + c);
 }
 
 /* y = k*x, or y += k*x */
-static void GAN__ISA(add_scaled)(const gan_real *x, gan_real k, gan_real *y, size_t n, bool add)
-{
+static void GAN__ISA(add_scaled)(const gan_real *x, gan_real k, gan_real *y, size_t n, bool add) {
     if (add) for (size_t i = 0; i < n; i++) y[i] += k * x[i];
     else for (size_t i = 0; i < n; i++) y[i] = k * x[i];
 }
 
 /* y[j] = sum over taps of weight[t*apart + j] * x[index[t*apart + j]] */
-static void GAN__ISA(take)(const gan_real *x, const int *index, const gan_real *weight, int taps, int apart, gan_real *y, int n)
-{
+static void GAN__ISA(take)(const gan_real *x, const int *index, const gan_real *weight, int taps, int apart, gan_real *y, int n) {
     for (int j = 0; j < n; j++) y[j] = weight[j] * x[index[j]];
     for (int t = 1; t < taps; t++) {
         index += apart, weight += apart;
@@ -8023,8 +7536,7 @@ static void GAN__ISA(take)(const gan_real *x, const int *index, const gan_real *
 /* The same where y[PHASES*q + f] takes x[index[f] + STEP*q] with the weights of f: every second number of x, and of y, is kept apart in room
    while it is worked on, so that all that is multiplied lies side by side. */
 static void GAN__ISA(take_even)(const gan_real *x, int in, const int *index, const gan_real *weight, int taps, int apart, int phases, int step, gan_real *room,
-                                gan_real *y, int n)
-{
+                                gan_real *y, int n) {
     gan_real *half = room + in / 2 + 1, *part[2] = {y, y};
     if (step == 2) for (int k = 0; k < (in + 1) / 2; k++) room[k] = x[2 * k], half[k] = x[2 * k + 1];
     if (phases == 2) part[0] = room, part[1] = room + n + 16;
@@ -8043,8 +7555,7 @@ static void GAN__ISA(take_even)(const gan_real *x, int in, const int *index, con
 }
 
 /* Where x[j*step] is above best[j], or a NaN, or the first (index below 0): best[j] is it, and index[j] its place at + j*step. */
-static void GAN__ISA(max_line)(const gan_real *x, int step, int at, gan_real *best, gan_real *index, int n)
-{
+static void GAN__ISA(max_line)(const gan_real *x, int step, int at, gan_real *best, gan_real *index, int n) {
 #define GAN__EACH(step) for (int j = 0; j < n; j++) {                                              \
         gan_real value = x[j * (step)], place = (gan_real)(at + j * (step));                       \
         bool wins = (index[j] < 0) | (value > best[j]) | (value != value);                         \
@@ -8055,8 +7566,7 @@ static void GAN__ISA(max_line)(const gan_real *x, int step, int at, gan_real *be
 #undef GAN__EACH
 }
 
-static void GAN__ISA(softmax)(const gan_real *x, gan_real *y, size_t n, int log_)
-{
+static void GAN__ISA(softmax)(const gan_real *x, gan_real *y, size_t n, int log_) {
     gan_real lane[64] = {0}, most;
     for (size_t j = 0; j < GAN__MIN(n, 64); j++) lane[j] = x[j];
     for (size_t i = 64; i < n; i += 64)
@@ -8070,8 +7580,7 @@ static void GAN__ISA(softmax)(const gan_real *x, gan_real *y, size_t n, int log_
     else for (size_t i = 0; i < n; i++) y[i] *= scale;
 }
 
-static void GAN__ISA(softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n, int log_)
-{
+static void GAN__ISA(softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n, int log_) {
     double total[2];
     gan_real sum;
     GAN__ISA(two_sums)(gy, y, 1, 0, n, 0, total);
@@ -8082,8 +7591,7 @@ static void GAN__ISA(softmax_grad)(const gan_real *gy, const gan_real *y, gan_re
 
 /* ---- optimizers */
 
-static void GAN__ISA(sgd)(void *argument, size_t begin, size_t end, int thread)
-{
+static void GAN__ISA(sgd)(void *argument, size_t begin, size_t end, int thread) {
     const gan__job *job = (const gan__job *)argument;
     const gan_update *p = (const gan_update *)job->p;
     const gan_real *g = job->in[0], beta1 = p->beta1, lr = p->lr;
@@ -8095,8 +7603,7 @@ static void GAN__ISA(sgd)(void *argument, size_t begin, size_t end, int thread)
     }
 }
 
-static void GAN__ISA(adam)(void *argument, size_t begin, size_t end, int thread)
-{
+static void GAN__ISA(adam)(void *argument, size_t begin, size_t end, int thread) {
     const gan__job *job = (const gan__job *)argument;
     const gan_update *p = (const gan_update *)job->p;
     const gan_real *g = job->in[0], beta1 = p->beta1, beta2 = p->beta2, eps = p->eps;
@@ -8110,8 +7617,7 @@ static void GAN__ISA(adam)(void *argument, size_t begin, size_t end, int thread)
     }
 }
 
-static void GAN__ISA(rmsprop)(void *argument, size_t begin, size_t end, int thread)
-{
+static void GAN__ISA(rmsprop)(void *argument, size_t begin, size_t end, int thread) {
     const gan__job *job = (const gan__job *)argument;
     const gan_update *p = (const gan_update *)job->p;
     const gan_real *g = job->in[0], beta2 = p->beta2, eps = p->eps, lr = p->lr;
@@ -8129,8 +7635,7 @@ static void GAN__ISA(rmsprop)(void *argument, size_t begin, size_t end, int thre
 #undef GAN__ROOT
 
 /* c (8,8) = dot products, or squared distances, of the rows in two panels (d,8). */
-static void GAN__ISA(pairs)(size_t d, const double *a, const double *b, double *c, bool squares)
-{
+static void GAN__ISA(pairs)(size_t d, const double *a, const double *b, double *c, bool squares) {
 #if GAN__BYTES > 0
     typedef double line __attribute__((vector_size(64), aligned(8), may_alias));
 #else
