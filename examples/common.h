@@ -32,7 +32,7 @@ typedef struct {
     bool resume, plain;
 } options;
 
-static void usage(const char *about, const options *o, int status)
+static inline void usage(const char *about, const options *o, int status)
 {
     printf("%s\n\n"
            "  --device NAME   ref, cpu, cuda or compare:A,B          (%s)\n"
@@ -61,7 +61,7 @@ static unsigned long long number(const char *flag, const char *text, unsigned lo
 }
 
 /* o holds the defaults, and after it what the command line says. */
-static void parse(int argc, char **argv, options *o, const char *about)
+static inline void parse(int argc, char **argv, options *o, const char *about)
 {
     for (int i = 1; i < argc; i++) {
         const char *flag = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
@@ -89,7 +89,7 @@ static void fail(void)
 }
 
 /* out/name in a buffer of this function: use it before the next call. */
-static const char *in_folder(const options *o, const char *name)
+static inline const char *in_folder(const options *o, const char *name)
 {
     static char path[1024];
     snprintf(path, sizeof path, "%s/%s", o->out, name);
@@ -97,7 +97,7 @@ static const char *in_folder(const options *o, const char *name)
 }
 
 /* The folder and those above it. */
-static void make_folders(const char *path)
+static inline void make_folders(const char *path)
 {
     char part[1024];
     for (size_t i = 0; i < sizeof part && (i == 0 || path[i - 1]); i++) {
@@ -107,7 +107,7 @@ static void make_folders(const char *path)
 }
 
 /* The device, with data and a folder to write to; or the end of the program with the reason. */
-static gan *open_device(const options *o)
+static inline gan *open_device(const options *o)
 {
     gan *g = gan_open(o->device, o->seed);
     if (!g) fail();
@@ -117,7 +117,7 @@ static gan *open_device(const options *o)
 }
 
 /* part ("train" or "t10k") of MNIST in a folder, with its labels, packed or not; NULL and gan_error() if it is not there. */
-static gan_data *open_mnist(gan *g, const char *folder, const char *part)
+static inline gan_data *open_mnist(gan *g, const char *folder, const char *part)
 {
     char path[2][1024];
     for (int zipped = 1; zipped >= 0; zipped--) {
@@ -132,7 +132,7 @@ static gan_data *open_mnist(gan *g, const char *folder, const char *part)
 }
 
 /* The images of --data. A default that is not there becomes digits, and says so; a wish that cannot be met ends the program. */
-static gan_data *open_data(gan *g, const options *o, bool asked)
+static inline gan_data *open_data(gan *g, const options *o, bool asked)
 {
     if (strcmp(o->data, "digits") == 0) return gan_data_digits(g, 20000);
     gan_data *data = open_mnist(g, o->data, "train");

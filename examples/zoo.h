@@ -264,4 +264,59 @@ static inline gan_tensor *zoo_lenet(gan_model *m, gan_tensor *x, gan_tensor **fe
     return gan_linear(m, "fc2", x, 10);
 }
 
+/* ---- the protocol by which the examples score digits: N images on each side, 28x28 and grey, the real ones MNIST's 10,000 test images; features are
+   the 500 numbers before the last layer of the LeNet in examples/classifier.safetensors (examples/classifier.c trained it), classes its answers. */
+
+/* The classifier from the file beside this one, or from the working folder; NULL and gan_error() if it is in neither. */
+static inline gan_model *zoo_classifier(gan *g)
+{
+    gan_model *m = gan_model_new(g, "classifier");
+    gan_eval(m);
+    return gan_load(m, "examples/classifier.safetensors") || gan_load(m, "classifier.safetensors") ? m : NULL;
+}
+
+/* Hands out the next n images (n,1,28,28) in [-1,1]. */
+typedef gan_tensor *zoo_source(gan *g, int n, void *user);
+
+/* The classifier's features (n,500) and class probabilities (n,10) of n images from next. */
+static inline void zoo_measure(gan_model *classifier, gan *g, zoo_source *next, void *user, int n, gan_real *features, gan_real *probabilities)
+{
+    for (int done = 0, some; done < n; done += some) {
+        gan_mark mark = gan_here(g);
+        gan_tensor *f, *logits;
+        some = n - done < 100 ? n - done : 100;
+        logits = zoo_lenet(classifier, gan_mul_scalar(gan_add_scalar(next(g, some, user), 1), (gan_real)0.5), &f);
+        gan_to_host(f, features + (size_t)done * 500);
+        gan_to_host(gan_softmax(logits, 1), probabilities + (size_t)done * 10);
+        gan_clear_to(g, mark);
+    }
+}
+
+/* Prints the scores of n images from next against the set real, in its order, and how many images each class got. Returns the Frechet distance. */
+static inline double zoo_score(const char *title, gan_model *classifier, gan *g, gan_data *real, zoo_source *next, void *user, int n)
+{
+    int count = gan_data_size(real) < n ? gan_data_size(real) : n, histogram[10];
+    gan_real *f = (gan_real *)malloc((size_t)(count + n) * 510 * sizeof *f), *fake = f + (size_t)count * 500, *p = fake + (size_t)n * 500, pixels[784];
+    for (int i = 0; i < count; i += 100) {
+        gan_mark mark = gan_here(g);
+        int some = count - i < 100 ? count - i : 100;
+        gan_tensor *x = gan_zeros(g, some, 1, 28, 28), *features;
+        gan_real *host = (gan_real *)malloc((size_t)some * 784 * sizeof *host);
+        for (int k = 0; k < some; k++) gan_data_item(real, i + k, pixels, NULL), memcpy(host + 784 * k, pixels, sizeof pixels);
+        gan_set(x, host);
+        zoo_lenet(classifier, gan_mul_scalar(gan_add_scalar(x, 1), (gan_real)0.5), &features);
+        gan_to_host(features, f + (size_t)i * 500);
+        gan_clear_to(g, mark);
+        free(host);
+    }
+    zoo_measure(classifier, g, next, user, n, fake, p);
+    double distance = gan_print_scores(title, f, count, fake, n, 500, p, 10);
+    gan_modes(p, n, 10, histogram);
+    printf("%*s classes", (int)strlen(title), "");
+    for (int k = 0; k < 10; k++) printf(" %d:%d", k, histogram[k]);
+    printf("\n");
+    free(f);
+    return distance;
+}
+
 #endif
