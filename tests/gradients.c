@@ -51,6 +51,112 @@ static gan_tensor *norm_penalty(gan_tensor *a, gan_tensor *b, gan_tensor *c) /* 
     return gan_mean(gan_square(gan_grad(gan_sum(gan_tanh(gan_linear_f(y, c, NULL))), a)));
 }
 
+/* ---- what takes more than an expression ---- */
+
+/* Numbers 0 .. count-1 in a fixed disorder: an index, or labels. */
+static gan_tensor *whole(gan *g, int count, int n, int c, int h, int w)
+{
+    double values[64];
+    for (int i = 0; i < n * c * h * w; i++) values[i] = (i * 7 + i / 3) % count;
+    return gan_from_host(g, values, n, c, h, w);
+}
+
+/* Random numbers that are the same at each call, so that what draws some is a function. */
+static gan *again(gan *g) { g->drawn = 0; return g; }
+static gan_tensor *fixed(gan *g, int n, int c, int h, int w) { return gan_randn(again(g), n, c, h, w); }
+
+static gan_tensor *concat3(gan_tensor *a, gan_tensor *b, gan_tensor *c, int dim)
+{
+    gan_tensor *parts[3] = { a, b, c };
+    return gan_concat_all(parts, 3, dim);
+}
+
+static gan_tensor *fir(gan_tensor *x)
+{
+    static const double filter[] = { 1, -0.5, 0.25, 2 };
+    return gan_upfirdn2d(x, filter, 4, 3, 2, 2, -1, 0.75);
+}
+
+/* A layer of a model that is made for it: a model of the same name has the same weights. */
+static gan_tensor *attention(gan_tensor *x)
+{
+    gan_model *m = gan_model_new(x->g, "m");
+    double half = 0.5;
+    gan_set(gan_param(m, "a.gamma", 1, 1, 1, 1), &half);
+    return gan_self_attention(m, "a", x);
+}
+static gan_tensor *modulated(gan_tensor *x, gan_tensor *latent) { return gan_modulated_conv2d(gan_model_new(x->g, "m"), "a", x, latent, 2, 3, true); }
+static gan_tensor *conditional(gan_tensor *x)
+{
+    gan_model *m = gan_model_new(x->g, "m");
+    gan_param(m, "a.gamma.weight", 3, x->c, 1, 1);  /* random, where the layer's own are 1 and 0 */
+    gan_param(m, "a.beta.weight", 3, x->c, 1, 1);
+    return gan_conditional_batch_norm(m, "a", x, whole(x->g, 3, x->n, 1, 1, 1), 3);
+}
+static gan_tensor *spectral(gan_tensor *weight) /* evaluating: the vectors are constants, as they are in the derivative */
+{
+    gan_model *m = gan_model_new(weight->g, "m");
+    gan_eval(m);
+    return gan_spectral_norm(m, "a", weight);
+}
+static gan_tensor *layer_of(gan_tensor *x, int which)
+{
+    gan_model *m = gan_model_new(x->g, "m");
+    if (which == 0) return gan_instance_norm(m, "a", x);
+    if (which == 1) return gan_group_norm(m, "a", x, 2);
+    if (which == 2) return gan_layer_norm(m, "a", x);
+    if (which == 3) return gan_prelu(m, "a", x);
+    if (which == 4) return gan_batch_norm(m, "a", x);
+    return gan_dropout(m, again(x->g) ? x : NULL, 0.5);
+}
+static gan_tensor *dense_of(gan_tensor *x, int which, int kind)
+{
+    gan_model *m = gan_model_new(x->g, "m");
+    gan_eval(m);
+    gan_weights(m, kind, 0.5);
+    return which == 0 ? gan_linear(m, "a", x, 3) : which == 1 ? gan_conv2d(m, "a", x, 3, 3, 2, 1) : gan_conv_transpose2d(m, "a", x, 2, 4, 2, 1);
+}
+
+static gan_tensor *features(gan_tensor *x, int which)
+{
+    gan_tensor *target = fixed(x->g, x->n, x->c, x->h, x->w), *two[2], *targets[2];
+    two[0] = x, two[1] = gan_square(x), targets[0] = targets[1] = target;
+    return which == 0 ? gan_perceptual_loss(targets, two, 2) : which == 1 ? gan_style_loss(targets, two, 2) : gan_feature_matching(targets, two, 2);
+}
+
+/* Critics with a normalisation after a convolution after an activation: what a penalty has to be differentiated through. Weights p, q. */
+static gan_tensor *p, *q;
+static int critic_norm;
+static gan_tensor *normed(gan_model *model, gan_tensor *x)
+{
+    (void)model;
+    gan_tensor *y = gan_conv2d_f(gan_silu(x), p, NULL, 2, 1, 1);
+    if (critic_norm == 1) y = gan_instance_norm_f(y, NULL, NULL, 1e-2);
+    if (critic_norm == 2) y = gan_layer_norm_f(y, NULL, NULL, 1e-2);
+    if (critic_norm == 3) y = gan_group_norm_f(y, 2, NULL, NULL, 1e-2);
+    if (critic_norm == 4) y = gan_minibatch_stddev(y, 2), y = gan_slice(y, 1, 1, 4);
+    if (critic_norm == 5) y = gan_pixel_norm(y);
+    return gan_linear_f(gan_gelu(y), q, NULL);
+}
+
+enum { R1, R2, TO_ONE, BETWEEN, AROUND };
+static gan_tensor *penalised(gan_tensor *x, gan_tensor *weight, gan_tensor *fc, int norm_, int which)
+{
+    p = weight, q = fc, critic_norm = norm_;
+    gan *g = again(weight->g);
+    if (which == BETWEEN) { gan_tensor *real = gan_randn(g, 2, 2, 4, 4); return gan_wgan_gp(normed, NULL, real, gan_randn(g, 2, 2, 4, 4)); }
+    if (which == AROUND) return gan_dragan(normed, NULL, gan_randn(g, 2, 2, 4, 4));
+    gan_tensor *logits = normed(NULL, x);
+    return which == R1 ? gan_r1(logits, x) : which == R2 ? gan_r2(logits, x) : gan_gradient_penalty(logits, x, 1);
+}
+
+static gan_tensor *path(gan_tensor *w, gan_tensor *weight)
+{
+    gan_tensor *image = gan_tanh(gan_conv_transpose2d_f(gan_gelu(w), weight, NULL, 1, 0, 0, 1));
+    again(w->g);
+    return gan_path_length(gan_model_new(w->g, "G"), image, w);
+}
+
 /* T(name, what is computed of the inputs A, B and C, where they lie, their shapes) */
 #define A in[0]
 #define B in[1]
@@ -117,7 +223,107 @@ static gan_tensor *norm_penalty(gan_tensor *a, gan_tensor *b, gan_tensor *c) /* 
     T(l1,                gan_l1(A, gan_mul_scalar(B, 0.1)), KINKS,    {2,3,1,5}, {2,3,1,5})                                     \
     T(critic,            critic(A, B, C),                   ANY,      {2,2,4,4}, {4,2,3,3}, {1,16,1,1})                         \
     T(gradient_penalty,  penalty(A, B, C),                  ANY,      {2,2,4,4}, {4,2,3,3}, {1,16,1,1})                         \
-    T(norm_penalty,      norm_penalty(A, B, C),             ANY,      {2,2,4,4}, {4,2,3,3}, {1,16,1,1})
+    T(norm_penalty,      norm_penalty(A, B, C),             ANY,      {2,2,4,4}, {4,2,3,3}, {1,16,1,1})                         \
+    T(elu,               gan_elu(A),                        KINKS,    {2,3,1,5})                                                \
+    T(selu,              gan_selu(A),                       KINKS,    {2,3,1,5})                                                \
+    T(silu,              gan_silu(A),                       ANY,      {2,3,1,5})                                                \
+    T(gelu,              gan_gelu(A),                       ANY,      {2,3,1,5})                                                \
+    T(prelu_f,           gan_prelu_f(A, B),                 KINKS,    {2,3,1,5}, {1,3,1,1})                                     \
+    T(prelu_f_one,       gan_prelu_f(A, B),                 KINKS,    {1,1,3,5}, {1,1,1,1})                                     \
+    T(softmax,           gan_softmax(A, 1),                 ANY,      {2,5,1,3})                                                \
+    T(softmax_last,      gan_softmax(A, 3),                 ANY,      {2,1,2,7})                                                \
+    T(log_softmax,       gan_log_softmax(A, 1),             ANY,      {2,5,1,3})                                                \
+    T(log_softmax_last,  gan_log_softmax(A, 3),             ANY,      {2,1,2,7})                                                \
+    T(concat_all,        concat3(A, B, C, 1),               ANY,      {2,3,2,5}, {2,1,2,5}, {2,2,2,5})                          \
+    T(gather,            gan_gather(A, 1, whole(g, 4, 6, 1, 1, 1)),      ANY, {2,4,3,2})                                        \
+    T(gather_each,       gan_gather(A, 2, whole(g, 3, 2, 2, 5, 2)),      ANY, {2,2,3,2})                                        \
+    T(scatter_add,       gan_scatter_add(A, 1, whole(g, 3, 4, 1, 1, 1), 3), ANY, {2,4,3,2})                                     \
+    T(scatter_add_each,  gan_scatter_add(A, 2, whole(g, 4, 2, 2, 3, 2), 4), ANY, {2,2,3,2})                                     \
+    T(one_hot,           gan_mul(gan_square(A), gan_one_hot(whole(g, 4, 3, 1, 2, 1), 4)), ANY, {3,4,2,1})                       \
+    T(dilated,           gan_dilated_conv2d_f(A, B, C, 1, 2, 2, 1),    ANY, {2,2,4,5}, {3,2,3,2}, {1,3,1,1})                    \
+    T(dilated_stride,    gan_dilated_conv2d_f(A, B, NULL, 2, 3, 3, 1), ANY, {1,2,6,5}, {2,2,3,3})                               \
+    T(dilated_groups,    gan_dilated_conv2d_f(A, B, NULL, 2, 1, 2, 2), ANY, {1,4,5,6}, {4,2,3,2})                               \
+    T(pad,               gan_pad(A, GAN_ZEROS, 1, 2, -1, 3),           ANY, {2,2,3,4})                                          \
+    T(pad_reflect,       gan_pad(A, GAN_REFLECT, 2, 1, 3, 0),          ANY, {2,2,3,4})                                          \
+    T(pad_replicate,     gan_pad(A, GAN_REPLICATE, 4, 0, 1, 2),        ANY, {2,2,3,4})                                          \
+    T(resize,            gan_resize(A, 5, 2, GAN_NEAREST),  ANY,      {2,2,3,4})                                                \
+    T(resize_bilinear,   gan_resize(A, 5, 3, GAN_BILINEAR), ANY,      {2,2,3,4})                                                \
+    T(resize_aligned,    gan_resize(A, 2, 7, GAN_ALIGNED),  ANY,      {2,2,3,4})                                                \
+    T(upfirdn2d,         fir(A),                            ANY,      {2,2,3,4})                                                \
+    T(avg_pool2d,        gan_avg_pool2d(A, 3, 2, 1),        ANY,      {2,2,5,4})                                                \
+    T(avg_pool2d_all,    gan_avg_pool2d(A, 0, 0, 0),        ANY,      {2,2,5,4})                                                \
+    T(max_pool2d,        gan_max_pool2d(A, 3, 2, 1, false), ANY,      {2,2,5,4})                                                \
+    T(max_pool2d_ceil,   gan_max_pool2d(A, 2, 2, 0, true),  ANY,      {1,2,5,5})                                                \
+    T(pixel_shuffle,     gan_pixel_shuffle(A, 2),           ANY,      {2,8,2,3})                                                \
+    T(instance_norm_f,   gan_instance_norm_f(A, B, C, 1e-3), ANY,     {2,2,3,4}, {1,2,1,1}, {1,2,1,1})                          \
+    T(instance_norm_own, gan_instance_norm_f(A, B, C, 1e-3), ANY,     {2,2,3,2}, {2,2,1,1}, {2,2,1,1})                          \
+    T(group_norm_f,      gan_group_norm_f(A, 2, B, C, 1e-3), ANY,     {2,4,3,1}, {1,4,1,1}, {1,4,1,1})                          \
+    T(layer_norm_f,      gan_layer_norm_f(A, B, C, 1e-3),   ANY,      {2,2,3,2}, {1,2,3,2}, {1,2,3,2})                          \
+    T(adain,             gan_adain(A, B, 1e-3),             ANY,      {2,2,3,2}, {2,2,1,5})                                     \
+    T(pixel_norm,        gan_pixel_norm(A),                 KINKS,    {2,3,1,5})                                                \
+    T(normalize,         gan_normalize(A, 1),               KINKS,    {2,3,1,5})                                                \
+    T(minibatch_stddev,  gan_minibatch_stddev(A, 3),        ANY,      {6,2,2,1})                                                \
+    T(instance_norm,     layer_of(A, 0),                    ANY,      {2,2,3,4})                                                \
+    T(group_norm,        layer_of(A, 1),                    ANY,      {2,4,3,1})                                                \
+    T(layer_norm,        layer_of(A, 2),                    ANY,      {2,2,3,2})                                                \
+    T(prelu,             layer_of(A, 3),                    KINKS,    {2,3,1,5})                                                \
+    T(batch_norm_layer,  layer_of(A, 4),                    ANY,      {3,2,2,2})                                                \
+    T(dropout,           layer_of(A, 5),                    ANY,      {2,3,2,5})                                                \
+    T(embedding,         gan_gather(A, 0, whole(g, 4, 6, 1, 1, 1)), ANY, {4,3,1,1})                                             \
+    T(conditional,       conditional(A),                    ANY,      {4,2,2,2})                                                \
+    T(self_attention,    attention(A),                      ANY,      {2,3,2,3})                                                \
+    T(modulated_f,       gan_modulated_conv2d_f(A, B, C, true, 1),  POSITIVE, {2,2,3,3}, {3,2,3,3}, {2,2,1,1})                  \
+    T(modulated_f_plain, gan_modulated_conv2d_f(A, B, C, false, 0), ANY,  {2,2,3,3}, {3,2,3,3}, {2,2,1,1})                      \
+    T(demodulation,      gan_demodulation(A, B),            POSITIVE, {3,2,3,2}, {2,2,1,1})                                     \
+    T(modulated,         modulated(A, B),                   POSITIVE, {2,2,3,3}, {2,3,1,1})                                     \
+    T(spectral_norm,     spectral(A),                       POSITIVE, {3,2,2,1})                                                \
+    T(linear,            dense_of(A, 0, GAN_PLAIN_WEIGHTS), ANY,      {2,3,2,1})                                                \
+    T(conv2d,            dense_of(A, 1, GAN_EQUALIZED),     ANY,      {2,2,4,3})                                                \
+    T(conv_transpose2d,  dense_of(A, 2, GAN_SPECTRAL),      ANY,      {1,2,3,2})                                                \
+    T(bce_logits_to,     gan_bce_logits_to(A, B),           ANY,      {4,1,1,3}, {4,1,1,3})                                     \
+    T(bce,               gan_bce(gan_sigmoid(A), B),        ANY,      {4,1,1,3}, {4,1,1,3})                                     \
+    T(flipped_labels,    gan_mul(gan_square(A), gan_flipped_labels(again(g), 4, 0.9, 0.5)), ANY, {4,1,1,3})                     \
+    T(smooth_l1,         gan_smooth_l1(A, gan_mul_scalar(B, 0.1)), KINKS, {2,3,1,5}, {2,3,1,5})                                 \
+    T(cross_entropy,     gan_cross_entropy(A, whole(g, 4, 2, 1, 3, 1)), ANY, {2,4,3,1})                                         \
+    T(d_minimax,         gan_d_loss(GAN_MINIMAX, A, B),     ANY,      {4,1,1,1}, {3,1,1,1})                                     \
+    T(g_minimax,         gan_g_loss(GAN_MINIMAX, NULL, A),  ANY,      {4,1,1,1})                                                \
+    T(d_non_saturating,  gan_d_loss(GAN_NON_SATURATING, A, B), ANY,   {4,1,1,1}, {3,1,1,1})                                     \
+    T(g_non_saturating,  gan_g_loss(GAN_NON_SATURATING, NULL, A), ANY, {4,1,1,1})                                               \
+    T(d_least_squares,   gan_d_loss(GAN_LEAST_SQUARES, A, B), ANY,    {4,1,1,1}, {3,1,1,1})                                     \
+    T(g_least_squares,   gan_g_loss(GAN_LEAST_SQUARES, NULL, A), ANY, {4,1,1,1})                                                \
+    T(d_hinge,           gan_d_loss(GAN_HINGE, A, B),       KINKS,    {4,1,1,1}, {3,1,1,1})                                     \
+    T(g_hinge,           gan_g_loss(GAN_HINGE, NULL, A),    ANY,      {4,1,1,1})                                                \
+    T(d_wasserstein,     gan_d_loss(GAN_WASSERSTEIN, A, B), ANY,      {4,1,1,1}, {3,1,1,1})                                     \
+    T(g_wasserstein,     gan_g_loss(GAN_WASSERSTEIN, NULL, A), ANY,   {4,1,1,1})                                                \
+    T(d_relativistic,    gan_d_loss(GAN_RELATIVISTIC, A, B), ANY,     {4,1,1,1}, {3,1,1,1})                                     \
+    T(g_relativistic,    gan_g_loss(GAN_RELATIVISTIC, A, B), ANY,     {4,1,1,1}, {3,1,1,1})                                     \
+    T(cycle_loss,        gan_cycle_loss(A, gan_mul_scalar(B, 0.1)), KINKS, {2,3,1,5}, {2,3,1,5})                                \
+    T(identity_loss,     gan_identity_loss(A, gan_mul_scalar(B, 0.1)), KINKS, {2,3,1,5}, {2,3,1,5})                             \
+    T(perceptual_loss,   features(A, 0),                    ANY,      {2,3,2,2})                                                \
+    T(style_loss,        features(A, 1),                    ANY,      {2,3,2,2})                                                \
+    T(feature_matching,  features(A, 2),                    ANY,      {2,3,2,2})                                                \
+    T(gram,              gan_gram(A),                       ANY,      {2,3,2,2})                                                \
+    T(total_variation,   gan_total_variation(A),            ANY,      {2,2,3,4})                                                \
+    T(patch_nce,         gan_patch_nce(A, fixed(g, 2, 3, 1, 4), 0.5), ANY, {2,3,1,4})                                           \
+    T(r1,                penalised(A, B, C, 0, R1),         ANY,      {2,2,4,4}, {4,2,3,3}, {1,16,1,1})                         \
+    T(r2,                penalised(A, B, C, 1, R2),         ANY,      {2,2,4,4}, {4,2,3,3}, {1,16,1,1})                         \
+    T(penalty_instance,  penalised(A, B, C, 1, TO_ONE),     ANY,      {2,2,4,4}, {4,2,3,3}, {1,16,1,1})                         \
+    T(penalty_layer,     penalised(A, B, C, 2, TO_ONE),     ANY,      {2,2,4,4}, {4,2,3,3}, {1,16,1,1})                         \
+    T(penalty_group,     penalised(A, B, C, 3, R1),         ANY,      {2,2,4,4}, {4,2,3,3}, {1,16,1,1})                         \
+    T(penalty_stddev,    penalised(A, B, C, 4, TO_ONE),     ANY,      {2,2,4,4}, {4,2,3,3}, {1,16,1,1})                         \
+    T(penalty_pixel,     penalised(A, B, C, 5, TO_ONE),     ANY,      {2,2,4,4}, {4,2,3,3}, {1,16,1,1})                         \
+    T(wgan_gp,           penalised(NULL, A, B, 1, BETWEEN), ANY,      {4,2,3,3}, {1,16,1,1})                                    \
+    T(dragan,            penalised(NULL, A, B, 2, AROUND),  ANY,      {4,2,3,3}, {1,16,1,1})                                    \
+    T(path_length,       path(A, B),                        ANY,      {2,3,1,1}, {3,2,3,2})                                     \
+    T(layer_after_conv,  gan_layer_norm_f(gan_conv2d_f(gan_gelu(A), B, NULL, 2, 1, 1), NULL, NULL, 1e-3), ANY, {2,2,4,3}, {2,2,3,3}) \
+    T(adain_after_fir,   gan_adain(fir(gan_silu(A)), B, 1e-3), ANY,   {1,2,3,4}, {1,2,2,2})                                     \
+    T(shuffle_after_all, gan_pixel_shuffle(gan_instance_norm_f(gan_dilated_conv2d_f(gan_elu(A), B, NULL, 1, 2, 2, 1), NULL, NULL, 1e-2), 2), KINKS, {1,2,3,3}, {4,2,3,3}) \
+    T(augment_flip,      gan_augment(A, again(g) ? GAN_FLIP : 0, 1),        ANY, {3,2,3,4})                                     \
+    T(augment_shift,     gan_augment(A, again(g) ? GAN_SHIFT : 0, 1),       ANY, {2,1,9,8})                                     \
+    T(augment_cutout,    gan_augment(A, again(g) ? GAN_CUTOUT : 0, 1),      ANY, {2,2,4,5})                                     \
+    T(augment_color,     gan_augment(A, again(g) ? GAN_COLOR : 0, 1),       ANY, {2,3,2,3})                                     \
+    T(augment,           gan_augment(A, again(g) ? 15 : 0, 0.75),           ANY, {3,1,9,8})                                     \
+    T(random_crop,       gan_random_crop(A, again(g) ? 3 : 0, 2),           ANY, {3,2,4,5})
 
 #define FUNCTION(name, computed, ...)                                      \
     static gan_tensor *f_##name(gan *g, gan_tensor **in, void *user)       \
