@@ -215,7 +215,7 @@ test-all: found
 	@$(MAKE) -k -j$(JOBS) --no-print-directory $(PROGRAMS:%=build/sanitized/%) $(VALGRIND_TESTS:%=build/tests/%) || true
 	@sh tests/run.sh $(PROGRAMS:%=build/sanitized/%) \
 	    $(if $(shell command -v valgrind),$(VALGRIND_TESTS:%="$(VALGRIND) build/tests/%"),"echo 'skip valgrind (not here)'; echo '0 passed, 0 failed'") \
-	    "bash tests/tags.sh" "bash tests/matrix.sh" "bash tests/resume.sh" \
+	    "bash tests/tags.sh" "bash tests/proofs.sh" "bash tests/matrix.sh" "bash tests/resume.sh" \
 	    $(if $(TORCH),"$(TORCH) tests/reference.py --check","echo 'skip reference.py (no PyTorch)'; echo '0 passed, 0 failed'")
 
 # ---------------------------------------------------------------------------------------------------------------------

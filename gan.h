@@ -4215,6 +4215,7 @@ static gan_tensor *gan__param_get(gan_model *model, const char *layer, const cha
 {
     char name[256];
     snprintf(name, sizeof name, *kind ? "%s.%s" : "%s%s", layer, kind);
+    if (!model) gan__fail(NULL, "gan_param", "\"%s\": the model is NULL", name);
     gan__param *param = gan__find(model, name);
     if (param) return param->value;
     param = gan__param_new(model, name, rank, n, c, h, w);
@@ -4270,6 +4271,7 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model) {
 static gan *gan__layer_begin(gan_model *model, const char *kind, const char *name, gan_tensor *x) {
     if (!model) gan__fail(NULL, kind, "\"%s\": the model is NULL", name);
     snprintf(model->g->where, sizeof model->g->where, "%s \"%s\"", kind, name);
+    if (!x) gan__fail(model->g, kind, "a tensor is NULL");
     gan__valid(x, kind);
     if (x->g != model->g) gan__fail(model->g, kind, "the input belongs to another gan_open");
     return model->g;
@@ -4402,6 +4404,7 @@ GAN_API gan_tensor *gan_embedding(gan_model *model, const char *name, gan_tensor
 
 GAN_API gan_tensor *gan_conditional_batch_norm(gan_model *model, const char *name, gan_tensor *x, gan_tensor *labels, int classes) {
     gan *g = gan__layer_begin(model, "gan_conditional_batch_norm", name, x);
+    if (!labels) gan__fail(g, "gan_conditional_batch_norm", "a tensor is NULL");
     if (labels->n != x->n || gan_count(labels) != (size_t)x->n)
         gan__fail(g, "gan_conditional_batch_norm", "input " GAN__DIMS " wants labels (%d,1,1,1), they are " GAN__DIMS, GAN__SHAPE(x), x->n, GAN__SHAPE(labels));
     gan_tensor *gamma = gan__param_get(model, name, "gamma.weight", 2, classes, x->c, 1, 1, 0, 1), *beta = gan__param_get(model, name, "beta.weight", 2, classes, x->c, 1, 1, 0, 0);
@@ -4412,6 +4415,7 @@ GAN_API gan_tensor *gan_conditional_batch_norm(gan_model *model, const char *nam
 
 GAN_API gan_tensor *gan_dropout(gan_model *model, gan_tensor *x, gan_real p) {
     gan *g = gan__valid(x, "gan_dropout");
+    if (!model) gan__fail(g, "gan_dropout", "the model is NULL");
     if (!(p >= 0 && p < 1)) gan__fail(g, "gan_dropout", "probability %g: it is in [0,1)", (double)p);
     if (model->mode != GAN__TRAIN || p == 0) return x;
     gan_tensor *kept = gan_add_scalar(gan_rand(g, GAN__SHAPE(x)), -p);      /* above 0 where x stays */
@@ -4422,6 +4426,7 @@ GAN_API gan_tensor *gan_self_attention(gan_model *model, const char *name, gan_t
     static const char *const part[3] = {"query", "key", "value"};
     gan_tensor *map[3];
     char inner[256];
+    gan__valid(x, "gan_self_attention");
     int n = x->n, c = x->c, places = x->h * x->w;
     for (int i = 0; i < 3; i++) {
         snprintf(inner, sizeof inner, "%s.%s", name, part[i]);
@@ -4454,6 +4459,7 @@ GAN_API gan_tensor *gan_modulated_conv2d_f(gan_tensor *x, gan_tensor *weight, ga
 
 GAN_API gan_tensor *gan_modulated_conv2d(gan_model *model, const char *name, gan_tensor *x, gan_tensor *latent, int out, int kernel, bool demodulate) {
     char inner[256];
+    gan__valid(x, "gan_modulated_conv2d");
     snprintf(inner, sizeof inner, "%s.affine", name);
     gan_tensor *style = gan_add_scalar(gan_linear(model, inner, latent, x->c), 1);
     gan__layer_begin(model, "gan_modulated_conv2d", name, x);

@@ -269,7 +269,6 @@ static gan_tensor *path(gan_tensor *w, gan_tensor *weight)
     T(prelu,             layer_of(A, 3),                    KINKS,    {2,3,1,5})                                                \
     T(batch_norm_layer,  layer_of(A, 4),                    ANY,      {3,2,2,2})                                                \
     T(dropout,           layer_of(A, 5),                    ANY,      {2,3,2,5})                                                \
-    T(embedding,         gan_gather(A, 0, whole(g, 4, 6, 1, 1, 1)), ANY, {4,3,1,1})                                             \
     T(conditional,       conditional(A),                    ANY,      {4,2,2,2})                                                \
     T(self_attention,    attention(A),                      ANY,      {2,3,2,3})                                                \
     T(modulated_f,       gan_modulated_conv2d_f(A, B, C, true, 1),  POSITIVE, {2,2,3,3}, {3,2,3,3}, {2,2,1,1})                  \

@@ -708,6 +708,51 @@ static void test_constant_gradient(void)
     CHECK(adam_off <= TOLERANCE + 4e-9, "Adam went to %.9f, not 1.5", (double)gan_item(q));
 }
 
+/* gan_set_lr: the next steps go the new way; the momentum stays. */
+static void test_learning_rate(void)
+{
+    gan_model *m = gan_model_new(g, "rate");
+    gan_tensor *p = gan_param(m, "p", 1, 1, 1, 1);
+    gan_real zero = 0;
+    gan_set(p, &zero);
+    gan_opt *sgd = gan_sgd(m, 0.5, 0.5);
+    gan_minimize(sgd, p);
+    gan_set_lr(sgd, 0.125);
+    gan_minimize(sgd, p);
+    CHECK((double)gan_item(p) == -(0.5 * 1 + 0.125 * 1.5), "after steps of 1/2 and 1/8 with momentum 1/2 the parameter is %g", (double)gan_item(p));
+}
+
+/* gan_rand and gan_randn are the kernel's stream 0, one block of four after the other. */
+static void test_draws(void)
+{
+    gan_random first = { 0, 7, 1, 0, 0, 1, 0 }, second = { 1, 6, 1, 0, 2, 1, 0 };
+    gan_real want[7], got[7];
+    g->drawn = 0;
+    gan_tensor *u = gan_rand(g, 1, 7, 1, 1), *v = gan_randn(g, 2, 1, 3, 1);
+    gan_ref_random(&first, want);
+    gan_to_host(u, got);
+    CHECK(!memcmp(got, want, 7 * sizeof *got), "gan_rand draws %g first, not %g", (double)got[0], (double)want[0]);
+    gan_ref_random(&second, want);
+    gan_to_host(v, got);
+    CHECK(!memcmp(got, want, 6 * sizeof *got), "gan_randn draws %g first, not %g", (double)got[0], (double)want[0]);
+}
+
+/* The size of a convolution's output is how many times the window fits, counted. */
+static void test_conv_sizes(void)
+{
+    for (int i = 0; i < 3000; i++) {
+        int h = 1 + i % 13, k = 1 + i % 4, s = 1 + i % 3, pad = i % 5, d = 1 + i % 2, fits = 0;
+        gan_conv p = { 1, 1, h, 40 - h, 1, k, k, s, pad, 1, d }, plain = { 1, 1, h, 40 - h, 1, k, k, 0, pad, 0, 0 };
+        if (h + 2 * pad < d * (k - 1) + 1) continue;
+        for (int at = -pad; at + d * (k - 1) < h + pad; at += s) fits++;
+        CHECK(gan_conv_out_h(&p) == fits, "%d rows, kernel %d, stride %d, padding %d, dilation %d: %d, not %d", h, k, s, pad, d, gan_conv_out_h(&p), fits);
+        fits = 0;
+        for (int at = -pad; at + d * (k - 1) < 40 - h + pad; at += s) fits++;
+        CHECK(gan_conv_out_w(&p) == fits, "%d columns, kernel %d, stride %d, padding %d, dilation %d: %d, not %d", 40 - h, k, s, pad, d, gan_conv_out_w(&p), fits);
+        CHECK(gan_conv_out_h(&plain) == h + 2 * pad - k + 1, "0 for stride and dilation is not 1");
+    }
+}
+
 /* What the header promises at the ends of a domain. */
 static void test_ends(void)
 {
@@ -810,6 +855,9 @@ static void run_all(void)
     run_on_device("by_hand_two_numbers", test_two_numbers);
     run_on_device("by_hand_penalty", test_penalty_by_hand);
     run_on_device("by_hand_constant_gradient", test_constant_gradient);
+    run_on_device("by_hand_learning_rate", test_learning_rate);
+    run_on_device("by_hand_draws", test_draws);
+    run_on_device("by_hand_conv_sizes", test_conv_sizes);
     run_on_device("by_hand_ends", test_ends);
     run_on_device("by_hand_holes", test_holes);
     run_on_device("by_hand_losses_at_rest", test_losses_at_rest);
