@@ -136,6 +136,9 @@ GAN_API const char *gan_error(void);
 typedef void gan_error_fn(const char *message, void *user);
 GAN_API void gan_on_error(gan_error_fn *fn, void *user);
 
+/* Ends like any mistake in the program, with "where: message": for backends and layers of your own. */
+GAN_API void gan_fail(const char *where, const char *message);
+
 /* ===========================================================================================
    >>kernels
    ===========================================================================================
@@ -278,7 +281,7 @@ GAN_API const gan_backend *gan_find_backend(const char *name);
 
 /* Makes a copy of *backend known to gan_open under its name (which must stay valid), in place of one of the same name. The
    list is the process's: register before other threads call gan_open. False if there is no room (32), the name is that of a
-   built-in one or holds ':' or ',', or a kernel is NULL. */
+   built-in one, begins with "compare:" or holds a comma, or a kernel is NULL. */
 GAN_API bool gan_register_backend(const gan_backend *backend);
 
 /* ===========================================================================================
@@ -1039,6 +1042,8 @@ GAN__PRINTF(3, 4) static void gan__fail(gan *g, const char *function, const char
     abort();
 }
 
+GAN_API void gan_fail(const char *where, const char *message) { gan__fail(NULL, where, "%s", message); }
+
 /* Memory that the program cannot go on without. */
 static void *gan__alloc(size_t bytes) {
     void *memory = GAN_MALLOC(bytes ? bytes : 1);
@@ -1302,7 +1307,7 @@ GAN_API const gan_backend *gan_find_backend(const char *name) {
 
 GAN_API bool gan_register_backend(const gan_backend *backend) {
     const char *name = backend->name;
-    if (!name || !*name || strpbrk(name, ":,") || strcmp(name, "ref") == 0 || strcmp(name, "cpu") == 0)
+    if (!name || !*name || strchr(name, ',') || strncmp(name, "compare:", 8) == 0 || strcmp(name, "ref") == 0 || strcmp(name, "cpu") == 0)
         return gan__refuse("gan_register_backend: a backend cannot be named \"%s\"", name ? name : "NULL");
     for (int k = 0; k < GAN__KERNEL_COUNT; k++)
         if (!gan__kernels[k].has(backend))

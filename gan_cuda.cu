@@ -15,6 +15,7 @@
 #include "tests/cuda_on_cpu.h"
 #else
 #include <cuda_runtime.h>
+#include <cuda_bf16.h>
 #include <mma.h>
 #define GAN_SHARED(type, name, count) __shared__ type name[count]
 #define GAN_LAUNCH(kernel, grid, block, stream, ...) kernel<<<grid, block, 0, stream>>>(__VA_ARGS__)
@@ -497,3 +498,647 @@ extern "C" void gan_cuda_gather(const gan_index *p, const gan_real *x, const gan
         GAN__RUN("gather", gan__scatter_kernel, gan__blocks(p->outer * p->inner), 256, *p, x, index, y);
     }
 }
+
+/* ===========================================================================================
+   >>matmul
+   ===========================================================================================
+   Products and convolutions are one kernel: C (M,N) = A (M,K) B (K,N), whose problem says where an element of A, of B and of C lies in memory, so
+   that no matrix of windows is ever written. Versions, all callable through gan_cuda_set_version (times are printed by tests/gpu.sh):
+
+     version  idea
+     0        naive: a thread computes one element of C, reading a row of A and a column of B from global memory
+     1        tiled: 256 threads hold a tile of 64x64 of C in registers, 4x4 each; A and B come through shared memory, 16 terms at a time
+     2        tensor cores, tf32: 4 warps hold 32x32 each; cp.async brings the next 16 terms while these are multiplied (compute 8.0 and up)
+     3        the same with factors rounded to bf16
+
+   Where C is small and K long, K is cut into splits, each summed by blocks of its own, and the splits are added in order afterwards. */
+
+/* How a problem is asked: select(z) chooses the batch, group or phase z and sets m, n, k; column(j) and tap(k) hold what all rows of a column, and all
+   rows and columns of a term, share; left and right give an element's address, or NULL where it is 0; out gives C's. */
+struct gan__column { int image, i, j; bool inside; };
+struct gan__tap { int a, b, u, v; };
+
+struct gan__product_problem {
+    gan_product p;
+    const float *a, *b;
+    float *y;
+    int m, n, k;
+    __host__ __device__ int batches() const { return p.n * p.c; }
+    __host__ __device__ void select(int z)
+    {
+        a += z / p.c * p.a_n + z % p.c * p.a_c, b += z / p.c * p.b_n + z % p.c * p.b_c, y += (size_t)z * p.m * p.w;
+        m = p.m, n = p.w, k = p.k;
+    }
+    __device__ gan__column column(int j) const { return {0, 0, j, j < n}; }
+    __device__ gan__tap tap(int t) const { return {t, 0, 0, 0}; }
+    __device__ const float *left(int i, gan__tap t) const { return a + (p.transpose_a ? (size_t)t.a * p.m + i : (size_t)i * p.k + t.a); }
+    __device__ const float *right(gan__tap t, gan__column c) const { return b + (p.transpose_b ? (size_t)c.j * p.k + t.a : (size_t)t.a * p.w + c.j); }
+    __device__ float *out(int i, gan__column c) const { return y + (size_t)i * p.w + c.j; }
+};
+
+template <class P> __global__ static void gan__gemm_naive(P p, int splits, float *parts)
+{
+    int z = blockIdx.z / splits, split = blockIdx.z % splits;
+    p.select(z);
+    int each = (p.k + splits - 1) / splits, end = min((split + 1) * each, p.k);
+    GAN__EACH(e, (size_t)p.m * p.n) {
+        int i = (int)(e / p.n), j = (int)(e % p.n);
+        gan__column c = p.column(j);
+        float total = 0;
+        for (int t = split * each; t < end; t++) {
+            gan__tap tap = p.tap(t);
+            const float *a = p.left(i, tap), *b = p.right(tap, c);
+            if (a && b) total += *a * *b;
+        }
+        if (splits > 1) parts[(size_t)blockIdx.z * p.m * p.n + e] = total;
+        else *p.out(i, c) = total;
+    }
+}
+
+template <class P> __global__ static void gan__gemm_splits(P p, int splits, const float *parts)
+{
+    p.select(blockIdx.z);
+    GAN__EACH(e, (size_t)p.m * p.n) {
+        float total = 0;
+        for (int s = 0; s < splits; s++) total += parts[((size_t)blockIdx.z * splits + s) * p.m * p.n + e];
+        *p.out((int)(e / p.n), p.column((int)(e % p.n))) = total;
+    }
+}
+
+/* 256 threads load 64x16 of A and 16x64 of B, four numbers each; then each multiplies its 4 rows with its 4 columns. */
+template <class P> __global__ static void gan__gemm_tiled(P p, int splits, float *parts)
+{
+    GAN_SHARED(float, a_tile, 16 * 68);             /* [k][row]; 68 and not 64, so that a column's numbers lie in different banks */
+    GAN_SHARED(float, b_tile, 16 * 68);             /* [k][column] */
+    GAN_SHARED(gan__tap, taps, 16);
+    int z = blockIdx.z / splits, split = blockIdx.z % splits, thread = threadIdx.x;
+    p.select(z);
+    int row0 = blockIdx.y * 64, column0 = blockIdx.x * 64, each = (p.k + splits - 1) / splits, end = min((split + 1) * each, p.k);
+    if (row0 >= p.m || column0 >= p.n) return;      /* a phase that is smaller than the largest; the whole block leaves */
+    gan__column mine = p.column(column0 + thread % 64);
+    int first_row = thread / 16 * 4, first_column = thread % 16 * 4;
+    float sum[4][4] = {};
+    for (int t0 = split * each; t0 < end; t0 += 16) {
+        if (thread < 16 && t0 + thread < end) taps[thread] = p.tap(t0 + thread);
+        __syncthreads();
+        for (int e = 0; e < 4; e++) {
+            int t = thread % 16, row = thread / 16 + 16 * e;
+            const float *from = t0 + t < end && row0 + row < p.m ? p.left(row0 + row, taps[t]) : NULL;
+            a_tile[t * 68 + row] = from ? *from : 0;
+            t = thread / 64 + 4 * e;
+            from = t0 + t < end && mine.inside ? p.right(taps[t], mine) : NULL;
+            b_tile[t * 68 + thread % 64] = from ? *from : 0;
+        }
+        __syncthreads();
+        for (int t = 0; t < 16; t++) {
+            float4 a = *(const float4 *)&a_tile[t * 68 + first_row], b = *(const float4 *)&b_tile[t * 68 + first_column];
+            float rows[4] = {a.x, a.y, a.z, a.w}, columns[4] = {b.x, b.y, b.z, b.w};
+            for (int i = 0; i < 4; i++)
+                for (int j = 0; j < 4; j++) sum[i][j] += rows[i] * columns[j];
+        }
+        __syncthreads();
+    }
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 4; j++) {
+            int row = row0 + first_row + i, column = column0 + first_column + j;
+            if (row >= p.m || column >= p.n) continue;
+            if (splits > 1) parts[((size_t)blockIdx.z * p.m + row) * p.n + column] = sum[i][j];
+            else *p.out(row, p.column(column)) = sum[i][j];
+        }
+}
+
+/* ---- tensor cores */
+
+/* Four bytes from global to shared memory that arrive later (cp.async, compute 8.0 and up); zero where from is NULL. */
+__device__ static void gan__fetch(float *to, const float *from)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    unsigned address = (unsigned)__cvta_generic_to_shared(to);
+    int bytes = from ? 4 : 0;                                       /* bytes that are not read are 0 */
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(address), "l"(from ? from : to), "r"(bytes));
+#else
+    *to = from ? *from : 0;
+#endif
+}
+
+__device__ static void gan__fetch_commit(void)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.commit_group;");
+#endif
+}
+
+/* Waits until at most the newest group is under way (pending 1), or none (0). */
+template <int PENDING> __device__ static void gan__fetch_wait(void)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING));
+#endif
+}
+
+/* 128 threads fetch terms t0 .. t0+16 of 64 rows and 64 columns into a [row][k] of 20 apart and b [k][column] of 68 apart. */
+template <class P> __device__ static void gan__fetch_tiles(const P &p, int row0, gan__column mine, int t0, int end, float *a, float *b)
+{
+    int thread = threadIdx.x, t = thread % 16;
+    gan__tap tap = p.tap(t0 + t < end ? t0 + t : 0);
+    for (int row = thread / 16; row < 64; row += 8)
+        gan__fetch(&a[row * 20 + t], t0 + t < end && row0 + row < p.m ? p.left(row0 + row, tap) : NULL);
+    for (t = thread / 64; t < 16; t += 2)
+        gan__fetch(&b[t * 68 + thread % 64], t0 + t < end && mine.inside ? p.right(p.tap(t0 + t), mine) : NULL);
+    gan__fetch_commit();
+}
+
+template <class P, bool BF16> __global__ static void gan__gemm_tensor(P p, int splits, float *parts)
+{
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    using namespace nvcuda;
+    GAN_SHARED(float, a_tiles, 2 * 64 * 20);
+    GAN_SHARED(float, b_tiles, 2 * 16 * 68);
+    GAN_SHARED(float, c_tile, 64 * 68);
+    GAN_SHARED(__nv_bfloat16, a_half, 64 * 24);
+    GAN_SHARED(__nv_bfloat16, b_half, 16 * 72);
+    int z = blockIdx.z / splits, split = blockIdx.z % splits, thread = threadIdx.x, warp = thread / 32;
+    p.select(z);
+    int row0 = blockIdx.y * 64, column0 = blockIdx.x * 64, each = (p.k + splits - 1) / splits, begin = split * each, end = min(begin + each, p.k);
+    if (row0 >= p.m || column0 >= p.n) return;
+    gan__column mine = p.column(column0 + thread % 64);
+    int warp_row = warp / 2 * 32, warp_column = warp % 2 * 32;
+    wmma::fragment<wmma::accumulator, 16, 16, BF16 ? 16 : 8, float> sum[2][2];
+    for (int i = 0; i < 4; i++) wmma::fill_fragment(sum[i / 2][i % 2], 0.0f);
+    if (begin < end) gan__fetch_tiles(p, row0, mine, begin, end, a_tiles, b_tiles);
+    for (int t0 = begin, now = 0; t0 < end; t0 += 16, now = 1 - now) {
+        float *a = a_tiles + now * 64 * 20, *b = b_tiles + now * 16 * 68;
+        if (t0 + 16 < end) gan__fetch_tiles(p, row0, mine, t0 + 16, end, a_tiles + (1 - now) * 64 * 20, b_tiles + (1 - now) * 16 * 68), gan__fetch_wait<1>();
+        else gan__fetch_wait<0>();
+        __syncthreads();
+        if constexpr (BF16) {
+            for (int e = thread; e < 64 * 16; e += 128) {
+                a_half[e / 16 * 24 + e % 16] = __float2bfloat16(a[e / 16 * 20 + e % 16]);
+                b_half[e / 64 * 72 + e % 64] = __float2bfloat16(b[e / 64 * 68 + e % 64]);
+            }
+            __syncthreads();
+            wmma::fragment<wmma::matrix_a, 16, 16, 16, __nv_bfloat16, wmma::row_major> left[2];
+            wmma::fragment<wmma::matrix_b, 16, 16, 16, __nv_bfloat16, wmma::row_major> right[2];
+            for (int i = 0; i < 2; i++) {
+                wmma::load_matrix_sync(left[i], a_half + (warp_row + 16 * i) * 24, 24);
+                wmma::load_matrix_sync(right[i], b_half + warp_column + 16 * i, 72);
+            }
+            for (int i = 0; i < 4; i++) wmma::mma_sync(sum[i / 2][i % 2], left[i / 2], right[i % 2], sum[i / 2][i % 2]);
+        } else {
+            for (int half = 0; half < 16; half += 8) {
+                wmma::fragment<wmma::matrix_a, 16, 16, 8, wmma::precision::tf32, wmma::row_major> left[2];
+                wmma::fragment<wmma::matrix_b, 16, 16, 8, wmma::precision::tf32, wmma::row_major> right[2];
+                for (int i = 0; i < 2; i++) {
+                    wmma::load_matrix_sync(left[i], a + (warp_row + 16 * i) * 20 + half, 20);
+                    wmma::load_matrix_sync(right[i], b + half * 68 + warp_column + 16 * i, 68);
+                    for (int e = 0; e < left[i].num_elements; e++) left[i].x[e] = wmma::__float_to_tf32(left[i].x[e]);
+                    for (int e = 0; e < right[i].num_elements; e++) right[i].x[e] = wmma::__float_to_tf32(right[i].x[e]);
+                }
+                for (int i = 0; i < 4; i++) wmma::mma_sync(sum[i / 2][i % 2], left[i / 2], right[i % 2], sum[i / 2][i % 2]);
+            }
+        }
+        __syncthreads();                /* before the next fetch overwrites what is being read */
+    }
+    for (int i = 0; i < 4; i++)
+        wmma::store_matrix_sync(c_tile + (warp_row + i / 2 * 16) * 68 + warp_column + i % 2 * 16, sum[i / 2][i % 2], 68, wmma::mem_row_major);
+    __syncthreads();
+    for (int e = thread; e < 64 * 64; e += 128) {
+        int row = row0 + e / 64, column = column0 + e % 64;
+        if (row >= p.m || column >= p.n) continue;
+        if (splits > 1) parts[((size_t)blockIdx.z * p.m + row) * p.n + column] = c_tile[e / 64 * 68 + e % 64];
+        else *p.out(row, p.column(column)) = c_tile[e / 64 * 68 + e % 64];
+    }
+#endif
+}
+
+/* The largest problem of the batch is m x n x k. */
+template <class P> static void gan__gemm(const char *name, const P &p, int m, int n, int k)
+{
+    int version = gan__gemm_version >= 0 ? gan__gemm_version : gan__precision + 1, batches = p.batches(), splits = 1;
+    size_t across = ((size_t)n + 63) / 64, down = ((size_t)m + 63) / 64, blocks = across * down * batches;
+    if (blocks < 256 && k >= 512) splits = (int)((256 + blocks - 1) / blocks), splits = splits < k / 256 ? splits : k / 256;
+    float *parts = splits > 1 ? (float *)gan__cuda_scratch(1, (size_t)batches * splits * m * n * sizeof(float)) : NULL;
+    dim3 tiles((unsigned)across, (unsigned)down, (unsigned)(batches * splits)), each = gan__blocks((size_t)m * n);
+    each.z = batches * splits;
+    if (version == 0) GAN__RUN(name, gan__gemm_naive<P>, each, 256, p, splits, parts);
+    else if (version == 1) GAN__RUN(name, gan__gemm_tiled<P>, tiles, 256, p, splits, parts);
+    else if (version == 2) GAN__RUN(name, (gan__gemm_tensor<P, false>), tiles, 128, p, splits, parts);
+    else GAN__RUN(name, (gan__gemm_tensor<P, true>), tiles, 128, p, splits, parts);
+    each.z = batches;
+    if (splits > 1) GAN__RUN(name, gan__gemm_splits<P>, each, 256, p, splits, parts);
+}
+
+extern "C" void gan_cuda_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y)
+{
+    gan__product_problem problem = {*p, a, b, y, 0, 0, 0};
+    gan__gemm("matmul", problem, p->m, p->w, p->k);
+}
+
+/* ===========================================================================================
+   >>conv
+   =========================================================================================== */
+
+/* What the three problems share: sizes of a group, and of the planes. */
+struct gan__conv_problem {
+    gan_conv p;
+    int s, d, groups, c, o, oh, ow, m, n, k;
+    const float *a, *b;
+    float *y;
+    __host__ __device__ int batches() const { return groups; }
+};
+
+template <class P> static P gan__conv_of(const gan_conv *p, const float *a, const float *b, float *y)
+{
+    P q;
+    q.p = *p, q.s = p->stride > 1 ? p->stride : 1, q.d = p->dilation > 1 ? p->dilation : 1, q.groups = p->groups > 1 ? p->groups : 1;
+    q.c = p->c / q.groups, q.o = p->out_c / q.groups, q.oh = gan_conv_out_h(p), q.ow = gan_conv_out_w(p);
+    q.m = q.n = q.k = 0, q.a = a, q.b = b, q.y = y;
+    return q;
+}
+
+/* Column j of images x rows x columns. */
+__device__ static gan__column gan__column_of(int j, int n, int rows, int columns) { return {j / (rows * columns), j / columns % rows, j % columns, j < n}; }
+
+/* y (O, N*OH*OW) = w (O, C*KH*KW) times the windows of x: a is w, b is x. */
+struct gan__conv_forward : gan__conv_problem {
+    __host__ __device__ void select(int z)
+    {
+        m = o, n = p.n * oh * ow, k = c * p.kernel_h * p.kernel_w;
+        a += (size_t)z * o * k, b += (size_t)z * c * p.h * p.w, y += (size_t)z * o * oh * ow;
+    }
+    __device__ gan__column column(int j) const { return gan__column_of(j, n, oh, ow); }
+    __device__ gan__tap tap(int t) const
+    {
+        int v = t % p.kernel_w, u = t / p.kernel_w % p.kernel_h;
+        return {t, t / (p.kernel_h * p.kernel_w), u * d - p.pad, v * d - p.pad};
+    }
+    __device__ const float *left(int i, gan__tap t) const { return a + (size_t)i * k + t.a; }
+    __device__ const float *right(gan__tap t, gan__column at) const
+    {
+        int row = at.i * s + t.u, column = at.j * s + t.v;
+        if (row < 0 || row >= p.h || column < 0 || column >= p.w) return NULL;
+        return b + (((size_t)at.image * p.c + t.b) * p.h + row) * p.w + column;
+    }
+    __device__ float *out(int i, gan__column at) const { return y + (((size_t)at.image * p.out_c + i) * oh + at.i) * ow + at.j; }
+};
+
+/* x (C, N*H*W) = w^T times the windows of y; the pixels (i*S + p, j*S + q) meet the same taps, so that phase (p,q) is a problem of its own. With
+   dilation there is one phase, and taps that fall between y's pixels are NULL. a is w, b is y, y is x. */
+struct gan__conv_data : gan__conv_problem {
+    int step, phase_h, phase_w, u0, v0, tu, tv, rows, columns;
+    __host__ __device__ int batches() const { return groups * (d > 1 ? 1 : s * s); }
+    __host__ __device__ void select(int z)
+    {
+        step = d > 1 ? 1 : s;
+        int group = z / (step * step);
+        phase_h = z / step % step, phase_w = z % step;
+        u0 = (phase_h + p.pad) % step, v0 = (phase_w + p.pad) % step;
+        tu = p.kernel_h > u0 ? (p.kernel_h - u0 + step - 1) / step : 0, tv = p.kernel_w > v0 ? (p.kernel_w - v0 + step - 1) / step : 0;
+        rows = p.h > phase_h ? (p.h - phase_h + step - 1) / step : 0, columns = p.w > phase_w ? (p.w - phase_w + step - 1) / step : 0;
+        m = c, n = p.n * rows * columns, k = o * tu * tv;
+        a += (size_t)group * o * c * p.kernel_h * p.kernel_w, b += (size_t)group * o * oh * ow, y += (size_t)group * c * p.h * p.w;
+    }
+    __device__ gan__column column(int j) const { return gan__column_of(j, n, rows, columns); }
+    __device__ gan__tap tap(int t) const
+    {
+        int v = tv ? v0 + t % tv * step : 0, u = tv ? u0 + t / tv % tu * step : 0, channel = tv ? t / tv / tu : 0;
+        return {channel * c * p.kernel_h * p.kernel_w + u * p.kernel_w + v, channel, u * d, v * d};
+    }
+    __device__ const float *left(int i, gan__tap t) const { return a + t.a + (size_t)i * p.kernel_h * p.kernel_w; }
+    __device__ const float *right(gan__tap t, gan__column at) const
+    {
+        int row = at.i * step + phase_h + p.pad - t.u, column = at.j * step + phase_w + p.pad - t.v;
+        if (row < 0 || column < 0 || row % s || column % s || row / s >= oh || column / s >= ow) return NULL;
+        return b + (((size_t)at.image * p.out_c + t.b) * oh + row / s) * ow + column / s;
+    }
+    __device__ float *out(int i, gan__column at) const
+    {
+        return y + (((size_t)at.image * p.c + i) * p.h + at.i * step + phase_h) * p.w + at.j * step + phase_w;
+    }
+};
+
+/* w (O, C*KH*KW) = y (O, N*OH*OW) times the windows of x, transposed: a is y, b is x, y is w. A column is (c,u,v), a term a place of y. */
+struct gan__conv_weight : gan__conv_problem {
+    __host__ __device__ void select(int z)
+    {
+        m = o, n = c * p.kernel_h * p.kernel_w, k = p.n * oh * ow;
+        a += (size_t)z * o * oh * ow, b += (size_t)z * c * p.h * p.w, y += (size_t)z * o * n;
+    }
+    __device__ gan__column column(int j) const { return {j / (p.kernel_h * p.kernel_w), j / p.kernel_w % p.kernel_h, j % p.kernel_w, j < n}; }
+    __device__ gan__tap tap(int t) const { return {t / (oh * ow), t % (oh * ow), t / ow % oh, t % ow}; }
+    __device__ const float *left(int i, gan__tap t) const { return a + ((size_t)t.a * p.out_c + i) * oh * ow + t.b; }
+    __device__ const float *right(gan__tap t, gan__column at) const
+    {
+        int row = t.u * s + at.i * d - p.pad, column = t.v * s + at.j * d - p.pad;
+        if (row < 0 || row >= p.h || column < 0 || column >= p.w) return NULL;
+        return b + (((size_t)t.a * p.c + at.image) * p.h + row) * p.w + column;
+    }
+    __device__ float *out(int i, gan__column at) const { return y + (size_t)i * n + (at.image * p.kernel_h + at.i) * p.kernel_w + at.j; }
+};
+
+extern "C" void gan_cuda_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
+{
+    gan__conv_forward q = gan__conv_of<gan__conv_forward>(p, w, x, y);
+    gan__gemm("conv2d", q, q.o, p->n * q.oh * q.ow, q.c * p->kernel_h * p->kernel_w);
+}
+
+extern "C" void gan_cuda_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x)
+{
+    gan__conv_data q = gan__conv_of<gan__conv_data>(p, w, y, x), most = q;
+    most.select(0);                     /* phase 0 has the most pixels, though not always the most taps */
+    gan__gemm("conv_transpose2d", q, q.c, most.n, most.k);
+}
+
+extern "C" void gan_cuda_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w)
+{
+    gan__conv_weight q = gan__conv_of<gan__conv_weight>(p, y, x, w);
+    gan__gemm("conv2d_weight", q, q.o, q.c * p->kernel_h * p->kernel_w, p->n * q.oh * q.ow);
+}
+
+/* ===========================================================================================
+   >>resample
+   =========================================================================================== */
+
+__global__ static void gan__resample_kernel(gan_resample p, const float *x, const float *rows, const float *columns, float *y)
+{
+    GAN__EACH(at, (size_t)p.n * p.c * p.out_h * p.out_w) {
+        int j = (int)(at % p.out_w), i = (int)(at / p.out_w % p.out_h);
+        size_t plane = at / p.out_w / p.out_h, image = p.images > 1 ? plane / p.c : 0;
+        const float *r = rows + 2 * (image * p.out_h + i) * p.taps_h, *c = columns + 2 * (image * p.out_w + j) * p.taps_w, *from = x + plane * p.h * p.w;
+        float total = 0;
+        for (int a = 0; a < p.taps_h; a++)
+            for (int b = 0; b < p.taps_w && r[2 * a] >= 0; b++)
+                if (c[2 * b] >= 0) total += r[2 * a + 1] * c[2 * b + 1] * from[(size_t)r[2 * a] * p.w + (size_t)c[2 * b]];
+        y[at] = total;
+    }
+}
+
+/* The adjoint in two passes, first along columns into lines (N,C,OUT_H,W), then along rows. In each a thread owns a whole line or column of what it
+   writes and adds in the table's order, so that no two threads add to one number. */
+__global__ static void gan__resample_columns_kernel(gan_resample p, const float *y, const float *columns, float *lines)
+{
+    GAN__EACH(line, (size_t)p.n * p.c * p.out_h) {
+        size_t plane = line / p.out_h, image = p.images > 1 ? plane / p.c : 0;
+        float *to = lines + line * p.w;
+        for (int k = 0; k < p.w; k++) to[k] = 0;
+        for (int j = 0; j < p.out_w; j++)
+            for (int b = 0; b < p.taps_w; b++) {
+                const float *tap = columns + 2 * ((image * p.out_w + j) * p.taps_w + b);
+                if (tap[0] >= 0) to[(int)tap[0]] += tap[1] * y[line * p.out_w + j];
+            }
+    }
+}
+
+__global__ static void gan__resample_rows_kernel(gan_resample p, const float *lines, const float *rows, float *x)
+{
+    GAN__EACH(at, (size_t)p.n * p.c * p.w) {
+        size_t plane = at / p.w, k = at % p.w, image = p.images > 1 ? plane / p.c : 0;
+        for (int i = 0; i < p.h; i++) x[(plane * p.h + i) * p.w + k] = 0;
+        for (int i = 0; i < p.out_h; i++)
+            for (int a = 0; a < p.taps_h; a++) {
+                const float *tap = rows + 2 * ((image * p.out_h + i) * p.taps_h + a);
+                if (tap[0] >= 0) x[(plane * p.h + (size_t)tap[0]) * p.w + k] += tap[1] * lines[(plane * p.out_h + i) * p.w + k];
+            }
+    }
+}
+
+extern "C" void gan_cuda_resample(const gan_resample *p, const gan_real *x, const gan_real *rows, const gan_real *columns, gan_real *y)
+{
+    size_t planes = (size_t)p->n * p->c;
+    if (!p->adjoint) GAN__RUN("resample", gan__resample_kernel, gan__blocks(planes * p->out_h * p->out_w), 256, *p, x, rows, columns, y);
+    else {
+        float *lines = (float *)gan__cuda_scratch(0, planes * p->out_h * p->w * sizeof(float));
+        GAN__RUN("resample", gan__resample_columns_kernel, gan__blocks(planes * p->out_h), 256, *p, x, columns, lines);
+        GAN__RUN("resample", gan__resample_rows_kernel, gan__blocks(planes * p->w), 256, *p, lines, rows, y);
+    }
+}
+
+__global__ static void gan__max_index_kernel(gan_pool p, const float *x, float *y)
+{
+    GAN__EACH(at, (size_t)p.planes * p.out_h * p.out_w) {
+        int j = (int)(at % p.out_w), i = (int)(at / p.out_w % p.out_h), best = -1;
+        const float *plane = x + at / p.out_w / p.out_h * p.h * p.w;
+        for (int u = 0; u < p.kernel_h; u++)
+            for (int v = 0; v < p.kernel_w; v++) {
+                int row = i * p.stride + u - p.pad, column = j * p.stride + v - p.pad, here = row * p.w + column;
+                if (row < 0 || row >= p.h || column < 0 || column >= p.w) continue;
+                if (best < 0 || plane[here] > plane[best] || plane[here] != plane[here]) best = here;
+            }
+        y[at] = (float)best;
+    }
+}
+
+extern "C" void gan_cuda_max_index(const gan_pool *p, const gan_real *x, gan_real *y)
+{
+    GAN__RUN("max_index", gan__max_index_kernel, gan__blocks((size_t)p->planes * p->out_h * p->out_w), 256, *p, x, y);
+}
+
+/* ===========================================================================================
+   >>norm
+   ===========================================================================================
+   A channel's numbers are cut into parts, whose number depends on the sizes alone; sums are in double. Deviations are taken from the channel's first
+   number, so that a large mean does not drown a small variance. */
+
+struct gan__norm_parts { int parts; size_t each; };
+static gan__norm_parts gan__parts_of(const gan_norm *p)
+{
+    size_t count = p->n * p->size, parts = 1024 / (size_t)p->c, most = count / 2048;
+    gan__norm_parts q;
+    q.parts = (int)(parts < 1 || most < 1 ? 1 : parts < most ? parts : most), q.each = (count + q.parts - 1) / q.parts;
+    return q;
+}
+
+/* Sums over part blockIdx.x of channel blockIdx.y: of x - first and its square, or with gy of gy and gy*(x - mean). */
+__global__ static void gan__norm_sums_kernel(gan_norm p, gan__norm_parts q, const float *gy, const float *x, const float *s, double *sums)
+{
+    GAN_SHARED(double, room, 8);
+    size_t c = blockIdx.y, count = p.n * p.size, end = min((blockIdx.x + 1) * q.each, count);
+    float center = s ? s[c] : x[c * p.size];
+    double one = 0, two = 0;
+    for (size_t i = blockIdx.x * q.each + threadIdx.x; i < end; i += blockDim.x) {
+        size_t at = (i / p.size * p.c + c) * p.size + i % p.size;
+        float d = x[at] - center;
+        one += gy ? gy[at] : d, two += (double)(gy ? gy[at] : d) * d;
+    }
+    one = gan__block_sum(one, room);
+    two = gan__block_sum(two, room);
+    if (threadIdx.x == 0) sums[2 * (c * q.parts + blockIdx.x)] = one, sums[2 * (c * q.parts + blockIdx.x) + 1] = two;
+}
+
+/* The parts in order: mean and biased variance, or sum of gy and sum of gy*xhat. */
+__global__ static void gan__norm_parts_kernel(gan_norm p, gan__norm_parts q, const float *x, const float *s, const double *sums, float *out)
+{
+    GAN__EACH(c, (size_t)p.c) {
+        double one = 0, two = 0, count = (double)p.n * (double)p.size;
+        for (int k = 0; k < q.parts; k++) one += sums[2 * (c * q.parts + k)], two += sums[2 * (c * q.parts + k) + 1];
+        double var = two / count - one / count * (one / count);
+        out[c] = (float)(s ? one : x[c * p.size] + one / count);
+        out[p.c + c] = (float)(s ? two / sqrt((double)s[p.c + c] + p.eps) : var > 0 || var != var ? var : 0);
+    }
+}
+
+static void gan__norm_sums_of(const char *name, const gan_norm *p, const float *gy, const float *x, const float *s, float *out)
+{
+    gan__norm_parts q = gan__parts_of(p);
+    double *sums = (double *)gan__cuda_scratch(0, 2 * (size_t)p->c * q.parts * sizeof(double));
+    GAN__RUN(name, gan__norm_sums_kernel, dim3((unsigned)q.parts, (unsigned)p->c), 256, *p, q, gy, x, s, sums);
+    GAN__RUN(name, gan__norm_parts_kernel, gan__blocks((size_t)p->c), 256, *p, q, x, s, sums, out);
+}
+
+extern "C" void gan_cuda_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s) { gan__norm_sums_of("norm_stats", p, NULL, x, NULL, s); }
+
+extern "C" void gan_cuda_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x, const gan_real *s, gan_real *sums)
+{
+    gan__norm_sums_of("norm_sums", p, gy, x, s, sums);
+}
+
+/* out = a*u + b*(x - mean) + shift with the channel's numbers: gy is NULL for norm_apply, where u is not used. */
+__global__ static void gan__norm_line_kernel(gan_norm p, const float *gy, const float *x, const float *s, const float *weight, const float *bias, const float *sums,
+                                             float *out, bool four)
+{
+    size_t count = (size_t)p.n * p.c * p.size / (four ? 4 : 1), size = p.size / (four ? 4 : 1);
+    GAN__EACH(i, count) {
+        size_t c = i / size % p.c;
+        double inverse = 1 / sqrt((double)s[p.c + c] + p.eps), total = (double)p.n * (double)p.size;
+        float a = (float)(weight[c] * inverse), mean = s[c], b = a, shift = gy ? 0 : bias[c];
+        if (gy) b = p.frozen ? 0 : (float)(-a * inverse * sums[p.c + c] / total), shift = p.frozen ? 0 : (float)(-a * sums[c] / total);
+        if (four) {
+            float4 v = ((const float4 *)x)[i], u = gy ? ((const float4 *)gy)[i] : make_float4(0, 0, 0, 0);
+            v.x = a * u.x + (b * (v.x - mean) + shift), v.y = a * u.y + (b * (v.y - mean) + shift);
+            v.z = a * u.z + (b * (v.z - mean) + shift), v.w = a * u.w + (b * (v.w - mean) + shift);
+            ((float4 *)out)[i] = v;
+        } else out[i] = (gy ? a * gy[i] : 0) + (b * (x[i] - mean) + shift);
+    }
+}
+
+static void gan__norm_line(const char *name, const gan_norm *p, const float *gy, const float *x, const float *s, const float *weight, const float *bias, const float *sums,
+                           float *out)
+{
+    bool four = p->size % 4 == 0 && gan__aligned(x, out) && gan__aligned(gy, gy);
+    GAN__RUN(name, gan__norm_line_kernel, gan__blocks((size_t)p->n * p->c * p->size / (four ? 4 : 1)), 256, *p, gy, x, s, weight, bias, sums, out, four);
+}
+
+extern "C" void gan_cuda_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s, const gan_real *weight, const gan_real *bias, gan_real *y)
+{
+    gan__norm_line("norm_apply", p, NULL, x, s, weight, bias, NULL, y);
+}
+
+extern "C" void gan_cuda_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x, const gan_real *s, const gan_real *weight, const gan_real *sums, gan_real *gx)
+{
+    gan__norm_line("norm_grad", p, gy, x, s, weight, NULL, sums, gx);
+}
+
+/* ===========================================================================================
+   >>optim
+   ===========================================================================================
+   gan_step calls an update kernel for each parameter. They wait here until something else is to run, and then go as one launch. */
+
+enum { GAN__SGD_STEP, GAN__ADAM_STEP, GAN__RMSPROP_STEP };
+struct gan__waiting { gan_update p; const float *g; float *w, *m, *v; size_t first; };      /* first: blocks before this one's */
+struct gan__updates { int kind, count; gan__waiting of[32]; };
+static gan__updates gan__queue;
+static size_t gan__queue_blocks;
+
+__device__ static void gan__update_one(int kind, const gan_update &p, float g, float *w, float *m, float *v)
+{
+    if (kind == GAN__SGD_STEP) {
+        *m = p.beta1 * *m + g;
+        *w -= p.lr * *m;
+    } else if (kind == GAN__ADAM_STEP) {
+        *m = p.beta1 * *m + (1 - p.beta1) * g;
+        *v = p.beta2 * *v + (1 - p.beta2) * g * g;
+        *w = (1 - p.lr * p.decay) * *w - p.lr * (*m / p.bias1) / (sqrtf(*v / p.bias2) + p.eps);
+    } else {
+        *m = p.beta2 * *m + (1 - p.beta2) * g * g;
+        *w -= p.lr * g / (sqrtf(*m) + p.eps);
+    }
+}
+
+/* A block of 256 threads updates 1024 numbers of one parameter. */
+__global__ static void gan__update_kernel(gan__updates all)
+{
+    int k = 0;
+    while (k + 1 < all.count && blockIdx.x >= all.of[k + 1].first) k++;
+    const gan__waiting &u = all.of[k];
+    for (int e = 0; e < 4; e++) {
+        size_t i = (blockIdx.x - u.first) * 1024 + e * 256 + threadIdx.x;
+        if (i < u.p.count) gan__update_one(all.kind, u.p, u.g[i], u.w + i, u.m + i, u.v ? u.v + i : NULL);
+    }
+}
+
+static void gan__flush(void)
+{
+    if (gan__queue.count == 0) return;
+    gan__kernel_running = "the optimizer's update";
+    GAN_LAUNCH(gan__update_kernel, dim3((unsigned)gan__queue_blocks), 256, gan__stream, gan__queue);
+    gan__queue.count = 0, gan__queue_blocks = 0;
+    gan__cuda_check(cudaGetLastError(), "the optimizer's update");
+}
+
+static void gan__wait(int kind, const gan_update *p, const float *g, float *w, float *m, float *v)
+{
+    if (gan__queue.count == 32 || (gan__queue.count && gan__queue.kind != kind)) gan__flush();
+    gan__waiting one = {*p, g, w, m, v, gan__queue_blocks};
+    gan__queue.kind = kind, gan__queue.of[gan__queue.count++] = one;
+    gan__queue_blocks += (p->count + 1023) / 1024;
+}
+
+extern "C" void gan_cuda_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m) { gan__wait(GAN__SGD_STEP, p, g, w, m, NULL); }
+extern "C" void gan_cuda_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v) { gan__wait(GAN__ADAM_STEP, p, g, w, m, v); }
+extern "C" void gan_cuda_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v) { gan__wait(GAN__RMSPROP_STEP, p, g, w, v, NULL); }
+
+/* Waits until everything launched so far is done: before the host reads what bare kernels wrote, or a clock. */
+extern "C" void gan_cuda_synchronize(void)
+{
+    gan__flush();
+    GAN__CHECK(cudaStreamSynchronize(gan__stream));
+}
+
+/* ===========================================================================================
+   The backends
+   =========================================================================================== */
+
+/* Products in another precision: the kernel's name with tf32 or bf16 in it. */
+#define GAN__PRECISE(precision, number, kernel, type)                                                                              \
+    static void gan__##precision##_##kernel(const type *p, const gan_real *a, const gan_real *b, gan_real *y)                       \
+    {                                                                                                                              \
+        gan__precision = number;                                                                                                   \
+        gan_cuda_##kernel(p, a, b, y);                                                                                              \
+        gan__precision = 0;                                                                                                        \
+    }
+#define GAN__PRECISE_ALL(precision, number)                                                                                        \
+    GAN__PRECISE(precision, number, matmul, gan_product) GAN__PRECISE(precision, number, conv2d, gan_conv)                          \
+    GAN__PRECISE(precision, number, conv_transpose2d, gan_conv) GAN__PRECISE(precision, number, conv2d_weight, gan_conv)            \
+    static void gan__use_##precision(gan_backend *b)                                                                               \
+    {                                                                                                                              \
+        b->matmul = gan__##precision##_matmul, b->conv2d = gan__##precision##_conv2d;                                              \
+        b->conv_transpose2d = gan__##precision##_conv_transpose2d, b->conv2d_weight = gan__##precision##_conv2d_weight;            \
+    }
+GAN__PRECISE_ALL(tf32, 1)
+GAN__PRECISE_ALL(bf16, 2)
+
+/* The tensor cores multiply tf32 and bf16 from compute capability 8.0 on. */
+static const char *gan__cuda_start_tensor(void)
+{
+    static char text[256];
+    const char *why = gan__cuda_start();
+    cudaDeviceProp card;
+    if (why) return why;
+    if (cudaGetDeviceProperties(&card, 0) != cudaSuccess || card.major >= 8) return NULL;
+    snprintf(text, sizeof text, "%s has no tensor cores for tf32 and bf16 (compute capability %d.%d, 8.0 is wanted): use \"cuda\"", card.name, card.major, card.minor);
+    return text;
+}
+
+/* Before main: a program that is linked to this file finds the three devices. */
+static bool gan__cuda_register(void)
+{
+#define GAN__FIELD(name, type, in, out) gan_cuda_##name,
+    gan_backend b = {"cuda", gan__cuda_start, gan__cuda_alloc, gan__cuda_release, gan__cuda_upload, gan__cuda_download, GAN_KERNELS(GAN__FIELD)};
+#undef GAN__FIELD
+    gan_backend tf32 = b, bf16 = b;
+    tf32.name = "cuda:tf32", bf16.name = "cuda:bf16", tf32.start = bf16.start = gan__cuda_start_tensor;
+    gan__use_tf32(&tf32);
+    gan__use_bf16(&bf16);
+    return gan_register_backend(&b) && gan_register_backend(&tf32) && gan_register_backend(&bf16);
+}
+static const bool gan__cuda_registered = gan__cuda_register();

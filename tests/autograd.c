@@ -482,7 +482,7 @@ static void test_open_errors(void)
 static void test_register_errors(void)
 {
     gan_backend b = *gan_find_backend("ref");
-    static const char *const names[] = { "ref", "cpu", "a:b", "a,b" };
+    static const char *const names[] = { "ref", "cpu", "compare:b", "a,b" };
     for (int i = 0; i < 4; i++) {
         b.name = names[i];
         CHECK(!gan_register_backend(&b), "a backend can be called \"%s\"", names[i]);

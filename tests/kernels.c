@@ -7,6 +7,9 @@
    out, writes beside its output or into its input is caught as surely as one that computes something else. */
 
 #include "test.h"
+#ifdef TEST_CUDA
+#include "cuda_names.h"
+#endif
 
 /* Products and sums of up to some 8000 random numbers lose about sqrt(8000)/2 roundings of 6e-8: 3e-6. One wrong element in the
    largest output here (1e5 elements) shows as 3e-3. In double the same holds with roundings of 1e-16. */
@@ -29,7 +32,11 @@ static double uniform(double lo, double hi) { return lo + (hi - lo) * bits() / 4
 
 /* ---- buffers ---- */
 
+#ifdef TEST_ALIGNED
+enum { GUARD = 36, MOST = 24 }; /* 36 numbers before the first: every buffer is aligned to four */
+#else
 enum { GUARD = 37, MOST = 24 }; /* 37 numbers before the first: no buffer is aligned to a vector */
+#endif
 static struct { gan_real *memory, *copy; size_t count; } buffers[MOST];
 static int buffer_count;
 
