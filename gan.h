@@ -1114,9 +1114,9 @@ static size_t gan__extent(int n, int c, int h, int w, const ptrdiff_t stride[4])
     return 1 + (size_t)((n - 1) * stride[0] + (c - 1) * stride[1] + (h - 1) * stride[2] + (w - 1) * stride[3]);
 }
 
-static size_t gan__conv_outputs(const gan_conv *p) { return gan__size(p->n, p->out_c, gan_conv_out_h(p), gan_conv_out_w(p)); }
-static size_t gan__conv_weights(const gan_conv *p) { return gan__size(p->out_c, p->c / GAN__MAX(p->groups, 1), p->kernel_h, p->kernel_w); }
-static double gan__conv_flops(const gan_conv *p) { return 2.0 * p->n * gan_conv_out_h(p) * gan_conv_out_w(p) * (double)gan__conv_weights(p); }
+static size_t gan__conv_sums(const gan_conv *p) { return gan__size(p->n, p->out_c, gan_conv_out_h(p), gan_conv_out_w(p)); }
+static size_t gan__conv_taps(const gan_conv *p) { return gan__size(p->out_c, p->c / GAN__MAX(p->groups, 1), p->kernel_h, p->kernel_w); }
+static double gan__conv_flops(const gan_conv *p) { return 2.0 * p->n * gan_conv_out_h(p) * gan_conv_out_w(p) * (double)gan__conv_taps(p); }
 
 /* Of each kernel: a size n, then, in n and the sizes p, {numbers of the inputs}, {of the outputs}, operations. */
 #define GAN__COST(name, type, size, ...) \
@@ -1130,9 +1130,9 @@ GAN__COST(sum, gan_sums, gan__size(p->in[0], p->in[1], p->in[2], p->in[3]), {n},
           {gan__size(p->out[0], p->out[1], p->out[2], p->out[3])}, (double)n)
 GAN__COST(matmul, gan_product, gan__size(p->n, p->c, p->m, p->w), {(p->n - 1) * p->a_n + (p->c - 1) * p->a_c + (size_t)p->m * p->k,
           (p->n - 1) * p->b_n + (p->c - 1) * p->b_c + (size_t)p->k * p->w}, {n}, 2.0 * (double)n * p->k)
-GAN__COST(conv2d, gan_conv, gan__size(GAN__SHAPE(p)), {n, gan__conv_weights(p)}, {gan__conv_outputs(p)}, gan__conv_flops(p))
-GAN__COST(conv_transpose2d, gan_conv, gan__size(GAN__SHAPE(p)), {gan__conv_outputs(p), gan__conv_weights(p)}, {n}, gan__conv_flops(p))
-GAN__COST(conv2d_weight, gan_conv, gan__size(GAN__SHAPE(p)), {n, gan__conv_outputs(p)}, {gan__conv_weights(p)}, gan__conv_flops(p))
+GAN__COST(conv2d, gan_conv, gan__size(GAN__SHAPE(p)), {n, gan__conv_taps(p)}, {gan__conv_sums(p)}, gan__conv_flops(p))
+GAN__COST(conv_transpose2d, gan_conv, gan__size(GAN__SHAPE(p)), {gan__conv_sums(p), gan__conv_taps(p)}, {n}, gan__conv_flops(p))
+GAN__COST(conv2d_weight, gan_conv, gan__size(GAN__SHAPE(p)), {n, gan__conv_sums(p)}, {gan__conv_taps(p)}, gan__conv_flops(p))
 GAN__COST(norm_stats, gan_norm, p->n * p->c * p->size, {n}, {2 * (size_t)p->c}, 4.0 * (double)n)
 GAN__COST(norm_apply, gan_norm, p->n * p->c * p->size, {n, 2 * (size_t)p->c, (size_t)p->c, (size_t)p->c}, {n}, 2.0 * (double)n)
 GAN__COST(norm_sums, gan_norm, p->n * p->c * p->size, {n, n, 2 * (size_t)p->c}, {2 * (size_t)p->c}, 4.0 * (double)n)
@@ -1140,8 +1140,8 @@ GAN__COST(norm_grad, gan_norm, p->n * p->c * p->size, {n, n, 2 * (size_t)p->c, (
 GAN__COST(resample, gan_resample, gan__size(p->n, p->c, p->out_h, p->out_w), {p->adjoint ? n : gan__size(GAN__SHAPE(p)),
           2 * gan__size(p->images, p->out_h, p->taps_h, 1), 2 * gan__size(p->images, p->out_w, p->taps_w, 1)},
           {p->adjoint ? gan__size(GAN__SHAPE(p)) : n}, 2.0 * (double)n * p->taps_h * p->taps_w)
-GAN__COST(gather, gan_index, p->outer * p->inner, {n * (p->adjoint ? p->out : p->in),
-          1 + (p->outer - 1) * p->step_outer + (p->out - 1) * p->step + (p->inner - 1) * p->step_inner}, {n * (p->adjoint ? p->in : p->out)}, 0)
+GAN__COST(gather, gan_index, p->outer * p->inner, {n * (p->adjoint ? p->out : p->in), 1 + (p->outer - 1) * p->step_outer +
+          (p->out - 1) * p->step + (p->inner - 1) * p->step_inner}, {n * (p->adjoint ? p->in : p->out)}, 0)
 GAN__COST(max_index, gan_pool, gan__size(p->planes, p->out_h, p->out_w, 1), {gan__size(p->planes, p->h, p->w, 1)}, {n},
           (double)n * p->kernel_h * p->kernel_w)
 GAN__COST(softmax, gan_lines, p->outer * p->count * p->inner, {n}, {n}, 4.0 * (double)n)
@@ -1192,8 +1192,7 @@ static int gan__registered_count;
 GAN_API const gan_backend *gan_find_backend(const char *name) {
     if (strcmp(name, "ref") == 0) return &gan__ref;
     if (strcmp(name, "cpu") == 0) return &gan__cpu;
-    for (int i = 0; i < gan__registered_count; i++)
-        if (strcmp(name, gan__registered[i].name) == 0) return &gan__registered[i];
+    for (int i = 0; i < gan__registered_count; i++) if (strcmp(name, gan__registered[i].name) == 0) return &gan__registered[i];
     return NULL;
 }
 
@@ -1225,7 +1224,8 @@ typedef struct { char *memory; size_t size; } gan__slab;
 typedef struct { gan__slab *slabs; int count, slab; size_t used; } gan__arena;
 typedef struct { char *memory; size_t size; int slab; } gan__block;
 
-typedef struct gan__buffer { gan__block block; int references; } gan__buffer;  /* tensors and gradient slots that use it; at 0 the block is free */
+/* references: tensors and gradient slots that use it; at 0 the block is free. */
+typedef struct gan__buffer { gan__block block; int references; } gan__buffer;
 
 typedef gan_tensor *gan__vjp(gan_tensor *y, gan_tensor *gy, int i);    /* y's derivative: gradient of in[i], or NULL for zero */
 struct gan__op { const char *name; gan__vjp *vjp; bool needs_output; }; /* needs_output: vjp reads y's numbers */
@@ -1247,15 +1247,10 @@ struct gan {
     int gradients;                          /* how many parameters hold a gradient, which gan_clear leaves */
     size_t held, peak;                      /* bytes */
     char where[128];                        /* the layer being computed, for messages: gan_conv2d "conv1" */
-    gan_model *models;
-    gan_data *datas;
-    gan_progress *logs;
-    void *spare[3];                         /* compare: other's outputs */
-    size_t spare_size[3];
-    void *spare_in[5];                      /* compare: inputs in other's memory */
-    size_t spare_in_size[5];
+    gan_model *models; gan_data *datas; gan_progress *logs;
+    void *spare[3], *spare_in[5];           /* compare: other's outputs; inputs in other's memory */
     void *staging[2];                       /* compare: results on the host */
-    size_t staging_size[2];
+    size_t spare_size[3], spare_in_size[5], staging_size[2];
     double kernel_calls, compare_scale;     /* compare: how large the terms of the kernel's sums are */
     double profile_seconds[GAN__KERNEL_COUNT], profile_flops[GAN__KERNEL_COUNT], profile_bytes[GAN__KERNEL_COUNT];
     double profile_calls[GAN__KERNEL_COUNT];
@@ -1295,8 +1290,8 @@ static void gan__device_free(const gan_backend *b, void *memory) { if (b->releas
 static void gan__move(void (*fn)(void *, const void *, size_t), void *to, const void *from, size_t bytes) {
     if (fn) fn(to, from, bytes); else memcpy(to, from, bytes);
 }
-static void gan__upload(const gan_backend *b, void *device, const void *host, size_t bytes) { gan__move(b->upload, device, host, bytes); }
-static void gan__download(const gan_backend *b, void *host, const void *device, size_t bytes) { gan__move(b->download, host, device, bytes); }
+static void gan__upload(const gan_backend *b, void *to, const void *host, size_t bytes) { gan__move(b->upload, to, host, bytes); }
+static void gan__download(const gan_backend *b, void *host, const void *from, size_t bytes) { gan__move(b->download, host, from, bytes); }
 
 GAN_API gan *gan_open(const char *device, uint64_t seed) {
     char names[2][64] = {"", ""};
@@ -1304,7 +1299,10 @@ GAN_API gan *gan_open(const char *device, uint64_t seed) {
     if (!device) gan__fail(NULL, "gan_open", "the device is NULL; \"cpu\" is the usual one");
     bool compare = strncmp(device, "compare:", 8) == 0;
     const char *first = compare ? device + 8 : device, *comma = compare ? strchr(first, ',') : NULL;
-    if (compare && !comma && !gan__refuse("gan_open(\"%s\"): compare wants two backends, as in \"compare:ref,cpu\"", device)) return NULL;
+    if (compare && !comma) {
+        gan__refuse("gan_open(\"%s\"): compare wants two backends, as in \"compare:ref,cpu\"", device);
+        return NULL;
+    }
     snprintf(names[0], sizeof names[0], "%.*s", comma ? (int)(comma - first) : 63, first);
     if (comma) snprintf(names[1], sizeof names[1], "%s", comma + 1);
     for (int i = 0; i < (compare ? 2 : 1); i++) {
@@ -1318,7 +1316,7 @@ GAN_API gan *gan_open(const char *device, uint64_t seed) {
             return NULL;
         }
         const char *why = found[i]->start ? found[i]->start() : NULL;
-        if (why && !gan__refuse("gan_open(\"%s\"): %s", device, why)) return NULL;
+        if (why) { gan__refuse("gan_open(\"%s\"): %s", device, why); return NULL; }
     }
     gan *g = (gan *)gan__alloc_zero(sizeof *g);
     g->backend = found[0], g->other = found[1], g->seed = seed, g->recording = true;
@@ -1517,7 +1515,9 @@ static void gan__run_2(gan *g, int k, const void *p, const gan_real *a, const ga
    =========================================================================================== */
 
 GAN_API size_t gan_count(const gan_tensor *t) { return gan__size(GAN__SHAPE(t)); }
-static bool gan__same_shape(const gan_tensor *a, const gan_tensor *b) { return a->n == b->n && a->c == b->c && a->h == b->h && a->w == b->w; }
+static bool gan__same_shape(const gan_tensor *a, const gan_tensor *b) {
+    return a->n == b->n && a->c == b->c && a->h == b->h && a->w == b->w;
+}
 
 /* A tensor that is not NULL and still has its numbers. */
 static gan *gan__valid(const gan_tensor *x, const char *function) {
@@ -1598,7 +1598,10 @@ GAN_API gan_tensor *gan_full(gan *g, gan_real value, int n, int c, int h, int w)
     return gan__fill_with(gan__tensor(g, NULL, n, c, h, w), value);
 }
 
-GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w) { gan__check_shape(g, "gan_zeros", n, c, h, w); return gan_full(g, 0, n, c, h, w); }
+GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w) {
+    gan__check_shape(g, "gan_zeros", n, c, h, w);
+    return gan_full(g, 0, n, c, h, w);
+}
 
 GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, int h, int w) {
     gan__check_shape(g, "gan_from_host", n, c, h, w);
@@ -1675,10 +1678,7 @@ static void gan__random_body(void *argument, size_t begin, size_t end, int threa
     }
 }
 
-GAN_API void gan_ref_random(const gan_random *p, gan_real *y) {
-    gan__job job = {p, {NULL}, {y}};
-    gan__random_body(&job, 0, p->count, 0);
-}
+GAN_API void gan_ref_random(const gan_random *p, gan_real *y) { gan__job job = {p, {NULL}, {y}}; gan__random_body(&job, 0, p->count, 0); }
 
 GAN_API void gan_cpu_random(const gan_random *p, gan_real *y) {
     gan__job job = {p, {NULL}, {y}};
@@ -1929,10 +1929,7 @@ static int gan__join(int a, int b) { return a == b || b == 1 ? a : a == 1 ? b : 
 static gan_tensor *gan__zip_into(gan_tensor *into, const char *function, int op, gan_tensor *a, gan_tensor *b, gan_real k, gan_real l) {
     gan__valid_pair(a, b, function);
     gan *g = a->g;
-    gan_zip p;
-    memset(&p, 0, sizeof p);
-    p.op = op, p.k = k, p.l = l;
-    p.n = gan__join(a->n, b->n), p.c = gan__join(a->c, b->c), p.h = gan__join(a->h, b->h), p.w = gan__join(a->w, b->w);
+    gan_zip p = {op, gan__join(a->n, b->n), gan__join(a->c, b->c), gan__join(a->h, b->h), gan__join(a->w, b->w), {0}, {0}, k, l};
     if (!p.n || !p.c || !p.h || !p.w)
         gan__fail(g, function, GAN__DIMS " and " GAN__DIMS ": each size must be the same in both, or 1 in one", GAN__SHAPE(a), GAN__SHAPE(b));
     gan__check_shape(g, function, p.n, p.c, p.h, p.w);
@@ -2134,14 +2131,14 @@ GAN_API void gan_cpu_sum(const gan_sums *p, const gan_real *x, gan_real *y) {
         count *= (size_t)p->in[d], outputs *= (size_t)p->out[d];
     }
     gan__tour job = gan__tour_of(p->in[0], p->in[1], p->in[2], p->in[3], a, b, NULL, y);
-    const bool last_kept = job.b[job.dims - 1] != 0;
+    const bool rows = job.dims >= 2 && job.dims <= 3 && job.b[job.dims - 1] != 0 && job.b[job.dims - 2] == 0;   /* the last is kept */
     job.in[0] = x, job.part = part;
     if (outputs == 1) {
         job.stretch = GAN__MAX((size_t)16384, (count / 256 + 1024) & ~(size_t)1023);
         gan__parallel(count, job.stretch, gan__sum_part_body, &job);
         for (size_t i = 0; i * job.stretch < count; i++) total += part[i];
         *y = (gan_real)total;
-    } else if (last_kept && job.dims >= 2 && job.dims <= 3 && job.b[job.dims - 2] == 0) gan__parallel(outputs, 1024, gan__sum_rows_body, &job);
+    } else if (rows) gan__parallel(outputs, 1024, gan__sum_rows_body, &job);
     else gan__parallel(outputs, GAN__MAX((size_t)1, 16384 * outputs / count), gan__sum_body, &job);
 }
 
@@ -2167,10 +2164,7 @@ GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h, int w) {
 /* y (n,c,h,w) from x with x's strides: gaps in neither. */
 static gan_tensor *gan__strided(gan_tensor *x, int n, int c, int h, int w, const ptrdiff_t stride[4], ptrdiff_t x0) {
     gan_tensor *y = gan__tensor(x->g, NULL, n, c, h, w);
-    gan_copy p;
-    memset(&p, 0, sizeof p);
-    p.n = n, p.c = c, p.h = h, p.w = w, p.x0 = x0;
-    memcpy(p.x, stride, sizeof p.x);
+    gan_copy p = {n, c, h, w, {stride[0], stride[1], stride[2], stride[3]}, {0}, x0, 0};
     gan__strides(y, p.y);
     gan__run_1(x->g, GAN__K_copy, &p, x->data, y->data);
     return y;
@@ -2384,12 +2378,7 @@ GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0, int dim1) {
 }
 
 /* x's elements along a dimension lie this far apart. */
-static ptrdiff_t gan__step_of(const gan_tensor *x, int dim) {
-    int size[4] = {GAN__SHAPE(x)};
-    ptrdiff_t step = 1;
-    for (int d = 3; d > dim; d--) step *= size[d];
-    return step;
-}
+static ptrdiff_t gan__step_of(const gan_tensor *x, int dim) { return (ptrdiff_t)gan__lines_of("gan_slice", x, dim).inner; }
 
 GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length) {
     gan *g = gan__valid(x, "gan_slice");
@@ -2407,9 +2396,7 @@ GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length) {
 
 /* Copies x into y at start along dim. */
 static void gan__place(gan_tensor *x, gan_tensor *y, int dim, int start) {
-    gan_copy p;
-    memset(&p, 0, sizeof p);
-    p.n = x->n, p.c = x->c, p.h = x->h, p.w = x->w, p.y0 = start * gan__step_of(y, dim);
+    gan_copy p = {GAN__SHAPE(x), {0}, {0}, 0, start * gan__step_of(y, dim)};
     gan__strides(x, p.x);
     gan__strides(y, p.y);
     gan__run_1(x->g, GAN__K_copy, &p, x->data, y->data);
@@ -2530,9 +2517,7 @@ static gan_tensor *gan__gather(const char *function, gan_tensor *x, int dim, gan
                   GAN__SHAPE(index), adjoint ? "" : " but along that dimension");
     if (adjoint && size < 1) gan__fail(x->g, function, "size %d: it is 1 or more", size);
     list = list && !(full && q.inner == 1 && q.outer == 1);
-    gan_index p = {q.outer, 0, 0, q.inner, 0, 1, 0, adjoint};
-    p.out = list ? (size_t)index->n : (size_t)given[dim];
-    p.in = adjoint ? (size_t)size : q.count;
+    gan_index p = {q.outer, adjoint ? (size_t)size : q.count, (size_t)(list ? index->n : given[dim]), q.inner, 0, 1, 0, adjoint};
     if (!list) p.step_outer = p.out * q.inner, p.step = q.inner, p.step_inner = 1;
     shape[dim] = adjoint ? size : (int)p.out;
     if (!x->g->backend->alloc && !x->g->plan)
