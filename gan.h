@@ -1012,10 +1012,7 @@ static void gan__plan_end(gan *g);
 
 GAN_API const char *gan_error(void) { return gan__thread.error; }
 
-GAN_API void gan_on_error(gan_error_fn *fn, void *user) {
-    gan__thread.handler = fn;
-    gan__thread.user = user;
-}
+GAN_API void gan_on_error(gan_error_fn *fn, void *user) { gan__thread.handler = fn, gan__thread.user = user; }
 
 /* The world's fault: leaves the text and returns false. */
 GAN__PRINTF(1, 2) static bool gan__refuse(const char *format, ...) {
@@ -1051,9 +1048,8 @@ static void *gan__alloc(size_t bytes) {
     return memory;
 }
 
-static void *gan__alloc_zero(size_t bytes) {
-    return memset(gan__alloc(bytes), 0, bytes);
-}
+static void *gan__alloc_zero(size_t bytes) { return memset(gan__alloc(bytes), 0, bytes); }
+static char *gan__copy_string(const char *s) { return strcpy((char *)gan__alloc(strlen(s) + 1), s); }
 
 /* An array of elements of size bytes with room for one more than count: moved to twice the room when count is a power of two. */
 static void *gan__grow(void *array, size_t count, size_t size) {
@@ -1064,30 +1060,15 @@ static void *gan__grow(void *array, size_t count, size_t size) {
     return larger;
 }
 
-static char *gan__copy_string(const char *s) {
-    char *copy = (char *)gan__alloc(strlen(s) + 1);
-    return strcpy(copy, s);
-}
-
 /* ===========================================================================================
    >>kernels (implementation)
    =========================================================================================== */
 
-GAN_API int gan_conv_out_h(const gan_conv *p) {
-    return (p->h + 2 * p->pad - GAN__MAX(p->dilation, 1) * (p->kernel_h - 1) - 1) / GAN__MAX(p->stride, 1) + 1;
+static int gan__conv_out(const gan_conv *p, int size, int kernel) {
+    return (size + 2 * p->pad - GAN__MAX(p->dilation, 1) * (kernel - 1) - 1) / GAN__MAX(p->stride, 1) + 1;
 }
-
-GAN_API int gan_conv_out_w(const gan_conv *p) {
-    return (p->w + 2 * p->pad - GAN__MAX(p->dilation, 1) * (p->kernel_w - 1) - 1) / GAN__MAX(p->stride, 1) + 1;
-}
-
-static bool gan__serial(int threads) {
-#ifdef GAN__OPENMP
-    return threads <= 1 || omp_in_parallel();
-#else
-    return threads <= 1 || true;
-#endif
-}
+GAN_API int gan_conv_out_h(const gan_conv *p) { return gan__conv_out(p, p->h, p->kernel_h); }
+GAN_API int gan_conv_out_w(const gan_conv *p) { return gan__conv_out(p, p->w, p->kernel_w); }
 
 static int gan__threads(void) {
 #ifdef GAN__OPENMP
@@ -1101,22 +1082,17 @@ static int gan__threads(void) {
    the others, so which thread takes it, and when, does not show. */
 typedef void gan__body(void *job, size_t begin, size_t end, int thread);
 static void gan__parallel(size_t count, size_t grain, gan__body *body, void *job) {
+#ifdef GAN__OPENMP
     size_t blocks = (count + grain - 1) / grain;
     int threads = (int)GAN__MIN((size_t)gan__threads(), blocks);
-    if (gan__serial(threads)) {
-        for (size_t begin = 0; begin < count; begin += grain) body(job, begin, GAN__MIN(begin + grain, count), 0);
+    if (threads > 1 && !omp_in_parallel()) {
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+        for (long long i = 0; i < (long long)blocks; i++)
+            body(job, (size_t)i * grain, GAN__MIN(((size_t)i + 1) * grain, count), omp_get_thread_num());
         return;
     }
-#ifdef GAN__OPENMP
-#pragma omp parallel num_threads(threads)
-    {
-#pragma omp for schedule(dynamic, 1)
-        for (long long i = 0; i < (long long)blocks; i++) {
-            size_t begin = (size_t)i * grain;
-            body(job, begin, GAN__MIN(begin + grain, count), omp_get_thread_num());
-        }
-    }
 #endif
+    for (size_t begin = 0; begin < count; begin += grain) body(job, begin, GAN__MIN(begin + grain, count), 0);
 }
 
 /* Scratch memory of this thread for one kernel call, 64-byte aligned; kept from call to call. 0 is the matrix product's, 1 and 2 its callers'. */
@@ -1134,127 +1110,50 @@ static void *gan__workspace(int which, size_t bytes) {
 /* How many numbers each operand of a kernel has, and its operations: what compare:A,B and gan_profile need to know. */
 typedef struct { size_t in[5], out[3]; double flops; } gan__cost;
 
-static gan__cost gan__cost_of(size_t in0, size_t in1, size_t out, double flops) {
-    gan__cost cost;
-    memset(&cost, 0, sizeof cost);
-    cost.in[0] = in0, cost.in[1] = in1, cost.out[0] = out, cost.flops = flops;
-    return cost;
-}
-
-static gan__cost gan__cost_fill(const gan_fill *p) { return gan__cost_of(0, 0, p->count, 0); }
-static gan__cost gan__cost_random(const gan_random *p) { return gan__cost_of(0, 0, p->count, 0); }
-static gan__cost gan__cost_map(const gan_map *p) { return gan__cost_of(p->count, 0, p->count, (double)p->count); }
+#define GAN__DIMS "(%d,%d,%d,%d)"
+#define GAN__SHAPE(t) (t)->n, (t)->c, (t)->h, (t)->w
+static size_t gan__size(int n, int c, int h, int w) { return (size_t)n * c * h * w; }
 
 /* How far an operand with these strides reaches. */
 static size_t gan__extent(int n, int c, int h, int w, const ptrdiff_t stride[4]) {
     return 1 + (size_t)((n - 1) * stride[0] + (c - 1) * stride[1] + (h - 1) * stride[2] + (w - 1) * stride[3]);
 }
 
-static gan__cost gan__cost_zip(const gan_zip *p) {
-    size_t count = (size_t)p->n * p->c * p->h * p->w;
-    return gan__cost_of(gan__extent(p->n, p->c, p->h, p->w, p->a), gan__extent(p->n, p->c, p->h, p->w, p->b), count, (double)count);
-}
+static size_t gan__conv_sums(const gan_conv *p) { return gan__size(p->n, p->out_c, gan_conv_out_h(p), gan_conv_out_w(p)); }
+static size_t gan__conv_taps(const gan_conv *p) { return gan__size(p->out_c, p->c / GAN__MAX(p->groups, 1), p->kernel_h, p->kernel_w); }
+static double gan__conv_flops(const gan_conv *p) { return 2.0 * p->n * gan_conv_out_h(p) * gan_conv_out_w(p) * (double)gan__conv_taps(p); }
 
-static gan__cost gan__cost_copy(const gan_copy *p) {
-    return gan__cost_of(p->x0 + gan__extent(p->n, p->c, p->h, p->w, p->x), 0, p->y0 + gan__extent(p->n, p->c, p->h, p->w, p->y), 0);
-}
-
-static gan__cost gan__cost_sum(const gan_sums *p) {
-    size_t in = (size_t)p->in[0] * p->in[1] * p->in[2] * p->in[3];
-    return gan__cost_of(in, 0, (size_t)p->out[0] * p->out[1] * p->out[2] * p->out[3], (double)in);
-}
-
-static gan__cost gan__cost_matmul(const gan_product *p) {
-    size_t a = (p->n - 1) * p->a_n + (p->c - 1) * p->a_c + (size_t)p->m * p->k;
-    size_t b = (p->n - 1) * p->b_n + (p->c - 1) * p->b_c + (size_t)p->k * p->w;
-    double out = (double)p->n * p->c * p->m * p->w;
-    return gan__cost_of(a, b, (size_t)out, 2 * out * p->k);
-}
-
-static gan__cost gan__cost_conv2d(const gan_conv *p) {
-    size_t x = (size_t)p->n * p->c * p->h * p->w, w = (size_t)p->out_c * (p->c / GAN__MAX(p->groups, 1)) * p->kernel_h * p->kernel_w;
-    size_t places = (size_t)gan_conv_out_h(p) * gan_conv_out_w(p);
-    return gan__cost_of(x, w, p->n * p->out_c * places, 2.0 * p->n * (double)places * (double)w);
-}
-
-static gan__cost gan__cost_conv_transpose2d(const gan_conv *p) {
-    gan__cost cost = gan__cost_conv2d(p);
-    return gan__cost_of(cost.out[0], cost.in[1], cost.in[0], cost.flops);
-}
-
-static gan__cost gan__cost_conv2d_weight(const gan_conv *p) {
-    gan__cost cost = gan__cost_conv2d(p);
-    return gan__cost_of(cost.in[0], cost.out[0], cost.in[1], cost.flops);
-}
-
-static gan__cost gan__cost_norm_stats(const gan_norm *p) {
-    size_t count = p->n * p->c * p->size;
-    return gan__cost_of(count, 0, 2 * (size_t)p->c, 4.0 * (double)count);
-}
-
-static gan__cost gan__cost_norm_apply(const gan_norm *p) {
-    size_t count = p->n * p->c * p->size, c = (size_t)p->c;
-    gan__cost cost = gan__cost_of(count, 2 * c, count, 2.0 * (double)count);
-    cost.in[2] = cost.in[3] = c;
-    return cost;
-}
-
-static gan__cost gan__cost_norm_sums(const gan_norm *p) {
-    size_t count = p->n * p->c * p->size, c = (size_t)p->c;
-    gan__cost cost = gan__cost_of(count, count, 2 * c, 4.0 * (double)count);
-    cost.in[2] = 2 * c;
-    return cost;
-}
-
-static gan__cost gan__cost_norm_grad(const gan_norm *p) {
-    size_t count = p->n * p->c * p->size, c = (size_t)p->c;
-    gan__cost cost = gan__cost_of(count, count, count, 4.0 * (double)count);
-    cost.in[2] = cost.in[4] = 2 * c, cost.in[3] = c;
-    return cost;
-}
-
-static gan__cost gan__cost_resample(const gan_resample *p) {
-    size_t x = (size_t)p->n * p->c * p->h * p->w, y = (size_t)p->n * p->c * p->out_h * p->out_w;
-    gan__cost cost = gan__cost_of(p->adjoint ? y : x, 2 * (size_t)p->images * p->out_h * p->taps_h, p->adjoint ? x : y,
-                                  2.0 * (double)y * p->taps_h * p->taps_w);
-    cost.in[2] = 2 * (size_t)p->images * p->out_w * p->taps_w;
-    return cost;
-}
-
-static gan__cost gan__cost_gather(const gan_index *p) {
-    size_t x = p->outer * p->in * p->inner, y = p->outer * p->out * p->inner;
-    size_t index = 1 + (p->outer - 1) * p->step_outer + (p->out - 1) * p->step + (p->inner - 1) * p->step_inner;
-    return gan__cost_of(p->adjoint ? y : x, index, p->adjoint ? x : y, 0);
-}
-
-static gan__cost gan__cost_max_index(const gan_pool *p) {
-    size_t places = (size_t)p->planes * p->out_h * p->out_w;
-    return gan__cost_of((size_t)p->planes * p->h * p->w, 0, places, (double)places * p->kernel_h * p->kernel_w);
-}
-
-static gan__cost gan__cost_softmax(const gan_lines *p) {
-    size_t count = p->outer * p->count * p->inner;
-    return gan__cost_of(count, 0, count, 4.0 * (double)count);
-}
-
-static gan__cost gan__cost_softmax_grad(const gan_lines *p) {
-    size_t count = p->outer * p->count * p->inner;
-    return gan__cost_of(count, count, count, 4.0 * (double)count);
-}
-
-static gan__cost gan__cost_sgd(const gan_update *p) {
-    gan__cost cost = gan__cost_of(p->count, 0, p->count, 4.0 * (double)p->count);
-    cost.out[1] = p->count;
-    return cost;
-}
-
-static gan__cost gan__cost_adam(const gan_update *p) {
-    gan__cost cost = gan__cost_of(p->count, 0, p->count, 12.0 * (double)p->count);
-    cost.out[1] = cost.out[2] = p->count;
-    return cost;
-}
-
-static gan__cost gan__cost_rmsprop(const gan_update *p) { return gan__cost_sgd(p); }
+/* Of each kernel: a size n, then, in n and the sizes p, {numbers of the inputs}, {of the outputs}, operations. */
+#define GAN__COST(name, type, size, ...) \
+    static gan__cost gan__cost_##name(const type *p) { const size_t n = size; gan__cost cost = {__VA_ARGS__}; return cost; }
+GAN__COST(fill, gan_fill, p->count, {0}, {n}, 0)
+GAN__COST(random, gan_random, p->count, {0}, {n}, 0)
+GAN__COST(map, gan_map, p->count, {n}, {n}, (double)n)
+GAN__COST(zip, gan_zip, gan__size(GAN__SHAPE(p)), {gan__extent(GAN__SHAPE(p), p->a), gan__extent(GAN__SHAPE(p), p->b)}, {n}, (double)n)
+GAN__COST(copy, gan_copy, p->x0 + gan__extent(GAN__SHAPE(p), p->x), {n}, {p->y0 + gan__extent(GAN__SHAPE(p), p->y)}, 0)
+GAN__COST(sum, gan_sums, gan__size(p->in[0], p->in[1], p->in[2], p->in[3]), {n},
+          {gan__size(p->out[0], p->out[1], p->out[2], p->out[3])}, (double)n)
+GAN__COST(matmul, gan_product, gan__size(p->n, p->c, p->m, p->w), {(p->n - 1) * p->a_n + (p->c - 1) * p->a_c + (size_t)p->m * p->k,
+          (p->n - 1) * p->b_n + (p->c - 1) * p->b_c + (size_t)p->k * p->w}, {n}, 2.0 * (double)n * p->k)
+GAN__COST(conv2d, gan_conv, gan__size(GAN__SHAPE(p)), {n, gan__conv_taps(p)}, {gan__conv_sums(p)}, gan__conv_flops(p))
+GAN__COST(conv_transpose2d, gan_conv, gan__size(GAN__SHAPE(p)), {gan__conv_sums(p), gan__conv_taps(p)}, {n}, gan__conv_flops(p))
+GAN__COST(conv2d_weight, gan_conv, gan__size(GAN__SHAPE(p)), {n, gan__conv_sums(p)}, {gan__conv_taps(p)}, gan__conv_flops(p))
+GAN__COST(norm_stats, gan_norm, p->n * p->c * p->size, {n}, {2 * (size_t)p->c}, 4.0 * (double)n)
+GAN__COST(norm_apply, gan_norm, p->n * p->c * p->size, {n, 2 * (size_t)p->c, (size_t)p->c, (size_t)p->c}, {n}, 2.0 * (double)n)
+GAN__COST(norm_sums, gan_norm, p->n * p->c * p->size, {n, n, 2 * (size_t)p->c}, {2 * (size_t)p->c}, 4.0 * (double)n)
+GAN__COST(norm_grad, gan_norm, p->n * p->c * p->size, {n, n, 2 * (size_t)p->c, (size_t)p->c, 2 * (size_t)p->c}, {n}, 4.0 * (double)n)
+GAN__COST(resample, gan_resample, gan__size(p->n, p->c, p->out_h, p->out_w), {p->adjoint ? n : gan__size(GAN__SHAPE(p)),
+          2 * gan__size(p->images, p->out_h, p->taps_h, 1), 2 * gan__size(p->images, p->out_w, p->taps_w, 1)},
+          {p->adjoint ? gan__size(GAN__SHAPE(p)) : n}, 2.0 * (double)n * p->taps_h * p->taps_w)
+GAN__COST(gather, gan_index, p->outer * p->inner, {n * (p->adjoint ? p->out : p->in), 1 + (p->outer - 1) * p->step_outer +
+          (p->out - 1) * p->step + (p->inner - 1) * p->step_inner}, {n * (p->adjoint ? p->in : p->out)}, 0)
+GAN__COST(max_index, gan_pool, gan__size(p->planes, p->out_h, p->out_w, 1), {gan__size(p->planes, p->h, p->w, 1)}, {n},
+          (double)n * p->kernel_h * p->kernel_w)
+GAN__COST(softmax, gan_lines, p->outer * p->count * p->inner, {n}, {n}, 4.0 * (double)n)
+GAN__COST(softmax_grad, gan_lines, p->outer * p->count * p->inner, {n, n}, {n}, 4.0 * (double)n)
+GAN__COST(sgd, gan_update, p->count, {n}, {n, n}, 4.0 * (double)n)
+GAN__COST(adam, gan_update, p->count, {n}, {n, n, n}, 12.0 * (double)n)
+GAN__COST(rmsprop, gan_update, p->count, {n}, {n, n}, 4.0 * (double)n)
 
 /* The list once more: a number per kernel, the two tables, names, and calls through a table with untyped operands. */
 #define GAN__NUMBER(name, type, in, out) GAN__K_##name,
@@ -1274,10 +1173,8 @@ static const gan_backend gan__cpu = {"cpu", NULL, NULL, NULL, NULL, NULL, GAN_KE
 #define GAN__ARGS_1_2 x[0], y[0], y[1]
 #define GAN__ARGS_1_3 x[0], y[0], y[1], y[2]
 #define GAN__CALL(name, type, in, out)                                                                                    \
-    static void gan__call_##name(const gan_backend *b, const void *p, const gan_real *const *x, gan_real *const *y)       \
-    {                                                                                                                     \
-        (void)x;                                                                                                          \
-        b->name((const type *)p, GAN__ARGS_##in##_##out);                                                                 \
+    static void gan__call_##name(const gan_backend *b, const void *p, const gan_real *const *x, gan_real *const *y) {     \
+        (void)x, b->name((const type *)p, GAN__ARGS_##in##_##out);                                                        \
     }                                                                                                                     \
     static gan__cost gan__cost_call_##name(const void *p) { return gan__cost_##name((const type *)p); }                   \
     static bool gan__has_##name(const gan_backend *b) { return b->name != NULL; }
@@ -1300,8 +1197,7 @@ static int gan__registered_count;
 GAN_API const gan_backend *gan_find_backend(const char *name) {
     if (strcmp(name, "ref") == 0) return &gan__ref;
     if (strcmp(name, "cpu") == 0) return &gan__cpu;
-    for (int i = 0; i < gan__registered_count; i++)
-        if (strcmp(name, gan__registered[i].name) == 0) return &gan__registered[i];
+    for (int i = 0; i < gan__registered_count; i++) if (strcmp(name, gan__registered[i].name) == 0) return &gan__registered[i];
     return NULL;
 }
 
@@ -1333,16 +1229,11 @@ typedef struct { char *memory; size_t size; } gan__slab;
 typedef struct { gan__slab *slabs; int count, slab; size_t used; } gan__arena;
 typedef struct { char *memory; size_t size; int slab; } gan__block;
 
-typedef struct gan__buffer {
-    gan__block block;
-    int references;                    /* tensors and gradient slots that use it; at 0 the block is free */
-} gan__buffer;
+/* references: tensors and gradient slots that use it; at 0 the block is free. */
+typedef struct gan__buffer { gan__block block; int references; } gan__buffer;
 
-struct gan__op {
-    const char *name;
-    gan_tensor *(*vjp)(gan_tensor *y, gan_tensor *gy, int i); /* gradient of in[i], or NULL for zero */
-    bool needs_output;                                        /* vjp reads y's numbers */
-};
+typedef gan_tensor *gan__vjp(gan_tensor *y, gan_tensor *gy, int i);    /* y's derivative: gradient of in[i], or NULL for zero */
+struct gan__op { const char *name; gan__vjp *vjp; bool needs_output; }; /* needs_output: vjp reads y's numbers */
 
 struct gan {
     const gan_backend *backend, *other;     /* other: the second of compare:A,B */
@@ -1351,7 +1242,7 @@ struct gan {
     gan__arena structs;
     gan__slab *slabs;
     gan__block *free_blocks;
-    int slab_count, free_count, free_room;
+    int slab_count, free_count, free_room;  /* ..._room: the highest ..._count so far, up to which gan__grow has made room */
     gan_tensor **tape;
     int tape_count, tape_room;
     gan_tensor **temporaries;               /* tensors of a gan_backward that nobody outside can see */
@@ -1361,15 +1252,10 @@ struct gan {
     int gradients;                          /* how many parameters hold a gradient, which gan_clear leaves */
     size_t held, peak;                      /* bytes */
     char where[128];                        /* the layer being computed, for messages: gan_conv2d "conv1" */
-    gan_model *models;
-    gan_data *datas;
-    gan_progress *logs;
-    void *spare[3];                         /* compare: other's outputs */
-    size_t spare_size[3];
-    void *spare_in[5];                      /* compare: inputs in other's memory */
-    size_t spare_in_size[5];
+    gan_model *models; gan_data *datas; gan_progress *logs;
+    void *spare[3], *spare_in[5];           /* compare: other's outputs; inputs in other's memory */
     void *staging[2];                       /* compare: results on the host */
-    size_t staging_size[2];
+    size_t spare_size[3], spare_in_size[5], staging_size[2];
     double kernel_calls, compare_scale;     /* compare: how large the terms of the kernel's sums are */
     double profile_seconds[GAN__KERNEL_COUNT], profile_flops[GAN__KERNEL_COUNT], profile_bytes[GAN__KERNEL_COUNT];
     double profile_calls[GAN__KERNEL_COUNT];
@@ -1403,20 +1289,14 @@ static void *gan__device_alloc(gan *g, const gan_backend *b, size_t bytes) {
     return memory;
 }
 
-static void gan__device_free(const gan_backend *b, void *memory) {
-    if (b->release) b->release(memory);
-    else GAN_FREE(memory);
-}
+static void gan__device_free(const gan_backend *b, void *memory) { if (b->release) b->release(memory); else GAN_FREE(memory); }
 
-static void gan__upload(const gan_backend *b, void *device, const void *host, size_t bytes) {
-    if (b->upload) b->upload(device, host, bytes);
-    else memcpy(device, host, bytes);
+/* To and from the device: fn is the backend's upload or download. */
+static void gan__move(void (*fn)(void *, const void *, size_t), void *to, const void *from, size_t bytes) {
+    if (fn) fn(to, from, bytes); else memcpy(to, from, bytes);
 }
-
-static void gan__download(const gan_backend *b, void *host, const void *device, size_t bytes) {
-    if (b->download) b->download(host, device, bytes);
-    else memcpy(host, device, bytes);
-}
+static void gan__upload(const gan_backend *b, void *to, const void *host, size_t bytes) { gan__move(b->upload, to, host, bytes); }
+static void gan__download(const gan_backend *b, void *host, const void *from, size_t bytes) { gan__move(b->download, host, from, bytes); }
 
 GAN_API gan *gan_open(const char *device, uint64_t seed) {
     char names[2][64] = {"", ""};
@@ -1441,10 +1321,7 @@ GAN_API gan *gan_open(const char *device, uint64_t seed) {
             return NULL;
         }
         const char *why = found[i]->start ? found[i]->start() : NULL;
-        if (why) {
-            gan__refuse("gan_open(\"%s\"): %s", device, why);
-            return NULL;
-        }
+        if (why) { gan__refuse("gan_open(\"%s\"): %s", device, why); return NULL; }
     }
     gan *g = (gan *)gan__alloc_zero(sizeof *g);
     g->backend = found[0], g->other = found[1], g->seed = seed, g->recording = true;
@@ -1453,15 +1330,8 @@ GAN_API gan *gan_open(const char *device, uint64_t seed) {
 
 GAN_API void gan_set_threads(gan *g, int threads) { g->threads = GAN__MAX(threads, 0); }
 
-GAN_API size_t gan_memory(const gan *g, size_t *peak) {
-    if (peak) *peak = g->peak;
-    return g->held;
-}
-
-static void gan__account(gan *g, ptrdiff_t bytes) {
-    g->held += (size_t)bytes;
-    g->peak = GAN__MAX(g->peak, g->held);
-}
+GAN_API size_t gan_memory(const gan *g, size_t *peak) { if (peak) *peak = g->peak; return g->held; }
+static void gan__account(gan *g, ptrdiff_t bytes) { g->held += (size_t)bytes, g->peak = GAN__MAX(g->peak, g->held); }
 
 /* size bytes for structs, which are multiples of 16. */
 static void *gan__take_struct(gan *g, size_t size) {
@@ -1478,10 +1348,7 @@ static void *gan__take_struct(gan *g, size_t size) {
 }
 
 static void gan__free_add(gan *g, gan__block block) {
-    if (g->free_count == g->free_room) {
-        g->free_blocks = (gan__block *)gan__grow(g->free_blocks, (size_t)g->free_room, sizeof block);
-        g->free_room = GAN__MAX(1, 2 * g->free_room);
-    }
+    if (g->free_count == g->free_room) g->free_blocks = (gan__block *)gan__grow(g->free_blocks, (size_t)g->free_room++, sizeof block);
     g->free_blocks[g->free_count++] = block;
 }
 
@@ -1531,10 +1398,7 @@ static void gan__let_go(gan_tensor *t) {
     if (t->buffer->references > 0 && --t->buffer->references == 0) gan__give_numbers(t->g, t->buffer->block);
 }
 
-GAN_API gan_mark gan_here(gan *g) {
-    gan_mark mark = {g->tape_count, g->structs.slab, g->structs.used};
-    return mark;
-}
+GAN_API gan_mark gan_here(gan *g) { gan_mark mark = {g->tape_count, g->structs.slab, g->structs.used}; return mark; }
 
 GAN_API void gan_clear_to(gan *g, gan_mark mark) {
     while (g->tape_count > mark.tape) gan__let_go(g->tape[--g->tape_count]);
@@ -1569,8 +1433,7 @@ static void *gan__room(gan *g, const gan_backend *b, void **memory, size_t *size
 
 static double gan__largest(const gan_real *x, size_t count) {
     double largest = 0;
-    for (size_t i = 0; i < count; i++)
-        if (fabs((double)x[i]) <= DBL_MAX) largest = GAN__MAX(largest, fabs((double)x[i]));
+    for (size_t i = 0; i < count; i++) if (fabs((double)x[i]) <= DBL_MAX) largest = GAN__MAX(largest, fabs((double)x[i]));
     return largest;
 }
 
@@ -1592,40 +1455,36 @@ static void gan__judge(gan *g, int k, int output, const gan_real *x, const gan_r
     }
 }
 
+/* compare: b's numbers x on the host, in one of two places. */
+static const gan_real *gan__fetch(gan *g, int place, const gan_backend *b, const gan_real *x, size_t count) {
+    void *host = gan__room(g, &gan__ref, &g->staging[place], &g->staging_size[place], count);
+    gan__download(b, host, x, count * sizeof *x);
+    return (const gan_real *)host;
+}
+
 /* compare:A,B: the same kernel on B, from A's inputs and into memory of its own; then the judge. */
 static void gan__run_other(gan *g, int k, const void *p, const gan__cost *cost, const gan_real *const *x, gan_real *const *y, bool after) {
     const gan_backend *a = g->backend, *b = g->other;
     const gan__kernel *kernel = &gan__kernels[k];
     const gan_real *in[5] = {NULL, NULL, NULL, NULL, NULL};
     gan_real *out[3] = {NULL, NULL, NULL};
-    bool same_memory = !a->alloc && !b->alloc;
     for (int i = 0; i < kernel->out; i++) {
-        size_t bytes = cost->out[i] * sizeof(gan_real);
+        const gan_real *host = gan__fetch(g, 0, a, y[i], cost->out[i]);
         out[i] = (gan_real *)gan__room(g, b, &g->spare[i], &g->spare_size[i], cost->out[i]);
-        gan_real *host = (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], cost->out[i]);
-        gan__download(a, host, y[i], bytes);
-        if (!after) {                           /* what the kernel finds in its outputs: optimizers read theirs, copy leaves gaps */
-            gan__upload(b, out[i], host, bytes);
-            continue;
-        }
-        gan_real *theirs = (gan_real *)gan__room(g, &gan__ref, &g->staging[1], &g->staging_size[1], cost->out[i]);
-        gan__download(b, theirs, out[i], bytes);
-        gan__judge(g, k, i, host, theirs, cost->out[i]);
+        if (after) gan__judge(g, k, i, host, gan__fetch(g, 1, b, out[i], cost->out[i]), cost->out[i]);
+        else gan__upload(b, out[i], host, cost->out[i] * sizeof *host); /* what A's find: optimizers read theirs, copy leaves gaps */
     }
     if (after) return;
     g->compare_scale = gan__sums_of(k) ? sqrt(GAN__MAX(1, cost->flops / (2 * (double)cost->out[0]))) : 0;
     for (int i = 0; i < kernel->in; i++) {
-        in[i] = x[i];
-        if (same_memory) {
-            if (i < gan__sums_of(k)) g->compare_scale *= gan__largest(x[i], cost->in[i]);
-            continue;
+        const gan_real *host = in[i] = x[i];
+        if (a->alloc || b->alloc) {             /* B cannot read A's memory */
+            gan_real *copy = (gan_real *)gan__room(g, b, &g->spare_in[i], &g->spare_in_size[i], cost->in[i]);
+            host = gan__fetch(g, 0, a, x[i], cost->in[i]);
+            gan__upload(b, copy, host, cost->in[i] * sizeof *host);
+            in[i] = copy;
         }
-        gan_real *copy = (gan_real *)gan__room(g, b, &g->spare_in[i], &g->spare_in_size[i], cost->in[i]);
-        gan_real *host = (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], cost->in[i]);
-        gan__download(a, host, x[i], cost->in[i] * sizeof(gan_real));
-        gan__upload(b, copy, host, cost->in[i] * sizeof(gan_real));
         if (i < gan__sums_of(k)) g->compare_scale *= gan__largest(host, cost->in[i]);
-        in[i] = copy;
     }
     kernel->call(b, p, in, out);
 }
@@ -1634,10 +1493,7 @@ static void gan__run_other(gan *g, int k, const void *p, const gan__cost *cost, 
 static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan_real *const *y) {
     gan__cost cost = gan__kernels[k].cost(p);
     double bytes = 0;
-    if (g->plan) {
-        gan__plan_note(g, k, p, &cost, x, y[0]);
-        return;
-    }
+    if (g->plan) { gan__plan_note(g, k, p, &cost, x, y[0]); return; }
 #ifdef GAN__OPENMP
     if (g->threads) omp_set_num_threads(g->threads);
 #endif
@@ -1654,10 +1510,8 @@ static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan
 }
 
 static void gan__run_1(gan *g, int k, const void *p, const gan_real *x, gan_real *y) { gan__run(g, k, p, &x, &y); }
-
 static void gan__run_2(gan *g, int k, const void *p, const gan_real *a, const gan_real *b, gan_real *y) {
-    const gan_real *x[2];
-    x[0] = a, x[1] = b;
+    const gan_real *x[2] = {a, b};
     gan__run(g, k, p, x, &y);
 }
 
@@ -1665,11 +1519,7 @@ static void gan__run_2(gan *g, int k, const void *p, const gan_real *a, const ga
    >>tensors (implementation)
    =========================================================================================== */
 
-#define GAN__DIMS "(%d,%d,%d,%d)"
-#define GAN__SHAPE(t) (t)->n, (t)->c, (t)->h, (t)->w
-
-GAN_API size_t gan_count(const gan_tensor *t) { return (size_t)t->n * t->c * t->h * t->w; }
-
+GAN_API size_t gan_count(const gan_tensor *t) { return gan__size(GAN__SHAPE(t)); }
 static bool gan__same_shape(const gan_tensor *a, const gan_tensor *b) {
     return a->n == b->n && a->c == b->c && a->h == b->h && a->w == b->w;
 }
@@ -1706,28 +1556,19 @@ static gan_tensor *gan__tensor(gan *g, gan__buffer *buffer, int n, int c, int h,
     t->data = (gan_real *)buffer->block.memory;
     buffer->references++;
     t->tape = g->tape_count;
-    if (g->tape_count == g->tape_room) {
-        g->tape = (gan_tensor **)gan__grow(g->tape, (size_t)g->tape_room, sizeof t);
-        g->tape_room = GAN__MAX(1, 2 * g->tape_room);
-    }
+    if (g->tape_count == g->tape_room) g->tape = (gan_tensor **)gan__grow(g->tape, (size_t)g->tape_room++, sizeof t);
     g->tape[g->tape_count++] = t;
-    if (g->reclaiming) {
-        if (g->temporary_count == g->temporary_room) {
-            g->temporaries = (gan_tensor **)gan__grow(g->temporaries, (size_t)g->temporary_room, sizeof t);
-            g->temporary_room = GAN__MAX(1, 2 * g->temporary_room);
-        }
-        g->temporaries[g->temporary_count++] = t;
-    }
-    return t;
+    if (!g->reclaiming) return t;
+    if (g->temporary_count == g->temporary_room)
+        g->temporaries = (gan_tensor **)gan__grow(g->temporaries, (size_t)g->temporary_room++, sizeof t);
+    return g->temporaries[g->temporary_count++] = t;
 }
 
 /* Notes how y came about. Every operation ends with it. */
 static gan_tensor *gan__record(gan_tensor *y, const struct gan__op *op, gan_tensor *a, gan_tensor *b, gan_tensor *c) {
     if (!y->g->recording) return y;
-    y->op = op;
-    y->in[0] = a, y->in[1] = b, y->in[2] = c;
-    for (int i = 0; i < 3; i++)
-        if (y->in[i]) y->in[i]->uses++;
+    y->op = op, y->in[0] = a, y->in[1] = b, y->in[2] = c;
+    for (int i = 0; i < 3; i++) if (y->in[i]) y->in[i]->uses++;
     return y;
 }
 
@@ -1748,21 +1589,18 @@ static void gan__lasting_free(gan_tensor *t) {
     if (!t) return;
     gan__account(t->g, -(ptrdiff_t)t->buffer->block.size);
     gan__device_free(t->g->backend, t->data);
-    GAN_FREE(t->gradient);
-    GAN_FREE(t->buffer);
-    GAN_FREE(t);
+    GAN_FREE(t->gradient), GAN_FREE(t->buffer), GAN_FREE(t);
 }
 
-static void gan__fill_with(gan_tensor *t, gan_real value) {
+static gan_tensor *gan__fill_with(gan_tensor *t, gan_real value) {
     gan_fill p = {gan_count(t), value};
     gan__run_1(t->g, GAN__K_fill, &p, NULL, t->data);
+    return t;
 }
 
 GAN_API gan_tensor *gan_full(gan *g, gan_real value, int n, int c, int h, int w) {
     gan__check_shape(g, "gan_full", n, c, h, w);
-    gan_tensor *t = gan__tensor(g, NULL, n, c, h, w);
-    gan__fill_with(t, value);
-    return t;
+    return gan__fill_with(gan__tensor(g, NULL, n, c, h, w), value);
 }
 
 GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w) {
@@ -1797,10 +1635,7 @@ GAN_API void gan_set(gan_tensor *t, const gan_real *data) {
     if (!t->g->plan) gan__upload(t->g->backend, t->data, data, gan_count(t) * sizeof(gan_real));
 }
 
-GAN_API gan_tensor *gan_detach(gan_tensor *x) {
-    gan *g = gan__valid(x, "gan_detach");
-    return gan__tensor(g, x->buffer, GAN__SHAPE(x));
-}
+GAN_API gan_tensor *gan_detach(gan_tensor *x) { return gan__tensor(gan__valid(x, "gan_detach"), x->buffer, GAN__SHAPE(x)); }
 
 /* ===========================================================================================
    >>random (implementation)
@@ -1836,23 +1671,19 @@ static void gan__random_block(const gan_random *p, uint64_t block, gan_real out[
     for (int i = 0; i < 4; i++) out[i] = p->shift + p->scale * out[i];
 }
 
-static void gan__random_range(const gan_random *p, gan_real *y, size_t begin, size_t end) {
+typedef struct { const void *p; const gan_real *in[5]; gan_real *out[3]; } gan__job;
+
+static void gan__random_body(void *argument, size_t begin, size_t end, int thread) {
+    gan__job *job = (gan__job *)argument;
+    gan_real four[4];
+    (void)thread;
     for (size_t i = begin; i < end; i += 4) {
-        gan_real four[4];
-        gan__random_block(p, i / 4, four);
-        memcpy(y + i, four, GAN__MIN((size_t)4, end - i) * sizeof(gan_real));
+        gan__random_block((const gan_random *)job->p, i / 4, four);
+        memcpy(job->out[0] + i, four, GAN__MIN((size_t)4, end - i) * sizeof *four);
     }
 }
 
-GAN_API void gan_ref_random(const gan_random *p, gan_real *y) { gan__random_range(p, y, 0, p->count); }
-
-typedef struct { const void *p; const gan_real *in[5]; gan_real *out[3]; } gan__job;
-
-static void gan__random_body(void *job, size_t begin, size_t end, int thread) {
-    gan__job *j = (gan__job *)job;
-    (void)thread;
-    gan__random_range((const gan_random *)j->p, j->out[0], begin, end);
-}
+GAN_API void gan_ref_random(const gan_random *p, gan_real *y) { gan__job job = {p, {NULL}, {y}}; gan__random_body(&job, 0, p->count, 0); }
 
 GAN_API void gan_cpu_random(const gan_random *p, gan_real *y) {
     gan__job job = {p, {NULL}, {y}};
@@ -1910,30 +1741,24 @@ typedef struct {
 } gan__isa;
 
 /* The section is compiled for vectors of 64, 32 and 16 bytes; GAN__LANES is how many numbers one holds. */
+#define GAN__LANES (GAN__MAX(GAN__BYTES, 16) / GAN__SIZE)
 #if GAN_MAX_VECTOR >= 64 && defined(GAN__IS_X86)
 #define GAN__ISA(name) gan__##name##_avx512
 #define GAN__BYTES 64
-#define GAN__LANES (64 / GAN__SIZE)
 #include GAN_HEADER
 #undef GAN__ISA
 #undef GAN__BYTES
-#undef GAN__LANES
 #endif
 #if GAN_MAX_VECTOR >= 32 && defined(GAN__IS_X86)
 #define GAN__ISA(name) gan__##name##_avx2
 #define GAN__BYTES 32
-#define GAN__LANES (32 / GAN__SIZE)
 #include GAN_HEADER
 #undef GAN__ISA
 #undef GAN__BYTES
-#undef GAN__LANES
 #endif
 #define GAN__ISA(name) gan__##name##_base
 #define GAN__BYTES (GAN_MAX_VECTOR >= 16 ? 16 : 0)
-#define GAN__LANES (16 / GAN__SIZE)
 #include GAN_HEADER
-#undef GAN__ISA
-#undef GAN__BYTES
 #undef GAN__LANES
 
 static const gan__isa *gan__best(void) {
@@ -1950,16 +1775,12 @@ static const gan__isa *gan__best(void) {
    >>arithmetic (implementation)
    =========================================================================================== */
 
-GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y) {
-    for (size_t i = 0; i < p->count; i++) y[i] = p->value;
-}
+GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y) { for (size_t i = 0; i < p->count; i++) y[i] = p->value; }
 
 static void gan__fill_body(void *job, size_t begin, size_t end, int thread) {
     gan__job *j = (gan__job *)job;
-    gan_fill p = *(const gan_fill *)j->p;
-    (void)thread;
-    p.count = end - begin;
-    gan_ref_fill(&p, j->out[0] + begin);
+    gan_fill p = {end - begin, ((const gan_fill *)j->p)->value};
+    (void)thread, gan_ref_fill(&p, j->out[0] + begin);
 }
 
 GAN_API void gan_cpu_fill(const gan_fill *p, gan_real *y) {
@@ -2023,60 +1844,58 @@ GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b,
                                         b[n * p->b[0] + c * p->b[1] + h * p->b[2] + w * p->b[3]]);
 }
 
-/* Joins neighbouring dimensions that both operands walk through evenly, so that the last is as long as can be. Returns how many of the
-   four are left, in size, a and b, from the front. */
-static int gan__collapse(int size[4], ptrdiff_t a[4], ptrdiff_t b[4]) {
-    int left = 0;
+/* A tour of two arrays whose neighbours along four dimensions lie a and b apart. part and stretch are the sum's. */
+typedef struct { int dims, size[4]; ptrdiff_t a[4], b[4]; const void *p; const gan_real *in[2]; gan_real *y;
+                 double *part; size_t stretch; } gan__tour;
+
+/* Joins neighbouring dimensions that both operands walk through evenly, so that the last is as long as can be: dims are left. */
+static gan__tour gan__tour_of(int n, int c, int h, int w, const ptrdiff_t a[4], const ptrdiff_t b[4], const void *p, gan_real *y) {
+    gan__tour j = {0, {n, c, h, w}, {1}, {1}, p, {NULL}, y, NULL, 0};
     for (int i = 0; i < 4; i++) {
-        if (size[i] == 1) continue;
-        if (left && a[left - 1] == a[i] * size[i] && b[left - 1] == b[i] * size[i]) size[left - 1] *= size[i];
-        else size[left++] = size[i];
-        a[left - 1] = a[i], b[left - 1] = b[i];
+        if (j.size[i] == 1) continue;
+        if (j.dims && j.a[j.dims - 1] == a[i] * j.size[i] && j.b[j.dims - 1] == b[i] * j.size[i]) j.size[j.dims - 1] *= j.size[i];
+        else j.size[j.dims++] = j.size[i];
+        j.a[j.dims - 1] = a[i], j.b[j.dims - 1] = b[i];
     }
-    if (left == 0) size[0] = 1, a[0] = b[0] = 1, left = 1;
-    return left;
+    j.dims = GAN__MAX(j.dims, 1);
+    return j;
 }
 
-typedef struct { gan_zip p; int dims, size[4]; ptrdiff_t a[4], b[4]; const gan_real *in[2]; gan_real *y; } gan__zip_job;
+/* Where a line of the last dimension starts in both. */
+static void gan__tour_to(const gan__tour *j, size_t line, ptrdiff_t *a, ptrdiff_t *b) {
+    *a = *b = 0;
+    for (int d = j->dims - 2; d >= 0; d--) {
+        ptrdiff_t place = (ptrdiff_t)(line % j->size[d]);
+        *a += place * j->a[d], *b += place * j->b[d], line /= j->size[d];
+    }
+}
 
 /* y's numbers begin .. end: the stretches of it that lie in one line of the last dimension. */
 static void gan__zip_body(void *job, size_t begin, size_t end, int thread) {
-    const gan__zip_job *j = (const gan__zip_job *)job;
-    const gan__isa *isa = gan__best();
-    int last = j->dims - 1;
+    const gan__tour *j = (const gan__tour *)job;
+    const gan_zip *p = (const gan_zip *)j->p;
+    const size_t length = (size_t)j->size[j->dims - 1];
+    const ptrdiff_t step_a = j->a[j->dims - 1], step_b = j->b[j->dims - 1];
     (void)thread;
-    while (begin < end) {
-        size_t rest = begin / j->size[last], at = begin % j->size[last], n = GAN__MIN(end - begin, j->size[last] - at);
-        ptrdiff_t a = (ptrdiff_t)at * j->a[last], b = (ptrdiff_t)at * j->b[last];
-        for (int d = last - 1; d >= 0; d--) {
-            a += (ptrdiff_t)(rest % j->size[d]) * j->a[d];
-            b += (ptrdiff_t)(rest % j->size[d]) * j->b[d];
-            rest /= j->size[d];
-        }
-        if (j->a[last] <= 1 && j->b[last] <= 1)
-            isa->zip(&j->p, j->in[0] + a, (int)j->a[last], j->in[1] + b, (int)j->b[last], j->y + begin, n);
-        else
-            for (size_t i = 0; i < n; i++)
-                j->y[begin + i] = gan__zip_one(&j->p, j->in[0][a + (ptrdiff_t)i * j->a[last]], j->in[1][b + (ptrdiff_t)i * j->b[last]]);
-        begin += n;
+    for (size_t n; begin < end; begin += n) {
+        ptrdiff_t from_a, from_b, at = (ptrdiff_t)(begin % length);
+        gan__tour_to(j, begin / length, &from_a, &from_b);
+        const gan_real *a = j->in[0] + from_a + at * step_a, *b = j->in[1] + from_b + at * step_b;
+        n = GAN__MIN(end - begin, length - (size_t)at);
+        if (step_a <= 1 && step_b <= 1) gan__best()->zip(p, a, (int)step_a, b, (int)step_b, j->y + begin, n);
+        else for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++) j->y[begin + (size_t)i] = gan__zip_one(p, a[i * step_a], b[i * step_b]);
     }
 }
 
 GAN_API void gan_cpu_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y) {
-    gan__zip_job job;
-    memset(&job, 0, sizeof job);
-    job.p = *p, job.in[0] = a, job.in[1] = b, job.y = y;
-    job.size[0] = p->n, job.size[1] = p->c, job.size[2] = p->h, job.size[3] = p->w;
-    memcpy(job.a, p->a, sizeof job.a);
-    memcpy(job.b, p->b, sizeof job.b);
-    job.dims = gan__collapse(job.size, job.a, job.b);
-    gan__parallel((size_t)p->n * p->c * p->h * p->w, 16384, gan__zip_body, &job);
+    gan__tour job = gan__tour_of(GAN__SHAPE(p), p->a, p->b, p, y);
+    job.in[0] = a, job.in[1] = b;
+    gan__parallel(gan__size(GAN__SHAPE(p)), 16384, gan__zip_body, &job);
 }
 
 /* ---- tensors: y = op(x), derivative gy * op'(x), itself made of these functions */
 
-static gan_tensor *gan__map_vjp(gan_tensor *y, gan_tensor *gy, int i);
-static gan_tensor *gan__zip_vjp(gan_tensor *y, gan_tensor *gy, int i);
+static gan__vjp gan__map_vjp, gan__zip_vjp;
 static const struct gan__op gan__map_ops[] = {                 /* in the order of GAN_AFFINE ... */
     {"gan_mul_scalar or gan_add_scalar", gan__map_vjp, false}, {"gan_exp", gan__map_vjp, true}, {"gan_log", gan__map_vjp, false},
     {"gan_sqrt", gan__map_vjp, true}, {"gan_rsqrt", gan__map_vjp, true}, {"gan_square", gan__map_vjp, false}, {"gan_abs", gan__map_vjp, false},
@@ -2115,10 +1934,7 @@ static int gan__join(int a, int b) { return a == b || b == 1 ? a : a == 1 ? b : 
 static gan_tensor *gan__zip_into(gan_tensor *into, const char *function, int op, gan_tensor *a, gan_tensor *b, gan_real k, gan_real l) {
     gan__valid_pair(a, b, function);
     gan *g = a->g;
-    gan_zip p;
-    memset(&p, 0, sizeof p);
-    p.op = op, p.k = k, p.l = l;
-    p.n = gan__join(a->n, b->n), p.c = gan__join(a->c, b->c), p.h = gan__join(a->h, b->h), p.w = gan__join(a->w, b->w);
+    gan_zip p = {op, gan__join(a->n, b->n), gan__join(a->c, b->c), gan__join(a->h, b->h), gan__join(a->w, b->w), {0}, {0}, k, l};
     if (!p.n || !p.c || !p.h || !p.w)
         gan__fail(g, function, GAN__DIMS " and " GAN__DIMS ": each size must be the same in both, or 1 in one", GAN__SHAPE(a), GAN__SHAPE(b));
     gan__check_shape(g, function, p.n, p.c, p.h, p.w);
@@ -2140,9 +1956,8 @@ static gan_tensor *gan__reuse(gan_tensor *gy) {
 }
 
 static gan_tensor *gan__map_vjp(gan_tensor *y, gan_tensor *gy, int i) {
-    gan_tensor *x = y->in[0];
+    gan_tensor *x = y->in[i];
     const gan_real a = y->real[0], b = y->real[1];
-    (void)i;
     switch (y->attr[0]) {
     case GAN_AFFINE: return a == 1 ? gy : gan_mul_scalar(gy, a);
     case GAN_EXP: return gan_mul(gy, y);
@@ -2162,9 +1977,7 @@ static gan_tensor *gan__map_vjp(gan_tensor *y, gan_tensor *gy, int i) {
 }
 
 /* The gradient of a broadcast operand: summed over what was repeated. */
-static gan_tensor *gan__fit(gan_tensor *gradient, const gan_tensor *operand) {
-    return gan_sum_to(gradient, GAN__SHAPE(operand));
-}
+static gan_tensor *gan__fit(gan_tensor *gradient, const gan_tensor *operand) { return gan_sum_to(gradient, GAN__SHAPE(operand)); }
 
 static gan_tensor *gan__zip_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     gan_tensor *a = y->in[0], *b = y->in[1];
@@ -2222,10 +2035,7 @@ static gan_tensor *gan__elu(const char *function, gan_tensor *x, gan_real alpha,
 GAN_API gan_tensor *gan_elu(gan_tensor *x) { return gan__elu("gan_elu", x, 1, 1); }
 GAN_API gan_tensor *gan_selu(gan_tensor *x) { return gan__elu("gan_selu", x, (gan_real)1.6732632423543772848, (gan_real)1.0507009873554804934); }
 
-GAN_API gan_tensor *gan_silu(gan_tensor *x) {
-    gan__valid(x, "gan_silu");
-    return gan_mul(x, gan_sigmoid(x));
-}
+GAN_API gan_tensor *gan_silu(gan_tensor *x) { gan__valid(x, "gan_silu"); return gan_mul(x, gan_sigmoid(x)); }
 
 GAN_API gan_tensor *gan_gelu(gan_tensor *x) {
     gan__valid(x, "gan_gelu");
@@ -2241,11 +2051,7 @@ GAN_API gan_tensor *gan_prelu_f(gan_tensor *x, gan_tensor *slope) {
 }
 
 /* y lies in x's memory, and x is no more. */
-static gan_tensor *gan__took_over(gan_tensor *y, gan_tensor *x) {
-    x->stale = 1;
-    x->buffer->references--;
-    return y;
-}
+static gan_tensor *gan__took_over(gan_tensor *y, gan_tensor *x) { x->stale = 1, x->buffer->references--; return y; }
 
 static gan_tensor *gan__leaky_in_place(const char *function, gan_tensor *x, gan_real slope) {
     gan *g = gan__valid(x, function);
@@ -2279,11 +2085,9 @@ GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y) {
                 }
 }
 
-/* Dimensions joined as for zip: b is y's stride, 0 along what is summed. */
-typedef struct { int dims, size[4]; ptrdiff_t a[4], b[4]; const gan_real *x; gan_real *y; double *part; size_t stretch, total; } gan__sum_job;
-
-/* Sum of everything that goes into one y: at is where its first number lies. The last dimension is summed in one go. */
-static double gan__sum_at(const gan__sum_job *j, const gan_real *at, int dim) {
+/* b is y's stride, 0 along what is summed. Sum of everything that goes into one y: at is where its first number lies. The last dimension
+   is summed in one go. */
+static double gan__sum_at(const gan__tour *j, const gan_real *at, int dim) {
     double total = 0;
     while (dim < j->dims - 1 && j->b[dim] != 0) dim++;
     if (dim == j->dims - 1) return j->b[dim] ? *at : gan__best()->sum(at, 1, 0, (size_t)j->size[dim]);
@@ -2293,75 +2097,60 @@ static double gan__sum_at(const gan__sum_job *j, const gan_real *at, int dim) {
 
 /* Each y on its own: the last dimension is one of those summed. */
 static void gan__sum_body(void *job, size_t begin, size_t end, int thread) {
-    const gan__sum_job *j = (const gan__sum_job *)job;
+    const gan__tour *j = (const gan__tour *)job;
     (void)thread;
     for (size_t i = begin; i < end; i++) {
         size_t rest = i;
-        const gan_real *at = j->x;
-        for (int d = j->dims - 1; d >= 0; d--) {
-            if (j->b[d] == 0) continue;
-            at += (ptrdiff_t)(rest % j->size[d]) * j->a[d];
-            rest /= j->size[d];
-        }
+        const gan_real *at = j->in[0];
+        for (int d = j->dims - 1; d >= 0; d--)
+            if (j->b[d]) at += (ptrdiff_t)(rest % j->size[d]) * j->a[d], rest /= (size_t)j->size[d];
         j->y[i] = (gan_real)gan__sum_at(j, at, 0);
     }
 }
 
 /* Everything into one number: stretches of fixed length on their own, then their sum. */
 static void gan__sum_part_body(void *job, size_t begin, size_t end, int thread) {
-    const gan__sum_job *j = (const gan__sum_job *)job;
+    const gan__tour *j = (const gan__tour *)job;
     (void)thread;
-    j->part[begin / j->stretch] = gan__best()->sum(j->x + begin, 1, 0, end - begin);
+    j->part[begin / j->stretch] = gan__best()->sum(j->in[0] + begin, 1, 0, end - begin);
 }
 
 /* (R,K) or (K1,R,K): rows added to rows, a stretch of y's columns at a time. */
 static void gan__sum_rows_body(void *job, size_t begin, size_t end, int thread) {
-    const gan__sum_job *j = (const gan__sum_job *)job;
+    const gan__tour *j = (const gan__tour *)job;
     size_t columns = (size_t)j->size[j->dims - 1], rows = (size_t)j->size[j->dims - 2];
     (void)thread;
-    while (begin < end) {
-        size_t outer = begin / columns, column = begin % columns, n = GAN__MIN(end - begin, columns - column);
-        gan__best()->add_rows(j->x + outer * rows * columns + column, rows, (ptrdiff_t)columns, j->y + begin, n);
-        begin += n;
+    for (size_t n; begin < end; begin += n) {
+        size_t outer = begin / columns, column = begin % columns;
+        n = GAN__MIN(end - begin, columns - column);
+        gan__best()->add_rows(j->in[0] + outer * rows * columns + column, rows, (ptrdiff_t)columns, j->y + begin, n);
     }
 }
 
 GAN_API void gan_cpu_sum(const gan_sums *p, const gan_real *x, gan_real *y) {
-    gan__sum_job job;
     double part[256], total = 0;
     size_t outputs = 1, count = 1;
-    memset(&job, 0, sizeof job);
+    ptrdiff_t a[4], b[4];
     for (int d = 3; d >= 0; d--) {
-        job.size[d] = p->in[d], job.a[d] = (ptrdiff_t)count, job.b[d] = p->out[d] == p->in[d] ? (ptrdiff_t)outputs : 0;
+        a[d] = (ptrdiff_t)count, b[d] = p->out[d] == p->in[d] ? (ptrdiff_t)outputs : 0;
         count *= (size_t)p->in[d], outputs *= (size_t)p->out[d];
     }
-    job.dims = gan__collapse(job.size, job.a, job.b);
-    job.x = x, job.y = y;
+    gan__tour job = gan__tour_of(p->in[0], p->in[1], p->in[2], p->in[3], a, b, NULL, y);
+    const bool rows = job.dims >= 2 && job.dims <= 3 && job.b[job.dims - 1] != 0 && job.b[job.dims - 2] == 0;   /* the last is kept */
+    job.in[0] = x, job.part = part;
     if (outputs == 1) {
-        job.part = part;
         job.stretch = GAN__MAX((size_t)16384, (count / 256 + 1024) & ~(size_t)1023);
         gan__parallel(count, job.stretch, gan__sum_part_body, &job);
         for (size_t i = 0; i * job.stretch < count; i++) total += part[i];
         *y = (gan_real)total;
-        return;
-    }
-    bool last_kept = job.b[job.dims - 1] != 0;
-    if (last_kept && job.dims >= 2 && job.dims <= 3 && job.b[job.dims - 2] == 0) gan__parallel(outputs, 1024, gan__sum_rows_body, &job);
+    } else if (rows) gan__parallel(outputs, 1024, gan__sum_rows_body, &job);
     else gan__parallel(outputs, GAN__MAX((size_t)1, 16384 * outputs / count), gan__sum_body, &job);
 }
 
 /* ---- tensors: summing and repeating are each other's adjoints */
 
-static gan_tensor *gan__sum_vjp(gan_tensor *y, gan_tensor *gy, int i) {
-    (void)i;
-    return gan_expand(gy, GAN__SHAPE(y->in[0]));
-}
-
-static gan_tensor *gan__expand_vjp(gan_tensor *y, gan_tensor *gy, int i) {
-    (void)i;
-    return gan__fit(gy, y->in[0]);
-}
-
+static gan_tensor *gan__sum_vjp(gan_tensor *y, gan_tensor *gy, int i) { return gan_expand(gy, GAN__SHAPE(y->in[i])); }
+static gan_tensor *gan__expand_vjp(gan_tensor *y, gan_tensor *gy, int i) { return gan__fit(gy, y->in[i]); }
 static const struct gan__op gan__op_sum = {"gan_sum_to", gan__sum_vjp, false};
 static const struct gan__op gan__op_expand = {"gan_expand", gan__expand_vjp, false};
 
@@ -2380,10 +2169,7 @@ GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h, int w) {
 /* y (n,c,h,w) from x with x's strides: gaps in neither. */
 static gan_tensor *gan__strided(gan_tensor *x, int n, int c, int h, int w, const ptrdiff_t stride[4], ptrdiff_t x0) {
     gan_tensor *y = gan__tensor(x->g, NULL, n, c, h, w);
-    gan_copy p;
-    memset(&p, 0, sizeof p);
-    p.n = n, p.c = c, p.h = h, p.w = w, p.x0 = x0;
-    memcpy(p.x, stride, sizeof p.x);
+    gan_copy p = {n, c, h, w, {stride[0], stride[1], stride[2], stride[3]}, {0}, x0, 0};
     gan__strides(y, p.y);
     gan__run_1(x->g, GAN__K_copy, &p, x->data, y->data);
     return y;
@@ -2402,15 +2188,8 @@ GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h, int w) {
     return gan__record(gan__strided(x, n, c, h, w, stride, 0), &gan__op_expand, x, NULL, NULL);
 }
 
-GAN_API gan_tensor *gan_sum(gan_tensor *x) {
-    gan__valid(x, "gan_sum");
-    return gan_sum_to(x, 1, 1, 1, 1);
-}
-
-GAN_API gan_tensor *gan_mean(gan_tensor *x) {
-    gan__valid(x, "gan_mean");
-    return gan_mean_to(x, 1, 1, 1, 1);
-}
+GAN_API gan_tensor *gan_sum(gan_tensor *x) { gan__valid(x, "gan_sum"); return gan_sum_to(x, 1, 1, 1, 1); }
+GAN_API gan_tensor *gan_mean(gan_tensor *x) { gan__valid(x, "gan_mean"); return gan_mean_to(x, 1, 1, 1, 1); }
 
 GAN_API gan_tensor *gan_mean_to(gan_tensor *x, int n, int c, int h, int w) {
     gan__valid(x, "gan_mean_to");
@@ -2443,29 +2222,25 @@ GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const 
     }
 }
 
-/* Lines whose numbers do not lie side by side are copied to where they do. */
-typedef struct { gan_lines p; const gan_real *in[2]; gan_real *out, *room; } gan__lines_job;
-
+/* Lines whose numbers do not lie side by side are copied to where they do: the job's second output. */
 static void gan__lines_body(void *argument, size_t begin, size_t end, int thread) {
-    const gan__lines_job *job = (const gan__lines_job *)argument;
-    const size_t count = job->p.count, inner = job->p.inner;
+    const gan__job *job = (const gan__job *)argument;
+    const gan_lines *p = (const gan_lines *)job->p;
+    const size_t count = p->count, inner = p->inner;
     for (size_t line = begin; line < end; line++) {
         size_t start = line / inner * count * inner + line % inner;
         const gan_real *in[2] = {job->in[0] + start, job->in[1] ? job->in[1] + start : NULL};
-        gan_real *room = job->room + (size_t)thread * 3 * count, *out = inner == 1 ? job->out + start : room + 2 * count;
-        for (int k = 0; k < 2 && inner > 1 && in[k]; k++, room += count) {
+        gan_real *room = job->out[1] + (size_t)thread * 3 * count, *out = inner == 1 ? job->out[0] + start : room + 2 * count;
+        for (int k = 0; k < 2 && inner > 1 && in[k]; in[k++] = room, room += count)
             for (size_t i = 0; i < count; i++) room[i] = in[k][i * inner];
-            in[k] = room;
-        }
-        if (in[1]) gan__best()->softmax_grad(in[0], in[1], out, count, job->p.log_);
-        else gan__best()->softmax(in[0], out, count, job->p.log_);
-        for (size_t i = 0; i < count && inner > 1; i++) job->out[start + i * inner] = out[i];
+        if (in[1]) gan__best()->softmax_grad(in[0], in[1], out, count, p->log_);
+        else gan__best()->softmax(in[0], out, count, p->log_);
+        for (size_t i = 0; i < count && inner > 1; i++) job->out[0][start + i * inner] = out[i];
     }
 }
 
 static void gan__lines(const gan_lines *p, const gan_real *a, const gan_real *b, gan_real *y) {
-    gan__lines_job job = {*p, {a, b}, y, NULL};
-    job.room = (gan_real *)gan__workspace(0, 3 * p->count * (size_t)gan__threads() * sizeof *y);
+    gan__job job = {p, {a, b}, {y, (gan_real *)gan__workspace(0, 3 * p->count * (size_t)gan__threads() * sizeof *y)}};
     gan__parallel(p->outer * p->inner, 8192 / p->count + 1, gan__lines_body, &job);
 }
 
@@ -2525,60 +2300,44 @@ GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y) {
                         x[p->x0 + n * p->x[0] + c * p->x[1] + h * p->x[2] + w * p->x[3]];
 }
 
-typedef struct { int dims, size[4]; ptrdiff_t x[4], y[4]; const gan_real *from; gan_real *to; } gan__copy_job;
-
 static void gan__copy_body(void *job, size_t begin, size_t end, int thread) {
-    const gan__copy_job *j = (const gan__copy_job *)job;
-    int last = j->dims - 1, length = j->size[last];
-    ptrdiff_t step_x = j->x[last], step_y = j->y[last];
+    const gan__tour *j = (const gan__tour *)job;
+    const ptrdiff_t length = j->size[j->dims - 1], step_x = j->a[j->dims - 1], step_y = j->b[j->dims - 1];
     (void)thread;
     for (size_t line = begin; line < end; line++) {
-        size_t rest = line;
-        const gan_real *from = j->from;
-        gan_real *to = j->to;
-        for (int d = last - 1; d >= 0; d--) {
-            from += (ptrdiff_t)(rest % j->size[d]) * j->x[d];
-            to += (ptrdiff_t)(rest % j->size[d]) * j->y[d];
-            rest /= j->size[d];
-        }
+        ptrdiff_t x, y;
+        gan__tour_to(j, line, &x, &y);
+        const gan_real *from = j->in[0] + x;
+        gan_real *to = j->y + y;
         if (step_x == 1 && step_y == 1) memcpy(to, from, (size_t)length * sizeof *to);
-        else if (step_x == 0 && step_y == 1) for (int i = 0; i < length; i++) to[i] = *from;
-        else for (int i = 0; i < length; i++) to[i * step_y] = from[i * step_x];
+        else if (step_x == 0 && step_y == 1) for (ptrdiff_t i = 0; i < length; i++) to[i] = *from;
+        else for (ptrdiff_t i = 0; i < length; i++) to[i * step_y] = from[i * step_x];
     }
 }
 
 GAN_API void gan_cpu_copy(const gan_copy *p, const gan_real *x, gan_real *y) {
-    gan__copy_job job;
-    memset(&job, 0, sizeof job);
-    job.size[0] = p->n, job.size[1] = p->c, job.size[2] = p->h, job.size[3] = p->w;
-    memcpy(job.x, p->x, sizeof job.x);
-    memcpy(job.y, p->y, sizeof job.y);
-    job.dims = gan__collapse(job.size, job.x, job.y);
-    job.from = x + p->x0, job.to = y + p->y0;
-    size_t length = (size_t)job.size[job.dims - 1], lines = (size_t)p->n * p->c * p->h * p->w / length;
-    gan__parallel(lines, 16384 / length + 1, gan__copy_body, &job);
+    gan__tour job = gan__tour_of(GAN__SHAPE(p), p->x, p->y, NULL, y + p->y0);
+    size_t length = (size_t)job.size[job.dims - 1];
+    job.in[0] = x + p->x0;
+    gan__parallel(gan__size(GAN__SHAPE(p)) / length, 16384 / length + 1, gan__copy_body, &job);
 }
 
 /* ---- tensors */
 
 static gan_tensor *gan__reshape_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     bool mine = gan__reuse(gy) != NULL;
-    gan_tensor *gx = gan_reshape(gy, GAN__SHAPE(y->in[0]));
-    (void)i;
+    gan_tensor *gx = gan_reshape(gy, GAN__SHAPE(y->in[i]));
     if (mine) gy->buffer->references--, gy->buffer = (gan__buffer *)gan__take_struct(gy->g, sizeof *gy->buffer);   /* gx has it alone */
     return gx;
 }
 
 static gan_tensor *gan__permute_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     int back[4];
-    (void)i;
-    for (int d = 0; d < 4; d++) back[y->attr[d]] = d;
+    for (i = 0; i < 4; i++) back[y->attr[i]] = i;
     return gan_permute(gy, back[0], back[1], back[2], back[3]);
 }
 
-static gan_tensor *gan__slice_vjp(gan_tensor *y, gan_tensor *gy, int i);
-static gan_tensor *gan__embed_vjp(gan_tensor *y, gan_tensor *gy, int i);
-static gan_tensor *gan__concat_vjp(gan_tensor *y, gan_tensor *gy, int i);
+static gan__vjp gan__slice_vjp, gan__embed_vjp, gan__concat_vjp;
 static const struct gan__op gan__op_reshape = {"gan_reshape", gan__reshape_vjp, true}; /* a view: in place would change x too */
 static const struct gan__op gan__op_permute = {"gan_permute", gan__permute_vjp, false};
 static const struct gan__op gan__op_slice = {"gan_slice", gan__slice_vjp, false};
@@ -2624,12 +2383,7 @@ GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0, int dim1) {
 }
 
 /* x's elements along a dimension lie this far apart. */
-static ptrdiff_t gan__step_of(const gan_tensor *x, int dim) {
-    int size[4] = {GAN__SHAPE(x)};
-    ptrdiff_t step = 1;
-    for (int d = 3; d > dim; d--) step *= size[d];
-    return step;
-}
+static ptrdiff_t gan__step_of(const gan_tensor *x, int dim) { return (ptrdiff_t)gan__lines_of("gan_slice", x, dim).inner; }
 
 GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length) {
     gan *g = gan__valid(x, "gan_slice");
@@ -2647,9 +2401,7 @@ GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length) {
 
 /* Copies x into y at start along dim. */
 static void gan__place(gan_tensor *x, gan_tensor *y, int dim, int start) {
-    gan_copy p;
-    memset(&p, 0, sizeof p);
-    p.n = x->n, p.c = x->c, p.h = x->h, p.w = x->w, p.y0 = start * gan__step_of(y, dim);
+    gan_copy p = {GAN__SHAPE(x), {0}, {0}, 0, start * gan__step_of(y, dim)};
     gan__strides(x, p.x);
     gan__strides(y, p.y);
     gan__run_1(x->g, GAN__K_copy, &p, x->data, y->data);
@@ -2659,8 +2411,7 @@ static void gan__place(gan_tensor *x, gan_tensor *y, int dim, int start) {
 static gan_tensor *gan__embed(gan_tensor *x, int dim, int start, int size) {
     int s[4] = {GAN__SHAPE(x)};
     s[dim] = size;
-    gan_tensor *y = gan__tensor(x->g, NULL, s[0], s[1], s[2], s[3]);
-    gan__fill_with(y, 0);
+    gan_tensor *y = gan__fill_with(gan__tensor(x->g, NULL, s[0], s[1], s[2], s[3]), 0);
     gan__place(x, y, dim, start);
     y->attr[0] = dim, y->attr[1] = start;
     return gan__record(y, &gan__op_embed, x, NULL, NULL);
@@ -2669,13 +2420,11 @@ static gan_tensor *gan__embed(gan_tensor *x, int dim, int start, int size) {
 static int gan__size_of(const gan_tensor *x, int dim) { return dim == 0 ? x->n : dim == 1 ? x->c : dim == 2 ? x->h : x->w; }
 
 static gan_tensor *gan__slice_vjp(gan_tensor *y, gan_tensor *gy, int i) {
-    (void)i;
-    return gan__embed(gy, y->attr[0], y->attr[1], gan__size_of(y->in[0], y->attr[0]));
+    return gan__embed(gy, y->attr[0], y->attr[1], gan__size_of(y->in[i], y->attr[0]));
 }
 
 static gan_tensor *gan__embed_vjp(gan_tensor *y, gan_tensor *gy, int i) {
-    (void)i;
-    return gan_slice(gy, y->attr[0], y->attr[1], gan__size_of(y->in[0], y->attr[0]));
+    return gan_slice(gy, y->attr[0], y->attr[1], gan__size_of(y->in[i], y->attr[0]));
 }
 
 GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b, int dim) {
@@ -2758,7 +2507,7 @@ GAN_API void gan_cpu_gather(const gan_index *p, const gan_real *x, const gan_rea
 
 /* ---- tensors */
 
-static gan_tensor *gan__gather_vjp(gan_tensor *y, gan_tensor *gy, int i);
+static gan__vjp gan__gather_vjp;
 static const struct gan__op gan__op_gather = {"gan_gather", gan__gather_vjp, false};
 
 /* forward: x along dim by index; adjoint: x added up to size along dim. */
@@ -2773,9 +2522,7 @@ static gan_tensor *gan__gather(const char *function, gan_tensor *x, int dim, gan
                   GAN__SHAPE(index), adjoint ? "" : " but along that dimension");
     if (adjoint && size < 1) gan__fail(x->g, function, "size %d: it is 1 or more", size);
     list = list && !(full && q.inner == 1 && q.outer == 1);
-    gan_index p = {q.outer, 0, 0, q.inner, 0, 1, 0, adjoint};
-    p.out = list ? (size_t)index->n : (size_t)given[dim];
-    p.in = adjoint ? (size_t)size : q.count;
+    gan_index p = {q.outer, adjoint ? (size_t)size : q.count, (size_t)(list ? index->n : given[dim]), q.inner, 0, 1, 0, adjoint};
     if (!list) p.step_outer = p.out * q.inner, p.step = q.inner, p.step_inner = 1;
     shape[dim] = adjoint ? size : (int)p.out;
     if (!x->g->backend->alloc && !x->g->plan)
