@@ -4480,9 +4480,8 @@ static void gan__check_same(gan_tensor *a, gan_tensor *b, const char *function) 
     if (!gan__same_shape(a, b)) gan__fail(a->g, function, GAN__DIMS " and " GAN__DIMS " must have the same shape", GAN__SHAPE(a), GAN__SHAPE(b));
 }
 
-GAN_API gan_tensor *gan_bce_logits_to(gan_tensor *logits, gan_tensor *targets)     /* softplus(x) - t x is the same */
-{
-    gan__check_same(logits, targets, "gan_bce_logits_to");
+GAN_API gan_tensor *gan_bce_logits_to(gan_tensor *logits, gan_tensor *targets) {
+    gan__check_same(logits, targets, "gan_bce_logits_to");       /* softplus(x) - t x is the same */
     return gan_mean(gan_sub(gan_softplus(logits), gan_mul(targets, logits)));
 }
 
@@ -4497,21 +4496,18 @@ GAN_API gan_tensor *gan_bce(gan_tensor *probabilities, gan_tensor *targets) {
     return gan_neg(gan_mean(gan_add(no, gan_mul(targets, gan_sub(yes, no)))));
 }
 
+/* (n,1,1,1): 1 with probability p, else 0 */
+static gan_tensor *gan__chance(const char *function, gan *g, int n, gan_real p) {
+    gan_tensor *rest = gan_add_scalar(gan_rand(g, n, 1, 1, 1), -p);                /* 0 or more: 0 */
+    return gan__zip(function, GAN_INSIDE, gan_full(g, 1, n, 1, 1, 1), rest, -1, (gan_real)-1e-12);
+}
+
 GAN_API gan_tensor *gan_flipped_labels(gan *g, int n, gan_real target, gan_real p) {
-    gan_tensor *kept = gan_add_scalar(gan_rand(g, n, 1, 1, 1), -p);                /* 0 or more: stays */
-    gan_tensor *flipped = gan__zip("gan_flipped_labels", GAN_INSIDE, gan_full(g, 1, n, 1, 1, 1), kept, -1, (gan_real)-1e-12);
-    return gan__map("gan_flipped_labels", GAN_AFFINE, flipped, 1 - 2 * target, target);
+    return gan__map("gan_flipped_labels", GAN_AFFINE, gan__chance("gan_flipped_labels", g, n, p), 1 - 2 * target, target);
 }
 
-GAN_API gan_tensor *gan_mse(gan_tensor *a, gan_tensor *b) {
-    gan__check_same(a, b, "gan_mse");
-    return gan_mean(gan_square(gan_sub(a, b)));
-}
-
-GAN_API gan_tensor *gan_l1(gan_tensor *a, gan_tensor *b) {
-    gan__check_same(a, b, "gan_l1");
-    return gan_mean(gan_abs(gan_sub(a, b)));
-}
+GAN_API gan_tensor *gan_mse(gan_tensor *a, gan_tensor *b) { gan__check_same(a, b, "gan_mse"); return gan_mean(gan_square(gan_sub(a, b))); }
+GAN_API gan_tensor *gan_l1(gan_tensor *a, gan_tensor *b) { gan__check_same(a, b, "gan_l1"); return gan_mean(gan_abs(gan_sub(a, b))); }
 
 /* With e = d cut to [-1,1], e (d - e/2) is both halves. */
 GAN_API gan_tensor *gan_smooth_l1(gan_tensor *a, gan_tensor *b) {
@@ -4557,9 +4553,8 @@ GAN_API gan_tensor *gan_d_loss(int kind, gan_tensor *real, gan_tensor *fake) {
     case GAN_HINGE: return gan_add(gan_mean(gan_relu(gan_add_scalar(gan_neg(real), 1))), gan_mean(gan_relu(gan_add_scalar(fake, 1))));
     case GAN_WASSERSTEIN: return gan_sub(gan_mean(fake), gan_mean(real));
     case GAN_RELATIVISTIC: return gan_add(gan_bce_logits(gan_sub(real, gan_mean(fake)), 1), gan_bce_logits(gan_sub(fake, gan_mean(real)), 0));
-    default: gan__fail(real->g, "gan_d_loss", "kind %d: it is GAN_MINIMAX .. GAN_RELATIVISTIC", kind);
+    default: return gan__fail(real->g, "gan_d_loss", "kind %d: it is GAN_MINIMAX .. GAN_RELATIVISTIC", kind), (gan_tensor *)NULL;
     }
-    return NULL;
 }
 
 GAN_API gan_tensor *gan_g_loss(int kind, gan_tensor *real, gan_tensor *fake) {
@@ -4571,9 +4566,8 @@ GAN_API gan_tensor *gan_g_loss(int kind, gan_tensor *real, gan_tensor *fake) {
     case GAN_HINGE:
     case GAN_WASSERSTEIN: return gan_neg(gan_mean(fake));
     case GAN_RELATIVISTIC: return gan_d_loss(kind, fake, real);
-    default: gan__fail(g, "gan_g_loss", "kind %d: it is GAN_MINIMAX .. GAN_RELATIVISTIC", kind);
+    default: return gan__fail(g, "gan_g_loss", "kind %d: it is GAN_MINIMAX .. GAN_RELATIVISTIC", kind), (gan_tensor *)NULL;
     }
-    return NULL;
 }
 
 /* ---- penalties */
@@ -4581,13 +4575,14 @@ GAN_API gan_tensor *gan_g_loss(int kind, gan_tensor *real, gan_tensor *fake) {
 /* |dD/dx|^2 of each image, (N,1,1,1) */
 static gan_tensor *gan__slope(const char *function, gan_tensor *logits, gan_tensor *x) {
     gan__valid_pair(logits, x, function);
-    gan_tensor *dx = gan_grad(gan_sum(logits), x);
-    return gan_sum_to(gan_square(dx), x->n, 1, 1, 1);
+    return gan_sum_to(gan_square(gan_grad(gan_sum(logits), x)), x->n, 1, 1, 1);
 }
 
-GAN_API gan_tensor *gan_gradient_penalty(gan_tensor *logits, gan_tensor *x, gan_real target)   /* the root's slope stays finite at 0 */
-{
-    return gan__square_to(gan_sqrt(gan_add_scalar(gan__slope("gan_gradient_penalty", logits, x), (gan_real)1e-16)), target);
+/* sqrt(x + 1e-16): its slope stays finite at 0 */
+static gan_tensor *gan__root(gan_tensor *x) { return gan_sqrt(gan_add_scalar(x, (gan_real)1e-16)); }
+
+GAN_API gan_tensor *gan_gradient_penalty(gan_tensor *logits, gan_tensor *x, gan_real target) {
+    return gan__square_to(gan__root(gan__slope("gan_gradient_penalty", logits, x)), target);
 }
 
 GAN_API gan_tensor *gan_r1(gan_tensor *logits, gan_tensor *real) { return gan_mean(gan__slope("gan_r1", logits, real)); }
@@ -4595,8 +4590,7 @@ GAN_API gan_tensor *gan_r2(gan_tensor *logits, gan_tensor *fake) { return gan_me
 
 GAN_API gan_tensor *gan_wgan_gp(gan_network *critic, gan_model *D, gan_tensor *real, gan_tensor *fake) {
     gan__check_same(real, fake, "gan_wgan_gp");
-    gan_tensor *t = gan_rand(real->g, real->n, 1, 1, 1);
-    gan_tensor *x = gan_detach(gan_add(gan_mul(gan_sub(fake, real), t), real));
+    gan_tensor *t = gan_rand(real->g, real->n, 1, 1, 1), *x = gan_detach(gan_add(gan_mul(gan_sub(fake, real), t), real));
     return gan_gradient_penalty(critic(D, x), x, 1);
 }
 
@@ -4610,11 +4604,10 @@ GAN_API gan_tensor *gan_dragan(gan_network *critic, gan_model *D, gan_tensor *re
 
 GAN_API gan_tensor *gan_path_length(gan_model *G, gan_tensor *image, gan_tensor *w) {
     gan__valid_pair(image, w, "gan_path_length");
-    gan *g = image->g;
     gan_tensor *mean = gan__param_get(G, "path_length", "running_mean", 1, 1, 1, 1, 1, 0, 0);
-    gan_tensor *noise = gan_mul_scalar(gan_randn(g, GAN__SHAPE(image)), (gan_real)(1 / sqrt((double)image->h * image->w)));
+    gan_tensor *noise = gan_mul_scalar(gan_randn(image->g, GAN__SHAPE(image)), (gan_real)(1 / sqrt((double)image->h * image->w)));
     gan_tensor *squares = gan_sum_to(gan_square(gan_grad(gan_sum(gan_mul(image, noise)), w)), w->n, 1, w->h, 1);
-    gan_tensor *length = gan_sqrt(gan_add_scalar(gan_mean_to(squares, w->n, 1, 1, 1), (gan_real)1e-16));
+    gan_tensor *length = gan__root(gan_mean_to(squares, w->n, 1, 1, 1));
     gan_tensor *now = gan__zip("gan_path_length", GAN_MIX, gan_detach(mean), gan_mean(length), (gan_real)0.99, (gan_real)0.01);
     gan__assign(mean, now);
     return gan_mean(gan_square(gan_sub(length, now)));
@@ -4624,7 +4617,6 @@ GAN_API gan_tensor *gan_path_length(gan_model *G, gan_tensor *image, gan_tensor 
 
 GAN_API gan_tensor *gan_cycle_loss(gan_tensor *x, gan_tensor *there_and_back) { return gan_l1(there_and_back, x); }
 GAN_API gan_tensor *gan_identity_loss(gan_tensor *x, gan_tensor *translated) { return gan_l1(translated, x); }
-
 GAN_API gan_tensor *gan_gram(gan_tensor *x) {
     gan__valid(x, "gan_gram");
     gan_tensor *f = gan_reshape(x, x->n, 1, x->c, x->h * x->w);
@@ -4651,8 +4643,7 @@ GAN_API gan_tensor *gan_style_loss(gan_tensor **target, gan_tensor **x, int coun
 GAN_API gan_tensor *gan_feature_matching(gan_tensor **target, gan_tensor **x, int count) { return gan__feature_loss("gan_feature_matching", target, x, count, GAN__MEANS); }
 
 GAN_API gan_tensor *gan_total_variation(gan_tensor *x) {
-    gan *g = gan__valid(x, "gan_total_variation");
-    gan_tensor *total = gan_zeros(g, 1, 1, 1, 1);
+    gan_tensor *total = gan_zeros(gan__valid(x, "gan_total_variation"), 1, 1, 1, 1);
     for (int dim = 2; dim < 4; dim++) {
         int size = dim == 2 ? x->h : x->w;
         if (size > 1) total = gan_add(total, gan_sum(gan_abs(gan_sub(gan_slice(x, dim, 1, size - 1), gan_slice(x, dim, 0, size - 1)))));
@@ -4674,10 +4665,7 @@ GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real tempera
    =========================================================================================== */
 
 GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m) {
-    for (size_t i = 0; i < p->count; i++) {
-        m[i] = p->beta1 * m[i] + g[i];
-        w[i] = w[i] - p->lr * m[i];
-    }
+    for (size_t i = 0; i < p->count; i++) m[i] = p->beta1 * m[i] + g[i], w[i] = w[i] - p->lr * m[i];
 }
 
 GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v) {
@@ -4695,19 +4683,17 @@ GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *g, gan_real *w
     }
 }
 
-GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m) {
-    gan__job job = {p, {g}, {w, m}};
-    gan__parallel(p->count, 16384, gan__best()->sgd, &job);
+static void gan__update(gan__body *body, const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v) {
+    gan__job job = {p, {g}, {w, m, v}};
+    gan__parallel(p->count, 16384, body, &job);
 }
 
 GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v) {
-    gan__job job = {p, {g}, {w, m, v}};
-    gan__parallel(p->count, 16384, gan__best()->adam, &job);
+    gan__update(gan__best()->adam, p, g, w, m, v);
 }
-
+GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m) { gan__update(gan__best()->sgd, p, g, w, m, 0); }
 GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v) {
-    gan__job job = {p, {g}, {w, v}};
-    gan__parallel(p->count, 16384, gan__best()->rmsprop, &job);
+    gan__update(gan__best()->rmsprop, p, g, w, v, 0);
 }
 
 enum { GAN__SGD, GAN__ADAM, GAN__RMSPROP, GAN__LBFGS };
@@ -4717,10 +4703,9 @@ typedef struct { gan_tensor **slot; double steps; } gan__moments;
 
 struct gan_opt {
     gan_model *model;
-    int kind, slots;
+    int kind, slots, count;
     gan_real lr, beta1, beta2, decay;
-    gan__moments *moments;              /* as many as the model has parameters, once there was a step */
-    int count;
+    gan__moments *moments;              /* count, as many as the model has parameters, once there was a step */
     gan_opt *next;
 };
 
@@ -4741,7 +4726,6 @@ GAN_API gan_opt *gan_adam(gan_model *model, gan_real lr, gan_real beta1, gan_rea
 GAN_API gan_opt *gan_adamw(gan_model *model, gan_real lr, gan_real beta1, gan_real beta2, gan_real decay) { return gan__opt_new(model, "gan_adamw", GAN__ADAM, 2, lr, beta1, beta2, decay); }
 GAN_API gan_opt *gan_rmsprop(gan_model *model, gan_real lr, gan_real alpha) { return gan__opt_new(model, "gan_rmsprop", GAN__RMSPROP, 1, lr, 0, alpha, 0); }
 GAN_API void gan_set_lr(gan_opt *opt, gan_real lr) { opt->lr = lr; }
-
 GAN_API gan_opt *gan_lbfgs(gan_model *model, gan_real lr, int history) {
     if (history < 1 || history > 10000) gan__fail(model ? model->g : NULL, "gan_lbfgs", "a history of %d steps; 1 to 10000 are possible, 10 to 100 usual", history);
     return gan__opt_new(model, "gan_lbfgs", GAN__LBFGS, 2 * (history + 1), lr, 0, 0, 0);
@@ -4790,25 +4774,11 @@ static void gan__slots_mix(gan_opt *opt, double k, int y, double l, int x) {
     }
 }
 
-/* Slot 0 = -H gradient from -gradient, by the two loops of Liu and Nocedal (1989), with H = (y.s)/(y.y) of the last pair between them. */
-static void gan__lbfgs_direction(gan_opt *opt) {
-    int pairs = opt->slots / 2;
-    double *rho = (double *)gan__alloc_zero(2 * (size_t)pairs * sizeof *rho), *alpha = rho + pairs;
-    for (int j = 1; j < pairs; j++) {
-        double ys = gan__slots_dot(opt, 2 * j + 1, 2 * j);
-        if (!(ys > 0)) continue;
-        rho[j] = 1 / ys;
-        alpha[j] = gan__slots_dot(opt, 2 * j, 0) * rho[j];
-        gan__slots_mix(opt, 1, 0, -alpha[j], 2 * j + 1);
-    }
-    if (rho[1] > 0) gan__slots_mix(opt, 1 / (rho[1] * gan__slots_dot(opt, 3, 3)), 0, 0, 0);
-    for (int j = pairs - 1; j >= 1; j--)
-        if (rho[j] > 0) gan__slots_mix(opt, 1, 0, alpha[j] - gan__slots_dot(opt, 2 * j + 1, 0) * rho[j], 2 * j);
-    GAN_FREE(rho);
-}
-
+/* The direction, slot 0 = -H gradient from -gradient, by the two loops of Liu and Nocedal (1989), with H = (y.s)/(y.y) of the last pair
+   between them. */
 static void gan__lbfgs_step(gan_opt *opt) {
-    double size = 0;
+    int pairs = opt->slots / 2;
+    double *rho = (double *)gan__alloc_zero(2 * (size_t)pairs * sizeof *rho), *alpha = rho + pairs, size = 0;
     bool first = true;
     gan_mark mark = gan_here(opt->model->g);
     for (int i = 0; i < opt->model->count; i++) {
@@ -4825,7 +4795,16 @@ static void gan__lbfgs_step(gan_opt *opt) {
     }
     gan__slots_mix(opt, 0, 1, 1, GAN__GRADIENTS);
     gan__slots_mix(opt, 0, 0, -1, GAN__GRADIENTS);
-    gan__lbfgs_direction(opt);
+    for (int j = 1; j < pairs; j++) {
+        double ys = gan__slots_dot(opt, 2 * j + 1, 2 * j);
+        if (!(ys > 0)) continue;
+        rho[j] = 1 / ys, alpha[j] = gan__slots_dot(opt, 2 * j, 0) * rho[j];
+        gan__slots_mix(opt, 1, 0, -alpha[j], 2 * j + 1);
+    }
+    if (rho[1] > 0) gan__slots_mix(opt, 1 / (rho[1] * gan__slots_dot(opt, 3, 3)), 0, 0, 0);
+    for (int j = pairs - 1; j >= 1; j--)
+        if (rho[j] > 0) gan__slots_mix(opt, 1, 0, alpha[j] - gan__slots_dot(opt, 2 * j + 1, 0) * rho[j], 2 * j);
+    GAN_FREE(rho);
     gan__slots_mix(opt, first ? opt->lr * GAN__MIN(1, 1 / size) : opt->lr, 0, 0, 0);
     gan__slots_mix(opt, 1, GAN__VALUES, 1, 0);
 }
@@ -4850,8 +4829,7 @@ GAN_API void gan_step(gan_opt *opt) {
             gan__run(model->g, kernels[opt->kind], &p, &g, out);
             if (before) model->params[i].change = gan__length(model->g, out[0], before, p.count), GAN_FREE(before);
         }
-        gan__give_numbers(model->g, value->gradient->block);
-        value->gradient->references = 0, model->g->gradients--;
+        gan__give_numbers(model->g, value->gradient->block), value->gradient->references = 0, model->g->gradients--;
     }
 }
 
@@ -4925,8 +4903,7 @@ struct gan_data {
     int count, c, h, w;
     unsigned char *pixels, *labels;     /* labels: NULL if there are none */
     uint32_t *order;                    /* a permutation, drawn for epoch */
-    uint64_t epoch, drawn;              /* drawn: images given out since the beginning; all that a resumed run needs */
-    uint64_t stream;
+    uint64_t epoch, drawn, stream;      /* drawn: images given out since the beginning; all that a resumed run needs */
     char **classes;                     /* their names, or NULL */
     int class_count, style, start;      /* style: of the built-in sets, GAN_SHAPES_.. or -1 for digits */
     gan__picture *pictures;             /* the files that fill pixels, or NULL */
@@ -4943,20 +4920,17 @@ struct gan_data {
 static unsigned char *gan__read_file(const char *path, size_t *size) {
     FILE *file = fopen(path, "rb");
     if (!file) return gan__refuse("%s: %s", path, strerror(errno)), (unsigned char *)NULL;
-    unsigned char *data = NULL;
-    size_t count = 0, room = 1 << 16, got;
+    unsigned char *data = NULL, *larger;
+    size_t count = 0, room = 1 << 16;
     do {
-        unsigned char *larger = (unsigned char *)GAN_MALLOC(2 * room);
+        room *= 2, larger = (unsigned char *)GAN_MALLOC(room);
         if (larger && count) memcpy(larger, data, count);
-        GAN_FREE(data);
-        data = larger, room *= 2;
-        got = data ? fread(data + count, 1, room - count, file) : 0;
-        count += got;
+        GAN_FREE(data), data = larger;
+        if (data) count += fread(data + count, 1, room - count, file);
     } while (data && count == room);
-    bool failed = ferror(file) != 0;
-    fclose(file);
-    if (!data || failed) gan__refuse("%s: %s", path, data ? "it cannot be read" : "no memory to read it"), GAN_FREE(data), data = NULL;
-    *size = count;
+    if (!data || ferror(file))
+        gan__refuse("%s: %s", path, data ? "it cannot be read" : "no memory to read it"), GAN_FREE(data), data = NULL;
+    fclose(file), *size = count;
     return data;
 }
 
@@ -4967,10 +4941,8 @@ static uint32_t gan__big(const unsigned char *p) { return p[3] | (uint32_t)p[2] 
 /* The check sum of gzip (RFC 1952), four bits at a time. */
 static uint32_t gan__crc32(const unsigned char *data, size_t size) {
     uint32_t table[16], crc = 0xFFFFFFFFu;
-    for (uint32_t i = 0; i < 16; i++) {
-        table[i] = i;
-        for (int bit = 0; bit < 4; bit++) table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0xEDB88320u : 0);
-    }
+    for (uint32_t i = 0; i < 80; i++)                  /* 16 numbers, then each one's four bits */
+        table[i % 16] = i < 16 ? i : table[i % 16] >> 1 ^ (table[i % 16] & 1 ? 0xEDB88320u : 0);
     for (size_t i = 0; i < size; i++) crc ^= data[i], crc = crc >> 4 ^ table[crc & 15], crc = crc >> 4 ^ table[crc & 15];
     return ~crc;
 }
@@ -4981,10 +4953,7 @@ static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_
     int flags = n > 10 ? zipped[3] : 0, length = 0;
     if (flags & 4) at += n > at + 2 ? 2 + (size_t)(zipped[at] | zipped[at + 1] << 8) : n;         /* extra field */
     for (int text = 8; text <= 16; text *= 2)                                                      /* name, comment */
-        if (flags & text) {
-            while (at < n && zipped[at]) at++;
-            at++;
-        }
+        while ((flags & text) && at < n && zipped[at++]) {}
     if (flags & 2) at += 2;                                                                        /* header check sum */
     unsigned char *data = NULL;
     if (n >= at + 8 && n < INT32_MAX && zipped[2] == 8)
@@ -4993,9 +4962,7 @@ static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_
     unsigned char *copy = whole ? (unsigned char *)GAN_MALLOC((size_t)length + 1) : NULL;          /* stb's memory may be of another allocator */
     if (copy) memcpy(copy, data, (size_t)length);
     else gan__refuse("%s: the gzip file is truncated or damaged", path);
-    stbi_image_free(data);
-    GAN_FREE(zipped);
-    *size = (size_t)length;
+    stbi_image_free(data), GAN_FREE(zipped), *size = (size_t)length;
     return copy;
 }
 #endif
@@ -5018,11 +4985,10 @@ static unsigned char *gan__read_idx(const char *path, int dims, int dims_or, int
     unsigned char *data = gan__read_unpacked(path, &bytes);
     if (!data) return NULL;
     int found = bytes >= 4 && data[0] == 0 && data[1] == 0 && data[2] == 8 ? data[3] : 0;
-    if (found != dims && found != dims_or) {
-        gan__refuse("%s: not an IDX file of %s: it begins with %02x %02x %02x %02x", path, dims == 1 ? "labels (00 00 08 01)" : "images (00 00 08 03 or 04)",
-                    bytes > 0 ? data[0] : 0, bytes > 1 ? data[1] : 0, bytes > 2 ? data[2] : 0, bytes > 3 ? data[3] : 0);
-        return GAN_FREE(data), (unsigned char *)NULL;
-    }
+    const char *what = dims == 1 ? "labels (00 00 08 01)" : "images (00 00 08 03 or 04)";
+    if (found != dims && found != dims_or)
+        return gan__refuse("%s: not an IDX file of %s: it begins with %02x %02x %02x %02x", path, what, bytes > 0 ? data[0] : 0,
+                           bytes > 1 ? data[1] : 0, bytes > 2 ? data[2] : 0, bytes > 3 ? data[3] : 0), GAN_FREE(data), (unsigned char *)NULL;
     double wanted = 1;
     size_t header = 4 + 4 * (size_t)found;
     for (int d = 0; d < 4; d++) size[d] = 1;
@@ -5031,12 +4997,10 @@ static unsigned char *gan__read_idx(const char *path, int dims, int dims_or, int
         size[found == 3 && d > 0 ? d + 1 : d] = (int)GAN__MIN(value, 0x7FFFFFFFu);       /* (N,H,W) is (N,1,H,W) */
         wanted *= value;
     }
-    if (bytes < header || wanted < 1 || wanted != (double)(bytes - header)) {
-        gan__refuse("%s: its header promises %.0f bytes of data, there are %.0f", path, bytes < header ? 4.0 * found : wanted, (double)bytes - (double)header);
-        return GAN_FREE(data), (unsigned char *)NULL;
-    }
-    memmove(data, data + header, bytes - header);
-    return data;
+    if (bytes < header || wanted < 1 || wanted != (double)(bytes - header))
+        return gan__refuse("%s: its header promises %.0f bytes of data, there are %.0f", path, bytes < header ? 4.0 * found : wanted,
+                           (double)bytes - (double)header), GAN_FREE(data), (unsigned char *)NULL;
+    return (unsigned char *)memmove(data, data + header, bytes - header);
 }
 
 static void gan__data_free(gan_data *data) {
@@ -5048,17 +5012,14 @@ static void gan__data_free(gan_data *data) {
 }
 
 static bool gan__good(gan_data *data, int i);
-
 /* Makes data one of g's. NULL, and data is freed, if there is a problem or none of its images is good. */
 static gan_data *gan__data_join(gan *g, gan_data *data, const char *name, const char *problem) {
     gan_data **last = &g->datas;
     int i = 0;
     if (g->plan) gan__fail(g, name, "data is made before gan_plan");
     while (!problem && i < data->count && !gan__good(data, i)) i++;
-    if (problem || i == data->count) {
-        gan__refuse("%s: %s", name, problem ? problem : "no picture (.png .jpg ..) that can be read");
-        return gan__data_free(data), (gan_data *)NULL;
-    }
+    if (!problem && i == data->count) problem = "no picture (.png .jpg ..) that can be read";
+    if (problem) return gan__refuse("%s: %s", name, problem), gan__data_free(data), (gan_data *)NULL;
     data->g = g, data->order = (uint32_t *)gan__alloc((size_t)data->count * sizeof *data->order);
     data->epoch = UINT64_MAX, data->stream = GAN__STREAM_SHUFFLE;
     while (*last) last = &(*last)->next, data->stream += 16;     /* a stream of its own for each data set */
@@ -5077,11 +5038,10 @@ GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_pa
     int size[4], label_size[4] = {0, 0, 0, 0};
     if (!g || !images) gan__fail(g, "gan_data_idx", "the device or the path is NULL");
     unsigned char *labels = NULL, *pixels = gan__read_idx(images, 3, 4, size);
-    if (!pixels) return NULL;
-    if (labels_path) labels = gan__read_idx(labels_path, 1, 1, label_size);
-    if (labels_path && labels && label_size[0] != size[0])
+    if (pixels && labels_path) labels = gan__read_idx(labels_path, 1, 1, label_size);
+    if (labels && label_size[0] != size[0])
         gan__refuse("%s has %d labels, %s has %d images", labels_path, label_size[0], images, size[0]), GAN_FREE(labels), labels = NULL;
-    if (labels_path && !labels) return GAN_FREE(pixels), (gan_data *)NULL;
+    if (!pixels || (labels_path && !labels)) return GAN_FREE(pixels), (gan_data *)NULL;
     return gan__data_new(g, size[0], size[1], size[2], size[3], pixels, labels, NULL, 0);
 }
 
@@ -5089,12 +5049,11 @@ GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count) 
     static const char *const names[10] = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"};
     const size_t image = 3 * 32 * 32, record = image + 1;
     unsigned char *all = NULL, *joined = NULL;
-    size_t total = 0;
+    size_t total = 0, bytes = 0, at;
     if (!g || !paths || count < 1) gan__fail(g, "gan_data_cifar10", "the device or the paths are NULL, or there are %d of them", count);
     for (int f = 0; f < count; f++, all = joined) {
-        size_t bytes = 0, at = 0;
         unsigned char *file = gan__read_unpacked(paths[f], &bytes);
-        while (file && at + record <= bytes && file[at] <= 9) at += record;
+        for (at = 0; file && at + record <= bytes && file[at] <= 9;) at += record;
         bool fits = file && bytes > 0 && at == bytes;
         if (file && !fits)
             gan__refuse("%s: record %.0f is cut off or has no label 0 to 9 before its 3072 bytes", paths[f], (double)(at / record));
@@ -5163,8 +5122,8 @@ static float gan__spline(float a, float b, float c, float d, float t) {
 
 /* Runs a curve through the knots as a chain of dots; returns its length. */
 static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots) {
-    int count = 0;
-    dots[count++] = knots[0];
+    int count = 1;
+    dots[0] = knots[0];
     for (int i = 0; i + 1 < n; i++) {
         const gan__dot *b = &knots[i], *c = b + 1;
         /* a corner or a stroke's end has no neighbour to lean towards */
@@ -5173,8 +5132,7 @@ static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots) {
         if (b->leave != '/')
             for (int k = 1; k < GAN__STEPS; k++, count++) {
                 float t = (float)k / GAN__STEPS;
-                dots[count].x = gan__spline(a->x, b->x, c->x, d->x, t);
-                dots[count].y = gan__spline(a->y, b->y, c->y, d->y, t);
+                dots[count].x = gan__spline(a->x, b->x, c->x, d->x, t), dots[count].y = gan__spline(a->y, b->y, c->y, d->y, t);
                 dots[count].r = gan__spline(a->r, b->r, c->r, d->r, t), dots[count].leave = ' ';
             }
         dots[count++] = *c;
@@ -5187,8 +5145,7 @@ static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots) {
 static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice) {
     float slant = 0.15f + gan__slip(dice, 0.5f), tilt = gan__slip(dice, 0.22f);
     float width = gan__uniform(dice, 0.55f, 1.0f), taper = gan__slip(dice, 0.06f), waist = gan__slip(dice, 0.06f);
-    float nib = gan__uniform(dice, 0.6f, 1.2f);
-    float x0 = 1e9f, y0 = 1e9f, x1 = -1e9f, y1 = -1e9f, scale, mx = 0, my = 0, mass = 0;
+    float nib = gan__uniform(dice, 0.6f, 1.2f), x0 = 1e9f, y0 = 1e9f, x1 = -1e9f, y1 = -1e9f, scale, mx = 0, my = 0, mass = 0;
     nib += gan__uniform(dice, 0.0f, 0.7f);             /* half its width, in pixels */
     for (int i = 0; i < count; i++) {
         float y = dots[i].y, x = dots[i].x - 4.5f;
@@ -5234,10 +5191,8 @@ static void gan__draw_digit(uint64_t seed, uint32_t index, unsigned char *image,
     *label = (unsigned char)gan__uniform(&dice, 0, 10);
     int style = (int)gan__uniform(&dice, 0, 4), count = gan__place_knots(gan__skeletons[*label][style], &dice, knots);
     count = gan__join_knots(knots, count, dots);
-    gan__fit_paper(dots, count, &dice);
-    memset(image, 0, 28 * 28);
-    for (int i = 1; i < count; i++)
-        if (dots[i - 1].leave != '/') gan__ink_segment(&dots[i - 1], &dots[i], image);
+    gan__fit_paper(dots, count, &dice), memset(image, 0, 28 * 28);
+    for (int i = 1; i < count; i++) if (dots[i - 1].leave != '/') gan__ink_segment(&dots[i - 1], &dots[i], image);
 }
 
 /* ---- built-in shapes: a pixel's colour follows from how far it lies from the outline, so edges are smooth at any size */
@@ -5312,7 +5267,6 @@ GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, int style) {
 }
 
 /* ---- a folder of pictures: listed at once, each decoded when it is wanted, or before that by a thread */
-#ifdef STBI_INCLUDE_STB_IMAGE_H
 #ifdef GAN__PTHREAD
 static pthread_mutex_t gan__mutex = PTHREAD_MUTEX_INITIALIZER;          /* of all pictures' states, not held while decoding */
 static pthread_cond_t gan__decoded = PTHREAD_COND_INITIALIZER;
@@ -5323,15 +5277,24 @@ static void gan__lock(void) {}
 static void gan__unlock(void) {}
 #endif
 
-/* out[i], i < size, from n numbers step apart: an average around start + (i + 1/2)*scale, whose weights fall off as a triangle to zero at
-   the next output's centre, or the next input's if that is further, so that no fine pattern turns into a coarse one. */
-static void gan__shrink_lines(const float *in, int n, int step, double start, double scale, float *out, int size) {
-    double reach = GAN__MAX(scale, 1);
-    for (int i = 0; i < size; i++) {
-        double centre = start + (i + 0.5) * scale, sum = 0, weights = 0;
+GAN_API int gan_data_skipped(const gan_data *data) {
+    if (data->half[0]) return gan_data_skipped(data->half[0]) + gan_data_skipped(data->half[1]);
+    int skipped;
+    gan__lock(), skipped = data->skipped, gan__unlock();
+    return skipped;
+}
+
+#ifdef STBI_INCLUDE_STB_IMAGE_H
+/* out (size,lines) from in (lines,n): an average around start + (i + 1/2)*scale, whose weights fall off as a triangle to zero at the next
+   output's centre, or the next input's if that is further, so that no fine pattern turns into a coarse one. The middle stays the middle. */
+static void gan__shrink(const float *in, int lines, int n, double scale, float *out, int size) {
+    double reach = GAN__MAX(scale, 1), start = (n - size * scale) / 2;
+    for (size_t i = 0; i < (size_t)size * lines; i++) {
+        const float *line = in + i % lines * n;
+        double centre = start + ((double)(i / lines) + 0.5) * scale, sum = 0, weights = 0;
         for (int k = (int)GAN__MAX(centre - reach, 0), last = (int)GAN__MIN(centre + reach, n - 1.0); k <= last; k++) {
             double weight = GAN__MAX(1 - fabs(k + 0.5 - centre) / reach, 0);
-            sum += weight * (double)in[(size_t)k * step], weights += weight;
+            sum += weight * (double)line[k], weights += weight;
         }
         out[i] = (float)(sum / weights);
     }
@@ -5343,23 +5306,20 @@ static bool gan__read_picture(const char *path, int c, int h, int w, unsigned ch
     unsigned char *file = stbi_load(path, &width, &height, &n, 0);
     if (!file) return false;
     double scale = GAN__MIN((double)height / h, (double)width / w);
-    float *line = (float *)GAN_MALLOC(((size_t)width + h + (size_t)height * w) * sizeof *line), *column = line + width, *rows = column + h;
-    for (int k = 0; line && k < c; k++) {
+    size_t area = (size_t)height * width, strip = (size_t)height * w, size = (size_t)h * w;
+    float *plane = (float *)GAN_MALLOC((area + strip + size) * sizeof *plane), *narrow = plane + area, *small = narrow + strip;
+    for (int k = 0; plane && k < c; k++, out += size) {
         const unsigned char *p = file;
-        for (int i = 0; i < height; i++) {
-            for (int j = 0; j < width; j++, p += n) {
-                double level = n < 3 ? p[0] : c == 3 ? p[k] : 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2];
-                line[j] = (float)(n % 2 ? level : 255 + p[n - 1] / 255.0 * (level - 255));        /* on white where it is transparent */
-            }
-            gan__shrink_lines(line, width, 1, (width - w * scale) / 2, scale, rows + (size_t)i * w, w);
+        for (size_t i = 0; i < area; i++, p += n) {
+            double level = n < 3 ? p[0] : c == 3 ? p[k] : 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2];
+            plane[i] = (float)(n % 2 ? level : 255 + p[n - 1] / 255.0 * (level - 255));           /* on white where it is transparent */
         }
-        for (int j = 0; j < w; j++) {
-            gan__shrink_lines(rows + j, height, w, (height - h * scale) / 2, scale, column, h);
-            for (int i = 0; i < h; i++) out[((size_t)k * h + i) * w + j] = (unsigned char)(column[i] + 0.5f);
-        }
+        gan__shrink(plane, height, width, scale, narrow, w);
+        gan__shrink(narrow, w, height, scale, small, h);
+        for (size_t i = 0; i < size; i++) out[i] = (unsigned char)(small[i] + 0.5f);
     }
-    stbi_image_free(file), GAN_FREE(line);
-    return line != NULL;
+    stbi_image_free(file), GAN_FREE(plane);
+    return plane != NULL;
 }
 
 /* Is image i good, in both halves of a pair? Decodes it, unless that is done, or another thread is at it: then it waits for that. */
@@ -5372,11 +5332,9 @@ static bool gan__good(gan_data *data, int i) {
     while (picture->state == GAN__DECODING) pthread_cond_wait(&gan__decoded, &gan__mutex);
 #endif
     if (picture->state == GAN__WAITING) {
-        picture->state = GAN__DECODING;
-        gan__unlock();
+        picture->state = GAN__DECODING, gan__unlock();
         bool read = gan__read_picture(picture->path, data->c, data->h, data->w, data->pixels + (size_t)i * data->c * data->h * data->w);
-        gan__lock();
-        picture->state = read ? GAN__GOOD : GAN__BROKEN;
+        gan__lock(), picture->state = read ? GAN__GOOD : GAN__BROKEN;
         if (!read) data->skipped++, fprintf(stderr, "%s: the picture is broken; the next good one takes its place\n", picture->path);
     }
     bool good = picture->state == GAN__GOOD;
@@ -5388,10 +5346,9 @@ static bool gan__good(gan_data *data, int i) {
 #ifdef GAN__PTHREAD
 static void *gan__decode_ahead(void *argument) {
     gan_data *data = (gan_data *)argument;
+    bool stop = false;
     for (int k = 0; k < data->count; k++) {
-        gan__lock();
-        bool stop = data->stop;
-        gan__unlock();
+        gan__lock(), stop = data->stop, gan__unlock();
         if (stop) break;
         gan__good(data, (int)data->order[(data->start + k) % data->count]);
     }
@@ -5399,24 +5356,12 @@ static void *gan__decode_ahead(void *argument) {
 }
 
 static void gan__ahead(gan_data *data, bool go) {
-    gan__lock();
-    data->stop = true;
-    gan__unlock();
+    gan__lock(), data->stop = true, gan__unlock();
     if (data->threaded) pthread_join(data->thread, NULL);
     data->stop = false, data->start = (int)(data->drawn % (uint64_t)data->count);
     data->threaded = go && data->lazy && pthread_create(&data->thread, NULL, gan__decode_ahead, data) == 0;
 }
-#else
-static void gan__ahead(gan_data *data, bool go) { (void)data, (void)go; }
 #endif
-
-GAN_API int gan_data_skipped(const gan_data *data) {
-    if (data->half[0]) return gan_data_skipped(data->half[0]) + gan_data_skipped(data->half[1]);
-    gan__lock();
-    int skipped = data->skipped;
-    gan__unlock();
-    return skipped;
-}
 
 static int gan__by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
@@ -5489,8 +5434,9 @@ GAN_API gan_data *gan_data_folder(gan *g, const char *path, int channels, int h,
 }
 #else
 static bool gan__good(gan_data *data, int i) { return (void)data, (void)i, true; }
+#endif
+#ifndef GAN__PTHREAD
 static void gan__ahead(gan_data *data, bool go) { (void)data, (void)go; }
-GAN_API int gan_data_skipped(const gan_data *data) { return data->skipped; }
 #endif
 
 GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b) {
@@ -5537,9 +5483,8 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels) {
     gan *g = data->g;
     gan__check_shape(g, "gan_batch", n, data->c, data->h, data->w);
     if (labels && !data->labels) gan__fail(g, "gan_batch", "labels are asked for, the data has none");
-    gan_tensor *images = gan__tensor(g, NULL, n, data->c, data->h, data->w);
-    size_t size = gan_count(images) / (size_t)n;
-    gan_real *host = g->backend->upload ? (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], (size_t)n * (size + 1)) : images->data;
+    size_t size = (size_t)data->c * data->h * data->w;
+    gan_real *host = (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], (size_t)n * size);
     gan_real *classes = (gan_real *)gan__room(g, &gan__ref, &g->staging[1], &g->staging_size[1], (size_t)n);
     for (int i = 0; i < n; i++) {
         uint64_t epoch = data->drawn / (uint64_t)data->count;
@@ -5548,9 +5493,8 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels) {
         gan_data_item(data, item, host + (size_t)i * size, &label);
         classes[i] = (gan_real)label;
     }
-    if (host != images->data) gan_set(images, host);
     if (labels) *labels = gan_from_host(g, classes, n, 1, 1, 1);
-    return images;
+    return gan_from_host(g, host, n, data->c, data->h, data->w);
 }
 
 GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tensor *images, int size) {
@@ -5616,21 +5560,17 @@ GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w) {
     return gan__resample(x, rows, gan__moved(g, x->n, x->w, w, column, none));
 }
 
-/* y where chosen is 1, x where it is 0; chosen (N,1,1,1) */
-static gan_tensor *gan__choose(gan_tensor *x, gan_tensor *y, gan_tensor *chosen) { return gan_add(x, gan_mul(gan_sub(y, x), chosen)); }
-
 static gan_tensor *gan__augment_color(gan_tensor *x, gan_real p) {
     gan *g = x->g;
     for (int kind = 0; kind < 3; kind++) {
-        gan_tensor *u = gan_rand(g, x->n, 1, 1, 1), *keep = gan_add_scalar(gan_rand(g, x->n, 1, 1, 1), -p), *y, *mean;
-        gan_tensor *chosen = gan__zip("gan_augment", GAN_INSIDE, gan_full(g, 1, x->n, 1, 1, 1), keep, -1, (gan_real)-1e-12);
+        gan_tensor *u = gan_rand(g, x->n, 1, 1, 1), *chosen = gan__chance("gan_augment", g, x->n, p), *y, *mean;
         if (kind == 0) y = gan_add(x, gan_add_scalar(u, (gan_real)-0.5));
         else {
             mean = kind == 1 ? gan_mean_to(x, x->n, 1, x->h, x->w) : gan_mean_to(x, x->n, 1, 1, 1);
             u = kind == 1 ? gan_mul_scalar(u, 2) : gan_add_scalar(u, (gan_real)0.5);
             y = gan_add(gan_mul(gan_sub(x, mean), u), mean);
         }
-        x = gan__choose(x, y, chosen);
+        x = gan_add(x, gan_mul(gan_sub(y, x), chosen));       /* y where chosen is 1, x where it is 0 */
     }
     return x;
 }
@@ -5717,8 +5657,7 @@ static void gan__all_pairs(int kind, bool same, double *a, int na, double *b, in
         for (size_t i = 0; i < count; i++) p.panels[side][(i / p.d / 8 * p.d + i % p.d) * 8 + i / p.d % 8] = (side ? b : a)[i];
     }
     gan__parallel(p.na, 64, gan__pairs_body, &p);
-    GAN_FREE(p.panels[0]);
-    GAN_FREE(p.panels[1]);
+    GAN_FREE(p.panels[0]), GAN_FREE(p.panels[1]);
 }
 
 /* Jacobi's method on one side (Hestenes 1958): rotations of two rows, until all are orthogonal and the longest is first. The shift leaves
@@ -5803,8 +5742,7 @@ GAN_API double gan_kernel_distance(const gan_real *a, int na, const gan_real *b,
         for (int r = 0; r < n; r++) total += (i < 2 ? 1.0 / (n - 1) : -2.0 / m) * sums[r] / n;
         GAN_FREE(sums);
     }
-    GAN_FREE(x[0]);
-    GAN_FREE(x[1]);
+    GAN_FREE(x[0]), GAN_FREE(x[1]);
     return total;
 }
 
@@ -5820,9 +5758,7 @@ GAN_API double gan_precision(const gan_real *real, int n_real, const gan_real *f
     gan__all_pairs(GAN__PAIR_REACHED, false, a, n_fake, b, n_real, d, inside, 0, reach);
     for (int i = 0; i < n_fake; i++) share += inside[i];
     for (int j = 0; j < n_real; j++) share = reach[j] == INFINITY ? NAN : share;     /* no distance from there is a number */
-    GAN_FREE(a);
-    GAN_FREE(b);
-    GAN_FREE(reach);
+    GAN_FREE(a), GAN_FREE(b), GAN_FREE(reach);
     return share / n_fake;
 }
 
@@ -5860,8 +5796,7 @@ GAN_API double gan_print_scores(const char *title, const gan_real *real, int n_r
            gan_precision(fake, n_fake, real, n_real, d, 3));
     if (p) printf(", inception %.3f, modes %d", gan_inception_score(p, n_fake, classes), gan_modes(p, n_fake, classes, histogram));
     if (p) printf(" of %d", classes);
-    printf("\n");
-    GAN_FREE(histogram);
+    printf("\n"), GAN_FREE(histogram);
     return distance;
 }
 
@@ -5923,8 +5858,7 @@ static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, 
         }
     }
     for (int i = 0; i < count; i++) total += score[i] / count;
-    gan_clear_to(a->g, mark);
-    GAN_FREE(score);
+    gan_clear_to(a->g, mark), GAN_FREE(score);
     return total;
 }
 
