@@ -4489,7 +4489,6 @@ GAN_API gan_tensor *gan_bce_logits_to(gan_tensor *logits, gan_tensor *targets) {
 static gan_tensor *gan__log_from(gan_tensor *x) {
     return gan_clamp(gan_log(gan_clamp(x, (gan_real)1e-45, (gan_real)HUGE_VAL)), -100, (gan_real)HUGE_VAL);
 }
-
 GAN_API gan_tensor *gan_bce(gan_tensor *probabilities, gan_tensor *targets) {
     gan__check_same(probabilities, targets, "gan_bce");
     gan_tensor *yes = gan__log_from(probabilities), *no = gan__log_from(gan_add_scalar(gan_neg(probabilities), 1));
@@ -4501,11 +4500,9 @@ static gan_tensor *gan__chance(const char *function, gan *g, int n, gan_real p) 
     gan_tensor *rest = gan_add_scalar(gan_rand(g, n, 1, 1, 1), -p);                /* 0 or more: 0 */
     return gan__zip(function, GAN_INSIDE, gan_full(g, 1, n, 1, 1, 1), rest, -1, (gan_real)-1e-12);
 }
-
 GAN_API gan_tensor *gan_flipped_labels(gan *g, int n, gan_real target, gan_real p) {
     return gan__map("gan_flipped_labels", GAN_AFFINE, gan__chance("gan_flipped_labels", g, n, p), 1 - 2 * target, target);
 }
-
 GAN_API gan_tensor *gan_mse(gan_tensor *a, gan_tensor *b) { gan__check_same(a, b, "gan_mse"); return gan_mean(gan_square(gan_sub(a, b))); }
 GAN_API gan_tensor *gan_l1(gan_tensor *a, gan_tensor *b) { gan__check_same(a, b, "gan_l1"); return gan_mean(gan_abs(gan_sub(a, b))); }
 
@@ -4526,14 +4523,11 @@ GAN_API gan_tensor *gan_cross_entropy(gan_tensor *logits, gan_tensor *labels) {
 }
 
 /* ---- GAN losses */
-
 static const char *const gan__loss_names[GAN_LOSSES] = {"minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic"};
-
 GAN_API const char *gan_loss_name(int kind) {
     if (kind < 0 || kind >= GAN_LOSSES) gan__fail(NULL, "gan_loss_name", "kind %d: there are %d", kind, GAN_LOSSES);
     return gan__loss_names[kind];
 }
-
 GAN_API int gan_loss_kind(const char *name) {
     for (int i = 0; i < GAN_LOSSES; i++)
         if (strcmp(name, gan__loss_names[i]) == 0) return i;
@@ -4543,7 +4537,6 @@ GAN_API int gan_loss_kind(const char *name) {
 
 /* E (x - target)^2 */
 static gan_tensor *gan__square_to(gan_tensor *x, gan_real target) { return gan_mean(gan_square(gan_add_scalar(x, -target))); }
-
 GAN_API gan_tensor *gan_d_loss(int kind, gan_tensor *real, gan_tensor *fake) {
     gan__valid_pair(real, fake, "gan_d_loss");
     switch (kind) {
@@ -4577,14 +4570,11 @@ static gan_tensor *gan__slope(const char *function, gan_tensor *logits, gan_tens
     gan__valid_pair(logits, x, function);
     return gan_sum_to(gan_square(gan_grad(gan_sum(logits), x)), x->n, 1, 1, 1);
 }
-
 /* sqrt(x + 1e-16): its slope stays finite at 0 */
 static gan_tensor *gan__root(gan_tensor *x) { return gan_sqrt(gan_add_scalar(x, (gan_real)1e-16)); }
-
 GAN_API gan_tensor *gan_gradient_penalty(gan_tensor *logits, gan_tensor *x, gan_real target) {
     return gan__square_to(gan__root(gan__slope("gan_gradient_penalty", logits, x)), target);
 }
-
 GAN_API gan_tensor *gan_r1(gan_tensor *logits, gan_tensor *real) { return gan_mean(gan__slope("gan_r1", logits, real)); }
 GAN_API gan_tensor *gan_r2(gan_tensor *logits, gan_tensor *fake) { return gan_mean(gan__slope("gan_r2", logits, fake)); }
 
@@ -4614,7 +4604,6 @@ GAN_API gan_tensor *gan_path_length(gan_model *G, gan_tensor *image, gan_tensor 
 }
 
 /* ---- distances between pictures and between features */
-
 GAN_API gan_tensor *gan_cycle_loss(gan_tensor *x, gan_tensor *there_and_back) { return gan_l1(there_and_back, x); }
 GAN_API gan_tensor *gan_identity_loss(gan_tensor *x, gan_tensor *translated) { return gan_l1(translated, x); }
 GAN_API gan_tensor *gan_gram(gan_tensor *x) {
@@ -4637,7 +4626,6 @@ static gan_tensor *gan__feature_loss(const char *function, gan_tensor **target, 
     }
     return total;
 }
-
 GAN_API gan_tensor *gan_perceptual_loss(gan_tensor **target, gan_tensor **x, int count) { return gan__feature_loss("gan_perceptual_loss", target, x, count, GAN__FEATURES); }
 GAN_API gan_tensor *gan_style_loss(gan_tensor **target, gan_tensor **x, int count) { return gan__feature_loss("gan_style_loss", target, x, count, GAN__GRAMS); }
 GAN_API gan_tensor *gan_feature_matching(gan_tensor **target, gan_tensor **x, int count) { return gan__feature_loss("gan_feature_matching", target, x, count, GAN__MEANS); }
@@ -4687,7 +4675,6 @@ static void gan__update(gan__body *body, const gan_update *p, const gan_real *g,
     gan__job job = {p, {g}, {w, m, v}};
     gan__parallel(p->count, 16384, body, &job);
 }
-
 GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v) {
     gan__update(gan__best()->adam, p, g, w, m, v);
 }
@@ -4754,7 +4741,6 @@ static gan__moments *gan__moments_of(gan_opt *opt, int i) {
 /* L-BFGS over all parameters. Pair j is slots 2*j and 2*j + 1: a move s of the parameters and the change y that it made in the gradient,
    pair 1 the last. A pair of zeros is none. Pair 0 is to become one: it holds the last move and the last gradient. */
 enum { GAN__VALUES = -1, GAN__GRADIENTS = -2 };            /* beside the slots */
-
 static double gan__slots_dot(gan_opt *opt, int a, int b) {
     double total = 0;
     gan_mark mark = gan_here(opt->model->g);
@@ -4774,8 +4760,6 @@ static void gan__slots_mix(gan_opt *opt, double k, int y, double l, int x) {
     }
 }
 
-/* The direction, slot 0 = -H gradient from -gradient, by the two loops of Liu and Nocedal (1989), with H = (y.s)/(y.y) of the last pair
-   between them. */
 static void gan__lbfgs_step(gan_opt *opt) {
     int pairs = opt->slots / 2;
     double *rho = (double *)gan__alloc_zero(2 * (size_t)pairs * sizeof *rho), *alpha = rho + pairs, size = 0;
@@ -4795,6 +4779,7 @@ static void gan__lbfgs_step(gan_opt *opt) {
     }
     gan__slots_mix(opt, 0, 1, 1, GAN__GRADIENTS);
     gan__slots_mix(opt, 0, 0, -1, GAN__GRADIENTS);
+    /* slot 0 = -H gradient from -gradient by the two loops of Liu and Nocedal (1989), with H = (y.s)/(y.y) of the last pair between them */
     for (int j = 1; j < pairs; j++) {
         double ys = gan__slots_dot(opt, 2 * j + 1, 2 * j);
         if (!(ys > 0)) continue;
@@ -4811,7 +4796,6 @@ static void gan__lbfgs_step(gan_opt *opt) {
 
 static double gan__length(gan *g, const gan_real *data, const gan_real *from, size_t count);
 static gan_real *gan__doctor_before(gan__param *param, const gan_real *gradient);
-
 GAN_API void gan_step(gan_opt *opt) {
     static const int kernels[] = {GAN__K_sgd, GAN__K_adam, GAN__K_rmsprop};
     gan_model *model = opt->model;
@@ -4855,7 +4839,6 @@ static gan_model *gan__clip(const char *function, gan_model *model, gan_real mos
     if (!model || !(most >= 0)) gan__fail(model ? model->g : NULL, function, "the model is %s, the limit %g; it is 0 or more", model ? model->name : "NULL", (double)most);
     return model;
 }
-
 GAN_API void gan_clip_grad_value(gan_model *model, gan_real max) { gan__map_all(gan__clip("gan_clip_grad_value", model, max), GAN_CLAMP, -max, max, false); }
 GAN_API void gan_clip_weights(gan_model *model, gan_real c) { gan__map_all(gan__clip("gan_clip_weights", model, c), GAN_CLAMP, -c, c, true); }
 
@@ -4882,7 +4865,6 @@ static void gan__average(const char *function, gan_model *into, gan_model *model
         else gan__mix_numbers(into->g, gan_count(to->value), decay, to->value->data, 1 - decay, from->value->data);
     }
 }
-
 GAN_API void gan_ema(gan_model *into, gan_model *model, gan_real decay) { gan__average("gan_ema", into, model, decay); }
 GAN_API void gan_copy_params(gan_model *into, gan_model *from) { gan__average("gan_copy_params", into, from, 0); }
 
@@ -4897,7 +4879,6 @@ GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real ra
 
 enum { GAN__WAITING, GAN__DECODING, GAN__GOOD, GAN__BROKEN };
 typedef struct { char *path; int state; } gan__picture;
-
 struct gan_data {
     gan *g;
     int count, c, h, w;
@@ -4938,18 +4919,12 @@ static uint32_t gan__little(const unsigned char *p) { return p[0] | (uint32_t)p[
 static uint32_t gan__big(const unsigned char *p) { return p[3] | (uint32_t)p[2] << 8 | (uint32_t)p[1] << 16 | (uint32_t)p[0] << 24; }
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-/* The check sum of gzip (RFC 1952), four bits at a time. */
-static uint32_t gan__crc32(const unsigned char *data, size_t size) {
+/* Replaces a gzip file (RFC 1952) by its contents; stb_image inflates. crc: the check sum, four bits at a time. */
+static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_t *size) {
+    size_t at = 10, n = *size;
     uint32_t table[16], crc = 0xFFFFFFFFu;
     for (uint32_t i = 0; i < 80; i++)                  /* 16 numbers, then each one's four bits */
         table[i % 16] = i < 16 ? i : table[i % 16] >> 1 ^ (table[i % 16] & 1 ? 0xEDB88320u : 0);
-    for (size_t i = 0; i < size; i++) crc ^= data[i], crc = crc >> 4 ^ table[crc & 15], crc = crc >> 4 ^ table[crc & 15];
-    return ~crc;
-}
-
-/* Replaces a gzip file (RFC 1952) by its contents; stb_image inflates. */
-static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_t *size) {
-    size_t at = 10, n = *size;
     int flags = n > 10 ? zipped[3] : 0, length = 0;
     if (flags & 4) at += n > at + 2 ? 2 + (size_t)(zipped[at] | zipped[at + 1] << 8) : n;         /* extra field */
     for (int text = 8; text <= 16; text *= 2)                                                      /* name, comment */
@@ -4958,7 +4933,8 @@ static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_
     unsigned char *data = NULL;
     if (n >= at + 8 && n < INT32_MAX && zipped[2] == 8)
         data = (unsigned char *)stbi_zlib_decode_noheader_malloc((const char *)zipped + at, (int)(n - at), &length);
-    bool whole = data && gan__little(zipped + n - 4) == (uint32_t)length && gan__little(zipped + n - 8) == gan__crc32(data, (size_t)length);
+    for (int i = 0; data && i < length; i++) crc ^= data[i], crc = crc >> 4 ^ table[crc & 15], crc = crc >> 4 ^ table[crc & 15];
+    bool whole = data && gan__little(zipped + n - 4) == (uint32_t)length && gan__little(zipped + n - 8) == ~crc;
     unsigned char *copy = whole ? (unsigned char *)GAN_MALLOC((size_t)length + 1) : NULL;          /* stb's memory may be of another allocator */
     if (copy) memcpy(copy, data, (size_t)length);
     else gan__refuse("%s: the gzip file is truncated or damaged", path);
@@ -5088,12 +5064,10 @@ static const char *const gan__skeletons[10][4] = {
 
 /* Successive random numbers for one image. Each Philox block holds four, and an image owns 256, far more than the busiest digit uses. */
 typedef struct { uint64_t seed, stream, block; uint32_t word[4]; int left; } gan__dice;
-
 static float gan__uniform(gan__dice *d, float lo, float hi) {
     if (d->left == 0) gan__philox(d->seed, d->stream, d->block++, d->word), d->left = 4;
     return lo + (hi - lo) * (float)(d->word[--d->left] >> 8) * (1.0f / 16777216.0f);
 }
-
 /* Bell-shaped in [-size, size]: small slips of the hand are the common ones. */
 static float gan__slip(gan__dice *d, float size) {
     float u = gan__uniform(d, -0.5f, 0.5f);
@@ -5102,7 +5076,6 @@ static float gan__slip(gan__dice *d, float size) {
 
 /* A spot on the pen's path: where it is, how wide the nib presses there, and how it goes on (' ', '^', '/' as above, '\0' at the end). */
 typedef struct { float x, y, r; char leave; } gan__dot;
-
 enum { GAN__STEPS = 8, GAN__MAX_KNOTS = 16, GAN__MAX_DOTS = GAN__MAX_KNOTS * GAN__STEPS };
 
 /* Reads a skeleton with an unsteady hand; returns how many knots it has. */
@@ -5209,7 +5182,6 @@ static float gan__outside(int kind, float r, float turn, float x, float y) {
     float distance = sqrtf((px - t * ex) * (px - t * ex) + (py - t * ey) * (py - t * ey));
     return ex * py > ey * px ? -distance : distance;
 }
-
 static float gan__cover(float outside) { return fminf(fmaxf(0.5f - outside, 0), 1); }            /* how much of a pixel is inside */
 static float gan__paint(float under, float colour, float cover) { return under + (colour - under) * cover; }
 static float gan__band(float x, float period) { return fabsf(x - period * (floorf(x / period) + 0.5f)); } /* from a middle */
@@ -5259,7 +5231,6 @@ GAN_API gan_data *gan_data_digits(gan *g, int count) {
     if (!g || count < 1) gan__fail(g, "gan_data_digits", "the device is NULL or %d digits are asked for", count);
     return gan__drawn(g, count, 1, 28, -1);
 }
-
 GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, int style) {
     if (!g || count < 1 || size < 8 || size > 4096 || style < GAN_SHAPES_FILLED || style > GAN_SHAPES_STRIPED)
         gan__fail(g, "gan_data_shapes", "no device, or %d (1 or more) of size %d (8 to 4096), style %d (0 to 2)", count, size, style);
@@ -5362,9 +5333,7 @@ static void gan__ahead(gan_data *data, bool go) {
     data->threaded = go && data->lazy && pthread_create(&data->thread, NULL, gan__decode_ahead, data) == 0;
 }
 #endif
-
 static int gan__by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
-
 static char **gan__path_add(char **list, int *count, const char *folder, const char *name) {
     if (name[0] == '.') return list;
     list = (char **)gan__grow(list, (size_t)*count, sizeof *list);
@@ -5450,7 +5419,6 @@ GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b) {
     data->labels = a->labels ? (unsigned char *)memcpy(gan__alloc((size_t)a->count), a->labels, (size_t)a->count) : NULL;
     return gan__data_join(g, data, "gan_data_pair", NULL);
 }
-
 GAN_API int gan_data_size(const gan_data *data) { return data->count; }
 GAN_API const char *gan_data_class_name(const gan_data *data, int k) { return k >= 0 && k < data->class_count ? data->classes[k] : NULL; }
 
@@ -5546,10 +5514,8 @@ static gan_tensor *gan__moved(gan *g, int n, int in, int out, const int *start, 
         }
     return gan_from_host(g, table, n, out, 1, 2);
 }
-
 /* Places for each image: rows[n], columns[n], flip[n], in the third workspace; all 0 at first. */
 static int *gan__places(int n) { return (int *)memset(gan__workspace(2, 4 * (size_t)n * sizeof(int)), 0, 4 * (size_t)n * sizeof(int)); }
-
 GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w) {
     gan *g = gan__valid(x, "gan_random_crop");
     if (h < 1 || w < 1 || h > x->h || w > x->w) gan__fail(g, "gan_random_crop", "input " GAN__DIMS " has no part of %d x %d", GAN__SHAPE(x), h, w);
@@ -5691,7 +5657,6 @@ static void gan__check_rows(const char *function, const gan_real *x, int n, int 
     if (!x || n < least || d < 1)
         gan__fail(NULL, function, "(%d,%d)%s: %d or more rows of 1 or more numbers are wanted", n, d, x ? "" : " at NULL", least);
 }
-
 /* x (n,d) in double, or its transpose */
 static double *gan__features(const char *function, const gan_real *x, int n, int d, int least, bool transpose) {
     gan__check_rows(function, x, n, d, least);
@@ -5861,7 +5826,6 @@ static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, 
     gan_clear_to(a->g, mark), GAN_FREE(score);
     return total;
 }
-
 GAN_API double gan_psnr(gan_tensor *a, gan_tensor *b, double range) { return gan__likeness("gan_psnr", a, b, range, 0, 1); }
 GAN_API double gan_ssim(gan_tensor *a, gan_tensor *b, double range) { return gan__likeness("gan_ssim", a, b, range, 1, 11); }
 GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range) { return gan__likeness("gan_ms_ssim", a, b, range, 5, 176); }
