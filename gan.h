@@ -4704,8 +4704,7 @@ static gan_opt *gan__opt_new(gan_model *model, const char *function, int kind, i
     gan_opt *opt = (gan_opt *)gan__alloc_zero(sizeof *opt), **last = &model->opts;
     opt->model = model, opt->kind = kind, opt->slots = slots, opt->lr = lr, opt->beta1 = beta1, opt->beta2 = beta2, opt->decay = decay;
     while (*last) last = &(*last)->next;
-    *last = opt;
-    return opt;
+    return *last = opt;
 }
 
 GAN_API gan_opt *gan_sgd(gan_model *model, gan_real lr, gan_real momentum) { return gan__opt_new(model, "gan_sgd", GAN__SGD, 1, lr, momentum, 0, 0); }
@@ -4999,8 +4998,7 @@ static gan_data *gan__data_join(gan *g, gan_data *data, const char *name, const 
     data->g = g, data->order = (uint32_t *)gan__alloc((size_t)data->count * sizeof *data->order);
     data->epoch = UINT64_MAX, data->stream = GAN__STREAM_SHUFFLE;
     while (*last) last = &(*last)->next, data->stream += 16;     /* a stream of its own for each data set */
-    *last = data;
-    return data;
+    return *last = data;
 }
 
 static gan_data *gan__data_new(gan *g, int count, int c, int h, int w, unsigned char *pixels, unsigned char *labels, char **names, int k) {
@@ -5543,10 +5541,9 @@ static gan_tensor *gan__augment_color(gan_tensor *x, gan_real p) {
 
 /* 1, and 0 in the hole of each image: half as high and wide, around any pixel. */
 static gan_tensor *gan__augment_cutout(gan_tensor *x, gan_real p) {
-    gan *g = x->g;
     size_t plane = (size_t)x->h * x->w;
     int high = x->h / 2, wide = x->w / 2;
-    const gan_real *u = gan__host_rand(g, 3 * x->n);
+    const gan_real *u = gan__host_rand(x->g, 3 * x->n);
     gan_real *mask = (gan_real *)gan__workspace(0, plane * x->n * sizeof *mask);
     for (size_t i = 0; i < plane * x->n; i++) mask[i] = 1;
     for (int n = 0; n < x->n; n++) {
@@ -5554,7 +5551,7 @@ static gan_tensor *gan__augment_cutout(gan_tensor *x, gan_real p) {
         for (int i = GAN__MAX(top, 0); u[3 * n + 2] < p && i < GAN__MIN(top + high, x->h); i++)
             for (int j = GAN__MAX(left, 0); j < GAN__MIN(left + wide, x->w); j++) mask[n * plane + (size_t)i * x->w + j] = 0;
     }
-    return gan_mul(x, gan_from_host(g, mask, x->n, 1, x->h, x->w));
+    return gan_mul(x, gan_from_host(x->g, mask, x->n, 1, x->h, x->w));
 }
 
 GAN_API gan_tensor *gan_augment(gan_tensor *x, int which, gan_real p) {
@@ -5746,8 +5743,7 @@ GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram
     for (int i = 0; i < n; i++, scores += classes) {
         int best = 0, numbers = 1;
         for (int y = 0; y < classes; y++) best = scores[y] > scores[best] ? y : best, numbers &= scores[y] == scores[y];
-        caught += numbers && histogram[best] == 0;
-        histogram[best] += numbers;
+        caught += numbers && histogram[best] == 0, histogram[best] += numbers;
     }
     return caught;
 }
@@ -5817,8 +5813,7 @@ static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, 
         }
         gan_to_host(gan_mean_to(s, count, 1, 1, 1), mean);
         for (int i = 0; i < count; i++) {
-            double m = (double)mean[i], factor;
-            factor = scales > 1 ? pow(m < 0 ? 0 : m, powers[scale]) : scales ? m : 10 * log10(range * range / m);
+            double m = (double)mean[i], factor = scales > 1 ? pow(m < 0 ? 0 : m, powers[scale]) : scales ? m : 10 * log10(range * range / m);
             score[i] = scale == 0 ? factor : score[i] * factor;
         }
     }
