@@ -4238,9 +4238,8 @@ static void gan__check_same(gan_tensor *a, gan_tensor *b, const char *function) 
     if (!gan__same_shape(a, b)) gan__fail(a->g, function, GAN__DIMS " and " GAN__DIMS " must have the same shape", GAN__SHAPE(a), GAN__SHAPE(b));
 }
 
-GAN_API gan_tensor *gan_bce_logits_to(gan_tensor *logits, gan_tensor *targets)     /* softplus(x) - t x is the same */
-{
-    gan__check_same(logits, targets, "gan_bce_logits_to");
+GAN_API gan_tensor *gan_bce_logits_to(gan_tensor *logits, gan_tensor *targets) {
+    gan__check_same(logits, targets, "gan_bce_logits_to");       /* softplus(x) - t x is the same */
     return gan_mean(gan_sub(gan_softplus(logits), gan_mul(targets, logits)));
 }
 
@@ -4248,28 +4247,22 @@ GAN_API gan_tensor *gan_bce_logits_to(gan_tensor *logits, gan_tensor *targets)  
 static gan_tensor *gan__log_from(gan_tensor *x) {
     return gan_clamp(gan_log(gan_clamp(x, (gan_real)1e-45, (gan_real)HUGE_VAL)), -100, (gan_real)HUGE_VAL);
 }
-
 GAN_API gan_tensor *gan_bce(gan_tensor *probabilities, gan_tensor *targets) {
     gan__check_same(probabilities, targets, "gan_bce");
     gan_tensor *yes = gan__log_from(probabilities), *no = gan__log_from(gan_add_scalar(gan_neg(probabilities), 1));
     return gan_neg(gan_mean(gan_add(no, gan_mul(targets, gan_sub(yes, no)))));
 }
 
+/* (n,1,1,1): 1 with probability p, else 0 */
+static gan_tensor *gan__chance(const char *function, gan *g, int n, gan_real p) {
+    gan_tensor *rest = gan_add_scalar(gan_rand(g, n, 1, 1, 1), -p);                /* 0 or more: 0 */
+    return gan__zip(function, GAN_INSIDE, gan_full(g, 1, n, 1, 1, 1), rest, -1, (gan_real)-1e-12);
+}
 GAN_API gan_tensor *gan_flipped_labels(gan *g, int n, gan_real target, gan_real p) {
-    gan_tensor *kept = gan_add_scalar(gan_rand(g, n, 1, 1, 1), -p);                /* 0 or more: stays */
-    gan_tensor *flipped = gan__zip("gan_flipped_labels", GAN_INSIDE, gan_full(g, 1, n, 1, 1, 1), kept, -1, (gan_real)-1e-12);
-    return gan__map("gan_flipped_labels", GAN_AFFINE, flipped, 1 - 2 * target, target);
+    return gan__map("gan_flipped_labels", GAN_AFFINE, gan__chance("gan_flipped_labels", g, n, p), 1 - 2 * target, target);
 }
-
-GAN_API gan_tensor *gan_mse(gan_tensor *a, gan_tensor *b) {
-    gan__check_same(a, b, "gan_mse");
-    return gan_mean(gan_square(gan_sub(a, b)));
-}
-
-GAN_API gan_tensor *gan_l1(gan_tensor *a, gan_tensor *b) {
-    gan__check_same(a, b, "gan_l1");
-    return gan_mean(gan_abs(gan_sub(a, b)));
-}
+GAN_API gan_tensor *gan_mse(gan_tensor *a, gan_tensor *b) { gan__check_same(a, b, "gan_mse"); return gan_mean(gan_square(gan_sub(a, b))); }
+GAN_API gan_tensor *gan_l1(gan_tensor *a, gan_tensor *b) { gan__check_same(a, b, "gan_l1"); return gan_mean(gan_abs(gan_sub(a, b))); }
 
 /* With e = d cut to [-1,1], e (d - e/2) is both halves. */
 GAN_API gan_tensor *gan_smooth_l1(gan_tensor *a, gan_tensor *b) {
@@ -4288,14 +4281,11 @@ GAN_API gan_tensor *gan_cross_entropy(gan_tensor *logits, gan_tensor *labels) {
 }
 
 /* ---- GAN losses */
-
 static const char *const gan__loss_names[GAN_LOSSES] = {"minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic"};
-
 GAN_API const char *gan_loss_name(int kind) {
     if (kind < 0 || kind >= GAN_LOSSES) gan__fail(NULL, "gan_loss_name", "kind %d: there are %d", kind, GAN_LOSSES);
     return gan__loss_names[kind];
 }
-
 GAN_API int gan_loss_kind(const char *name) {
     for (int i = 0; i < GAN_LOSSES; i++)
         if (strcmp(name, gan__loss_names[i]) == 0) return i;
@@ -4305,7 +4295,6 @@ GAN_API int gan_loss_kind(const char *name) {
 
 /* E (x - target)^2 */
 static gan_tensor *gan__square_to(gan_tensor *x, gan_real target) { return gan_mean(gan_square(gan_add_scalar(x, -target))); }
-
 GAN_API gan_tensor *gan_d_loss(int kind, gan_tensor *real, gan_tensor *fake) {
     gan__valid_pair(real, fake, "gan_d_loss");
     switch (kind) {
@@ -4315,9 +4304,8 @@ GAN_API gan_tensor *gan_d_loss(int kind, gan_tensor *real, gan_tensor *fake) {
     case GAN_HINGE: return gan_add(gan_mean(gan_relu(gan_add_scalar(gan_neg(real), 1))), gan_mean(gan_relu(gan_add_scalar(fake, 1))));
     case GAN_WASSERSTEIN: return gan_sub(gan_mean(fake), gan_mean(real));
     case GAN_RELATIVISTIC: return gan_add(gan_bce_logits(gan_sub(real, gan_mean(fake)), 1), gan_bce_logits(gan_sub(fake, gan_mean(real)), 0));
-    default: gan__fail(real->g, "gan_d_loss", "kind %d: it is GAN_MINIMAX .. GAN_RELATIVISTIC", kind);
+    default: return gan__fail(real->g, "gan_d_loss", "kind %d: it is GAN_MINIMAX .. GAN_RELATIVISTIC", kind), (gan_tensor *)NULL;
     }
-    return NULL;
 }
 
 GAN_API gan_tensor *gan_g_loss(int kind, gan_tensor *real, gan_tensor *fake) {
@@ -4329,9 +4317,8 @@ GAN_API gan_tensor *gan_g_loss(int kind, gan_tensor *real, gan_tensor *fake) {
     case GAN_HINGE:
     case GAN_WASSERSTEIN: return gan_neg(gan_mean(fake));
     case GAN_RELATIVISTIC: return gan_d_loss(kind, fake, real);
-    default: gan__fail(g, "gan_g_loss", "kind %d: it is GAN_MINIMAX .. GAN_RELATIVISTIC", kind);
+    default: return gan__fail(g, "gan_g_loss", "kind %d: it is GAN_MINIMAX .. GAN_RELATIVISTIC", kind), (gan_tensor *)NULL;
     }
-    return NULL;
 }
 
 /* ---- penalties */
@@ -4339,22 +4326,19 @@ GAN_API gan_tensor *gan_g_loss(int kind, gan_tensor *real, gan_tensor *fake) {
 /* |dD/dx|^2 of each image, (N,1,1,1) */
 static gan_tensor *gan__slope(const char *function, gan_tensor *logits, gan_tensor *x) {
     gan__valid_pair(logits, x, function);
-    gan_tensor *dx = gan_grad(gan_sum(logits), x);
-    return gan_sum_to(gan_square(dx), x->n, 1, 1, 1);
+    return gan_sum_to(gan_square(gan_grad(gan_sum(logits), x)), x->n, 1, 1, 1);
 }
-
-GAN_API gan_tensor *gan_gradient_penalty(gan_tensor *logits, gan_tensor *x, gan_real target)   /* the root's slope stays finite at 0 */
-{
-    return gan__square_to(gan_sqrt(gan_add_scalar(gan__slope("gan_gradient_penalty", logits, x), (gan_real)1e-16)), target);
+/* sqrt(x + 1e-16): its slope stays finite at 0 */
+static gan_tensor *gan__root(gan_tensor *x) { return gan_sqrt(gan_add_scalar(x, (gan_real)1e-16)); }
+GAN_API gan_tensor *gan_gradient_penalty(gan_tensor *logits, gan_tensor *x, gan_real target) {
+    return gan__square_to(gan__root(gan__slope("gan_gradient_penalty", logits, x)), target);
 }
-
 GAN_API gan_tensor *gan_r1(gan_tensor *logits, gan_tensor *real) { return gan_mean(gan__slope("gan_r1", logits, real)); }
 GAN_API gan_tensor *gan_r2(gan_tensor *logits, gan_tensor *fake) { return gan_mean(gan__slope("gan_r2", logits, fake)); }
 
 GAN_API gan_tensor *gan_wgan_gp(gan_network *critic, gan_model *D, gan_tensor *real, gan_tensor *fake) {
     gan__check_same(real, fake, "gan_wgan_gp");
-    gan_tensor *t = gan_rand(real->g, real->n, 1, 1, 1);
-    gan_tensor *x = gan_detach(gan_add(gan_mul(gan_sub(fake, real), t), real));
+    gan_tensor *t = gan_rand(real->g, real->n, 1, 1, 1), *x = gan_detach(gan_add(gan_mul(gan_sub(fake, real), t), real));
     return gan_gradient_penalty(critic(D, x), x, 1);
 }
 
@@ -4368,21 +4352,18 @@ GAN_API gan_tensor *gan_dragan(gan_network *critic, gan_model *D, gan_tensor *re
 
 GAN_API gan_tensor *gan_path_length(gan_model *G, gan_tensor *image, gan_tensor *w) {
     gan__valid_pair(image, w, "gan_path_length");
-    gan *g = image->g;
     gan_tensor *mean = gan__param_get(G, "path_length", "running_mean", 1, 1, 1, 1, 1, 0, 0);
-    gan_tensor *noise = gan_mul_scalar(gan_randn(g, GAN__SHAPE(image)), (gan_real)(1 / sqrt((double)image->h * image->w)));
+    gan_tensor *noise = gan_mul_scalar(gan_randn(image->g, GAN__SHAPE(image)), (gan_real)(1 / sqrt((double)image->h * image->w)));
     gan_tensor *squares = gan_sum_to(gan_square(gan_grad(gan_sum(gan_mul(image, noise)), w)), w->n, 1, w->h, 1);
-    gan_tensor *length = gan_sqrt(gan_add_scalar(gan_mean_to(squares, w->n, 1, 1, 1), (gan_real)1e-16));
+    gan_tensor *length = gan__root(gan_mean_to(squares, w->n, 1, 1, 1));
     gan_tensor *now = gan__zip("gan_path_length", GAN_MIX, gan_detach(mean), gan_mean(length), (gan_real)0.99, (gan_real)0.01);
     gan__assign(mean, now);
     return gan_mean(gan_square(gan_sub(length, now)));
 }
 
 /* ---- distances between pictures and between features */
-
 GAN_API gan_tensor *gan_cycle_loss(gan_tensor *x, gan_tensor *there_and_back) { return gan_l1(there_and_back, x); }
 GAN_API gan_tensor *gan_identity_loss(gan_tensor *x, gan_tensor *translated) { return gan_l1(translated, x); }
-
 GAN_API gan_tensor *gan_gram(gan_tensor *x) {
     gan__valid(x, "gan_gram");
     gan_tensor *f = gan_reshape(x, x->n, 1, x->c, x->h * x->w);
@@ -4403,14 +4384,12 @@ static gan_tensor *gan__feature_loss(const char *function, gan_tensor **target, 
     }
     return total;
 }
-
 GAN_API gan_tensor *gan_perceptual_loss(gan_tensor **target, gan_tensor **x, int count) { return gan__feature_loss("gan_perceptual_loss", target, x, count, GAN__FEATURES); }
 GAN_API gan_tensor *gan_style_loss(gan_tensor **target, gan_tensor **x, int count) { return gan__feature_loss("gan_style_loss", target, x, count, GAN__GRAMS); }
 GAN_API gan_tensor *gan_feature_matching(gan_tensor **target, gan_tensor **x, int count) { return gan__feature_loss("gan_feature_matching", target, x, count, GAN__MEANS); }
 
 GAN_API gan_tensor *gan_total_variation(gan_tensor *x) {
-    gan *g = gan__valid(x, "gan_total_variation");
-    gan_tensor *total = gan_zeros(g, 1, 1, 1, 1);
+    gan_tensor *total = gan_zeros(gan__valid(x, "gan_total_variation"), 1, 1, 1, 1);
     for (int dim = 2; dim < 4; dim++) {
         int size = dim == 2 ? x->h : x->w;
         if (size > 1) total = gan_add(total, gan_sum(gan_abs(gan_sub(gan_slice(x, dim, 1, size - 1), gan_slice(x, dim, 0, size - 1)))));
@@ -4432,10 +4411,7 @@ GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real tempera
    =========================================================================================== */
 
 GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m) {
-    for (size_t i = 0; i < p->count; i++) {
-        m[i] = p->beta1 * m[i] + g[i];
-        w[i] = w[i] - p->lr * m[i];
-    }
+    for (size_t i = 0; i < p->count; i++) m[i] = p->beta1 * m[i] + g[i], w[i] = w[i] - p->lr * m[i];
 }
 
 GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v) {
@@ -4453,19 +4429,16 @@ GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *g, gan_real *w
     }
 }
 
-GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m) {
-    gan__job job = {p, {g}, {w, m}};
-    gan__parallel(p->count, 16384, gan__best()->sgd, &job);
-}
-
-GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v) {
+static void gan__update(gan__body *body, const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v) {
     gan__job job = {p, {g}, {w, m, v}};
-    gan__parallel(p->count, 16384, gan__best()->adam, &job);
+    gan__parallel(p->count, 16384, body, &job);
 }
-
+GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v) {
+    gan__update(gan__best()->adam, p, g, w, m, v);
+}
+GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m) { gan__update(gan__best()->sgd, p, g, w, m, 0); }
 GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v) {
-    gan__job job = {p, {g}, {w, v}};
-    gan__parallel(p->count, 16384, gan__best()->rmsprop, &job);
+    gan__update(gan__best()->rmsprop, p, g, w, v, 0);
 }
 
 enum { GAN__SGD, GAN__ADAM, GAN__RMSPROP, GAN__LBFGS };
@@ -4475,10 +4448,9 @@ typedef struct { gan_tensor **slot; double steps; } gan__moments;
 
 struct gan_opt {
     gan_model *model;
-    int kind, slots;
+    int kind, slots, count;
     gan_real lr, beta1, beta2, decay;
-    gan__moments *moments;              /* as many as the model has parameters, once there was a step */
-    int count;
+    gan__moments *moments;              /* count, as many as the model has parameters, once there was a step */
     gan_opt *next;
 };
 
@@ -4490,8 +4462,7 @@ static gan_opt *gan__opt_new(gan_model *model, const char *function, int kind, i
     gan_opt *opt = (gan_opt *)gan__alloc_zero(sizeof *opt), **last = &model->opts;
     opt->model = model, opt->kind = kind, opt->slots = slots, opt->lr = lr, opt->beta1 = beta1, opt->beta2 = beta2, opt->decay = decay;
     while (*last) last = &(*last)->next;
-    *last = opt;
-    return opt;
+    return *last = opt;
 }
 
 GAN_API gan_opt *gan_sgd(gan_model *model, gan_real lr, gan_real momentum) { return gan__opt_new(model, "gan_sgd", GAN__SGD, 1, lr, momentum, 0, 0); }
@@ -4499,7 +4470,6 @@ GAN_API gan_opt *gan_adam(gan_model *model, gan_real lr, gan_real beta1, gan_rea
 GAN_API gan_opt *gan_adamw(gan_model *model, gan_real lr, gan_real beta1, gan_real beta2, gan_real decay) { return gan__opt_new(model, "gan_adamw", GAN__ADAM, 2, lr, beta1, beta2, decay); }
 GAN_API gan_opt *gan_rmsprop(gan_model *model, gan_real lr, gan_real alpha) { return gan__opt_new(model, "gan_rmsprop", GAN__RMSPROP, 1, lr, 0, alpha, 0); }
 GAN_API void gan_set_lr(gan_opt *opt, gan_real lr) { opt->lr = lr; }
-
 GAN_API gan_opt *gan_lbfgs(gan_model *model, gan_real lr, int history) {
     if (history < 1 || history > 10000) gan__fail(model ? model->g : NULL, "gan_lbfgs", "a history of %d steps; 1 to 10000 are possible, 10 to 100 usual", history);
     return gan__opt_new(model, "gan_lbfgs", GAN__LBFGS, 2 * (history + 1), lr, 0, 0, 0);
@@ -4528,7 +4498,6 @@ static gan__moments *gan__moments_of(gan_opt *opt, int i) {
 /* L-BFGS over all parameters. Pair j is slots 2*j and 2*j + 1: a move s of the parameters and the change y that it made in the gradient,
    pair 1 the last. A pair of zeros is none. Pair 0 is to become one: it holds the last move and the last gradient. */
 enum { GAN__VALUES = -1, GAN__GRADIENTS = -2 };            /* beside the slots */
-
 static double gan__slots_dot(gan_opt *opt, int a, int b) {
     double total = 0;
     gan_mark mark = gan_here(opt->model->g);
@@ -4548,25 +4517,9 @@ static void gan__slots_mix(gan_opt *opt, double k, int y, double l, int x) {
     }
 }
 
-/* Slot 0 = -H gradient from -gradient, by the two loops of Liu and Nocedal (1989), with H = (y.s)/(y.y) of the last pair between them. */
-static void gan__lbfgs_direction(gan_opt *opt) {
-    int pairs = opt->slots / 2;
-    double *rho = (double *)gan__alloc_zero(2 * (size_t)pairs * sizeof *rho), *alpha = rho + pairs;
-    for (int j = 1; j < pairs; j++) {
-        double ys = gan__slots_dot(opt, 2 * j + 1, 2 * j);
-        if (!(ys > 0)) continue;
-        rho[j] = 1 / ys;
-        alpha[j] = gan__slots_dot(opt, 2 * j, 0) * rho[j];
-        gan__slots_mix(opt, 1, 0, -alpha[j], 2 * j + 1);
-    }
-    if (rho[1] > 0) gan__slots_mix(opt, 1 / (rho[1] * gan__slots_dot(opt, 3, 3)), 0, 0, 0);
-    for (int j = pairs - 1; j >= 1; j--)
-        if (rho[j] > 0) gan__slots_mix(opt, 1, 0, alpha[j] - gan__slots_dot(opt, 2 * j + 1, 0) * rho[j], 2 * j);
-    GAN_FREE(rho);
-}
-
 static void gan__lbfgs_step(gan_opt *opt) {
-    double size = 0;
+    int pairs = opt->slots / 2;
+    double *rho = (double *)gan__alloc_zero(2 * (size_t)pairs * sizeof *rho), *alpha = rho + pairs, size = 0;
     bool first = true;
     gan_mark mark = gan_here(opt->model->g);
     for (int i = 0; i < opt->model->count; i++) {
@@ -4583,14 +4536,23 @@ static void gan__lbfgs_step(gan_opt *opt) {
     }
     gan__slots_mix(opt, 0, 1, 1, GAN__GRADIENTS);
     gan__slots_mix(opt, 0, 0, -1, GAN__GRADIENTS);
-    gan__lbfgs_direction(opt);
+    /* slot 0 = -H gradient from -gradient by the two loops of Liu and Nocedal (1989), with H = (y.s)/(y.y) of the last pair between them */
+    for (int j = 1; j < pairs; j++) {
+        double ys = gan__slots_dot(opt, 2 * j + 1, 2 * j);
+        if (!(ys > 0)) continue;
+        rho[j] = 1 / ys, alpha[j] = gan__slots_dot(opt, 2 * j, 0) * rho[j];
+        gan__slots_mix(opt, 1, 0, -alpha[j], 2 * j + 1);
+    }
+    if (rho[1] > 0) gan__slots_mix(opt, 1 / (rho[1] * gan__slots_dot(opt, 3, 3)), 0, 0, 0);
+    for (int j = pairs - 1; j >= 1; j--)
+        if (rho[j] > 0) gan__slots_mix(opt, 1, 0, alpha[j] - gan__slots_dot(opt, 2 * j + 1, 0) * rho[j], 2 * j);
+    GAN_FREE(rho);
     gan__slots_mix(opt, first ? opt->lr * GAN__MIN(1, 1 / size) : opt->lr, 0, 0, 0);
     gan__slots_mix(opt, 1, GAN__VALUES, 1, 0);
 }
 
 static double gan__length(gan *g, const gan_real *data, const gan_real *from, size_t count);
 static gan_real *gan__doctor_before(gan__param *param, const gan_real *gradient);
-
 GAN_API void gan_step(gan_opt *opt) {
     static const int kernels[] = {GAN__K_sgd, GAN__K_adam, GAN__K_rmsprop};
     gan_model *model = opt->model;
@@ -4608,8 +4570,7 @@ GAN_API void gan_step(gan_opt *opt) {
             gan__run(model->g, kernels[opt->kind], &p, &g, out);
             if (before) model->params[i].change = gan__length(model->g, out[0], before, p.count), GAN_FREE(before);
         }
-        gan__give_numbers(model->g, value->gradient->block);
-        value->gradient->references = 0, model->g->gradients--;
+        gan__give_numbers(model->g, value->gradient->block), value->gradient->references = 0, model->g->gradients--;
     }
 }
 
@@ -4635,7 +4596,6 @@ static gan_model *gan__clip(const char *function, gan_model *model, gan_real mos
     if (!model || !(most >= 0)) gan__fail(model ? model->g : NULL, function, "the model is %s, the limit %g; it is 0 or more", model ? model->name : "NULL", (double)most);
     return model;
 }
-
 GAN_API void gan_clip_grad_value(gan_model *model, gan_real max) { gan__map_all(gan__clip("gan_clip_grad_value", model, max), GAN_CLAMP, -max, max, false); }
 GAN_API void gan_clip_weights(gan_model *model, gan_real c) { gan__map_all(gan__clip("gan_clip_weights", model, c), GAN_CLAMP, -c, c, true); }
 
@@ -4662,7 +4622,6 @@ static void gan__average(const char *function, gan_model *into, gan_model *model
         else gan__mix_numbers(into->g, gan_count(to->value), decay, to->value->data, 1 - decay, from->value->data);
     }
 }
-
 GAN_API void gan_ema(gan_model *into, gan_model *model, gan_real decay) { gan__average("gan_ema", into, model, decay); }
 GAN_API void gan_copy_params(gan_model *into, gan_model *from) { gan__average("gan_copy_params", into, from, 0); }
 
@@ -4677,14 +4636,12 @@ GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real ra
 
 enum { GAN__WAITING, GAN__DECODING, GAN__GOOD, GAN__BROKEN };
 typedef struct { char *path; int state; } gan__picture;
-
 struct gan_data {
     gan *g;
     int count, c, h, w;
     unsigned char *pixels, *labels;     /* labels: NULL if there are none */
     uint32_t *order;                    /* a permutation, drawn for epoch */
-    uint64_t epoch, drawn;              /* drawn: images given out since the beginning; all that a resumed run needs */
-    uint64_t stream;
+    uint64_t epoch, drawn, stream;      /* drawn: images given out since the beginning; all that a resumed run needs */
     char **classes;                     /* their names, or NULL */
     int class_count, style, start;      /* style: of the built-in sets, GAN_SHAPES_.. or -1 for digits */
     gan__picture *pictures;             /* the files that fill pixels, or NULL */
@@ -4701,20 +4658,17 @@ struct gan_data {
 static unsigned char *gan__read_file(const char *path, size_t *size) {
     FILE *file = fopen(path, "rb");
     if (!file) return gan__refuse("%s: %s", path, strerror(errno)), (unsigned char *)NULL;
-    unsigned char *data = NULL;
-    size_t count = 0, room = 1 << 16, got;
+    unsigned char *data = NULL, *larger;
+    size_t count = 0, room = 1 << 16;
     do {
-        unsigned char *larger = (unsigned char *)GAN_MALLOC(2 * room);
+        room *= 2, larger = (unsigned char *)GAN_MALLOC(room);
         if (larger && count) memcpy(larger, data, count);
-        GAN_FREE(data);
-        data = larger, room *= 2;
-        got = data ? fread(data + count, 1, room - count, file) : 0;
-        count += got;
+        GAN_FREE(data), data = larger;
+        if (data) count += fread(data + count, 1, room - count, file);
     } while (data && count == room);
-    bool failed = ferror(file) != 0;
-    fclose(file);
-    if (!data || failed) gan__refuse("%s: %s", path, data ? "it cannot be read" : "no memory to read it"), GAN_FREE(data), data = NULL;
-    *size = count;
+    if (!data || ferror(file))
+        gan__refuse("%s: %s", path, data ? "it cannot be read" : "no memory to read it"), GAN_FREE(data), data = NULL;
+    fclose(file), *size = count;
     return data;
 }
 
@@ -4722,38 +4676,26 @@ static uint32_t gan__little(const unsigned char *p) { return p[0] | (uint32_t)p[
 static uint32_t gan__big(const unsigned char *p) { return p[3] | (uint32_t)p[2] << 8 | (uint32_t)p[1] << 16 | (uint32_t)p[0] << 24; }
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-/* The check sum of gzip (RFC 1952), four bits at a time. */
-static uint32_t gan__crc32(const unsigned char *data, size_t size) {
-    uint32_t table[16], crc = 0xFFFFFFFFu;
-    for (uint32_t i = 0; i < 16; i++) {
-        table[i] = i;
-        for (int bit = 0; bit < 4; bit++) table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0xEDB88320u : 0);
-    }
-    for (size_t i = 0; i < size; i++) crc ^= data[i], crc = crc >> 4 ^ table[crc & 15], crc = crc >> 4 ^ table[crc & 15];
-    return ~crc;
-}
-
-/* Replaces a gzip file (RFC 1952) by its contents; stb_image inflates. */
+/* Replaces a gzip file (RFC 1952) by its contents; stb_image inflates. crc: the check sum, four bits at a time. */
 static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_t *size) {
     size_t at = 10, n = *size;
+    uint32_t table[16], crc = 0xFFFFFFFFu;
+    for (uint32_t i = 0; i < 80; i++)                  /* 16 numbers, then each one's four bits */
+        table[i % 16] = i < 16 ? i : table[i % 16] >> 1 ^ (table[i % 16] & 1 ? 0xEDB88320u : 0);
     int flags = n > 10 ? zipped[3] : 0, length = 0;
     if (flags & 4) at += n > at + 2 ? 2 + (size_t)(zipped[at] | zipped[at + 1] << 8) : n;         /* extra field */
     for (int text = 8; text <= 16; text *= 2)                                                      /* name, comment */
-        if (flags & text) {
-            while (at < n && zipped[at]) at++;
-            at++;
-        }
+        while ((flags & text) && at < n && zipped[at++]) {}
     if (flags & 2) at += 2;                                                                        /* header check sum */
     unsigned char *data = NULL;
     if (n >= at + 8 && n < INT32_MAX && zipped[2] == 8)
         data = (unsigned char *)stbi_zlib_decode_noheader_malloc((const char *)zipped + at, (int)(n - at), &length);
-    bool whole = data && gan__little(zipped + n - 4) == (uint32_t)length && gan__little(zipped + n - 8) == gan__crc32(data, (size_t)length);
+    for (int i = 0; data && i < length; i++) crc ^= data[i], crc = crc >> 4 ^ table[crc & 15], crc = crc >> 4 ^ table[crc & 15];
+    bool whole = data && gan__little(zipped + n - 4) == (uint32_t)length && gan__little(zipped + n - 8) == ~crc;
     unsigned char *copy = whole ? (unsigned char *)GAN_MALLOC((size_t)length + 1) : NULL;          /* stb's memory may be of another allocator */
     if (copy) memcpy(copy, data, (size_t)length);
     else gan__refuse("%s: the gzip file is truncated or damaged", path);
-    stbi_image_free(data);
-    GAN_FREE(zipped);
-    *size = (size_t)length;
+    stbi_image_free(data), GAN_FREE(zipped), *size = (size_t)length;
     return copy;
 }
 #endif
@@ -4776,11 +4718,10 @@ static unsigned char *gan__read_idx(const char *path, int dims, int dims_or, int
     unsigned char *data = gan__read_unpacked(path, &bytes);
     if (!data) return NULL;
     int found = bytes >= 4 && data[0] == 0 && data[1] == 0 && data[2] == 8 ? data[3] : 0;
-    if (found != dims && found != dims_or) {
-        gan__refuse("%s: not an IDX file of %s: it begins with %02x %02x %02x %02x", path, dims == 1 ? "labels (00 00 08 01)" : "images (00 00 08 03 or 04)",
-                    bytes > 0 ? data[0] : 0, bytes > 1 ? data[1] : 0, bytes > 2 ? data[2] : 0, bytes > 3 ? data[3] : 0);
-        return GAN_FREE(data), (unsigned char *)NULL;
-    }
+    const char *what = dims == 1 ? "labels (00 00 08 01)" : "images (00 00 08 03 or 04)";
+    if (found != dims && found != dims_or)
+        return gan__refuse("%s: not an IDX file of %s: it begins with %02x %02x %02x %02x", path, what, bytes > 0 ? data[0] : 0,
+                           bytes > 1 ? data[1] : 0, bytes > 2 ? data[2] : 0, bytes > 3 ? data[3] : 0), GAN_FREE(data), (unsigned char *)NULL;
     double wanted = 1;
     size_t header = 4 + 4 * (size_t)found;
     for (int d = 0; d < 4; d++) size[d] = 1;
@@ -4789,12 +4730,10 @@ static unsigned char *gan__read_idx(const char *path, int dims, int dims_or, int
         size[found == 3 && d > 0 ? d + 1 : d] = (int)GAN__MIN(value, 0x7FFFFFFFu);       /* (N,H,W) is (N,1,H,W) */
         wanted *= value;
     }
-    if (bytes < header || wanted < 1 || wanted != (double)(bytes - header)) {
-        gan__refuse("%s: its header promises %.0f bytes of data, there are %.0f", path, bytes < header ? 4.0 * found : wanted, (double)bytes - (double)header);
-        return GAN_FREE(data), (unsigned char *)NULL;
-    }
-    memmove(data, data + header, bytes - header);
-    return data;
+    if (bytes < header || wanted < 1 || wanted != (double)(bytes - header))
+        return gan__refuse("%s: its header promises %.0f bytes of data, there are %.0f", path, bytes < header ? 4.0 * found : wanted,
+                           (double)bytes - (double)header), GAN_FREE(data), (unsigned char *)NULL;
+    return (unsigned char *)memmove(data, data + header, bytes - header);
 }
 
 static void gan__data_free(gan_data *data) {
@@ -4806,22 +4745,18 @@ static void gan__data_free(gan_data *data) {
 }
 
 static bool gan__good(gan_data *data, int i);
-
 /* Makes data one of g's. NULL, and data is freed, if there is a problem or none of its images is good. */
 static gan_data *gan__data_join(gan *g, gan_data *data, const char *name, const char *problem) {
     gan_data **last = &g->datas;
     int i = 0;
     if (g->plan) gan__fail(g, name, "data is made before gan_plan");
     while (!problem && i < data->count && !gan__good(data, i)) i++;
-    if (problem || i == data->count) {
-        gan__refuse("%s: %s", name, problem ? problem : "no picture (.png .jpg ..) that can be read");
-        return gan__data_free(data), (gan_data *)NULL;
-    }
+    if (!problem && i == data->count) problem = "no picture (.png .jpg ..) that can be read";
+    if (problem) return gan__refuse("%s: %s", name, problem), gan__data_free(data), (gan_data *)NULL;
     data->g = g, data->order = (uint32_t *)gan__alloc((size_t)data->count * sizeof *data->order);
     data->epoch = UINT64_MAX, data->stream = GAN__STREAM_SHUFFLE;
     while (*last) last = &(*last)->next, data->stream += 16;     /* a stream of its own for each data set */
-    *last = data;
-    return data;
+    return *last = data;
 }
 
 static gan_data *gan__data_new(gan *g, int count, int c, int h, int w, unsigned char *pixels, unsigned char *labels, char **names, int k) {
@@ -4835,11 +4770,10 @@ GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_pa
     int size[4], label_size[4] = {0, 0, 0, 0};
     if (!g || !images) gan__fail(g, "gan_data_idx", "the device or the path is NULL");
     unsigned char *labels = NULL, *pixels = gan__read_idx(images, 3, 4, size);
-    if (!pixels) return NULL;
-    if (labels_path) labels = gan__read_idx(labels_path, 1, 1, label_size);
-    if (labels_path && labels && label_size[0] != size[0])
+    if (pixels && labels_path) labels = gan__read_idx(labels_path, 1, 1, label_size);
+    if (labels && label_size[0] != size[0])
         gan__refuse("%s has %d labels, %s has %d images", labels_path, label_size[0], images, size[0]), GAN_FREE(labels), labels = NULL;
-    if (labels_path && !labels) return GAN_FREE(pixels), (gan_data *)NULL;
+    if (!pixels || (labels_path && !labels)) return GAN_FREE(pixels), (gan_data *)NULL;
     return gan__data_new(g, size[0], size[1], size[2], size[3], pixels, labels, NULL, 0);
 }
 
@@ -4847,12 +4781,11 @@ GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count) 
     static const char *const names[10] = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"};
     const size_t image = 3 * 32 * 32, record = image + 1;
     unsigned char *all = NULL, *joined = NULL;
-    size_t total = 0;
+    size_t total = 0, bytes = 0, at;
     if (!g || !paths || count < 1) gan__fail(g, "gan_data_cifar10", "the device or the paths are NULL, or there are %d of them", count);
     for (int f = 0; f < count; f++, all = joined) {
-        size_t bytes = 0, at = 0;
         unsigned char *file = gan__read_unpacked(paths[f], &bytes);
-        while (file && at + record <= bytes && file[at] <= 9) at += record;
+        for (at = 0; file && at + record <= bytes && file[at] <= 9;) at += record;
         bool fits = file && bytes > 0 && at == bytes;
         if (file && !fits)
             gan__refuse("%s: record %.0f is cut off or has no label 0 to 9 before its 3072 bytes", paths[f], (double)(at / record));
@@ -4887,12 +4820,10 @@ static const char *const gan__skeletons[10][4] = {
 
 /* Successive random numbers for one image. Each Philox block holds four, and an image owns 256, far more than the busiest digit uses. */
 typedef struct { uint64_t seed, stream, block; uint32_t word[4]; int left; } gan__dice;
-
 static float gan__uniform(gan__dice *d, float lo, float hi) {
     if (d->left == 0) gan__philox(d->seed, d->stream, d->block++, d->word), d->left = 4;
     return lo + (hi - lo) * (float)(d->word[--d->left] >> 8) * (1.0f / 16777216.0f);
 }
-
 /* Bell-shaped in [-size, size]: small slips of the hand are the common ones. */
 static float gan__slip(gan__dice *d, float size) {
     float u = gan__uniform(d, -0.5f, 0.5f);
@@ -4901,7 +4832,6 @@ static float gan__slip(gan__dice *d, float size) {
 
 /* A spot on the pen's path: where it is, how wide the nib presses there, and how it goes on (' ', '^', '/' as above, '\0' at the end). */
 typedef struct { float x, y, r; char leave; } gan__dot;
-
 enum { GAN__STEPS = 8, GAN__MAX_KNOTS = 16, GAN__MAX_DOTS = GAN__MAX_KNOTS * GAN__STEPS };
 
 /* Reads a skeleton with an unsteady hand; returns how many knots it has. */
@@ -4921,8 +4851,8 @@ static float gan__spline(float a, float b, float c, float d, float t) {
 
 /* Runs a curve through the knots as a chain of dots; returns its length. */
 static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots) {
-    int count = 0;
-    dots[count++] = knots[0];
+    int count = 1;
+    dots[0] = knots[0];
     for (int i = 0; i + 1 < n; i++) {
         const gan__dot *b = &knots[i], *c = b + 1;
         /* a corner or a stroke's end has no neighbour to lean towards */
@@ -4931,8 +4861,7 @@ static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots) {
         if (b->leave != '/')
             for (int k = 1; k < GAN__STEPS; k++, count++) {
                 float t = (float)k / GAN__STEPS;
-                dots[count].x = gan__spline(a->x, b->x, c->x, d->x, t);
-                dots[count].y = gan__spline(a->y, b->y, c->y, d->y, t);
+                dots[count].x = gan__spline(a->x, b->x, c->x, d->x, t), dots[count].y = gan__spline(a->y, b->y, c->y, d->y, t);
                 dots[count].r = gan__spline(a->r, b->r, c->r, d->r, t), dots[count].leave = ' ';
             }
         dots[count++] = *c;
@@ -4945,8 +4874,7 @@ static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots) {
 static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice) {
     float slant = 0.15f + gan__slip(dice, 0.5f), tilt = gan__slip(dice, 0.22f);
     float width = gan__uniform(dice, 0.55f, 1.0f), taper = gan__slip(dice, 0.06f), waist = gan__slip(dice, 0.06f);
-    float nib = gan__uniform(dice, 0.6f, 1.2f);
-    float x0 = 1e9f, y0 = 1e9f, x1 = -1e9f, y1 = -1e9f, scale, mx = 0, my = 0, mass = 0;
+    float nib = gan__uniform(dice, 0.6f, 1.2f), x0 = 1e9f, y0 = 1e9f, x1 = -1e9f, y1 = -1e9f, scale, mx = 0, my = 0, mass = 0;
     nib += gan__uniform(dice, 0.0f, 0.7f);             /* half its width, in pixels */
     for (int i = 0; i < count; i++) {
         float y = dots[i].y, x = dots[i].x - 4.5f;
@@ -4992,10 +4920,8 @@ static void gan__draw_digit(uint64_t seed, uint32_t index, unsigned char *image,
     *label = (unsigned char)gan__uniform(&dice, 0, 10);
     int style = (int)gan__uniform(&dice, 0, 4), count = gan__place_knots(gan__skeletons[*label][style], &dice, knots);
     count = gan__join_knots(knots, count, dots);
-    gan__fit_paper(dots, count, &dice);
-    memset(image, 0, 28 * 28);
-    for (int i = 1; i < count; i++)
-        if (dots[i - 1].leave != '/') gan__ink_segment(&dots[i - 1], &dots[i], image);
+    gan__fit_paper(dots, count, &dice), memset(image, 0, 28 * 28);
+    for (int i = 1; i < count; i++) if (dots[i - 1].leave != '/') gan__ink_segment(&dots[i - 1], &dots[i], image);
 }
 
 /* ---- built-in shapes: a pixel's colour follows from how far it lies from the outline, so edges are smooth at any size */
@@ -5012,7 +4938,6 @@ static float gan__outside(int kind, float r, float turn, float x, float y) {
     float distance = sqrtf((px - t * ex) * (px - t * ex) + (py - t * ey) * (py - t * ey));
     return ex * py > ey * px ? -distance : distance;
 }
-
 static float gan__cover(float outside) { return fminf(fmaxf(0.5f - outside, 0), 1); }            /* how much of a pixel is inside */
 static float gan__paint(float under, float colour, float cover) { return under + (colour - under) * cover; }
 static float gan__band(float x, float period) { return fabsf(x - period * (floorf(x / period) + 0.5f)); } /* from a middle */
@@ -5062,7 +4987,6 @@ GAN_API gan_data *gan_data_digits(gan *g, int count) {
     if (!g || count < 1) gan__fail(g, "gan_data_digits", "the device is NULL or %d digits are asked for", count);
     return gan__drawn(g, count, 1, 28, -1);
 }
-
 GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, int style) {
     if (!g || count < 1 || size < 8 || size > 4096 || style < GAN_SHAPES_FILLED || style > GAN_SHAPES_STRIPED)
         gan__fail(g, "gan_data_shapes", "no device, or %d (1 or more) of size %d (8 to 4096), style %d (0 to 2)", count, size, style);
@@ -5070,7 +4994,6 @@ GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, int style) {
 }
 
 /* ---- a folder of pictures: listed at once, each decoded when it is wanted, or before that by a thread */
-#ifdef STBI_INCLUDE_STB_IMAGE_H
 #ifdef GAN__PTHREAD
 static pthread_mutex_t gan__mutex = PTHREAD_MUTEX_INITIALIZER;          /* of all pictures' states, not held while decoding */
 static pthread_cond_t gan__decoded = PTHREAD_COND_INITIALIZER;
@@ -5081,15 +5004,24 @@ static void gan__lock(void) {}
 static void gan__unlock(void) {}
 #endif
 
-/* out[i], i < size, from n numbers step apart: an average around start + (i + 1/2)*scale, whose weights fall off as a triangle to zero at
-   the next output's centre, or the next input's if that is further, so that no fine pattern turns into a coarse one. */
-static void gan__shrink_lines(const float *in, int n, int step, double start, double scale, float *out, int size) {
-    double reach = GAN__MAX(scale, 1);
-    for (int i = 0; i < size; i++) {
-        double centre = start + (i + 0.5) * scale, sum = 0, weights = 0;
+GAN_API int gan_data_skipped(const gan_data *data) {
+    if (data->half[0]) return gan_data_skipped(data->half[0]) + gan_data_skipped(data->half[1]);
+    int skipped;
+    gan__lock(), skipped = data->skipped, gan__unlock();
+    return skipped;
+}
+
+#ifdef STBI_INCLUDE_STB_IMAGE_H
+/* out (size,lines) from in (lines,n): an average around start + (i + 1/2)*scale, whose weights fall off as a triangle to zero at the next
+   output's centre, or the next input's if that is further, so that no fine pattern turns into a coarse one. The middle stays the middle. */
+static void gan__shrink(const float *in, int lines, int n, double scale, float *out, int size) {
+    double reach = GAN__MAX(scale, 1), start = (n - size * scale) / 2;
+    for (size_t i = 0; i < (size_t)size * lines; i++) {
+        const float *line = in + i % lines * n;
+        double centre = start + ((double)(i / lines) + 0.5) * scale, sum = 0, weights = 0;
         for (int k = (int)GAN__MAX(centre - reach, 0), last = (int)GAN__MIN(centre + reach, n - 1.0); k <= last; k++) {
             double weight = GAN__MAX(1 - fabs(k + 0.5 - centre) / reach, 0);
-            sum += weight * (double)in[(size_t)k * step], weights += weight;
+            sum += weight * (double)line[k], weights += weight;
         }
         out[i] = (float)(sum / weights);
     }
@@ -5101,23 +5033,20 @@ static bool gan__read_picture(const char *path, int c, int h, int w, unsigned ch
     unsigned char *file = stbi_load(path, &width, &height, &n, 0);
     if (!file) return false;
     double scale = GAN__MIN((double)height / h, (double)width / w);
-    float *line = (float *)GAN_MALLOC(((size_t)width + h + (size_t)height * w) * sizeof *line), *column = line + width, *rows = column + h;
-    for (int k = 0; line && k < c; k++) {
+    size_t area = (size_t)height * width, strip = (size_t)height * w, size = (size_t)h * w;
+    float *plane = (float *)GAN_MALLOC((area + strip + size) * sizeof *plane), *narrow = plane + area, *small = narrow + strip;
+    for (int k = 0; plane && k < c; k++, out += size) {
         const unsigned char *p = file;
-        for (int i = 0; i < height; i++) {
-            for (int j = 0; j < width; j++, p += n) {
-                double level = n < 3 ? p[0] : c == 3 ? p[k] : 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2];
-                line[j] = (float)(n % 2 ? level : 255 + p[n - 1] / 255.0 * (level - 255));        /* on white where it is transparent */
-            }
-            gan__shrink_lines(line, width, 1, (width - w * scale) / 2, scale, rows + (size_t)i * w, w);
+        for (size_t i = 0; i < area; i++, p += n) {
+            double level = n < 3 ? p[0] : c == 3 ? p[k] : 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2];
+            plane[i] = (float)(n % 2 ? level : 255 + p[n - 1] / 255.0 * (level - 255));           /* on white where it is transparent */
         }
-        for (int j = 0; j < w; j++) {
-            gan__shrink_lines(rows + j, height, w, (height - h * scale) / 2, scale, column, h);
-            for (int i = 0; i < h; i++) out[((size_t)k * h + i) * w + j] = (unsigned char)(column[i] + 0.5f);
-        }
+        gan__shrink(plane, height, width, scale, narrow, w);
+        gan__shrink(narrow, w, height, scale, small, h);
+        for (size_t i = 0; i < size; i++) out[i] = (unsigned char)(small[i] + 0.5f);
     }
-    stbi_image_free(file), GAN_FREE(line);
-    return line != NULL;
+    stbi_image_free(file), GAN_FREE(plane);
+    return plane != NULL;
 }
 
 /* Is image i good, in both halves of a pair? Decodes it, unless that is done, or another thread is at it: then it waits for that. */
@@ -5130,11 +5059,9 @@ static bool gan__good(gan_data *data, int i) {
     while (picture->state == GAN__DECODING) pthread_cond_wait(&gan__decoded, &gan__mutex);
 #endif
     if (picture->state == GAN__WAITING) {
-        picture->state = GAN__DECODING;
-        gan__unlock();
+        picture->state = GAN__DECODING, gan__unlock();
         bool read = gan__read_picture(picture->path, data->c, data->h, data->w, data->pixels + (size_t)i * data->c * data->h * data->w);
-        gan__lock();
-        picture->state = read ? GAN__GOOD : GAN__BROKEN;
+        gan__lock(), picture->state = read ? GAN__GOOD : GAN__BROKEN;
         if (!read) data->skipped++, fprintf(stderr, "%s: the picture is broken; the next good one takes its place\n", picture->path);
     }
     bool good = picture->state == GAN__GOOD;
@@ -5146,10 +5073,9 @@ static bool gan__good(gan_data *data, int i) {
 #ifdef GAN__PTHREAD
 static void *gan__decode_ahead(void *argument) {
     gan_data *data = (gan_data *)argument;
+    bool stop = false;
     for (int k = 0; k < data->count; k++) {
-        gan__lock();
-        bool stop = data->stop;
-        gan__unlock();
+        gan__lock(), stop = data->stop, gan__unlock();
         if (stop) break;
         gan__good(data, (int)data->order[(data->start + k) % data->count]);
     }
@@ -5157,27 +5083,13 @@ static void *gan__decode_ahead(void *argument) {
 }
 
 static void gan__ahead(gan_data *data, bool go) {
-    gan__lock();
-    data->stop = true;
-    gan__unlock();
+    gan__lock(), data->stop = true, gan__unlock();
     if (data->threaded) pthread_join(data->thread, NULL);
     data->stop = false, data->start = (int)(data->drawn % (uint64_t)data->count);
     data->threaded = go && data->lazy && pthread_create(&data->thread, NULL, gan__decode_ahead, data) == 0;
 }
-#else
-static void gan__ahead(gan_data *data, bool go) { (void)data, (void)go; }
 #endif
-
-GAN_API int gan_data_skipped(const gan_data *data) {
-    if (data->half[0]) return gan_data_skipped(data->half[0]) + gan_data_skipped(data->half[1]);
-    gan__lock();
-    int skipped = data->skipped;
-    gan__unlock();
-    return skipped;
-}
-
 static int gan__by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
-
 static char **gan__path_add(char **list, int *count, const char *folder, const char *name) {
     if (name[0] == '.') return list;
     list = (char **)gan__grow(list, (size_t)*count, sizeof *list);
@@ -5247,8 +5159,9 @@ GAN_API gan_data *gan_data_folder(gan *g, const char *path, int channels, int h,
 }
 #else
 static bool gan__good(gan_data *data, int i) { return (void)data, (void)i, true; }
+#endif
+#ifndef GAN__PTHREAD
 static void gan__ahead(gan_data *data, bool go) { (void)data, (void)go; }
-GAN_API int gan_data_skipped(const gan_data *data) { return data->skipped; }
 #endif
 
 GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b) {
@@ -5262,7 +5175,6 @@ GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b) {
     data->labels = a->labels ? (unsigned char *)memcpy(gan__alloc((size_t)a->count), a->labels, (size_t)a->count) : NULL;
     return gan__data_join(g, data, "gan_data_pair", NULL);
 }
-
 GAN_API int gan_data_size(const gan_data *data) { return data->count; }
 GAN_API const char *gan_data_class_name(const gan_data *data, int k) { return k >= 0 && k < data->class_count ? data->classes[k] : NULL; }
 
@@ -5295,9 +5207,8 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels) {
     gan *g = data->g;
     gan__check_shape(g, "gan_batch", n, data->c, data->h, data->w);
     if (labels && !data->labels) gan__fail(g, "gan_batch", "labels are asked for, the data has none");
-    gan_tensor *images = gan__tensor(g, NULL, n, data->c, data->h, data->w);
-    size_t size = gan_count(images) / (size_t)n;
-    gan_real *host = g->backend->upload ? (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], (size_t)n * (size + 1)) : images->data;
+    size_t size = (size_t)data->c * data->h * data->w;
+    gan_real *host = (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], (size_t)n * size);
     gan_real *classes = (gan_real *)gan__room(g, &gan__ref, &g->staging[1], &g->staging_size[1], (size_t)n);
     for (int i = 0; i < n; i++) {
         uint64_t epoch = data->drawn / (uint64_t)data->count;
@@ -5306,9 +5217,8 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels) {
         gan_data_item(data, item, host + (size_t)i * size, &label);
         classes[i] = (gan_real)label;
     }
-    if (host != images->data) gan_set(images, host);
     if (labels) *labels = gan_from_host(g, classes, n, 1, 1, 1);
-    return images;
+    return gan_from_host(g, host, n, data->c, data->h, data->w);
 }
 
 GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tensor *images, int size) {
@@ -5360,10 +5270,8 @@ static gan_tensor *gan__moved(gan *g, int n, int in, int out, const int *start, 
         }
     return gan_from_host(g, table, n, out, 1, 2);
 }
-
 /* Places for each image: rows[n], columns[n], flip[n], in the third workspace; all 0 at first. */
 static int *gan__places(int n) { return (int *)memset(gan__workspace(2, 4 * (size_t)n * sizeof(int)), 0, 4 * (size_t)n * sizeof(int)); }
-
 GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w) {
     gan *g = gan__valid(x, "gan_random_crop");
     if (h < 1 || w < 1 || h > x->h || w > x->w) gan__fail(g, "gan_random_crop", "input " GAN__DIMS " has no part of %d x %d", GAN__SHAPE(x), h, w);
@@ -5374,31 +5282,26 @@ GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w) {
     return gan__resample(x, rows, gan__moved(g, x->n, x->w, w, column, none));
 }
 
-/* y where chosen is 1, x where it is 0; chosen (N,1,1,1) */
-static gan_tensor *gan__choose(gan_tensor *x, gan_tensor *y, gan_tensor *chosen) { return gan_add(x, gan_mul(gan_sub(y, x), chosen)); }
-
 static gan_tensor *gan__augment_color(gan_tensor *x, gan_real p) {
     gan *g = x->g;
     for (int kind = 0; kind < 3; kind++) {
-        gan_tensor *u = gan_rand(g, x->n, 1, 1, 1), *keep = gan_add_scalar(gan_rand(g, x->n, 1, 1, 1), -p), *y, *mean;
-        gan_tensor *chosen = gan__zip("gan_augment", GAN_INSIDE, gan_full(g, 1, x->n, 1, 1, 1), keep, -1, (gan_real)-1e-12);
+        gan_tensor *u = gan_rand(g, x->n, 1, 1, 1), *chosen = gan__chance("gan_augment", g, x->n, p), *y, *mean;
         if (kind == 0) y = gan_add(x, gan_add_scalar(u, (gan_real)-0.5));
         else {
             mean = kind == 1 ? gan_mean_to(x, x->n, 1, x->h, x->w) : gan_mean_to(x, x->n, 1, 1, 1);
             u = kind == 1 ? gan_mul_scalar(u, 2) : gan_add_scalar(u, (gan_real)0.5);
             y = gan_add(gan_mul(gan_sub(x, mean), u), mean);
         }
-        x = gan__choose(x, y, chosen);
+        x = gan_add(x, gan_mul(gan_sub(y, x), chosen));       /* y where chosen is 1, x where it is 0 */
     }
     return x;
 }
 
 /* 1, and 0 in the hole of each image: half as high and wide, around any pixel. */
 static gan_tensor *gan__augment_cutout(gan_tensor *x, gan_real p) {
-    gan *g = x->g;
     size_t plane = (size_t)x->h * x->w;
     int high = x->h / 2, wide = x->w / 2;
-    const gan_real *u = gan__host_rand(g, 3 * x->n);
+    const gan_real *u = gan__host_rand(x->g, 3 * x->n);
     gan_real *mask = (gan_real *)gan__workspace(0, plane * x->n * sizeof *mask);
     for (size_t i = 0; i < plane * x->n; i++) mask[i] = 1;
     for (int n = 0; n < x->n; n++) {
@@ -5406,7 +5309,7 @@ static gan_tensor *gan__augment_cutout(gan_tensor *x, gan_real p) {
         for (int i = GAN__MAX(top, 0); u[3 * n + 2] < p && i < GAN__MIN(top + high, x->h); i++)
             for (int j = GAN__MAX(left, 0); j < GAN__MIN(left + wide, x->w); j++) mask[n * plane + (size_t)i * x->w + j] = 0;
     }
-    return gan_mul(x, gan_from_host(g, mask, x->n, 1, x->h, x->w));
+    return gan_mul(x, gan_from_host(x->g, mask, x->n, 1, x->h, x->w));
 }
 
 GAN_API gan_tensor *gan_augment(gan_tensor *x, int which, gan_real p) {
@@ -5475,8 +5378,7 @@ static void gan__all_pairs(int kind, bool same, double *a, int na, double *b, in
         for (size_t i = 0; i < count; i++) p.panels[side][(i / p.d / 8 * p.d + i % p.d) * 8 + i / p.d % 8] = (side ? b : a)[i];
     }
     gan__parallel(p.na, 64, gan__pairs_body, &p);
-    GAN_FREE(p.panels[0]);
-    GAN_FREE(p.panels[1]);
+    GAN_FREE(p.panels[0]), GAN_FREE(p.panels[1]);
 }
 
 /* Jacobi's method on one side (Hestenes 1958): rotations of two rows, until all are orthogonal and the longest is first. The shift leaves
@@ -5510,7 +5412,6 @@ static void gan__check_rows(const char *function, const gan_real *x, int n, int 
     if (!x || n < least || d < 1)
         gan__fail(NULL, function, "(%d,%d)%s: %d or more rows of 1 or more numbers are wanted", n, d, x ? "" : " at NULL", least);
 }
-
 /* x (n,d) in double, or its transpose */
 static double *gan__features(const char *function, const gan_real *x, int n, int d, int least, bool transpose) {
     gan__check_rows(function, x, n, d, least);
@@ -5561,8 +5462,7 @@ GAN_API double gan_kernel_distance(const gan_real *a, int na, const gan_real *b,
         for (int r = 0; r < n; r++) total += (i < 2 ? 1.0 / (n - 1) : -2.0 / m) * sums[r] / n;
         GAN_FREE(sums);
     }
-    GAN_FREE(x[0]);
-    GAN_FREE(x[1]);
+    GAN_FREE(x[0]), GAN_FREE(x[1]);
     return total;
 }
 
@@ -5578,9 +5478,7 @@ GAN_API double gan_precision(const gan_real *real, int n_real, const gan_real *f
     gan__all_pairs(GAN__PAIR_REACHED, false, a, n_fake, b, n_real, d, inside, 0, reach);
     for (int i = 0; i < n_fake; i++) share += inside[i];
     for (int j = 0; j < n_real; j++) share = reach[j] == INFINITY ? NAN : share;     /* no distance from there is a number */
-    GAN_FREE(a);
-    GAN_FREE(b);
-    GAN_FREE(reach);
+    GAN_FREE(a), GAN_FREE(b), GAN_FREE(reach);
     return share / n_fake;
 }
 
@@ -5603,8 +5501,7 @@ GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram
     for (int i = 0; i < n; i++, scores += classes) {
         int best = 0, numbers = 1;
         for (int y = 0; y < classes; y++) best = scores[y] > scores[best] ? y : best, numbers &= scores[y] == scores[y];
-        caught += numbers && histogram[best] == 0;
-        histogram[best] += numbers;
+        caught += numbers && histogram[best] == 0, histogram[best] += numbers;
     }
     return caught;
 }
@@ -5618,8 +5515,7 @@ GAN_API double gan_print_scores(const char *title, const gan_real *real, int n_r
            gan_precision(fake, n_fake, real, n_real, d, 3));
     if (p) printf(", inception %.3f, modes %d", gan_inception_score(p, n_fake, classes), gan_modes(p, n_fake, classes, histogram));
     if (p) printf(" of %d", classes);
-    printf("\n");
-    GAN_FREE(histogram);
+    printf("\n"), GAN_FREE(histogram);
     return distance;
 }
 
@@ -5675,17 +5571,14 @@ static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, 
         }
         gan_to_host(gan_mean_to(s, count, 1, 1, 1), mean);
         for (int i = 0; i < count; i++) {
-            double m = (double)mean[i], factor;
-            factor = scales > 1 ? pow(m < 0 ? 0 : m, powers[scale]) : scales ? m : 10 * log10(range * range / m);
+            double m = (double)mean[i], factor = scales > 1 ? pow(m < 0 ? 0 : m, powers[scale]) : scales ? m : 10 * log10(range * range / m);
             score[i] = scale == 0 ? factor : score[i] * factor;
         }
     }
     for (int i = 0; i < count; i++) total += score[i] / count;
-    gan_clear_to(a->g, mark);
-    GAN_FREE(score);
+    gan_clear_to(a->g, mark), GAN_FREE(score);
     return total;
 }
-
 GAN_API double gan_psnr(gan_tensor *a, gan_tensor *b, double range) { return gan__likeness("gan_psnr", a, b, range, 0, 1); }
 GAN_API double gan_ssim(gan_tensor *a, gan_tensor *b, double range) { return gan__likeness("gan_ssim", a, b, range, 1, 11); }
 GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range) { return gan__likeness("gan_ms_ssim", a, b, range, 5, 176); }
