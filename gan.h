@@ -3199,16 +3199,14 @@ GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const ga
         size_t image = p->images > 1 ? plane / p->c : 0;
         const gan_real *from = x + plane * (p->adjoint ? plane_y : plane_x);
         gan_real *to = y + plane * (p->adjoint ? plane_x : plane_y);
-        for (int i = 0; i < p->out_h; i++)
-            for (int j = 0; j < p->out_w; j++)
-                for (int a = 0; a < p->taps_h; a++)
-                    for (int b = 0; b < p->taps_w; b++) {
-                        const gan_real *r = rows + 2 * ((image * p->out_h + i) * p->taps_h + a), *c = columns + 2 * ((image * p->out_w + j) * p->taps_w + b);
-                        int near = i * p->out_w + j, far = (int)r[0] * p->w + (int)c[0];
-                        if (r[0] < 0 || c[0] < 0) continue;
-                        if (p->adjoint) to[far] += r[1] * c[1] * from[near];
-                        else to[near] += r[1] * c[1] * from[far];
-                    }
+        for (int i = 0; i < p->out_h; i++) for (int j = 0; j < p->out_w; j++)
+            for (int a = 0; a < p->taps_h; a++) for (int b = 0; b < p->taps_w; b++) {
+                const gan_real *r = rows + 2 * ((image * p->out_h + i) * p->taps_h + a), *c = columns + 2 * ((image * p->out_w + j) * p->taps_w + b);
+                int near = i * p->out_w + j, far = (int)r[0] * p->w + (int)c[0];
+                if (r[0] < 0 || c[0] < 0) continue;
+                if (p->adjoint) to[far] += r[1] * c[1] * from[near];
+                else to[near] += r[1] * c[1] * from[far];
+            }
     }
 }
 
@@ -3236,30 +3234,21 @@ static void gan__axis_pattern(gan__axis_taps *axis) {
 }
 
 static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps, int adjoint, int which) {
-    gan__axis_taps axis = {adjoint ? out : in, adjoint ? in : out, taps, NULL, NULL, 1, 1, 0, 0};
-    int *used = (int *)gan__workspace(0, (size_t)in * sizeof(int)), most = 0;
+    gan__axis_taps axis = {adjoint ? out : in, adjoint ? in : out, adjoint ? 1 : taps, NULL, NULL, 1, 1, 0, 0};
+    int *used = (int *)gan__workspace(0, (size_t)in * sizeof(int));
     for (int pass = adjoint ? 0 : 1; pass < 2; pass++) {            /* the adjoint first counts how many taps it needs */
-        size_t room = (size_t)images * axis.out * axis.taps;
-        if (pass) {
-            axis.index = (int *)gan__workspace(which, room * (sizeof(int) + sizeof(gan_real)));
-            axis.weight = (gan_real *)(axis.index + (room + 1) / 2 * 2);
-            for (size_t i = 0; i < room; i++) axis.index[i] = axis.in, axis.weight[i] = 0;
+        size_t each = (size_t)out * taps, line = (size_t)axis.out * axis.taps, room = pass ? images * line : 0;
+        axis.index = (int *)gan__workspace(which, room * (sizeof(int) + sizeof(gan_real)));
+        axis.weight = (gan_real *)(axis.index + (room + 1) / 2 * 2);
+        for (size_t k = 0; k < room; k++) axis.index[k] = axis.in, axis.weight[k] = 0;
+        for (size_t k = 0; k < images * each; k++) {                /* k: image, i, tap */
+            if (k % each == 0) memset(used, 0, (size_t)in * sizeof(int));
+            if (table[2 * k] < 0) continue;
+            int there = (int)table[2 * k], i = (int)(k / taps % out), place = adjoint ? used[there]++ : (int)(k % taps);
+            size_t at = k / each * line + (size_t)place * axis.out + (adjoint ? there : i);
+            if (pass) axis.index[at] = adjoint ? i : there, axis.weight[at] = table[2 * k + 1];
+            else axis.taps = GAN__MAX(axis.taps, place + 1);
         }
-        for (int image = 0; image < images; image++) {
-            size_t base = (size_t)image * axis.out * axis.taps;
-            memset(used, 0, (size_t)in * sizeof(int));
-            for (int i = 0; i < out; i++)
-                for (int t = 0; t < taps; t++) {
-                    const gan_real *tap = table + 2 * (((size_t)image * out + i) * taps + t);
-                    if (tap[0] < 0) continue;
-                    int there = (int)tap[0], place = adjoint ? used[there]++ : t;
-                    most = GAN__MAX(most, place + 1);
-                    if (!pass) continue;
-                    size_t at = base + (size_t)place * axis.out + (adjoint ? there : i);
-                    axis.index[at] = adjoint ? i : there, axis.weight[at] = tap[1];
-                }
-        }
-        if (!pass) axis.taps = GAN__MAX(most, 1);
     }
     if (images == 1) gan__axis_pattern(&axis);
     return axis;
@@ -3306,19 +3295,16 @@ GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const ga
 }
 
 GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *y) {
-    for (int plane = 0; plane < p->planes; plane++)
-        for (int i = 0; i < p->out_h; i++)
-            for (int j = 0; j < p->out_w; j++) {
-                int best = -1;
-                for (int u = 0; u < p->kernel_h; u++)
-                    for (int v = 0; v < p->kernel_w; v++) {
-                        int row = i * p->stride + u - p->pad, column = j * p->stride + v - p->pad, at = row * p->w + column;
-                        if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
-                        gan_real value = x[(size_t)plane * p->h * p->w + at];
-                        if (best < 0 || value > x[(size_t)plane * p->h * p->w + best] || value != value) best = at;
-                    }
-                *y++ = (gan_real)best;
+    for (int plane = 0; plane < p->planes; plane++, x += (size_t)p->h * p->w)
+        for (int i = 0; i < p->out_h; i++) for (int j = 0; j < p->out_w; j++) {
+            int best = -1;
+            for (int u = 0; u < p->kernel_h; u++) for (int v = 0; v < p->kernel_w; v++) {
+                int row = i * p->stride + u - p->pad, column = j * p->stride + v - p->pad, at = row * p->w + column;
+                if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
+                if (best < 0 || x[at] > x[best] || x[at] != x[at]) best = at;
             }
+            *y++ = (gan_real)best;
+        }
 }
 
 /* A line of windows at a time: each place of the window, in order, against the best so far of all the line's windows it lies in. */
@@ -3413,49 +3399,43 @@ static gan_tensor *gan__resample(gan_tensor *x, gan_tensor *rows, gan_tensor *co
     return gan__resample_with(&p, x, rows, columns);
 }
 
-static gan_tensor *gan__resample_axes(const char *function, gan_tensor *x, const gan__axis *rows, const gan__axis *columns) {
-    if (rows->out < 1 || columns->out < 1)
-        gan__fail(x->g, function, "input " GAN__DIMS " would become %d rows of %d: at least 1 of 1 is wanted", GAN__SHAPE(x), rows->out, columns->out);
-    gan__check_shape(x->g, function, x->n, x->c, rows->out, columns->out);
-    gan_tensor *row_table = gan__axis_table(x->g, rows);
-    return gan__resample(x, row_table, gan__axis_table(x->g, columns));
+/* x as h x w numbers, on either axis as a says, but that `left` is what the columns have before. */
+static gan_tensor *gan__resample_axes(const char *function, gan_tensor *x, const gan__axis *a, int h, int w, int left) {
+    gan__axis rows = *a, columns = *a;
+    if (h < 1 || w < 1) gan__fail(x->g, function, "input " GAN__DIMS " would become %d rows of %d: at least 1 of 1 is wanted", GAN__SHAPE(x), h, w);
+    gan__check_shape(x->g, function, x->n, x->c, h, w);
+    rows.in = x->h, rows.out = h, columns.in = x->w, columns.out = w, columns.before = left;
+    gan_tensor *row_table = gan__axis_table(x->g, &rows);
+    return gan__resample(x, row_table, gan__axis_table(x->g, &columns));
 }
 
 GAN_API gan_tensor *gan_pad(gan_tensor *x, int mode, int top, int bottom, int left, int right) {
     gan *g = gan__valid(x, "gan_pad");
-    gan__axis rows = {GAN__AXIS_PAD, x->h, x->h + top + bottom, 1, mode, top, 1, 1, 0, NULL, 1};
-    gan__axis columns = {GAN__AXIS_PAD, x->w, x->w + left + right, 1, mode, left, 1, 1, 0, NULL, 1};
+    gan__axis axis = {GAN__AXIS_PAD, 0, 0, 1, mode, top, 1, 1, 0, NULL, 1};
     if (mode < GAN_ZEROS || mode > GAN_REPLICATE) gan__fail(g, "gan_pad", "mode %d: it is GAN_ZEROS, GAN_REFLECT or GAN_REPLICATE", mode);
     if (mode == GAN_REFLECT && (GAN__MAX(top, bottom) >= x->h || GAN__MAX(left, right) >= x->w))
         gan__fail(g, "gan_pad", "input " GAN__DIMS ", padding %d,%d,%d,%d: reflection wants less than the size", GAN__SHAPE(x), top, bottom, left, right);
-    return gan__resample_axes("gan_pad", x, &rows, &columns);
+    return gan__resample_axes("gan_pad", x, &axis, x->h + top + bottom, x->w + left + right, left);
 }
 
 GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, int mode) {
     gan *g = gan__valid(x, "gan_resize");
-    int taps = mode == GAN_NEAREST ? 1 : 2;
-    gan__axis rows = {GAN__AXIS_RESIZE, x->h, h, taps, mode, 0, 1, 1, 0, NULL, 1}, columns = {GAN__AXIS_RESIZE, x->w, w, taps, mode, 0, 1, 1, 0, NULL, 1};
+    gan__axis axis = {GAN__AXIS_RESIZE, 0, 0, mode == GAN_NEAREST ? 1 : 2, mode, 0, 1, 1, 0, NULL, 1};
     if (mode < GAN_NEAREST || mode > GAN_ALIGNED) gan__fail(g, "gan_resize", "mode %d: it is GAN_NEAREST, GAN_BILINEAR or GAN_ALIGNED", mode);
-    return gan__resample_axes("gan_resize", x, &rows, &columns);
+    return gan__resample_axes("gan_resize", x, &axis, h, w, 0);
 }
 
-static gan_tensor *gan__fir(const char *function, gan_tensor *x, const gan_real *filter, const int count[2], int up, int down, int pad0, int pad1, gan_real gain)
-{
+static gan_tensor *gan__fir(const char *function, gan_tensor *x, const gan_real *filter, int count, int up, int down, int pad0, int pad1, gan_real gain) {
     gan *g = gan__valid(x, function);
-    gan__axis axis[2];
-    if (!filter || count[0] < 1 || count[1] < 1 || up < 1 || down < 1)
-        gan__fail(g, function, "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more", GAN__SHAPE(x), filter ? count[0] : 0, up, down);
-    for (int d = 0; d < 2; d++) {
-        int in = d ? x->w : x->h, room = in * up + pad0 + pad1 - count[d];
-        gan__axis one = {GAN__AXIS_FIR, in, room < 0 ? 0 : room / down + 1, (count[d] + up - 1) / up, 0, pad0, up, down, count[d], filter, gain};
-        axis[d] = one;
-    }
-    return gan__resample_axes(function, x, &axis[0], &axis[1]);
+    if (!filter || count < 1 || up < 1 || down < 1)
+        gan__fail(g, function, "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more", GAN__SHAPE(x), filter ? count : 0, up, down);
+    int h = x->h * up + pad0 + pad1 - count, w = x->w * up + pad0 + pad1 - count;
+    gan__axis axis = {GAN__AXIS_FIR, 0, 0, gan__ceil(count, up), 0, pad0, up, down, count, filter, gain};
+    return gan__resample_axes(function, x, &axis, h < 0 ? 0 : h / down + 1, w < 0 ? 0 : w / down + 1, pad0);
 }
 
 GAN_API gan_tensor *gan_upfirdn2d(gan_tensor *x, const gan_real *filter, int count, int up, int down, int pad0, int pad1, gan_real gain) {
-    int counts[2] = {count, count};
-    return gan__fir("gan_upfirdn2d", x, filter, counts, up, down, pad0, pad1, gain);
+    return gan__fir("gan_upfirdn2d", x, filter, count, up, down, pad0, pad1, gain);
 }
 
 static void gan__check_pool(const char *function, gan_tensor *x, int kernel, int stride, int pad) {
@@ -3468,27 +3448,23 @@ static void gan__check_pool(const char *function, gan_tensor *x, int kernel, int
 GAN_API gan_tensor *gan_avg_pool2d(gan_tensor *x, int kernel, int stride, int pad) {
     gan__check_pool("gan_avg_pool2d", x, kernel, stride, pad);
     if (kernel == 0) return gan_mean_to(x, x->n, x->c, 1, 1);
-    int counts[2] = {kernel, kernel};
     gan_real filter[64];
     if (kernel > 64) gan__fail(x->g, "gan_avg_pool2d", "kernel %d: at most 64, or 0 for the whole image", kernel);
     for (int i = 0; i < kernel; i++) filter[i] = (gan_real)(1.0 / kernel);
-    return gan__fir("gan_avg_pool2d", x, filter, counts, 1, stride, pad, pad, 1);
+    return gan__fir("gan_avg_pool2d", x, filter, kernel, 1, stride, pad, pad, 1);
 }
 
 GAN_API gan_tensor *gan_max_pool2d(gan_tensor *x, int kernel, int stride, int pad, bool ceil_) {
     gan__check_pool("gan_max_pool2d", x, kernel, stride, pad);
-    gan_pool p = {x->n * x->c, x->h, x->w, 1, 1, x->h, x->w, 1, 0};
-    if (kernel) {
-        int more = ceil_ ? stride - 1 : 0;
-        p.out_h = (x->h + 2 * pad - kernel + more) / stride + 1, p.out_w = (x->w + 2 * pad - kernel + more) / stride + 1;
-        if ((p.out_h - 1) * stride >= x->h + pad) p.out_h--;       /* a window begins in the image or its padding above and left */
-        if ((p.out_w - 1) * stride >= x->w + pad) p.out_w--;
-        p.kernel_h = p.kernel_w = kernel, p.stride = stride, p.pad = pad;
-    }
-    gan_tensor *index = gan__tensor(x->g, NULL, x->n, x->c, 1, p.out_h * p.out_w);
+    if (kernel == 0) stride = 1, pad = 0;
+    int kernel_h = kernel ? kernel : x->h, kernel_w = kernel ? kernel : x->w, more = 2 * pad + (ceil_ ? stride - 1 : 0);
+    int h = (x->h - kernel_h + more) / stride + 1, w = (x->w - kernel_w + more) / stride + 1;
+    if ((h - 1) * stride >= x->h + pad) h--;                /* a window begins in the image or its padding above and left */
+    if ((w - 1) * stride >= x->w + pad) w--;
+    gan_pool p = {x->n * x->c, x->h, x->w, h, w, kernel_h, kernel_w, stride, pad};
+    gan_tensor *index = gan__tensor(x->g, NULL, x->n, x->c, 1, h * w);
     gan__run_1(x->g, GAN__K_max_index, &p, x->data, index->data);
-    gan_tensor *y = gan_gather(gan_reshape(x, x->n, x->c, 1, x->h * x->w), 3, index);
-    return gan_reshape(y, x->n, x->c, p.out_h, p.out_w);
+    return gan_reshape(gan_gather(gan_reshape(x, x->n, x->c, 1, x->h * x->w), 3, index), x->n, x->c, h, w);
 }
 
 GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r) {
@@ -3507,33 +3483,27 @@ GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *
     double count = (double)p->n * (double)p->size;
     for (int c = 0; c < p->c; c++) {
         double mean = 0, squares = 0;
-        for (int n = 0; n < p->n; n++)
-            for (size_t i = 0; i < p->size; i++) mean += x[((size_t)n * p->c + c) * p->size + i] / count;
-        for (int n = 0; n < p->n; n++)
-            for (size_t i = 0; i < p->size; i++) {
-                double d = x[((size_t)n * p->c + c) * p->size + i] - mean;
-                squares += d * d / count;
-            }
+        for (int n = 0; n < p->n; n++) for (size_t i = 0; i < p->size; i++) mean += x[((size_t)n * p->c + c) * p->size + i] / count;
+        for (int n = 0; n < p->n; n++) for (size_t i = 0; i < p->size; i++) {
+            double d = x[((size_t)n * p->c + c) * p->size + i] - mean;
+            squares += d * d / count;
+        }
         s[c] = (gan_real)mean, s[p->c + c] = (gan_real)squares;
     }
 }
 
 GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s, const gan_real *weight, const gan_real *bias, gan_real *y) {
-    for (int n = 0; n < p->n; n++)
-        for (int c = 0; c < p->c; c++)
-            for (size_t i = 0; i < p->size; i++, x++, y++)
-                *y = (*x - s[c]) / GAN__F(sqrt, s[p->c + c] + p->eps) * weight[c] + bias[c];
+    for (int n = 0; n < p->n; n++) for (int c = 0; c < p->c; c++)
+        for (size_t i = 0; i < p->size; i++, x++, y++) *y = (*x - s[c]) / GAN__F(sqrt, s[p->c + c] + p->eps) * weight[c] + bias[c];
 }
 
 GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x, const gan_real *s, gan_real *sums) {
     for (int c = 0; c < p->c; c++) {
         double plain = 0, weighted = 0, deviation = sqrt((double)s[p->c + c] + p->eps);
-        for (int n = 0; n < p->n; n++)
-            for (size_t i = 0; i < p->size; i++) {
-                size_t at = ((size_t)n * p->c + c) * p->size + i;
-                plain += gy[at];
-                weighted += gy[at] * (x[at] - (double)s[c]) / deviation;
-            }
+        for (int n = 0; n < p->n; n++) for (size_t i = 0; i < p->size; i++) {
+            size_t at = ((size_t)n * p->c + c) * p->size + i;
+            plain += gy[at], weighted += gy[at] * (x[at] - (double)s[c]) / deviation;
+        }
         sums[c] = (gan_real)plain, sums[p->c + c] = (gan_real)weighted;
     }
 }
@@ -3541,13 +3511,12 @@ GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_
 GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x, const gan_real *s, const gan_real *weight, const gan_real *sums,
                                gan_real *gx) {
     double count = (double)p->n * (double)p->size;
-    for (int n = 0; n < p->n; n++)
-        for (int c = 0; c < p->c; c++)
-            for (size_t i = 0; i < p->size; i++, gy++, x++, gx++) {
-                double deviation = sqrt((double)s[p->c + c] + p->eps), xhat = (*x - (double)s[c]) / deviation;
-                double through = p->frozen ? 0 : (sums[c] + xhat * sums[p->c + c]) / count;   /* by way of mean and variance */
-                *gx = (gan_real)(weight[c] / deviation * (*gy - through));
-            }
+    for (int n = 0; n < p->n; n++) for (int c = 0; c < p->c; c++)
+        for (size_t i = 0; i < p->size; i++, gy++, x++, gx++) {
+            double deviation = sqrt((double)s[p->c + c] + p->eps), xhat = (*x - (double)s[c]) / deviation;
+            double through = p->frozen ? 0 : (sums[c] + xhat * sums[p->c + c]) / count;   /* by way of mean and variance */
+            *gx = (gan_real)(weight[c] / deviation * (*gy - through));
+        }
 }
 
 /* Two passes, so that a large mean does not drown a small variance; one channel's numbers stay in the cache for the second. */
@@ -3626,10 +3595,7 @@ GAN_API void gan_cpu_norm_grad(const gan_norm *p, const gan_real *gy, const gan_
 
 /* ---- tensors. y->in = x, weight, bias; y->saved = statistics (2,C,1,1); y->attr[0] says frozen */
 
-static gan_norm gan__norm_of(const gan_tensor *x, gan_real eps, int frozen) {
-    gan_norm p = {x->n, x->c, (size_t)x->h * x->w, eps, frozen};
-    return p;
-}
+
 
 /* The derivative in plain tensor functions, for a derivative that is itself to be differentiated. */
 static gan_tensor *gan__norm_vjp_plain(gan_tensor *y, gan_tensor *gy, int i) {
@@ -3648,7 +3614,7 @@ static gan_tensor *gan__norm_vjp_plain(gan_tensor *y, gan_tensor *gy, int i) {
 static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     gan *g = y->g;
     gan_tensor *x = y->in[0];
-    gan_norm p = gan__norm_of(x, y->real[0], y->attr[0]);
+    gan_norm p = {x->n, x->c, (size_t)x->h * x->w, y->real[0], y->attr[0]};
     if (g->recording) return i == 2 ? gan__fit(gy, y->in[2]) : gan__norm_vjp_plain(y, gy, i);
     gan_tensor *sums = y->memo ? y->memo : gan__tensor(g, NULL, 2, x->c, 1, 1);
     const gan_real *in[5] = {gy->data, x->data, y->saved->data, y->in[1]->data, sums->data};
@@ -3682,16 +3648,16 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
                                      bool training, gan_real momentum, gan_real eps) {
     const char *function = "gan_batch_norm_f";
     gan *g = gan__valid(x, function);
-    gan_tensor *four[4] = {weight, bias, running_mean, running_var}, *stats;
+    gan_tensor *four[4] = {weight, bias, running_mean, running_var};
     for (int i = 0; i < 4; i++) {
         gan__valid_pair(x, four[i], function);
         if (four[i]->n != 1 || four[i]->c != x->c || four[i]->h != 1 || four[i]->w != 1)
             gan__fail(g, function, "input " GAN__DIMS " has %d channels, the parameter " GAN__DIMS " must be (1,%d,1,1)", GAN__SHAPE(x), x->c, GAN__SHAPE(four[i]), x->c);
     }
-    gan_norm p = gan__norm_of(x, eps, !training);
+    gan_norm p = {x->n, x->c, (size_t)x->h * x->w, eps, !training};
     double count = (double)p.n * (double)p.size;
     if (training && count < 2) gan__fail(g, function, "input " GAN__DIMS " has one number per channel: its variance says nothing; use gan_eval or a larger batch", GAN__SHAPE(x));
-    stats = gan__tensor(g, NULL, 2, x->c, 1, 1);
+    gan_tensor *stats = gan__tensor(g, NULL, 2, x->c, 1, 1);
     if (training) {
         gan__run_1(g, GAN__K_norm_stats, &p, x->data, stats->data);
         gan__follow(running_mean, stats, 0, momentum, 1);
@@ -3707,7 +3673,7 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
 static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias, gan_real eps) {
     gan *g = x->g;
     gan_tensor *lines = gan_reshape(x, 1, groups, -1, 1), *stats = gan__tensor(g, NULL, 2, groups, 1, 1);
-    gan_norm p = gan__norm_of(lines, eps, 0);
+    gan_norm p = {1, groups, gan_count(x) / (size_t)groups, eps, 0};
     gan__run_1(g, GAN__K_norm_stats, &p, x->data, stats->data);
     weight = weight ? gan_reshape(weight, 1, groups, 1, 1) : gan_full(g, 1, 1, groups, 1, 1);
     bias = bias ? gan_reshape(bias, 1, groups, 1, 1) : gan_zeros(g, 1, groups, 1, 1);
@@ -3715,11 +3681,15 @@ static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weigh
 }
 
 /* A norm's weight or bias: NULL, or broadcast to x's shape. */
-static void gan__check_affine(const char *function, gan_tensor *x, gan_tensor *weight, int n, int h, int w) {
-    if (!weight) return;
-    gan__valid_pair(x, weight, function);
-    if ((weight->n != 1 && weight->n != n) || weight->c != x->c || weight->h != h || weight->w != w)
-        gan__fail(x->g, function, "input " GAN__DIMS " wants weight and bias (%d,%d,%d,%d), one is " GAN__DIMS, GAN__SHAPE(x), n, x->c, h, w, GAN__SHAPE(weight));
+static void gan__check_affine(const char *function, gan_tensor *x, gan_tensor *weight, gan_tensor *bias, bool images, bool places) {
+    gan__valid(x, function);
+    int n = images ? x->n : 1, h = places ? x->h : 1, w = places ? x->w : 1;
+    for (gan_tensor *t = weight; t || bias; t = bias, bias = NULL) {
+        if (!t) continue;
+        gan__valid_pair(x, t, function);
+        if ((t->n != 1 && t->n != n) || t->c != x->c || t->h != h || t->w != w)
+            gan__fail(x->g, function, "input " GAN__DIMS " wants weight and bias (%d,%d,%d,%d), one is " GAN__DIMS, GAN__SHAPE(x), n, x->c, h, w, GAN__SHAPE(t));
+    }
 }
 
 static gan_tensor *gan__affine(gan_tensor *x, gan_tensor *weight, gan_tensor *bias) {
@@ -3728,27 +3698,21 @@ static gan_tensor *gan__affine(gan_tensor *x, gan_tensor *weight, gan_tensor *bi
 }
 
 GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_real eps) {
-    gan *g = gan__valid(x, "gan_instance_norm_f");
-    gan__check_affine("gan_instance_norm_f", x, weight, x->n, 1, 1);
-    gan__check_affine("gan_instance_norm_f", x, bias, x->n, 1, 1);
-    if (x->h * x->w == 1) gan__fail(g, "gan_instance_norm_f", "input " GAN__DIMS " has one number per image and channel: its variance says nothing", GAN__SHAPE(x));
+    gan__check_affine("gan_instance_norm_f", x, weight, bias, true, false);
+    if (x->h * x->w == 1) gan__fail(x->g, "gan_instance_norm_f", "input " GAN__DIMS " has one number per image and channel: its variance says nothing", GAN__SHAPE(x));
     if (weight) weight = gan_expand(weight, x->n, x->c, 1, 1);
     if (bias) bias = gan_expand(bias, x->n, x->c, 1, 1);
     return gan__norm_groups(x, x->n * x->c, weight, bias, eps);
 }
 
 GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias, gan_real eps) {
-    gan *g = gan__valid(x, "gan_group_norm_f");
-    gan__check_affine("gan_group_norm_f", x, weight, 1, 1, 1);
-    gan__check_affine("gan_group_norm_f", x, bias, 1, 1, 1);
-    if (groups < 1 || x->c % groups) gan__fail(g, "gan_group_norm_f", "input " GAN__DIMS ": %d groups do not divide %d channels", GAN__SHAPE(x), groups, x->c);
+    gan__check_affine("gan_group_norm_f", x, weight, bias, false, false);
+    if (groups < 1 || x->c % groups) gan__fail(x->g, "gan_group_norm_f", "input " GAN__DIMS ": %d groups do not divide %d channels", GAN__SHAPE(x), groups, x->c);
     return gan__affine(gan__norm_groups(x, x->n * groups, NULL, NULL, eps), weight, bias);
 }
 
 GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_real eps) {
-    gan__valid(x, "gan_layer_norm_f");
-    gan__check_affine("gan_layer_norm_f", x, weight, 1, x->h, x->w);
-    gan__check_affine("gan_layer_norm_f", x, bias, 1, x->h, x->w);
+    gan__check_affine("gan_layer_norm_f", x, weight, bias, false, true);
     return gan__affine(gan__norm_groups(x, x->n, NULL, NULL, eps), weight, bias);
 }
 
@@ -3872,14 +3836,10 @@ static void gan__differentiate(gan *g, gan_tensor *y, gan_tensor *seed) {
     }
 }
 
-static void gan__ask_for(gan *g, gan_tensor *x) {
-    x->leads = g->differentiation;
-    x->slot = NULL;
-}
+static void gan__ask_for(gan *g, gan_tensor *x) { x->leads = g->differentiation, x->slot = NULL; }
 
 static void gan__slot_clear(gan *g, gan_tensor *t) {
-    if (t->leads == g->differentiation && t->slot) gan__let_go(t->slot);
-    if (t->leads == g->differentiation) t->slot = NULL;
+    if (t->leads == g->differentiation && t->slot) gan__let_go(t->slot), t->slot = NULL;
 }
 
 /* dy/dx[i] of the sum of y's elements, each into out[i]. */
