@@ -2564,17 +2564,15 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes) {
    =========================================================================================== */
 
 GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y) {
-    for (int n = 0; n < p->n; n++)
-        for (int c = 0; c < p->c; c++)
-            for (int i = 0; i < p->m; i++)
-                for (int j = 0; j < p->w; j++) {
-                    const gan_real *an = a + n * p->a_n + c * p->a_c, *bn = b + n * p->b_n + c * p->b_c;
-                    double total = 0;
-                    for (int k = 0; k < p->k; k++)
-                        total += (double)(p->transpose_a ? an[(size_t)k * p->m + i] : an[(size_t)i * p->k + k]) *
-                                 (p->transpose_b ? bn[(size_t)j * p->k + k] : bn[(size_t)k * p->w + j]);
-                    *y++ = (gan_real)total;
-                }
+    for (int n = 0; n < p->n; n++) for (int c = 0; c < p->c; c++)
+        for (int i = 0; i < p->m; i++) for (int j = 0; j < p->w; j++) {
+            const gan_real *an = a + n * p->a_n + c * p->a_c, *bn = b + n * p->b_n + c * p->b_c;
+            double total = 0;
+            for (int k = 0; k < p->k; k++)
+                total += (double)(p->transpose_a ? an[(size_t)k * p->m + i] : an[(size_t)i * p->k + k]) *
+                         (p->transpose_b ? bn[(size_t)j * p->k + k] : bn[(size_t)k * p->w + j]);
+            *y++ = (gan_real)total;
+        }
 }
 
 /* The core of every product and convolution: C (M,N) = A (M,K) B (K,N), Goto's way (Goto and van de Geijn 2008). A block of C is computed
@@ -2596,22 +2594,22 @@ typedef struct {
 enum { GAN__DEPTH = 256, GAN__BLOCK_ROWS = 512, GAN__BLOCK_COLUMNS = 768 };
 
 static void gan__walk_from(const gan__walk *walk, int first, int count, ptrdiff_t *offset) {
-    int digit0 = first % walk->d0, digit1 = first / walk->d0 % walk->d1, rest = first / walk->d0 / walk->d1;
-    for (int i = 0; i < count; i++) {
-        offset[i] = digit0 * walk->s0 + digit1 * walk->s1 + rest * walk->s2;
-        if (++digit0 == walk->d0) digit0 = 0, digit1++;
-        if (digit1 == walk->d1) digit1 = 0, rest++;
-    }
+    for (int i = first; i < first + count; i++)
+        *offset++ = i % walk->d0 * walk->s0 + i / walk->d0 % walk->d1 * walk->s1 + i / walk->d0 / walk->d1 * walk->s2;
 }
 
 typedef struct { gan__gemm p; const gan__isa *isa; int block_rows, block_columns, across; gan_real *workspace; size_t each; } gan__gemm_job;
 
 /* One block of C: every panel of B against every panel of A, tile by tile, then the tiles to their places. */
-static void gan__gemm_block(const gan__gemm_job *job, int row, int column, gan_real *workspace) {
+static void gan__gemm_block(void *argument, size_t block, size_t end, int thread) {
+    const gan__gemm_job *job = (const gan__gemm_job *)argument;
     const gan__gemm *p = &job->p;
     const gan__isa *isa = job->isa;
+    int row = (int)(block / job->across) * job->block_rows, column = (int)(block % job->across) * job->block_columns;
     int rows = GAN__MIN(job->block_rows, p->m - row), columns = GAN__MIN(job->block_columns, p->n - column), tile_size = isa->rows * isa->columns;
-    gan_real *left = workspace, *right = left + (size_t)job->block_rows * GAN__DEPTH, *tiles = right + (size_t)isa->columns * GAN__DEPTH;
+    gan_real *left = job->workspace + (size_t)thread * job->each, *right = left + (size_t)job->block_rows * GAN__DEPTH;
+    gan_real *tiles = right + (size_t)isa->columns * GAN__DEPTH;
+    (void)end;                      /* block + 1: the grain is 1 */
     ptrdiff_t k_offset[GAN__DEPTH], column_offset[GAN__BLOCK_COLUMNS];
     gan__walk_from(&p->out_column, column, columns, column_offset);
     for (int k = 0; k < p->k || k == 0; k += GAN__DEPTH) {
@@ -2632,34 +2630,26 @@ static void gan__gemm_block(const gan__gemm_job *job, int row, int column, gan_r
     }
 }
 
-static void gan__gemm_body(void *argument, size_t begin, size_t end, int thread) {
-    gan__gemm_job *job = (gan__gemm_job *)argument;
-    for (size_t i = begin; i < end; i++)
-        gan__gemm_block(job, (int)(i / job->across) * job->block_rows, (int)(i % job->across) * job->block_columns,
-                        job->workspace + (size_t)thread * job->each);
-}
-
-static int gan__round_up(int x, int to) { return (x + to - 1) / to * to; }
+static int gan__ceil(int x, int by) { return (x + by - 1) / by; }
 
 /* Blocks of about one size, a few for each thread: how many changes who computes an element, not how. */
 static int gan__divide(int size, int most, int tile, int pieces) {
-    int tiles = (size + tile - 1) / tile, blocks = GAN__MIN(gan__round_up((size + most - 1) / most, pieces), tiles);
-    return (tiles + blocks - 1) / blocks * tile;
+    int tiles = gan__ceil(size, tile);
+    return gan__ceil(tiles, GAN__MIN(gan__ceil(gan__ceil(size, most), pieces) * pieces, tiles)) * tile;
 }
 
 static void gan__gemm_run(const gan__gemm *p) {
     gan__gemm_job job;
-    int threads = gan__threads(), most = GAN__BLOCK_COLUMNS;
     job.p = *p, job.isa = gan__best();
-    most -= most % job.isa->columns;
-    bool wide = (p->n + job.isa->columns - 1) / job.isa->columns >= 4 * threads;        /* threads share columns, or else rows */
+    int threads = gan__threads(), most = GAN__BLOCK_COLUMNS - GAN__BLOCK_COLUMNS % job.isa->columns;
+    bool wide = gan__ceil(p->n, job.isa->columns) >= 4 * threads;        /* threads share columns, or else rows */
     job.block_rows = gan__divide(p->m, GAN__BLOCK_ROWS, job.isa->rows, wide ? 1 : threads);
     job.block_columns = gan__divide(p->n, most, job.isa->columns, wide ? threads : 1);
-    job.across = (p->n + job.block_columns - 1) / job.block_columns;
+    job.across = gan__ceil(p->n, job.block_columns);
     job.each = ((size_t)job.block_rows + job.isa->columns) * GAN__DEPTH + (size_t)job.block_rows * job.block_columns;
     job.each = (job.each + 15) & ~(size_t)15;
     job.workspace = (gan_real *)gan__workspace(0, job.each * (size_t)threads * sizeof(gan_real));
-    gan__parallel((size_t)job.across * ((p->m + job.block_rows - 1) / job.block_rows), 1, gan__gemm_body, &job);
+    gan__parallel((size_t)job.across * gan__ceil(p->m, job.block_rows), 1, gan__gemm_block, &job);
 }
 
 static gan__walk gan__straight(ptrdiff_t stride) {
@@ -2668,18 +2658,14 @@ static gan__walk gan__straight(ptrdiff_t stride) {
 }
 
 GAN_API void gan_cpu_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y) {
-    for (int n = 0; n < p->n; n++)
-        for (int c = 0; c < p->c; c++) {
-            gan__gemm q;
-            memset(&q, 0, sizeof q);
-            q.m = p->m, q.n = p->w, q.k = p->k;
-            q.left = a + n * p->a_n + c * p->a_c;
-            q.left_row = p->transpose_a ? 1 : p->k, q.left_k = gan__straight(p->transpose_a ? p->m : 1);
-            q.right.src = b + n * p->b_n + c * p->b_c;
-            q.right.k_stride = p->transpose_b ? 1 : p->w, q.right.column_stride = p->transpose_b ? p->k : 1;
-            q.out = y + ((size_t)n * p->c + c) * p->m * p->w, q.out_row = p->w, q.out_column = gan__straight(1);
-            gan__gemm_run(&q);
-        }
+    const gan__window none = {NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    int ta = p->transpose_a, tb = p->transpose_b;
+    for (int n = 0; n < p->n; n++) for (int c = 0; c < p->c; c++) {
+        gan__gemm job = {p->m, p->w, p->k, a + n * p->a_n + c * p->a_c, ta ? 1 : p->k, gan__straight(ta ? p->m : 1),
+                         {GAN__PLAIN, b + n * p->b_n + c * p->b_c, tb ? 1 : p->w, tb ? p->k : 1, none},
+                         y + ((size_t)n * p->c + c) * p->m * p->w, p->w, gan__straight(1)};
+        gan__gemm_run(&job);
+    }
 }
 
 /* ---- tensors. With Y = op(A) op(B):  dA = dY op(B)^T and dB = op(A)^T dY, transposed back where A or B was */
@@ -2695,21 +2681,18 @@ static const struct gan__op gan__op_matmul = {"gan_matmul", gan__matmul_vjp, fal
 
 GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b) {
     gan__valid_pair(a, b, "gan_matmul");
-    gan *g = a->g;
-    gan_product p;
-    memset(&p, 0, sizeof p);
-    p.n = gan__join(a->n, b->n), p.c = gan__join(a->c, b->c);
-    p.m = transpose_a ? a->w : a->h, p.k = transpose_a ? a->h : a->w, p.w = transpose_b ? b->h : b->w;
-    p.transpose_a = transpose_a, p.transpose_b = transpose_b;
     int k = transpose_b ? b->w : b->h;
+    ptrdiff_t as[4], bs[4];
+    gan__strides(a, as);
+    gan__strides(b, bs);
+    gan_product p = {gan__join(a->n, b->n), gan__join(a->c, b->c), transpose_a ? a->w : a->h, transpose_a ? a->h : a->w,
+                     transpose_b ? b->h : b->w, transpose_a, transpose_b, as[0], as[1], bs[0], bs[1]};
     if (!p.n || !p.c || p.k != k)
-        gan__fail(g, "gan_matmul", GAN__DIMS "%s times " GAN__DIMS "%s: %d columns meet %d rows, and batches must be equal or 1", GAN__SHAPE(a),
+        gan__fail(a->g, "gan_matmul", GAN__DIMS "%s times " GAN__DIMS "%s: %d columns meet %d rows, and batches must be equal or 1", GAN__SHAPE(a),
                   transpose_a ? " transposed" : "", GAN__SHAPE(b), transpose_b ? " transposed" : "", p.k, k);
-    gan__check_shape(g, "gan_matmul", p.n, p.c, p.m, p.w);
-    p.a_n = a->n > 1 ? (ptrdiff_t)a->c * a->h * a->w : 0, p.a_c = a->c > 1 ? (ptrdiff_t)a->h * a->w : 0;
-    p.b_n = b->n > 1 ? (ptrdiff_t)b->c * b->h * b->w : 0, p.b_c = b->c > 1 ? (ptrdiff_t)b->h * b->w : 0;
-    gan_tensor *y = gan__tensor(g, NULL, p.n, p.c, p.m, p.w);
-    gan__run_2(g, GAN__K_matmul, &p, a->data, b->data, y->data);
+    gan__check_shape(a->g, "gan_matmul", p.n, p.c, p.m, p.w);
+    gan_tensor *y = gan__tensor(a->g, NULL, p.n, p.c, p.m, p.w);
+    gan__run_2(a->g, GAN__K_matmul, &p, a->data, b->data, y->data);
     y->attr[0] = transpose_a, y->attr[1] = transpose_b;
     return gan__record(y, &gan__op_matmul, a, b, NULL);
 }
@@ -2742,87 +2725,73 @@ GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *
 /* Sizes that all loops below share. */
 typedef struct { int s, d, groups, c, o, oh, ow; } gan__conv_sizes;    /* stride, dilation; c, o: channels in a group */
 static gan__conv_sizes gan__conv_of(const gan_conv *p) {
-    gan__conv_sizes q;
-    q.s = GAN__MAX(p->stride, 1), q.d = GAN__MAX(p->dilation, 1), q.groups = GAN__MAX(p->groups, 1);
-    q.c = p->c / q.groups, q.o = p->out_c / q.groups;
-    q.oh = gan_conv_out_h(p), q.ow = gan_conv_out_w(p);
+    int groups = GAN__MAX(p->groups, 1);
+    gan__conv_sizes q = {GAN__MAX(p->stride, 1), GAN__MAX(p->dilation, 1), groups, p->c / groups, p->out_c / groups, gan_conv_out_h(p), gan_conv_out_w(p)};
     return q;
 }
 
 GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y) {
     gan__conv_sizes q = gan__conv_of(p);
-    for (int n = 0; n < p->n; n++)
-        for (int o = 0; o < p->out_c; o++)
-            for (int i = 0; i < q.oh; i++)
-                for (int j = 0; j < q.ow; j++) {
-                    double total = 0;
-                    for (int c = 0; c < q.c; c++)
-                        for (int u = 0; u < p->kernel_h; u++)
-                            for (int v = 0; v < p->kernel_w; v++) {
-                                int row = i * q.s + u * q.d - p->pad, column = j * q.s + v * q.d - p->pad, channel = o / q.o * q.c + c;
-                                if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
-                                total += (double)x[(((size_t)n * p->c + channel) * p->h + row) * p->w + column] *
-                                         w[(((size_t)o * q.c + c) * p->kernel_h + u) * p->kernel_w + v];
-                            }
-                    *y++ = (gan_real)total;
-                }
+    for (int n = 0; n < p->n; n++) for (int o = 0; o < p->out_c; o++)
+        for (int i = 0; i < q.oh; i++) for (int j = 0; j < q.ow; j++) {
+            double total = 0;
+            for (int c = 0; c < q.c; c++) for (int u = 0; u < p->kernel_h; u++) for (int v = 0; v < p->kernel_w; v++) {
+                int row = i * q.s + u * q.d - p->pad, column = j * q.s + v * q.d - p->pad, channel = o / q.o * q.c + c;
+                if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
+                total += (double)x[(((size_t)n * p->c + channel) * p->h + row) * p->w + column] *
+                         w[(((size_t)o * q.c + c) * p->kernel_h + u) * p->kernel_w + v];
+            }
+            *y++ = (gan_real)total;
+        }
 }
 
 GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x) {
     gan__conv_sizes q = gan__conv_of(p);
-    for (int n = 0; n < p->n; n++)
-        for (int c = 0; c < p->c; c++)
-            for (int row = 0; row < p->h; row++)
-                for (int column = 0; column < p->w; column++) {
-                    double total = 0;
-                    for (int k = 0; k < q.o; k++)
-                        for (int u = 0; u < p->kernel_h; u++)
-                            for (int v = 0; v < p->kernel_w; v++) {
-                                int is = row + p->pad - u * q.d, js = column + p->pad - v * q.d, o = c / q.c * q.o + k;  /* i*S and j*S */
-                                if (is < 0 || is % q.s || is / q.s >= q.oh || js < 0 || js % q.s || js / q.s >= q.ow) continue;
-                                total += (double)y[(((size_t)n * p->out_c + o) * q.oh + is / q.s) * q.ow + js / q.s] *
-                                         w[(((size_t)o * q.c + c % q.c) * p->kernel_h + u) * p->kernel_w + v];
-                            }
-                    *x++ = (gan_real)total;
-                }
+    for (int n = 0; n < p->n; n++) for (int c = 0; c < p->c; c++)
+        for (int row = 0; row < p->h; row++) for (int column = 0; column < p->w; column++) {
+            double total = 0;
+            for (int k = 0; k < q.o; k++) for (int u = 0; u < p->kernel_h; u++) for (int v = 0; v < p->kernel_w; v++) {
+                int is = row + p->pad - u * q.d, js = column + p->pad - v * q.d, o = c / q.c * q.o + k;  /* i*S and j*S */
+                if (is < 0 || is % q.s || is / q.s >= q.oh || js < 0 || js % q.s || js / q.s >= q.ow) continue;
+                total += (double)y[(((size_t)n * p->out_c + o) * q.oh + is / q.s) * q.ow + js / q.s] *
+                         w[(((size_t)o * q.c + c % q.c) * p->kernel_h + u) * p->kernel_w + v];
+            }
+            *x++ = (gan_real)total;
+        }
 }
 
 GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w) {
     gan__conv_sizes q = gan__conv_of(p);
-    for (int o = 0; o < p->out_c; o++)
-        for (int c = 0; c < q.c; c++)
-            for (int u = 0; u < p->kernel_h; u++)
-                for (int v = 0; v < p->kernel_w; v++) {
-                    double total = 0;
-                    for (int n = 0; n < p->n; n++)
-                        for (int i = 0; i < q.oh; i++)
-                            for (int j = 0; j < q.ow; j++) {
-                                int row = i * q.s + u * q.d - p->pad, column = j * q.s + v * q.d - p->pad, channel = o / q.o * q.c + c;
-                                if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
-                                total += (double)x[(((size_t)n * p->c + channel) * p->h + row) * p->w + column] *
-                                         y[(((size_t)n * p->out_c + o) * q.oh + i) * q.ow + j];
-                            }
-                    *w++ = (gan_real)total;
-                }
+    for (int o = 0; o < p->out_c; o++) for (int c = 0; c < q.c; c++)
+        for (int u = 0; u < p->kernel_h; u++) for (int v = 0; v < p->kernel_w; v++) {
+            double total = 0;
+            for (int n = 0; n < p->n; n++) for (int i = 0; i < q.oh; i++) for (int j = 0; j < q.ow; j++) {
+                int row = i * q.s + u * q.d - p->pad, column = j * q.s + v * q.d - p->pad, channel = o / q.o * q.c + c;
+                if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
+                total += (double)x[(((size_t)n * p->c + channel) * p->h + row) * p->w + column] *
+                         y[(((size_t)n * p->out_c + o) * q.oh + i) * q.ow + j];
+            }
+            *w++ = (gan_real)total;
+        }
 }
 
-/* conv2d as a product: y (O, N*OH*OW) = w (O, C*KH*KW) times the windows of x. */
-GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y) {
+/* As products: y (O, N*OH*OW) = w (O, C*KH*KW) times the windows of x, and the weight's gradient = y times the windows, transposed. */
+static void gan__cpu_conv(const gan_conv *p, bool weight, const gan_real *x, const gan_real *left, gan_real *out) {
     gan__conv_sizes q = gan__conv_of(p);
     ptrdiff_t plane = (ptrdiff_t)p->h * p->w, place = (ptrdiff_t)q.oh * q.ow;
-    for (int group = 0; group < q.groups; group++) {
-        gan__gemm job;
-        gan__window window = {x + group * q.c * plane, x + p->n * p->c * plane, p->c * plane, p->h, p->w,
-                              q.s, q.oh, q.ow, p->kernel_h, p->kernel_w, -p->pad, -p->pad, q.d};
-        gan__walk columns = {q.ow, q.oh, 1, q.ow, p->out_c * place};
-        memset(&job, 0, sizeof job);
-        job.m = q.o, job.n = (int)(p->n * place), job.k = q.c * p->kernel_h * p->kernel_w;
-        job.left = w + (size_t)group * q.o * job.k, job.left_row = job.k, job.left_k = gan__straight(1);
-        job.right.kind = GAN__WINDOW, job.right.window = window;
-        job.out = y + group * q.o * place, job.out_row = place, job.out_column = columns;
-        gan__gemm_run(&job);
+    int count = (int)(p->n * place), taps = q.c * p->kernel_h * p->kernel_w;
+    const gan_real *x_end = x + p->n * p->c * plane;
+    gan__walk line = gan__straight(1), images = {(int)place, INT32_MAX, 1, p->out_c * place, 0};
+    for (int group = 0; group < q.groups; group++, x += q.c * plane, left += q.o * (weight ? place : taps), out += q.o * (weight ? taps : place)) {
+        gan__window window = {x, x_end, p->c * plane, p->h, p->w, q.s, q.oh, q.ow, p->kernel_h, p->kernel_w, -p->pad, -p->pad, q.d};
+        gan__gemm product = {q.o, count, taps, left, taps, line, {GAN__WINDOW, NULL, 0, 0, window}, out, place, images};
+        gan__gemm gradient = {q.o, taps, count, left, place, images, {GAN__WINDOW_T, NULL, 0, 0, window}, out, taps, line};
+        gan__gemm_run(weight ? &gradient : &product);
     }
 }
+
+GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y) { gan__cpu_conv(p, false, x, w, y); }
+GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w) { gan__cpu_conv(p, true, x, y, w); }
 
 /* The adjoint, one phase (a, b) at a time: the pixels (i*S + a, j*S + b) of x all meet the same taps u = u0, u0 + S, ... of the kernel, so
    that each phase is an ordinary convolution of y with step 1, and nothing is added twice. */
@@ -2834,12 +2803,8 @@ static void gan__cpu_phase(const gan_conv *p, const gan__conv_sizes *q, int grou
                           (a + p->pad - u0) / q->s, (b + p->pad - v0) / q->s, -1};
     gan__walk k = {GAN__MAX(tv, 1), GAN__MAX(tu, 1), q->s, (ptrdiff_t)q->s * p->kernel_w, q->c * taps};
     gan__walk columns = {cols, rows, q->s, (ptrdiff_t)q->s * p->w, p->c * plane};
-    gan__gemm job;
-    memset(&job, 0, sizeof job);
-    job.m = q->c, job.n = p->n * rows * cols, job.k = q->o * tu * tv;
-    job.left = w + group * q->o * q->c * taps + u0 * p->kernel_w + v0, job.left_row = taps, job.left_k = k;
-    job.right.kind = GAN__WINDOW, job.right.window = window;
-    job.out = x + group * q->c * plane + (ptrdiff_t)a * p->w + b, job.out_row = plane, job.out_column = columns;
+    gan__gemm job = {q->c, p->n * rows * cols, q->o * tu * tv, w + group * q->o * q->c * taps + u0 * p->kernel_w + v0, taps, k,
+                     {GAN__WINDOW, NULL, 0, 0, window}, x + group * q->c * plane + (ptrdiff_t)a * p->w + b, plane, columns};
     gan__gemm_run(&job);
 }
 
@@ -2847,25 +2812,22 @@ static void gan__cpu_phase(const gan_conv *p, const gan__conv_sizes *q, int grou
    and every image of x gathers its own, in a fixed order; a few images at a time, so that parts stay in the cache. */
 typedef struct { const gan_conv *p; gan__conv_sizes q; const gan_real *parts; gan_real *x; int images; } gan__gather_job;
 
-static void gan__gather_body(void *argument, size_t begin, size_t end, int thread) {
+static void gan__gather_image(void *argument, size_t n, size_t end, int thread) {
     const gan__gather_job *job = (const gan__gather_job *)argument;
     const gan_conv *p = job->p;
     const gan__conv_sizes *q = &job->q;
     size_t plane = (size_t)p->h * p->w, place = (size_t)q->oh * q->ow;
-    (void)thread;
-    for (size_t n = begin; n < end; n++) {
-        gan_real *x = job->x + n * p->c * plane;
-        memset(x, 0, q->c * plane * sizeof *x);
-        for (int tap = 0; tap < q->c * p->kernel_h * p->kernel_w; tap++) {
-            int v = tap % p->kernel_w * q->d - p->pad, u = tap / p->kernel_w % p->kernel_h * q->d - p->pad, c = tap / p->kernel_w / p->kernel_h;
-            int j0 = GAN__MAX(0, (q->s - 1 - v) / q->s);
-            for (int i = 0; i < q->oh; i++) {
-                int row = i * q->s + u, j = j0;
-                const gan_real *part = job->parts + ((size_t)tap * job->images + n) * place + (size_t)i * q->ow;
-                if (row < 0 || row >= p->h) continue;
-                gan_real *to = x + c * plane + (ptrdiff_t)row * p->w + v;
-                for (; j < q->ow && j * q->s + v < p->w; j++) to[j * q->s] += part[j];
-            }
+    gan_real *x = job->x + n * p->c * plane;
+    (void)end; (void)thread;
+    memset(x, 0, q->c * plane * sizeof *x);
+    for (int tap = 0; tap < q->c * p->kernel_h * p->kernel_w; tap++) {
+        int v = tap % p->kernel_w * q->d - p->pad, u = tap / p->kernel_w % p->kernel_h * q->d - p->pad, c = tap / p->kernel_w / p->kernel_h;
+        for (int i = 0; i < q->oh; i++) {
+            int row = i * q->s + u, j = GAN__MAX(0, (q->s - 1 - v) / q->s);
+            const gan_real *part = job->parts + ((size_t)tap * job->images + n) * place + (size_t)i * q->ow;
+            if (row < 0 || row >= p->h) continue;
+            gan_real *to = x + c * plane + (ptrdiff_t)row * p->w + v;
+            for (; j < q->ow && j * q->s + v < p->w; j++) to[j * q->s] += part[j];
         }
     }
 }
@@ -2879,14 +2841,10 @@ static void gan__cpu_few(const gan_conv *p, const gan__conv_sizes *q, int group,
         const gan_real *from = y + (n * p->out_c + group * q->o) * place;
         gan__gather_job gather = {p, *q, parts, x + (n * p->c + group * q->c) * plane, some};
         gan__window window = {from, y + p->n * p->out_c * place, p->out_c * place, 1, (int)place, 1, 1, (int)place, 1, 1, 0, 0, 1};
-        gan__gemm job;
-        memset(&job, 0, sizeof job);
-        job.m = (int)taps, job.n = (int)(some * place), job.k = q->o;
-        job.left = w + group * q->o * taps, job.left_row = 1, job.left_k = gan__straight(taps);
-        job.right.kind = GAN__WINDOW, job.right.window = window;
-        job.out = parts, job.out_row = job.n, job.out_column = gan__straight(1);
+        gan__gemm job = {(int)taps, (int)(some * place), q->o, w + group * q->o * taps, 1, gan__straight(taps),
+                         {GAN__WINDOW, NULL, 0, 0, window}, parts, some * place, gan__straight(1)};
         gan__gemm_run(&job);
-        gan__parallel((size_t)some, 1, gan__gather_body, &gather);
+        gan__parallel((size_t)some, 1, gan__gather_image, &gather);
     }
 }
 
@@ -2900,81 +2858,58 @@ GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
     }
 }
 
-/* w (O, C*KH*KW) = y (O, N*OH*OW) times the windows of x, transposed. */
-GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w) {
-    gan__conv_sizes q = gan__conv_of(p);
-    ptrdiff_t plane = (ptrdiff_t)p->h * p->w, place = (ptrdiff_t)q.oh * q.ow;
-    for (int group = 0; group < q.groups; group++) {
-        gan__gemm job;
-        gan__window window = {x + group * q.c * plane, x + p->n * p->c * plane, p->c * plane, p->h, p->w,
-                              q.s, q.oh, q.ow, p->kernel_h, p->kernel_w, -p->pad, -p->pad, q.d};
-        gan__walk k = {(int)place, INT32_MAX, 1, p->out_c * place, 0};
-        memset(&job, 0, sizeof job);
-        job.m = q.o, job.n = q.c * p->kernel_h * p->kernel_w, job.k = (int)(p->n * place);
-        job.left = y + group * q.o * place, job.left_row = place, job.left_k = k;
-        job.right.kind = GAN__WINDOW_T, job.right.window = window;
-        job.out = w + (size_t)group * q.o * job.n, job.out_row = job.n, job.out_column = gan__straight(1);
-        gan__gemm_run(&job);
-    }
-}
+
 
 /* ---- tensors. The three are each other's derivatives, so that gradients of any order stay among them:
        y = conv2d(x, w)                dx = conv_transpose2d(dy, w)    dw = conv2d_weight(x, dy)
        x = conv_transpose2d(y, w)      dy = conv2d(dx, w)              dw = conv2d_weight(dx, y)
        w = conv2d_weight(x, y)         dx = conv_transpose2d(y, dw)    dy = conv2d(x, dw)              */
 
-static gan_tensor *gan__conv2d_vjp(gan_tensor *y, gan_tensor *gy, int i);
-static gan_tensor *gan__conv_transpose2d_vjp(gan_tensor *y, gan_tensor *gy, int i);
-static gan_tensor *gan__conv2d_weight_vjp(gan_tensor *y, gan_tensor *gy, int i);
-static const struct gan__op gan__op_conv2d = {"gan_conv2d", gan__conv2d_vjp, false};
-static const struct gan__op gan__op_conv_transpose2d = {"gan_conv_transpose2d", gan__conv_transpose2d_vjp, false};
-static const struct gan__op gan__op_conv2d_weight = {"gan_conv2d_weight", gan__conv2d_weight_vjp, false};
+enum { GAN__X, GAN__W, GAN__Y };
+static gan_tensor *gan__conv_vjp(gan_tensor *t, gan_tensor *gt, int i);
+static const struct gan__op gan__conv_ops[3] = {{"gan_conv_transpose2d", gan__conv_vjp, false}, {"gan_conv2d_weight", gan__conv_vjp, false},
+                                                {"gan_conv2d", gan__conv_vjp, false}};
 
-static gan_tensor *gan__conv(const gan_conv *p, int kernel, const struct gan__op *op, gan_tensor *a, gan_tensor *b) {
-    gan_tensor *y = kernel == GAN__K_conv2d             ? gan__tensor(a->g, NULL, p->n, p->out_c, gan_conv_out_h(p), gan_conv_out_w(p))
-                  : kernel == GAN__K_conv_transpose2d   ? gan__tensor(a->g, NULL, p->n, p->c, p->h, p->w)
-                                                        : gan__tensor(a->g, NULL, p->out_c, p->c / p->groups, p->kernel_h, p->kernel_w);
-    gan__run_2(a->g, kernel, p, a->data, b->data, y->data);
-    y->sizes.conv = *p;
-    return gan__record(y, op, a, b, NULL);
+/* The one of x, w and y that made says, from the two others. */
+static gan_tensor *gan__conv(const gan_conv *p, int made, gan_tensor *x, gan_tensor *w, gan_tensor *y) {
+    static const int kernel[3] = {GAN__K_conv_transpose2d, GAN__K_conv2d_weight, GAN__K_conv2d};
+    gan_tensor *a = made == GAN__X ? y : x, *b = made == GAN__W ? y : w;
+    gan_tensor *t = made == GAN__X   ? gan__tensor(a->g, NULL, p->n, p->c, p->h, p->w)
+                  : made == GAN__W   ? gan__tensor(a->g, NULL, p->out_c, p->c / p->groups, p->kernel_h, p->kernel_w)
+                                     : gan__tensor(a->g, NULL, p->n, p->out_c, gan_conv_out_h(p), gan_conv_out_w(p));
+    gan__run_2(a->g, kernel[made], p, a->data, b->data, t->data);
+    t->sizes.conv = *p, t->attr[0] = made;
+    return gan__record(t, &gan__conv_ops[made], a, b, NULL);
 }
 
-static gan_tensor *gan__conv_y(const gan_conv *p, gan_tensor *x, gan_tensor *w) { return gan__conv(p, GAN__K_conv2d, &gan__op_conv2d, x, w); }
-static gan_tensor *gan__conv_x(const gan_conv *p, gan_tensor *y, gan_tensor *w) { return gan__conv(p, GAN__K_conv_transpose2d, &gan__op_conv_transpose2d, y, w); }
-static gan_tensor *gan__conv_w(const gan_conv *p, gan_tensor *x, gan_tensor *y) { return gan__conv(p, GAN__K_conv2d_weight, &gan__op_conv2d_weight, x, y); }
-
-static gan_tensor *gan__conv2d_vjp(gan_tensor *y, gan_tensor *gy, int i) {
-    return i == 0 ? gan__conv_x(&y->sizes.conv, gy, y->in[1]) : gan__conv_w(&y->sizes.conv, y->in[0], gy);
+static gan_tensor *gan__conv_vjp(gan_tensor *t, gan_tensor *gt, int i) {
+    int made = t->attr[0], a = made == GAN__X ? GAN__Y : GAN__X, b = made == GAN__W ? GAN__Y : GAN__W;
+    gan_tensor *part[3];
+    part[made] = gt, part[a] = t->in[0], part[b] = t->in[1];
+    return gan__conv(&t->sizes.conv, i ? b : a, part[GAN__X], part[GAN__W], part[GAN__Y]);
 }
 
-static gan_tensor *gan__conv_transpose2d_vjp(gan_tensor *x, gan_tensor *gx, int i) {
-    return i == 0 ? gan__conv_y(&x->sizes.conv, gx, x->in[1]) : gan__conv_w(&x->sizes.conv, gx, x->in[0]);
-}
-
-static gan_tensor *gan__conv2d_weight_vjp(gan_tensor *w, gan_tensor *gw, int i) {
-    return i == 0 ? gan__conv_x(&w->sizes.conv, w->in[1], gw) : gan__conv_y(&w->sizes.conv, w->in[0], gw);
-}
-
-static void gan__check_conv(gan *g, const char *function, const gan_conv *p, const gan_tensor *x, int groups) {
+static void gan__check_conv(const char *function, const gan_conv *p, const gan_tensor *x, const gan_tensor *weight, int channels) {
+    gan *g = x->g;
+    int groups = p->groups;
     if (p->stride < 1 || p->pad < 0 || p->dilation < 1)
         gan__fail(g, function, "input " GAN__DIMS ", stride %d, padding %d, dilation %d: stride and dilation are 1 or more, the padding 0 or more",
                   GAN__SHAPE(x), p->stride, p->pad, p->dilation);
     if (groups < 1 || p->c % groups || p->out_c % groups)
         gan__fail(g, function, "input " GAN__DIMS ": %d groups do not divide %d and %d channels", GAN__SHAPE(x), groups, p->c, p->out_c);
+    if (x->c != channels)
+        gan__fail(g, function, "input " GAN__DIMS " has %d channels, the weight " GAN__DIMS " wants %d", GAN__SHAPE(x), x->c, GAN__SHAPE(weight), channels);
 }
 
 GAN_API gan_tensor *gan_dilated_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int dilation, int groups) {
     const char *function = dilation == 1 ? "gan_conv2d_f" : "gan_dilated_conv2d_f";
     gan__valid_pair(x, weight, function);
-    gan *g = x->g;
     gan_conv p = {GAN__SHAPE(x), weight->n, weight->h, weight->w, stride, pad, groups, dilation};
-    gan__check_conv(g, function, &p, x, groups);
-    if (x->c != weight->c * groups)
-        gan__fail(g, function, "input " GAN__DIMS " has %d channels, the weight " GAN__DIMS " wants %d", GAN__SHAPE(x), x->c, GAN__SHAPE(weight), weight->c * groups);
+    gan__check_conv(function, &p, x, weight, weight->c * groups);
     if (dilation * (p.kernel_h - 1) >= p.h + 2 * pad || dilation * (p.kernel_w - 1) >= p.w + 2 * pad)
-        gan__fail(g, function, "kernel %dx%d is larger than input " GAN__DIMS " with padding %d and dilation %d", p.kernel_h, p.kernel_w, GAN__SHAPE(x), pad, dilation);
-    gan__check_shape(g, function, p.n, p.out_c, gan_conv_out_h(&p), gan_conv_out_w(&p));
-    return gan__add_bias(function, gan__conv_y(&p, x, weight), bias);
+        gan__fail(x->g, function, "kernel %dx%d is larger than input " GAN__DIMS " with padding %d and dilation %d", p.kernel_h, p.kernel_w, GAN__SHAPE(x), pad, dilation);
+    gan__check_shape(x->g, function, p.n, p.out_c, gan_conv_out_h(&p), gan_conv_out_w(&p));
+    return gan__add_bias(function, gan__conv(&p, GAN__Y, x, weight, NULL), bias);
 }
 
 GAN_API gan_tensor *gan_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int groups) {
@@ -2984,29 +2919,25 @@ GAN_API gan_tensor *gan_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *
 GAN_API gan_tensor *gan_conv_transpose2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int output_pad, int groups) {
     const char *function = "gan_conv_transpose2d_f";
     gan__valid_pair(x, weight, function);
-    gan *g = x->g;
     gan_conv p = {x->n, weight->c * groups, (x->h - 1) * stride - 2 * pad + weight->h + output_pad,
                   (x->w - 1) * stride - 2 * pad + weight->w + output_pad, x->c, weight->h, weight->w, stride, pad, groups, 1};
-    gan__check_conv(g, function, &p, x, groups);
-    if (x->c != weight->n)
-        gan__fail(g, function, "input " GAN__DIMS " has %d channels, the weight " GAN__DIMS " wants %d", GAN__SHAPE(x), x->c, GAN__SHAPE(weight), weight->n);
-    if (output_pad < 0 || output_pad >= stride) gan__fail(g, function, "output padding %d: it is 0 or more and below the stride %d", output_pad, stride);
+    gan__check_conv(function, &p, x, weight, weight->n);
+    if (output_pad < 0 || output_pad >= stride) gan__fail(x->g, function, "output padding %d: it is 0 or more and below the stride %d", output_pad, stride);
     if (p.h < 1 || p.w < 1)
-        gan__fail(g, function, "input " GAN__DIMS ", kernel %dx%d, stride %d and padding %d give an empty output", GAN__SHAPE(x), p.kernel_h, p.kernel_w, stride, pad);
-    gan__check_shape(g, function, p.n, p.c, p.h, p.w);
-    return gan__add_bias(function, gan__conv_x(&p, x, weight), bias);
+        gan__fail(x->g, function, "input " GAN__DIMS ", kernel %dx%d, stride %d and padding %d give an empty output", GAN__SHAPE(x), p.kernel_h, p.kernel_w, stride, pad);
+    gan__check_shape(x->g, function, p.n, p.c, p.h, p.w);
+    return gan__add_bias(function, gan__conv(&p, GAN__X, NULL, weight, x), bias);
 }
 
 GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_h, int kernel_w, int stride, int pad, int groups) {
     const char *function = "gan_conv2d_weight";
     gan__valid_pair(x, gy, function);
-    gan *g = x->g;
     gan_conv p = {GAN__SHAPE(x), gy->c, kernel_h, kernel_w, stride, pad, groups, 1};
-    gan__check_conv(g, function, &p, x, groups);
+    gan__check_conv(function, &p, x, gy, x->c);
     if (kernel_h < 1 || kernel_w < 1 || kernel_h > x->h + 2 * pad || kernel_w > x->w + 2 * pad || gy->n != x->n || gy->h != gan_conv_out_h(&p) || gy->w != gan_conv_out_w(&p))
-        gan__fail(g, function, "x " GAN__DIMS " with kernel %dx%d, stride %d and padding %d wants gy (%d,*,%d,%d), it is " GAN__DIMS, GAN__SHAPE(x), kernel_h,
+        gan__fail(x->g, function, "x " GAN__DIMS " with kernel %dx%d, stride %d and padding %d wants gy (%d,*,%d,%d), it is " GAN__DIMS, GAN__SHAPE(x), kernel_h,
                   kernel_w, stride, pad, x->n, gan_conv_out_h(&p), gan_conv_out_w(&p), GAN__SHAPE(gy));
-    return gan__conv_w(&p, x, gy);
+    return gan__conv(&p, GAN__W, x, NULL, gy);
 }
 
 /* ===========================================================================================
@@ -3020,16 +2951,14 @@ GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const ga
         size_t image = p->images > 1 ? plane / p->c : 0;
         const gan_real *from = x + plane * (p->adjoint ? plane_y : plane_x);
         gan_real *to = y + plane * (p->adjoint ? plane_x : plane_y);
-        for (int i = 0; i < p->out_h; i++)
-            for (int j = 0; j < p->out_w; j++)
-                for (int a = 0; a < p->taps_h; a++)
-                    for (int b = 0; b < p->taps_w; b++) {
-                        const gan_real *r = rows + 2 * ((image * p->out_h + i) * p->taps_h + a), *c = columns + 2 * ((image * p->out_w + j) * p->taps_w + b);
-                        int near = i * p->out_w + j, far = (int)r[0] * p->w + (int)c[0];
-                        if (r[0] < 0 || c[0] < 0) continue;
-                        if (p->adjoint) to[far] += r[1] * c[1] * from[near];
-                        else to[near] += r[1] * c[1] * from[far];
-                    }
+        for (int i = 0; i < p->out_h; i++) for (int j = 0; j < p->out_w; j++)
+            for (int a = 0; a < p->taps_h; a++) for (int b = 0; b < p->taps_w; b++) {
+                const gan_real *r = rows + 2 * ((image * p->out_h + i) * p->taps_h + a), *c = columns + 2 * ((image * p->out_w + j) * p->taps_w + b);
+                int near = i * p->out_w + j, far = (int)r[0] * p->w + (int)c[0];
+                if (r[0] < 0 || c[0] < 0) continue;
+                if (p->adjoint) to[far] += r[1] * c[1] * from[near];
+                else to[near] += r[1] * c[1] * from[far];
+            }
     }
 }
 
@@ -3057,30 +2986,21 @@ static void gan__axis_pattern(gan__axis_taps *axis) {
 }
 
 static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps, int adjoint, int which) {
-    gan__axis_taps axis = {adjoint ? out : in, adjoint ? in : out, taps, NULL, NULL, 1, 1, 0, 0};
-    int *used = (int *)gan__workspace(0, (size_t)in * sizeof(int)), most = 0;
+    gan__axis_taps axis = {adjoint ? out : in, adjoint ? in : out, adjoint ? 1 : taps, NULL, NULL, 1, 1, 0, 0};
+    int *used = (int *)gan__workspace(0, (size_t)in * sizeof(int));
     for (int pass = adjoint ? 0 : 1; pass < 2; pass++) {            /* the adjoint first counts how many taps it needs */
-        size_t room = (size_t)images * axis.out * axis.taps;
-        if (pass) {
-            axis.index = (int *)gan__workspace(which, room * (sizeof(int) + sizeof(gan_real)));
-            axis.weight = (gan_real *)(axis.index + (room + 1) / 2 * 2);
-            for (size_t i = 0; i < room; i++) axis.index[i] = axis.in, axis.weight[i] = 0;
+        size_t each = (size_t)out * taps, line = (size_t)axis.out * axis.taps, room = pass ? images * line : 0;
+        axis.index = (int *)gan__workspace(which, room * (sizeof(int) + sizeof(gan_real)));
+        axis.weight = (gan_real *)(axis.index + (room + 1) / 2 * 2);
+        for (size_t k = 0; k < room; k++) axis.index[k] = axis.in, axis.weight[k] = 0;
+        for (size_t k = 0; k < images * each; k++) {                /* k: image, i, tap */
+            if (k % each == 0) memset(used, 0, (size_t)in * sizeof(int));
+            if (table[2 * k] < 0) continue;
+            int there = (int)table[2 * k], i = (int)(k / taps % out), place = adjoint ? used[there]++ : (int)(k % taps);
+            size_t at = k / each * line + (size_t)place * axis.out + (adjoint ? there : i);
+            if (pass) axis.index[at] = adjoint ? i : there, axis.weight[at] = table[2 * k + 1];
+            else axis.taps = GAN__MAX(axis.taps, place + 1);
         }
-        for (int image = 0; image < images; image++) {
-            size_t base = (size_t)image * axis.out * axis.taps;
-            memset(used, 0, (size_t)in * sizeof(int));
-            for (int i = 0; i < out; i++)
-                for (int t = 0; t < taps; t++) {
-                    const gan_real *tap = table + 2 * (((size_t)image * out + i) * taps + t);
-                    if (tap[0] < 0) continue;
-                    int there = (int)tap[0], place = adjoint ? used[there]++ : t;
-                    most = GAN__MAX(most, place + 1);
-                    if (!pass) continue;
-                    size_t at = base + (size_t)place * axis.out + (adjoint ? there : i);
-                    axis.index[at] = adjoint ? i : there, axis.weight[at] = tap[1];
-                }
-        }
-        if (!pass) axis.taps = GAN__MAX(most, 1);
     }
     if (images == 1) gan__axis_pattern(&axis);
     return axis;
@@ -3127,19 +3047,16 @@ GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const ga
 }
 
 GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *y) {
-    for (int plane = 0; plane < p->planes; plane++)
-        for (int i = 0; i < p->out_h; i++)
-            for (int j = 0; j < p->out_w; j++) {
-                int best = -1;
-                for (int u = 0; u < p->kernel_h; u++)
-                    for (int v = 0; v < p->kernel_w; v++) {
-                        int row = i * p->stride + u - p->pad, column = j * p->stride + v - p->pad, at = row * p->w + column;
-                        if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
-                        gan_real value = x[(size_t)plane * p->h * p->w + at];
-                        if (best < 0 || value > x[(size_t)plane * p->h * p->w + best] || value != value) best = at;
-                    }
-                *y++ = (gan_real)best;
+    for (int plane = 0; plane < p->planes; plane++, x += (size_t)p->h * p->w)
+        for (int i = 0; i < p->out_h; i++) for (int j = 0; j < p->out_w; j++) {
+            int best = -1;
+            for (int u = 0; u < p->kernel_h; u++) for (int v = 0; v < p->kernel_w; v++) {
+                int row = i * p->stride + u - p->pad, column = j * p->stride + v - p->pad, at = row * p->w + column;
+                if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
+                if (best < 0 || x[at] > x[best] || x[at] != x[at]) best = at;
             }
+            *y++ = (gan_real)best;
+        }
 }
 
 /* A line of windows at a time: each place of the window, in order, against the best so far of all the line's windows it lies in. */
@@ -3234,49 +3151,43 @@ static gan_tensor *gan__resample(gan_tensor *x, gan_tensor *rows, gan_tensor *co
     return gan__resample_with(&p, x, rows, columns);
 }
 
-static gan_tensor *gan__resample_axes(const char *function, gan_tensor *x, const gan__axis *rows, const gan__axis *columns) {
-    if (rows->out < 1 || columns->out < 1)
-        gan__fail(x->g, function, "input " GAN__DIMS " would become %d rows of %d: at least 1 of 1 is wanted", GAN__SHAPE(x), rows->out, columns->out);
-    gan__check_shape(x->g, function, x->n, x->c, rows->out, columns->out);
-    gan_tensor *row_table = gan__axis_table(x->g, rows);
-    return gan__resample(x, row_table, gan__axis_table(x->g, columns));
+/* x as h x w numbers, on either axis as a says, but that `left` is what the columns have before. */
+static gan_tensor *gan__resample_axes(const char *function, gan_tensor *x, const gan__axis *a, int h, int w, int left) {
+    gan__axis rows = *a, columns = *a;
+    if (h < 1 || w < 1) gan__fail(x->g, function, "input " GAN__DIMS " would become %d rows of %d: at least 1 of 1 is wanted", GAN__SHAPE(x), h, w);
+    gan__check_shape(x->g, function, x->n, x->c, h, w);
+    rows.in = x->h, rows.out = h, columns.in = x->w, columns.out = w, columns.before = left;
+    gan_tensor *row_table = gan__axis_table(x->g, &rows);
+    return gan__resample(x, row_table, gan__axis_table(x->g, &columns));
 }
 
 GAN_API gan_tensor *gan_pad(gan_tensor *x, int mode, int top, int bottom, int left, int right) {
     gan *g = gan__valid(x, "gan_pad");
-    gan__axis rows = {GAN__AXIS_PAD, x->h, x->h + top + bottom, 1, mode, top, 1, 1, 0, NULL, 1};
-    gan__axis columns = {GAN__AXIS_PAD, x->w, x->w + left + right, 1, mode, left, 1, 1, 0, NULL, 1};
+    gan__axis axis = {GAN__AXIS_PAD, 0, 0, 1, mode, top, 1, 1, 0, NULL, 1};
     if (mode < GAN_ZEROS || mode > GAN_REPLICATE) gan__fail(g, "gan_pad", "mode %d: it is GAN_ZEROS, GAN_REFLECT or GAN_REPLICATE", mode);
     if (mode == GAN_REFLECT && (GAN__MAX(top, bottom) >= x->h || GAN__MAX(left, right) >= x->w))
         gan__fail(g, "gan_pad", "input " GAN__DIMS ", padding %d,%d,%d,%d: reflection wants less than the size", GAN__SHAPE(x), top, bottom, left, right);
-    return gan__resample_axes("gan_pad", x, &rows, &columns);
+    return gan__resample_axes("gan_pad", x, &axis, x->h + top + bottom, x->w + left + right, left);
 }
 
 GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, int mode) {
     gan *g = gan__valid(x, "gan_resize");
-    int taps = mode == GAN_NEAREST ? 1 : 2;
-    gan__axis rows = {GAN__AXIS_RESIZE, x->h, h, taps, mode, 0, 1, 1, 0, NULL, 1}, columns = {GAN__AXIS_RESIZE, x->w, w, taps, mode, 0, 1, 1, 0, NULL, 1};
+    gan__axis axis = {GAN__AXIS_RESIZE, 0, 0, mode == GAN_NEAREST ? 1 : 2, mode, 0, 1, 1, 0, NULL, 1};
     if (mode < GAN_NEAREST || mode > GAN_ALIGNED) gan__fail(g, "gan_resize", "mode %d: it is GAN_NEAREST, GAN_BILINEAR or GAN_ALIGNED", mode);
-    return gan__resample_axes("gan_resize", x, &rows, &columns);
+    return gan__resample_axes("gan_resize", x, &axis, h, w, 0);
 }
 
-static gan_tensor *gan__fir(const char *function, gan_tensor *x, const gan_real *filter, const int count[2], int up, int down, int pad0, int pad1, gan_real gain)
-{
+static gan_tensor *gan__fir(const char *function, gan_tensor *x, const gan_real *filter, int count, int up, int down, int pad0, int pad1, gan_real gain) {
     gan *g = gan__valid(x, function);
-    gan__axis axis[2];
-    if (!filter || count[0] < 1 || count[1] < 1 || up < 1 || down < 1)
-        gan__fail(g, function, "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more", GAN__SHAPE(x), filter ? count[0] : 0, up, down);
-    for (int d = 0; d < 2; d++) {
-        int in = d ? x->w : x->h, room = in * up + pad0 + pad1 - count[d];
-        gan__axis one = {GAN__AXIS_FIR, in, room < 0 ? 0 : room / down + 1, (count[d] + up - 1) / up, 0, pad0, up, down, count[d], filter, gain};
-        axis[d] = one;
-    }
-    return gan__resample_axes(function, x, &axis[0], &axis[1]);
+    if (!filter || count < 1 || up < 1 || down < 1)
+        gan__fail(g, function, "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more", GAN__SHAPE(x), filter ? count : 0, up, down);
+    int h = x->h * up + pad0 + pad1 - count, w = x->w * up + pad0 + pad1 - count;
+    gan__axis axis = {GAN__AXIS_FIR, 0, 0, gan__ceil(count, up), 0, pad0, up, down, count, filter, gain};
+    return gan__resample_axes(function, x, &axis, h < 0 ? 0 : h / down + 1, w < 0 ? 0 : w / down + 1, pad0);
 }
 
 GAN_API gan_tensor *gan_upfirdn2d(gan_tensor *x, const gan_real *filter, int count, int up, int down, int pad0, int pad1, gan_real gain) {
-    int counts[2] = {count, count};
-    return gan__fir("gan_upfirdn2d", x, filter, counts, up, down, pad0, pad1, gain);
+    return gan__fir("gan_upfirdn2d", x, filter, count, up, down, pad0, pad1, gain);
 }
 
 static void gan__check_pool(const char *function, gan_tensor *x, int kernel, int stride, int pad) {
@@ -3289,27 +3200,23 @@ static void gan__check_pool(const char *function, gan_tensor *x, int kernel, int
 GAN_API gan_tensor *gan_avg_pool2d(gan_tensor *x, int kernel, int stride, int pad) {
     gan__check_pool("gan_avg_pool2d", x, kernel, stride, pad);
     if (kernel == 0) return gan_mean_to(x, x->n, x->c, 1, 1);
-    int counts[2] = {kernel, kernel};
     gan_real filter[64];
     if (kernel > 64) gan__fail(x->g, "gan_avg_pool2d", "kernel %d: at most 64, or 0 for the whole image", kernel);
     for (int i = 0; i < kernel; i++) filter[i] = (gan_real)(1.0 / kernel);
-    return gan__fir("gan_avg_pool2d", x, filter, counts, 1, stride, pad, pad, 1);
+    return gan__fir("gan_avg_pool2d", x, filter, kernel, 1, stride, pad, pad, 1);
 }
 
 GAN_API gan_tensor *gan_max_pool2d(gan_tensor *x, int kernel, int stride, int pad, bool ceil_) {
     gan__check_pool("gan_max_pool2d", x, kernel, stride, pad);
-    gan_pool p = {x->n * x->c, x->h, x->w, 1, 1, x->h, x->w, 1, 0};
-    if (kernel) {
-        int more = ceil_ ? stride - 1 : 0;
-        p.out_h = (x->h + 2 * pad - kernel + more) / stride + 1, p.out_w = (x->w + 2 * pad - kernel + more) / stride + 1;
-        if ((p.out_h - 1) * stride >= x->h + pad) p.out_h--;       /* a window begins in the image or its padding above and left */
-        if ((p.out_w - 1) * stride >= x->w + pad) p.out_w--;
-        p.kernel_h = p.kernel_w = kernel, p.stride = stride, p.pad = pad;
-    }
-    gan_tensor *index = gan__tensor(x->g, NULL, x->n, x->c, 1, p.out_h * p.out_w);
+    if (kernel == 0) stride = 1, pad = 0;
+    int kernel_h = kernel ? kernel : x->h, kernel_w = kernel ? kernel : x->w, more = 2 * pad + (ceil_ ? stride - 1 : 0);
+    int h = (x->h - kernel_h + more) / stride + 1, w = (x->w - kernel_w + more) / stride + 1;
+    if ((h - 1) * stride >= x->h + pad) h--;                /* a window begins in the image or its padding above and left */
+    if ((w - 1) * stride >= x->w + pad) w--;
+    gan_pool p = {x->n * x->c, x->h, x->w, h, w, kernel_h, kernel_w, stride, pad};
+    gan_tensor *index = gan__tensor(x->g, NULL, x->n, x->c, 1, h * w);
     gan__run_1(x->g, GAN__K_max_index, &p, x->data, index->data);
-    gan_tensor *y = gan_gather(gan_reshape(x, x->n, x->c, 1, x->h * x->w), 3, index);
-    return gan_reshape(y, x->n, x->c, p.out_h, p.out_w);
+    return gan_reshape(gan_gather(gan_reshape(x, x->n, x->c, 1, x->h * x->w), 3, index), x->n, x->c, h, w);
 }
 
 GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r) {
@@ -3328,33 +3235,27 @@ GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *
     double count = (double)p->n * (double)p->size;
     for (int c = 0; c < p->c; c++) {
         double mean = 0, squares = 0;
-        for (int n = 0; n < p->n; n++)
-            for (size_t i = 0; i < p->size; i++) mean += x[((size_t)n * p->c + c) * p->size + i] / count;
-        for (int n = 0; n < p->n; n++)
-            for (size_t i = 0; i < p->size; i++) {
-                double d = x[((size_t)n * p->c + c) * p->size + i] - mean;
-                squares += d * d / count;
-            }
+        for (int n = 0; n < p->n; n++) for (size_t i = 0; i < p->size; i++) mean += x[((size_t)n * p->c + c) * p->size + i] / count;
+        for (int n = 0; n < p->n; n++) for (size_t i = 0; i < p->size; i++) {
+            double d = x[((size_t)n * p->c + c) * p->size + i] - mean;
+            squares += d * d / count;
+        }
         s[c] = (gan_real)mean, s[p->c + c] = (gan_real)squares;
     }
 }
 
 GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s, const gan_real *weight, const gan_real *bias, gan_real *y) {
-    for (int n = 0; n < p->n; n++)
-        for (int c = 0; c < p->c; c++)
-            for (size_t i = 0; i < p->size; i++, x++, y++)
-                *y = (*x - s[c]) / GAN__F(sqrt, s[p->c + c] + p->eps) * weight[c] + bias[c];
+    for (int n = 0; n < p->n; n++) for (int c = 0; c < p->c; c++)
+        for (size_t i = 0; i < p->size; i++, x++, y++) *y = (*x - s[c]) / GAN__F(sqrt, s[p->c + c] + p->eps) * weight[c] + bias[c];
 }
 
 GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x, const gan_real *s, gan_real *sums) {
     for (int c = 0; c < p->c; c++) {
         double plain = 0, weighted = 0, deviation = sqrt((double)s[p->c + c] + p->eps);
-        for (int n = 0; n < p->n; n++)
-            for (size_t i = 0; i < p->size; i++) {
-                size_t at = ((size_t)n * p->c + c) * p->size + i;
-                plain += gy[at];
-                weighted += gy[at] * (x[at] - (double)s[c]) / deviation;
-            }
+        for (int n = 0; n < p->n; n++) for (size_t i = 0; i < p->size; i++) {
+            size_t at = ((size_t)n * p->c + c) * p->size + i;
+            plain += gy[at], weighted += gy[at] * (x[at] - (double)s[c]) / deviation;
+        }
         sums[c] = (gan_real)plain, sums[p->c + c] = (gan_real)weighted;
     }
 }
@@ -3362,13 +3263,12 @@ GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_
 GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x, const gan_real *s, const gan_real *weight, const gan_real *sums,
                                gan_real *gx) {
     double count = (double)p->n * (double)p->size;
-    for (int n = 0; n < p->n; n++)
-        for (int c = 0; c < p->c; c++)
-            for (size_t i = 0; i < p->size; i++, gy++, x++, gx++) {
-                double deviation = sqrt((double)s[p->c + c] + p->eps), xhat = (*x - (double)s[c]) / deviation;
-                double through = p->frozen ? 0 : (sums[c] + xhat * sums[p->c + c]) / count;   /* by way of mean and variance */
-                *gx = (gan_real)(weight[c] / deviation * (*gy - through));
-            }
+    for (int n = 0; n < p->n; n++) for (int c = 0; c < p->c; c++)
+        for (size_t i = 0; i < p->size; i++, gy++, x++, gx++) {
+            double deviation = sqrt((double)s[p->c + c] + p->eps), xhat = (*x - (double)s[c]) / deviation;
+            double through = p->frozen ? 0 : (sums[c] + xhat * sums[p->c + c]) / count;   /* by way of mean and variance */
+            *gx = (gan_real)(weight[c] / deviation * (*gy - through));
+        }
 }
 
 /* Two passes, so that a large mean does not drown a small variance; one channel's numbers stay in the cache for the second. */
@@ -3447,10 +3347,7 @@ GAN_API void gan_cpu_norm_grad(const gan_norm *p, const gan_real *gy, const gan_
 
 /* ---- tensors. y->in = x, weight, bias; y->saved = statistics (2,C,1,1); y->attr[0] says frozen */
 
-static gan_norm gan__norm_of(const gan_tensor *x, gan_real eps, int frozen) {
-    gan_norm p = {x->n, x->c, (size_t)x->h * x->w, eps, frozen};
-    return p;
-}
+
 
 /* The derivative in plain tensor functions, for a derivative that is itself to be differentiated. */
 static gan_tensor *gan__norm_vjp_plain(gan_tensor *y, gan_tensor *gy, int i) {
@@ -3469,7 +3366,7 @@ static gan_tensor *gan__norm_vjp_plain(gan_tensor *y, gan_tensor *gy, int i) {
 static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     gan *g = y->g;
     gan_tensor *x = y->in[0];
-    gan_norm p = gan__norm_of(x, y->real[0], y->attr[0]);
+    gan_norm p = {x->n, x->c, (size_t)x->h * x->w, y->real[0], y->attr[0]};
     if (g->recording) return i == 2 ? gan__fit(gy, y->in[2]) : gan__norm_vjp_plain(y, gy, i);
     gan_tensor *sums = y->memo ? y->memo : gan__tensor(g, NULL, 2, x->c, 1, 1);
     const gan_real *in[5] = {gy->data, x->data, y->saved->data, y->in[1]->data, sums->data};
@@ -3503,16 +3400,16 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
                                      bool training, gan_real momentum, gan_real eps) {
     const char *function = "gan_batch_norm_f";
     gan *g = gan__valid(x, function);
-    gan_tensor *four[4] = {weight, bias, running_mean, running_var}, *stats;
+    gan_tensor *four[4] = {weight, bias, running_mean, running_var};
     for (int i = 0; i < 4; i++) {
         gan__valid_pair(x, four[i], function);
         if (four[i]->n != 1 || four[i]->c != x->c || four[i]->h != 1 || four[i]->w != 1)
             gan__fail(g, function, "input " GAN__DIMS " has %d channels, the parameter " GAN__DIMS " must be (1,%d,1,1)", GAN__SHAPE(x), x->c, GAN__SHAPE(four[i]), x->c);
     }
-    gan_norm p = gan__norm_of(x, eps, !training);
+    gan_norm p = {x->n, x->c, (size_t)x->h * x->w, eps, !training};
     double count = (double)p.n * (double)p.size;
     if (training && count < 2) gan__fail(g, function, "input " GAN__DIMS " has one number per channel: its variance says nothing; use gan_eval or a larger batch", GAN__SHAPE(x));
-    stats = gan__tensor(g, NULL, 2, x->c, 1, 1);
+    gan_tensor *stats = gan__tensor(g, NULL, 2, x->c, 1, 1);
     if (training) {
         gan__run_1(g, GAN__K_norm_stats, &p, x->data, stats->data);
         gan__follow(running_mean, stats, 0, momentum, 1);
@@ -3528,7 +3425,7 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
 static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias, gan_real eps) {
     gan *g = x->g;
     gan_tensor *lines = gan_reshape(x, 1, groups, -1, 1), *stats = gan__tensor(g, NULL, 2, groups, 1, 1);
-    gan_norm p = gan__norm_of(lines, eps, 0);
+    gan_norm p = {1, groups, gan_count(x) / (size_t)groups, eps, 0};
     gan__run_1(g, GAN__K_norm_stats, &p, x->data, stats->data);
     weight = weight ? gan_reshape(weight, 1, groups, 1, 1) : gan_full(g, 1, 1, groups, 1, 1);
     bias = bias ? gan_reshape(bias, 1, groups, 1, 1) : gan_zeros(g, 1, groups, 1, 1);
@@ -3536,11 +3433,15 @@ static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weigh
 }
 
 /* A norm's weight or bias: NULL, or broadcast to x's shape. */
-static void gan__check_affine(const char *function, gan_tensor *x, gan_tensor *weight, int n, int h, int w) {
-    if (!weight) return;
-    gan__valid_pair(x, weight, function);
-    if ((weight->n != 1 && weight->n != n) || weight->c != x->c || weight->h != h || weight->w != w)
-        gan__fail(x->g, function, "input " GAN__DIMS " wants weight and bias (%d,%d,%d,%d), one is " GAN__DIMS, GAN__SHAPE(x), n, x->c, h, w, GAN__SHAPE(weight));
+static void gan__check_affine(const char *function, gan_tensor *x, gan_tensor *weight, gan_tensor *bias, bool images, bool places) {
+    gan__valid(x, function);
+    int n = images ? x->n : 1, h = places ? x->h : 1, w = places ? x->w : 1;
+    for (gan_tensor *t = weight; t || bias; t = bias, bias = NULL) {
+        if (!t) continue;
+        gan__valid_pair(x, t, function);
+        if ((t->n != 1 && t->n != n) || t->c != x->c || t->h != h || t->w != w)
+            gan__fail(x->g, function, "input " GAN__DIMS " wants weight and bias (%d,%d,%d,%d), one is " GAN__DIMS, GAN__SHAPE(x), n, x->c, h, w, GAN__SHAPE(t));
+    }
 }
 
 static gan_tensor *gan__affine(gan_tensor *x, gan_tensor *weight, gan_tensor *bias) {
@@ -3549,27 +3450,21 @@ static gan_tensor *gan__affine(gan_tensor *x, gan_tensor *weight, gan_tensor *bi
 }
 
 GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_real eps) {
-    gan *g = gan__valid(x, "gan_instance_norm_f");
-    gan__check_affine("gan_instance_norm_f", x, weight, x->n, 1, 1);
-    gan__check_affine("gan_instance_norm_f", x, bias, x->n, 1, 1);
-    if (x->h * x->w == 1) gan__fail(g, "gan_instance_norm_f", "input " GAN__DIMS " has one number per image and channel: its variance says nothing", GAN__SHAPE(x));
+    gan__check_affine("gan_instance_norm_f", x, weight, bias, true, false);
+    if (x->h * x->w == 1) gan__fail(x->g, "gan_instance_norm_f", "input " GAN__DIMS " has one number per image and channel: its variance says nothing", GAN__SHAPE(x));
     if (weight) weight = gan_expand(weight, x->n, x->c, 1, 1);
     if (bias) bias = gan_expand(bias, x->n, x->c, 1, 1);
     return gan__norm_groups(x, x->n * x->c, weight, bias, eps);
 }
 
 GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias, gan_real eps) {
-    gan *g = gan__valid(x, "gan_group_norm_f");
-    gan__check_affine("gan_group_norm_f", x, weight, 1, 1, 1);
-    gan__check_affine("gan_group_norm_f", x, bias, 1, 1, 1);
-    if (groups < 1 || x->c % groups) gan__fail(g, "gan_group_norm_f", "input " GAN__DIMS ": %d groups do not divide %d channels", GAN__SHAPE(x), groups, x->c);
+    gan__check_affine("gan_group_norm_f", x, weight, bias, false, false);
+    if (groups < 1 || x->c % groups) gan__fail(x->g, "gan_group_norm_f", "input " GAN__DIMS ": %d groups do not divide %d channels", GAN__SHAPE(x), groups, x->c);
     return gan__affine(gan__norm_groups(x, x->n * groups, NULL, NULL, eps), weight, bias);
 }
 
 GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_real eps) {
-    gan__valid(x, "gan_layer_norm_f");
-    gan__check_affine("gan_layer_norm_f", x, weight, 1, x->h, x->w);
-    gan__check_affine("gan_layer_norm_f", x, bias, 1, x->h, x->w);
+    gan__check_affine("gan_layer_norm_f", x, weight, bias, false, true);
     return gan__affine(gan__norm_groups(x, x->n, NULL, NULL, eps), weight, bias);
 }
 
@@ -3693,14 +3588,10 @@ static void gan__differentiate(gan *g, gan_tensor *y, gan_tensor *seed) {
     }
 }
 
-static void gan__ask_for(gan *g, gan_tensor *x) {
-    x->leads = g->differentiation;
-    x->slot = NULL;
-}
+static void gan__ask_for(gan *g, gan_tensor *x) { x->leads = g->differentiation, x->slot = NULL; }
 
 static void gan__slot_clear(gan *g, gan_tensor *t) {
-    if (t->leads == g->differentiation && t->slot) gan__let_go(t->slot);
-    if (t->leads == g->differentiation) t->slot = NULL;
+    if (t->leads == g->differentiation && t->slot) gan__let_go(t->slot), t->slot = NULL;
 }
 
 /* dy/dx[i] of the sum of y's elements, each into out[i]. */
