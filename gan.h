@@ -5952,9 +5952,8 @@ static bool gan__write_begin(gan__writer *w, const char *path) {
     return false;
 }
 
-static void gan__write(gan__writer *w, const void *data, size_t size) {
-    if (!w->failed && fwrite(data, 1, size, w->file) != size) w->failed = true, w->error = errno;
-}
+static void gan__write_note(gan__writer *w, bool done) { if (!done && !w->failed) w->failed = true, w->error = errno; }
+static void gan__write(gan__writer *w, const void *data, size_t size) { gan__write_note(w, w->failed || fwrite(data, 1, size, w->file) == size); }
 
 /* To the disk, not only to the system: else a power cut could leave the new name on an empty file. */
 static bool gan__sync(const char *path) {
@@ -5985,10 +5984,9 @@ static bool gan__rename(const char *from, const char *to) {
 }
 
 static bool gan__write_end(gan__writer *w) {
-    if (fflush(w->file) != 0 && !w->failed) w->failed = true, w->error = errno;
-    if (fclose(w->file) != 0 && !w->failed) w->failed = true, w->error = errno;
-    if (!w->failed && !gan__sync(w->temporary)) w->failed = true, w->error = errno;
-    if (!w->failed && !gan__rename(w->temporary, w->path)) w->failed = true, w->error = errno;
+    gan__write_note(w, fflush(w->file) == 0);
+    gan__write_note(w, fclose(w->file) == 0);
+    gan__write_note(w, w->failed || (gan__sync(w->temporary) && gan__rename(w->temporary, w->path)));
     if (w->failed) {
         remove(w->temporary);
         gan__refuse("%s: it could not be written: %s", w->path, strerror(w->error));
@@ -6013,16 +6011,7 @@ static void gan__list_add(gan__list *list, const char *prefix, const char *name,
     item->rank = rank, item->tensor = tensor, item->number = number;
 }
 
-/* A JSON string: quotes, backslashes and control characters escaped. */
-static void gan__json_string(char **to, const char *from) {
-    *(*to)++ = '"';
-    for (; *from; from++) {
-        if (*from == '"' || *from == '\\') *(*to)++ = '\\', *(*to)++ = *from;
-        else if ((unsigned char)*from < 32) *to += sprintf(*to, "\\u%04x", (unsigned char)*from);
-        else *(*to)++ = *from;
-    }
-    *(*to)++ = '"';
-}
+
 
 static char *gan__list_header(const gan__list *list, size_t *length) {
     char *header = (char *)gan__alloc(8192 + (size_t)list->count * 2500), *to = header;
@@ -6032,13 +6021,13 @@ static char *gan__list_header(const gan__list *list, size_t *length) {
         const gan__item *item = &list->items[i];
         const gan_tensor *t = item->tensor;
         size_t size = t ? gan_count(t) * (list->half ? 2 : sizeof(gan_real)) : sizeof item->number;
-        *to++ = ',';
-        gan__json_string(&to, item->name);
-        to += sprintf(to, ":{\"dtype\":\"%s\",\"shape\":[", list->half ? "F16" : t && sizeof(gan_real) == 4 ? "F32" : "F64");
-        if (t && item->rank == 1) to += sprintf(to, "%d", t->c);
-        if (t && item->rank == 2) to += sprintf(to, "%d,%d", t->n, t->c);
-        if (t && item->rank == 3) to += sprintf(to, "%d,%d,%d", t->c, t->h, t->w);
-        if (t && item->rank == 4) to += sprintf(to, "%d,%d,%d,%d", GAN__SHAPE(t));
+        to += sprintf(to, ",\"");
+        for (const char *c = item->name; *c; c++)           /* a JSON string: quotes, backslashes and control characters escaped */
+            if ((unsigned char)*c < 32) to += sprintf(to, "\\u%04x", (unsigned char)*c);
+            else to += sprintf(to, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+        to += sprintf(to, "\":{\"dtype\":\"%s\",\"shape\":[", list->half ? "F16" : t && sizeof(gan_real) == 4 ? "F32" : "F64");
+        const int shape[4] = {t ? t->n : 0, t ? t->c : 0, t ? t->h : 0, t ? t->w : 0};      /* of odd rank: without N */
+        for (int d = 0; t && d < item->rank; d++) to += sprintf(to, d ? ",%d" : "%d", shape[d + item->rank % 2]);
         to += sprintf(to, "],\"data_offsets\":[%.0f,%.0f]}", (double)offset, (double)(offset + size));
         offset += size;
     }
@@ -6099,35 +6088,26 @@ static bool gan__list_write(gan *g, gan__list *list, const char *path) {
 
 /* ---- safetensors, in: nothing is believed before it is checked, and nothing is changed before all is checked */
 
-typedef struct { char *name, dtype[8]; int rank, shape[4]; uint64_t begin, end; bool used; } gan__entry;
+typedef struct { char *name, dtype[8]; int rank, shape[4]; uint64_t begin, end; } gan__entry;   /* shape (N,C,H,W): (C) is (1,C,1,1) */
 typedef struct {
-    const char *path;
-    unsigned char *file, *data;         /* data: behind the header */
+    const char *path, *at, *end, *problem;         /* at .. end: the JSON that is left */
+    unsigned char *file, *data;                    /* data: behind the header */
     uint64_t data_size;
     gan__entry *entries;
-    int count;
-    char *meta[64][2];                  /* __metadata__: names and texts */
-    int meta_count;
-    const char *at, *end;               /* the JSON that is left */
-    const char *problem;
+    char *meta[64][2];                             /* __metadata__: names and texts */
+    int count, meta_count;
 } gan__tensors;
-
 static bool gan__json_problem(gan__tensors *f, const char *problem) {
     if (!f->problem) f->problem = problem;
     return false;
 }
 
-static void gan__json_space(gan__tensors *f) {
-    while (f->at < f->end && (*f->at == ' ' || *f->at == '\n' || *f->at == '\t' || *f->at == '\r')) f->at++;
-}
+static void gan__json_space(gan__tensors *f) { while (f->at < f->end && *f->at && strchr(" \n\t\r", *f->at)) f->at++; }
 
 static bool gan__json_take(gan__tensors *f, char c) {
     gan__json_space(f);
-    if (f->at >= f->end || *f->at != c) return false;
-    f->at++;
-    return true;
+    return f->at < f->end && *f->at == c && f->at++;
 }
-
 static bool gan__json_want(gan__tensors *f, char c) { return gan__json_take(f, c) || gan__json_problem(f, "its header is not the JSON of safetensors"); }
 
 /* A string without its quotes, in new memory. Of \u escapes only those below 128 occur in names. */
@@ -6148,77 +6128,73 @@ static char *gan__json_text(gan__tensors *f) {
         *to++ = c;
     }
     *to = 0;
-    if (!gan__json_want(f, '"')) {
-        GAN_FREE(text);
-        return NULL;
-    }
-    return text;
+    if (gan__json_want(f, '"')) return text;
+    GAN_FREE(text);
+    return NULL;
 }
 
-/* A whole number of 0 or more; -1 if there is none. */
-static int64_t gan__json_number(gan__tensors *f) {
-    int64_t value = 0;
-    gan__json_space(f);
-    const char *start = f->at;
-    for (; f->at < f->end && *f->at >= '0' && *f->at <= '9'; f->at++) {
-        if (value > INT64_MAX / 16) return gan__json_problem(f, "a number in its header is too large"), -1;
-        value = value * 10 + (*f->at - '0');
-    }
-    if (f->at == start) return gan__json_problem(f, "a size in its header is not a whole number"), -1;
-    return value;
+/* [a,b,..]: how many whole numbers of 0 or more there are, or -1 if more than most or something else. */
+static int gan__json_numbers(gan__tensors *f, int64_t *to, int most) {
+    int count = 0;
+    if (!gan__json_want(f, '[') || gan__json_take(f, ']')) return f->problem ? -1 : 0;
+    do {
+        int64_t value = 0;
+        gan__json_space(f);
+        const char *start = f->at;
+        for (; f->at < f->end && *f->at >= '0' && *f->at <= '9'; f->at++) {
+            if (value > INT64_MAX / 16) return gan__json_problem(f, "a number in its header is too large"), -1;
+            value = value * 10 + (*f->at - '0');
+        }
+        if (f->at == start) return gan__json_problem(f, "a size in its header is not a whole number"), -1;
+        if (count == most) return -1;
+        to[count++] = value;
+    } while (gan__json_take(f, ','));
+    return gan__json_want(f, ']') ? count : -1;
+}
+/* The next name in an object, its colon taken, as text in new memory; NULL at the end, or where there is a problem. seen: how many so far. */
+static char *gan__json_key(gan__tensors *f, int *seen) {
+    if (f->problem || (!*seen && (!gan__json_want(f, '{') || gan__json_take(f, '}')))) return NULL;
+    if ((*seen)++ && !gan__json_take(f, ',')) return gan__json_want(f, '}'), (char *)NULL;
+    char *key = gan__json_text(f);
+    if (!key || gan__json_want(f, ':')) return key;
+    GAN_FREE(key);
+    return NULL;
 }
 
 /* {"dtype":"F32","shape":[..],"data_offsets":[begin,end]}, in any order */
 static bool gan__json_entry(gan__tensors *f, gan__entry *entry) {
-    int seen = 0;
-    if (!gan__json_want(f, '{')) return false;
-    do {
-        char *key = gan__json_text(f), *text = NULL;
-        if (!key || !gan__json_want(f, ':')) {
-            GAN_FREE(key);
-            return false;
-        }
+    int64_t size[4] = {0};
+    int seen = 0, fields = 0;
+    for (char *key, *text; (key = gan__json_key(f, &seen)) != NULL;) {
         int field = strcmp(key, "dtype") == 0 ? 1 : strcmp(key, "shape") == 0 ? 2 : strcmp(key, "data_offsets") == 0 ? 4 : 0;
         GAN_FREE(key);
-        if (!field || (seen & field)) return gan__json_problem(f, "a tensor in its header has an unknown or a double field");
-        seen |= field;
+        if (!field || (fields & field)) return gan__json_problem(f, "a tensor in its header has an unknown or a double field");
+        fields |= field;
         if (field == 1) {
             if (!(text = gan__json_text(f))) return false;
             snprintf(entry->dtype, sizeof entry->dtype, "%s", text);
             GAN_FREE(text);
         } else if (field == 2) {
-            if (!gan__json_want(f, '[')) return false;
-            entry->rank = 0;
-            if (!gan__json_take(f, ']')) {
-                do {
-                    int64_t size = gan__json_number(f);
-                    if (size < 1 || size > INT32_MAX || entry->rank == 4) return gan__json_problem(f, "a tensor in its header has more than 4 dimensions or an impossible size");
-                    entry->shape[entry->rank++] = (int)size;
-                } while (gan__json_take(f, ','));
-                if (!gan__json_want(f, ']')) return false;
-            }
+            bool fits = (entry->rank = gan__json_numbers(f, size, 4)) >= 0;
+            for (int d = 0; d < 4; d++) entry->shape[d] = 1;
+            for (int d = 0; d < entry->rank; d++) entry->shape[d + entry->rank % 2] = (int)size[d], fits = fits && size[d] >= 1 && size[d] <= INT32_MAX;
+            if (!fits) return gan__json_problem(f, "a tensor in its header has more than 4 dimensions or an impossible size");
         } else {
-            int64_t begin = gan__json_want(f, '[') ? gan__json_number(f) : -1, end = begin >= 0 && gan__json_want(f, ',') ? gan__json_number(f) : -1;
-            if (end < begin || begin < 0 || !gan__json_want(f, ']')) return gan__json_problem(f, "a tensor in its header has impossible offsets");
-            entry->begin = (uint64_t)begin, entry->end = (uint64_t)end;
+            if (gan__json_numbers(f, size, 2) != 2 || size[1] < size[0]) return gan__json_problem(f, "a tensor in its header has impossible offsets");
+            entry->begin = (uint64_t)size[0], entry->end = (uint64_t)size[1];
         }
-    } while (gan__json_take(f, ','));
-    return gan__json_want(f, '}') && (seen == 7 || gan__json_problem(f, "a tensor in its header lacks dtype, shape or data_offsets"));
+    }
+    return !f->problem && (fields == 7 || gan__json_problem(f, "a tensor in its header lacks dtype, shape or data_offsets"));
 }
 
-static bool gan__json_meta(gan__tensors *f) {
-    if (!gan__json_want(f, '{')) return false;
-    if (gan__json_take(f, '}')) return true;
-    do {
-        char *key = gan__json_text(f), *text = key && gan__json_want(f, ':') ? gan__json_text(f) : NULL;
-        bool room = f->meta_count < 64;
-        if (text && room) f->meta[f->meta_count][0] = key, f->meta[f->meta_count++][1] = text;
+static void gan__json_meta(gan__tensors *f) {
+    int seen = 0;
+    for (char *key, *text; (key = gan__json_key(f, &seen)) != NULL;) {
+        text = gan__json_text(f);
+        if (text && f->meta_count < 64) f->meta[f->meta_count][0] = key, f->meta[f->meta_count++][1] = text;
         else GAN_FREE(key), GAN_FREE(text);
-        if (!text) return false;
-    } while (gan__json_take(f, ','));
-    return gan__json_want(f, '}');
+    }
 }
-
 static int gan__by_begin(const void *a, const void *b) {
     const gan__entry *x = (const gan__entry *)a, *y = (const gan__entry *)b;
     return x->begin < y->begin ? -1 : x->begin > y->begin;
@@ -6240,7 +6216,7 @@ static bool gan__tensors_check(gan__tensors *f) {
         const gan__entry *e = &f->entries[i];
         double size = gan__entry_bytes(e);
         if (size == 0) return gan__refuse("%s: \"%s\" is of the unknown type %s", f->path, e->name, e->dtype);
-        for (int d = 0; d < e->rank; d++) size *= e->shape[d];
+        for (int d = 0; d < 4; d++) size *= e->shape[d];
         if (e->begin != at || size != (double)(e->end - e->begin))
             return gan__refuse("%s: \"%s\" does not lie where its shape and the tensor before it say", f->path, e->name);
         at = e->end;
@@ -6259,46 +6235,34 @@ static void gan__tensors_free(gan__tensors *f) {
 }
 
 static bool gan__tensors_parse(gan__tensors *f) {
-    if (!gan__json_want(f, '{')) return false;
-    if (!gan__json_take(f, '}')) {
-        do {
-            gan__entry entry;
-            memset(&entry, 0, sizeof entry);
-            entry.name = gan__json_text(f);
-            if (!entry.name) return false;
-            bool meta = strcmp(entry.name, "__metadata__") == 0;
-            if (!gan__json_want(f, ':') || !(meta ? gan__json_meta(f) : gan__json_entry(f, &entry)) || meta || f->problem) {
-                GAN_FREE(entry.name);
-                if (f->problem) return false;
-                continue;
-            }
-            f->entries = (gan__entry *)gan__grow(f->entries, (size_t)f->count, sizeof entry);
-            f->entries[f->count++] = entry;
-        } while (gan__json_take(f, ','));
-        if (!gan__json_want(f, '}')) return false;
-    }
+    int seen = 0;
+    for (char *key; (key = gan__json_key(f, &seen)) != NULL;)
+        if (strcmp(key, "__metadata__") == 0) gan__json_meta(f), GAN_FREE(key);
+        else {
+            f->entries = (gan__entry *)gan__grow(f->entries, (size_t)f->count, sizeof *f->entries);
+            memset(&f->entries[f->count], 0, sizeof *f->entries);
+            f->entries[f->count].name = key;
+            gan__json_entry(f, &f->entries[f->count++]);
+        }
     gan__json_space(f);
-    return f->at == f->end || gan__json_problem(f, "its header goes on after its end");
+    return !f->problem && (f->at == f->end || gan__json_problem(f, "its header goes on after its end"));
 }
 
 static bool gan__tensors_read(gan__tensors *f, const char *path) {
     size_t size = 0;
     memset(f, 0, sizeof *f);
     f->path = path;
-    f->file = gan__read_file(path, &size);
-    if (!f->file) return false;
+    if (!(f->file = gan__read_file(path, &size))) return false;
     uint64_t length = size < 8 ? 0 : gan__little(f->file) | (uint64_t)gan__little(f->file + 4) << 32;
-    bool done = false;
-    if (size < 8 || length > size - 8) gan__refuse("%s: not a safetensors file, or truncated: %.0f bytes, a header of %.0f promised", path, (double)size, (double)length);
+    bool done = size >= 8 && length <= size - 8;
+    if (!done) gan__refuse("%s: not a safetensors file, or truncated: %.0f bytes, a header of %.0f promised", path, (double)size, (double)length);
     else {
         f->at = (const char *)f->file + 8, f->end = f->at + length, f->data = f->file + 8 + length, f->data_size = size - 8 - length;
-        if (!gan__tensors_parse(f)) gan__refuse("%s: %s", path, f->problem ? f->problem : "its header is damaged");
-        else done = gan__tensors_check(f);
+        done = gan__tensors_parse(f) ? gan__tensors_check(f) : gan__refuse("%s: %s", path, f->problem);
     }
     if (!done) gan__tensors_free(f);
     return done;
 }
-
 static gan__entry *gan__tensors_find(gan__tensors *f, const char *prefix, const char *name, const char *suffix) {
     char full[384];
     snprintf(full, sizeof full, "%s%s%s", prefix, name, suffix);
@@ -6311,12 +6275,6 @@ static const char *gan__tensors_meta(const gan__tensors *f, const char *name) {
     for (int i = 0; i < f->meta_count; i++)
         if (strcmp(f->meta[i][0], name) == 0) return f->meta[i][1];
     return NULL;
-}
-
-/* A file's shape as (N,C,H,W): (C) is (1,C,1,1), (OUT,IN) is (OUT,IN,1,1). */
-static void gan__entry_shape(const gan__entry *e, int shape[4]) {
-    for (int d = 0; d < 4; d++) shape[d] = 1;
-    for (int d = 0; d < e->rank; d++) shape[d + e->rank % 2] = e->shape[d];
 }
 
 /* What is wrong with a file, for one message: the first three things, and how many. */
@@ -6333,8 +6291,7 @@ GAN__PRINTF(2, 3) static void gan__wrong(gan__wrongs *wrongs, const char *format
 
 /* Is an entry of a type that is read, and of t's shape if t is not NULL? */
 static void gan__entry_fits(const gan__entry *e, const gan_tensor *t, gan__wrongs *wrongs) {
-    int s[4];
-    gan__entry_shape(e, s);
+    const int *s = e->shape;
     if (e->dtype[0] != 'F' && e->dtype[1] != 'F' && strcmp(e->dtype, "U8") != 0)
         gan__wrong(wrongs, "\"%.200s\" is %s, which is not read: F16, BF16, F32, F64 and U8 are", e->name, e->dtype);
     else if (t && (s[0] != t->n || s[1] != t->c || s[2] != t->h || s[3] != t->w))
@@ -6382,8 +6339,7 @@ static bool gan__model_fits(gan__tensors *f, gan_model *model, const char *prefi
     for (int i = 0; i < f->count; i++) {
         gan__entry *e = &f->entries[i];
         const char *name = gan__param_name(e, prefix);
-        int s[4];
-        gan__entry_shape(e, s);
+        const int *s = e->shape;
         if (name && !model->count) gan__entry_fits(e, NULL, &wrongs);
         else if (name && !gan__find(model, name)) gan__wrong(&wrongs, "it holds \"%.200s\" " GAN__DIMS ", which the model lacks", e->name, s[0], s[1], s[2], s[3]);
     }
@@ -6395,12 +6351,9 @@ static void gan__model_read(gan__tensors *f, gan_model *model, const char *prefi
     for (int i = 0; i < f->count; i++) {
         gan__entry *e = &f->entries[i];
         const char *name = gan__param_name(e, prefix);
-        int s[4];
-        gan__entry_shape(e, s);
-        if (!name) continue;
-        gan__param *param = gan__find(model, name);
-        if (!param) param = gan__param_new(model, name, e->rank, s[0], s[1], s[2], s[3]);
-        gan__entry_read(f, e, param->value);
+        gan__param *param = name ? gan__find(model, name) : NULL;
+        if (name && !param) param = gan__param_new(model, name, e->rank, e->shape[0], e->shape[1], e->shape[2], e->shape[3]);
+        if (name) gan__entry_read(f, e, param->value);
     }
 }
 
@@ -6427,6 +6380,15 @@ GAN_API bool gan_load(gan_model *model, const char *path) {
 
 /* ---- the state of a training: MODEL.name, and of optimizer K of the model MODEL.name#K.adam0, #K.adam1, #K.adam.steps, if it is Adam */
 
+/* What follows a parameter's name for slot s of opt, and for the steps, which are s = slots. */
+static const char *gan__slot_suffix(char suffix[48], const gan_opt *opt, int s) {
+    int k = 0;
+    for (const gan_opt *other = opt->model->opts; other != opt; other = other->next) k++;
+    if (s < opt->slots) snprintf(suffix, 48, "#%d.%s%d", k, gan__opt_names[opt->kind], s);
+    else snprintf(suffix, 48, "#%d.%s.steps", k, gan__opt_names[opt->kind]);
+    return suffix;
+}
+
 GAN_API bool gan_save_state(gan *g, const char *path, int step) {
     gan__list list;
     if (g->plan) return true;
@@ -6435,23 +6397,17 @@ GAN_API bool gan_save_state(gan *g, const char *path, int step) {
     for (gan_data *data = g->datas; data && length < 4000; data = data->next, k++)
         length += snprintf(list.meta + length, sizeof list.meta - (size_t)length, ",\"data%d\":\"%" PRIu64 "\"", k, data->drawn);
     for (gan_model *model = g->models; model; model = model->next) {
-        char prefix[128], suffix[32];
+        char prefix[128], suffix[48];
         for (gan_model *other = model->next; other; other = other->next)
             if (strcmp(other->name, model->name) == 0) gan__fail(g, "gan_save_state", "two models are named \"%s\"; in the file they would be one", model->name);
         snprintf(prefix, sizeof prefix, "%s.", model->name);
         for (int i = 0; i < model->count; i++) {
             gan__param *param = &model->params[i];
             gan__list_add(&list, prefix, param->name, "", param->rank, param->value, 0);
-            k = 0;
-            for (gan_opt *opt = model->opts; opt; opt = opt->next, k++) {
-                if (i >= opt->count || !opt->moments[i].slot) continue;
-                for (int s = 0; s < opt->slots; s++) {
-                    snprintf(suffix, sizeof suffix, "#%d.%s%d", k, gan__opt_names[opt->kind], s);
-                    gan__list_add(&list, prefix, param->name, suffix, param->rank, opt->moments[i].slot[s], 0);
-                }
-                snprintf(suffix, sizeof suffix, "#%d.%s.steps", k, gan__opt_names[opt->kind]);
-                gan__list_add(&list, prefix, param->name, suffix, 0, NULL, opt->moments[i].steps);
-            }
+            for (gan_opt *opt = model->opts; opt; opt = opt->next)
+                for (int s = 0; i < opt->count && opt->moments[i].slot && s <= opt->slots; s++)
+                    gan__list_add(&list, prefix, param->name, gan__slot_suffix(suffix, opt, s), param->rank,
+                                  s < opt->slots ? opt->moments[i].slot[s] : NULL, opt->moments[i].steps);
         }
     }
     return gan__list_write(g, &list, path);
@@ -6462,17 +6418,15 @@ static bool gan__moments_fit(gan__tensors *f, gan_model *model, const char *pref
     gan__wrongs wrongs = {"", 0};
     for (int i = 0; i < f->count; i++) {
         gan__entry *e = &f->entries[i];
-        const char *mark = strchr(e->name, '#'), *dot = mark ? strchr(mark, '.') : NULL;
+        const char *mark = strchr(e->name, '#');
+        char owner[384], suffix[48];
+        bool known = false, number = false;
         if (!mark || strncmp(e->name, prefix, strlen(prefix)) != 0) continue;
-        char owner[384];
         snprintf(owner, sizeof owner, "%.*s", (int)(mark - e->name), e->name);
         gan__entry *of = gan__tensors_find(f, "", owner, "");
-        gan_opt *opt = model->opts;
-        for (int k = atoi(mark + 1); opt && k > 0; k--) opt = opt->next;
-        const char *kind = opt ? gan__opt_names[opt->kind] : "";
-        const char *slot = opt && dot && strncmp(dot + 1, kind, strlen(kind)) == 0 ? dot + 1 + strlen(kind) : NULL;
-        bool number = slot && strcmp(slot, ".steps") == 0;
-        if (!slot || (!number && (unsigned)atoi(slot) >= (unsigned)opt->slots))
+        for (gan_opt *opt = model->opts; opt; opt = opt->next)
+            for (int s = 0; s <= opt->slots && !known; s++) known = strcmp(mark, gan__slot_suffix(suffix, opt, s)) == 0, number = known && s == opt->slots;
+        if (!known)
             return gan__refuse("%s: \"%s\" belongs to an optimizer that the model \"%s\" lacks", f->path, e->name, model->name);
         gan__entry_fits(e, NULL, &wrongs);
         if (wrongs.count) return gan__refuse("%s: %s", f->path, wrongs.text);
@@ -6483,17 +6437,14 @@ static bool gan__moments_fit(gan__tensors *f, gan_model *model, const char *pref
 }
 
 static void gan__moments_read(gan__tensors *f, gan_model *model, const char *prefix) {
-    int k = 0;
-    char suffix[32];
-    for (gan_opt *opt = model->opts; opt; opt = opt->next, k++)
+    char suffix[48];
+    for (gan_opt *opt = model->opts; opt; opt = opt->next)
         for (int i = 0; i < model->count; i++) {
-            snprintf(suffix, sizeof suffix, "#%d.%s.steps", k, gan__opt_names[opt->kind]);
-            gan__entry *steps = gan__tensors_find(f, prefix, model->params[i].name, suffix);
+            gan__entry *steps = gan__tensors_find(f, prefix, model->params[i].name, gan__slot_suffix(suffix, opt, opt->slots));
             if (!steps && (i >= opt->count || !opt->moments[i].slot)) continue;
             gan__moments *of = gan__moments_of(opt, i);
             for (int s = 0; s < opt->slots; s++) {
-                snprintf(suffix, sizeof suffix, "#%d.%s%d", k, gan__opt_names[opt->kind], s);
-                gan__entry *e = gan__tensors_find(f, prefix, model->params[i].name, suffix);
+                gan__entry *e = gan__tensors_find(f, prefix, model->params[i].name, gan__slot_suffix(suffix, opt, s));
                 if (e) gan__entry_read(f, e, of->slot[s]);
                 else gan__fill_with(of->slot[s], 0);
             }
@@ -6506,38 +6457,28 @@ GAN_API bool gan_load_state(gan *g, const char *path, int *step) {
     char name[160];
     if (!gan__tensors_read(&f, path)) return false;
     const char *saved = gan__tensors_meta(&f, "step"), *seed = gan__tensors_meta(&f, "seed"), *drawn = gan__tensors_meta(&f, "drawn");
-    bool fits = saved && seed && drawn;
-    if (!fits) gan__refuse("%s: it is not the state of a training; gan_load reads a single model", path);
-    for (gan_model *model = g->models; fits && model; model = model->next) {
-        snprintf(name, sizeof name, "%s.", model->name);
-        fits = gan__model_fits(&f, model, name) && gan__moments_fit(&f, model, name);
-    }
-    for (int i = 0; fits && i < f.count; i++) {
-        bool owned = false;
-        for (gan_model *model = g->models; model; model = model->next)
-            owned = owned || (strncmp(f.entries[i].name, model->name, strlen(model->name)) == 0 && f.entries[i].name[strlen(model->name)] == '.');
-        if (!owned) fits = gan__refuse("%s: \"%s\" belongs to no model of this program", path, f.entries[i].name);
-    }
-    int k = 0;
-    for (gan_data *data = g->datas; fits && data; data = data->next, k++) {
-        snprintf(name, sizeof name, "data%d", k);
-        if (!gan__tensors_meta(&f, name)) fits = gan__refuse("%s: it was saved with %d data sets, this program has more", path, k);
-    }
-    if (fits) {
-        for (gan_model *model = g->models; model; model = model->next) {
+    bool fits = saved && seed && drawn ? true : gan__refuse("%s: it is not the state of a training; gan_load reads a single model", path);
+    for (int pass = 0; fits && pass < 2; pass++) {          /* first all is checked, then all is read */
+        int k = 0;
+        for (gan_model *model = g->models; fits && model; model = model->next) {
             snprintf(name, sizeof name, "%s.", model->name);
-            gan__model_read(&f, model, name);
-            gan__moments_read(&f, model, name);
+            if (pass) gan__model_read(&f, model, name), gan__moments_read(&f, model, name);
+            else fits = gan__model_fits(&f, model, name) && gan__moments_fit(&f, model, name);
         }
-        k = 0;
-        for (gan_data *data = g->datas; data; data = data->next, k++) {
-            snprintf(name, sizeof name, "data%d", k);
-            data->drawn = strtoull(gan__tensors_meta(&f, name), NULL, 10);
-            data->epoch = UINT64_MAX;
+        for (int i = 0; fits && i < f.count; i++) {
+            gan_model *owner = g->models;
+            while (owner && (strncmp(f.entries[i].name, owner->name, strlen(owner->name)) != 0 || f.entries[i].name[strlen(owner->name)] != '.')) owner = owner->next;
+            if (!owner) fits = gan__refuse("%s: \"%s\" belongs to no model of this program", path, f.entries[i].name);
         }
-        g->seed = strtoull(seed, NULL, 10), g->drawn = strtoull(drawn, NULL, 10);
-        if (step) *step = atoi(saved);
+        for (gan_data *data = g->datas; fits && data; data = data->next) {
+            snprintf(name, sizeof name, "data%d", k++);
+            const char *at = gan__tensors_meta(&f, name);
+            if (!at) fits = gan__refuse("%s: it was saved with %d data sets, this program has more", path, k - 1);
+            else if (pass) data->drawn = strtoull(at, NULL, 10), data->epoch = UINT64_MAX;
+        }
     }
+    if (fits) g->seed = strtoull(seed, NULL, 10), g->drawn = strtoull(drawn, NULL, 10);
+    if (fits && step) *step = atoi(saved);
     gan__tensors_free(&f);
     return fits;
 }
