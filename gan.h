@@ -6457,7 +6457,7 @@ GAN_API bool gan_load_state(gan *g, const char *path, int *step) {
     char name[160];
     if (!gan__tensors_read(&f, path)) return false;
     const char *saved = gan__tensors_meta(&f, "step"), *seed = gan__tensors_meta(&f, "seed"), *drawn = gan__tensors_meta(&f, "drawn");
-    bool fits = saved && seed && drawn ? true : gan__refuse("%s: it is not the state of a training; gan_load reads a single model", path);
+    bool fits = (saved && seed && drawn) || gan__refuse("%s: it is not the state of a training; gan_load reads a single model", path);
     for (int pass = 0; fits && pass < 2; pass++) {          /* first all is checked, then all is read */
         int k = 0;
         for (gan_model *model = g->models; fits && model; model = model->next) {
@@ -6662,25 +6662,26 @@ GAN_API void gan_profile(gan *g) {
 
 /* ---- gan_close, which knows all of the above */
 
+static void gan__moments_free(const gan_opt *opt, gan__moments *of) {
+    for (int s = 0; of->slot && s < opt->slots; s++) gan__lasting_free(of->slot[s]);
+    GAN_FREE(of->slot), memset(of, 0, sizeof *of);
+}
+
+/* Leaves model its first params and layers. */
+static void gan__model_cut(gan_model *model, int params, int layers) {
+    for (int i = params; i < model->count; i++) gan__lasting_free(model->params[i].value), GAN_FREE(model->params[i].name);
+    for (int i = layers; i < model->layer_count; i++) GAN_FREE(model->layers[i].kind), GAN_FREE(model->layers[i].name);
+    model->count = params, model->layer_count = layers;
+}
+
 static void gan__model_free(gan_model *model) {
     for (gan_opt *opt = model->opts, *next; opt; opt = next) {
         next = opt->next;
-        for (int i = 0; i < opt->count; i++) {
-            for (int s = 0; opt->moments[i].slot && s < opt->slots; s++) gan__lasting_free(opt->moments[i].slot[s]);
-            GAN_FREE(opt->moments[i].slot);
-        }
-        GAN_FREE(opt->moments);
-        GAN_FREE(opt);
+        for (int i = 0; i < opt->count; i++) gan__moments_free(opt, &opt->moments[i]);
+        GAN_FREE(opt->moments), GAN_FREE(opt);
     }
-    for (int i = 0; i < model->count; i++) {
-        gan__lasting_free(model->params[i].value);
-        GAN_FREE(model->params[i].name);
-    }
-    for (int i = 0; i < model->layer_count; i++) GAN_FREE(model->layers[i].kind), GAN_FREE(model->layers[i].name);
-    GAN_FREE(model->params);
-    GAN_FREE(model->layers);
-    GAN_FREE(model->name);
-    GAN_FREE(model);
+    gan__model_cut(model, 0, 0);
+    GAN_FREE(model->params), GAN_FREE(model->layers), GAN_FREE(model->name), GAN_FREE(model);
 }
 
 GAN_API void gan_close(gan *g) {
@@ -6693,10 +6694,8 @@ GAN_API void gan_close(gan *g) {
     for (int i = 0; i < g->structs.count; i++) GAN_FREE(g->structs.slabs[i].memory);
     for (int i = 0; i < 3; i++) if (g->spare[i]) gan__device_free(g->other, g->spare[i]);
     for (int i = 0; i < 5; i++) if (g->spare_in[i]) gan__device_free(g->other, g->spare_in[i]);
-    for (int i = 0; i < 2; i++) GAN_FREE(g->staging[i]);
-    GAN_FREE(g->doctor);
-    GAN_FREE(g->slabs), GAN_FREE(g->structs.slabs), GAN_FREE(g->free_blocks), GAN_FREE(g->tape), GAN_FREE(g->temporaries);
-    GAN_FREE(g);
+    GAN_FREE(g->staging[0]), GAN_FREE(g->staging[1]), GAN_FREE(g->doctor), GAN_FREE(g->slabs), GAN_FREE(g->structs.slabs);
+    GAN_FREE(g->free_blocks), GAN_FREE(g->tape), GAN_FREE(g->temporaries), GAN_FREE(g);
     for (int i = 0; i < 3; i++) GAN_FREE(gan__thread.workspace[i]), gan__thread.workspace[i] = NULL, gan__thread.workspace_size[i] = 0;
 }
 
@@ -6961,6 +6960,7 @@ struct gan__plan {
     char name[160], shape[64];
 };
 
+#define GAN__KEEP(field) gan__keep(g->plan, &(field), sizeof(field))
 static void gan__keep(struct gan__plan *plan, void *field, size_t size) {
     if (!plan->undo) plan->kept = (uint64_t *)gan__grow(plan->kept, (size_t)plan->at, sizeof *plan->kept);
     if (plan->undo) memcpy(field, &plan->kept[plan->at++], size);
@@ -6969,39 +6969,30 @@ static void gan__keep(struct gan__plan *plan, void *field, size_t size) {
 
 /* Keeps what a step may change, or puts it back. */
 static void gan__plan_walk(gan *g, bool undo) {
-    struct gan__plan *plan = g->plan;
-    plan->undo = undo, plan->at = 0;
-    gan__keep(plan, &g->drawn, sizeof g->drawn);
-    for (gan_data *data = g->datas; data; data = data->next) gan__keep(plan, &data->drawn, sizeof data->drawn);
+    g->plan->undo = undo, g->plan->at = 0;
+    GAN__KEEP(g->drawn);
+    for (gan_data *data = g->datas; data; data = data->next) GAN__KEEP(data->drawn);
     for (gan_model *model = g->models; model; model = model->next) {
         int params = model->count, layers = model->layer_count;
-        gan__keep(plan, &model->mode, sizeof model->mode);
-        gan__keep(plan, &model->weights, sizeof model->weights);
-        gan__keep(plan, &model->rate, sizeof model->rate);
-        gan__keep(plan, &params, sizeof params);
-        gan__keep(plan, &layers, sizeof layers);
+        GAN__KEEP(model->mode), GAN__KEEP(model->weights), GAN__KEEP(model->rate), GAN__KEEP(params), GAN__KEEP(layers);
         for (gan_opt *opt = model->opts; opt; opt = opt->next) {
             int count = opt->count;
-            gan__keep(plan, &count, sizeof count);
-            gan__keep(plan, &opt->lr, sizeof opt->lr);
+            GAN__KEEP(count), GAN__KEEP(opt->lr);
             for (int i = 0; i < opt->count; i++) {
                 gan__moments *of = &opt->moments[i];
-                if (i < count) gan__keep(plan, &of->steps, sizeof of->steps);
-                if (i < count && of->steps > 0) continue;
-                for (int s = 0; of->slot && s < opt->slots; s++) gan__lasting_free(of->slot[s]);
-                GAN_FREE(of->slot), memset(of, 0, sizeof *of);
+                if (i < count) GAN__KEEP(of->steps);
+                if (i >= count || of->steps <= 0) gan__moments_free(opt, of);
             }
             opt->count = count;
         }
         for (int i = 0; i < model->count; i++) {
             gan__buffer *gradient = model->params[i].value->gradient;
             if (gradient && gradient->references) gan__give_numbers(g, gradient->block), gradient->references = 0, g->gradients--;
-            if (i >= params) gan__lasting_free(model->params[i].value), GAN_FREE(model->params[i].name);
         }
-        for (int i = layers; i < model->layer_count; i++) GAN_FREE(model->layers[i].kind), GAN_FREE(model->layers[i].name);
-        model->count = params, model->layer_count = layers;
+        gan__model_cut(model, params, layers);
     }
 }
+#undef GAN__KEEP
 
 static void gan__plan_end(gan *g) {
     gan_clear_to(g, g->plan->mark);    /* views of parameters go before them */
@@ -7169,9 +7160,7 @@ static void GAN__ISA(pack_left)(const gan_real *src, ptrdiff_t row_stride, const
 static inline GAN__INLINE void GAN__ISA(copy_line)(gan_real *dst, const gan_real *src, int step, int n) {
     int j = 0;
 #define GAN__COPY(size) for (; step == 1 && j + size <= n; j += size) memcpy(dst + j, src + j, size * sizeof *dst)
-    GAN__COPY(16);
-    GAN__COPY(8);
-    GAN__COPY(4);
+    GAN__COPY(16); GAN__COPY(8); GAN__COPY(4);
 #undef GAN__COPY
 #ifdef GAN__SHUFFLE
 #if GAN__LANES >= 16
@@ -7217,12 +7206,7 @@ static void GAN__ISA(pack_window)(const gan__window *s, int column, int columns,
         n = GAN__MIN(s->cols - j, columns);
         switch (n) {
 #define GAN__RUN(length) case length: GAN__ISA(pack_run)(s, image, i, j, length, k, depth, panel); break
-        GAN__RUN(4);
-        GAN__RUN(7);
-        GAN__RUN(8);
-        GAN__RUN(14);
-        GAN__RUN(16);
-        GAN__RUN(32);
+        GAN__RUN(4); GAN__RUN(7); GAN__RUN(8); GAN__RUN(14); GAN__RUN(16); GAN__RUN(32);
 #undef GAN__RUN
         default: GAN__ISA(pack_run)(s, image, i, j, n, k, depth, panel);
         }
@@ -7384,52 +7368,24 @@ typedef double GAN__ISA(lanes);
 #define GAN__TAKE(p) (double)*(p)
 #endif
 
-static double GAN__ISA(sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n) {
+/* which, a constant of each caller:  1: sums[0] = sum of gy;  2: sums[1] = sum of gy * (x - center);  4: sums[1] = sum of (x - center)^2 */
+static inline GAN__INLINE void GAN__ISA(lane_sums)(int which, const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real center,
+                                                   double sums[2]) {
     const GAN__ISA(lanes) zero = {0};
-    GAN__ISA(lanes) lane = zero;
-    double total = 0;
-    for (size_t pending = 0; rows > 0; rows--, x += stride)
-        for (size_t i = 0; i < n;) {
-            size_t stop = GAN__MIN(n, i + 1024);
-            for (pending += stop - i; i + GAN__WIDE <= stop; i += GAN__WIDE) lane += GAN__TAKE(x + i);
-            for (; i < stop; i++) total += x[i];
-            if (pending < 1024) continue;
-            GAN__FOLD(total, lane);
-            lane = zero, pending = 0;
-        }
-    GAN__FOLD(total, lane);
-    return total;
-}
-
-/* sum of (x - center)^2 */
-static double GAN__ISA(squares)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real center) {
-    const GAN__ISA(lanes) zero = {0};
-    GAN__ISA(lanes) lane = zero, d;
-    double total = 0;
-    for (size_t pending = 0; rows > 0; rows--, x += stride)
-        for (size_t i = 0; i < n;) {
-            size_t stop = GAN__MIN(n, i + 1024);
-            for (pending += stop - i; i + GAN__WIDE <= stop; i += GAN__WIDE) d = GAN__TAKE(x + i) - center, lane += d * d;
-            for (; i < stop; i++) total += (x[i] - center) * (x[i] - center);
-            if (pending < 1024) continue;
-            GAN__FOLD(total, lane);
-            lane = zero, pending = 0;
-        }
-    GAN__FOLD(total, lane);
-    return total;
-}
-
-/* sums[0] = sum of gy, sums[1] = sum of gy * (x - mean) */
-static void GAN__ISA(two_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real mean, double sums[2]) {
-    const GAN__ISA(lanes) zero = {0};
-    GAN__ISA(lanes) one = zero, two = zero;
+    GAN__ISA(lanes) one = zero, two = zero, d;
     double plain = 0, weighted = 0;
     for (size_t pending = 0; rows > 0; rows--, x += stride, gy += stride)
         for (size_t i = 0; i < n;) {
             size_t stop = GAN__MIN(n, i + 1024);
-            for (pending += stop - i; i + GAN__WIDE <= stop; i += GAN__WIDE)
-                one += GAN__TAKE(gy + i), two += GAN__TAKE(gy + i) * (GAN__TAKE(x + i) - mean);
-            for (; i < stop; i++) plain += gy[i], weighted += gy[i] * (x[i] - mean);
+            for (pending += stop - i; i + GAN__WIDE <= stop; i += GAN__WIDE) {
+                if (which & 1) one += GAN__TAKE(gy + i);
+                if (which & 2) two += GAN__TAKE(gy + i) * (GAN__TAKE(x + i) - center);
+                if (which & 4) d = GAN__TAKE(x + i) - center, two += d * d;
+            }
+            for (; i < stop; i++) {
+                if (which & 1) plain += gy[i];
+                if (which & 6) weighted += (which & 2 ? gy[i] : x[i] - center) * (x[i] - center);
+            }
             if (pending < 1024) continue;
             GAN__FOLD(plain, one);
             GAN__FOLD(weighted, two);
@@ -7438,6 +7394,20 @@ static void GAN__ISA(two_sums)(const gan_real *gy, const gan_real *x, size_t row
     GAN__FOLD(plain, one);
     GAN__FOLD(weighted, two);
     sums[0] = plain, sums[1] = weighted;
+}
+
+static double GAN__ISA(sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n) {
+    double sums[2];
+    return GAN__ISA(lane_sums)(1, x, x, rows, stride, n, 0, sums), sums[0];
+}
+
+static double GAN__ISA(squares)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real center) {
+    double sums[2];
+    return GAN__ISA(lane_sums)(4, x, x, rows, stride, n, center, sums), sums[1];
+}
+
+static void GAN__ISA(two_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real mean, double sums[2]) {
+    GAN__ISA(lane_sums)(3, gy, x, rows, stride, n, mean, sums);
 }
 #undef GAN__WIDE
 #undef GAN__FOLD
