@@ -5956,33 +5956,23 @@ static void gan__write_note(gan__writer *w, bool done) { if (!done && !w->failed
 static void gan__write(gan__writer *w, const void *data, size_t size) { gan__write_note(w, w->failed || fwrite(data, 1, size, w->file) == size); }
 
 /* To the disk, not only to the system: else a power cut could leave the new name on an empty file. */
-static bool gan__sync(const char *path) {
 #ifdef GAN__POSIX
+static bool gan__sync(const char *path) {
     int fd = open(path, O_RDONLY);
     bool done = fd >= 0 && fsync(fd) == 0;
     if (fd >= 0) close(fd);
     return done;
-#else
-    (void)path;
-    return true;
-#endif
 }
+#else
+static bool gan__sync(const char *path) { return path != NULL; }
+#endif
 
 #ifdef _WIN32
-#ifdef __cplusplus
-extern "C"
-#endif
 __declspec(dllimport) int __stdcall MoveFileExA(const char *from, const char *to, unsigned long flags);
-#endif
-
-static bool gan__rename(const char *from, const char *to) {
-#ifdef _WIN32
-    return MoveFileExA(from, to, 1 | 8) != 0;     /* replace, and write through */
+static bool gan__rename(const char *from, const char *to) { return MoveFileExA(from, to, 1 | 8) != 0; }     /* replace, and write through */
 #else
-    return rename(from, to) == 0;
+static bool gan__rename(const char *from, const char *to) { return rename(from, to) == 0; }
 #endif
-}
-
 static bool gan__write_end(gan__writer *w) {
     gan__write_note(w, fflush(w->file) == 0);
     gan__write_note(w, fclose(w->file) == 0);
@@ -6104,10 +6094,7 @@ static bool gan__json_problem(gan__tensors *f, const char *problem) {
 
 static void gan__json_space(gan__tensors *f) { while (f->at < f->end && *f->at && strchr(" \n\t\r", *f->at)) f->at++; }
 
-static bool gan__json_take(gan__tensors *f, char c) {
-    gan__json_space(f);
-    return f->at < f->end && *f->at == c && f->at++;
-}
+static bool gan__json_take(gan__tensors *f, char c) { gan__json_space(f); return f->at < f->end && *f->at == c && f->at++; }
 static bool gan__json_want(gan__tensors *f, char c) { return gan__json_take(f, c) || gan__json_problem(f, "its header is not the JSON of safetensors"); }
 
 /* A string without its quotes, in new memory. Of \u escapes only those below 128 occur in names. */
@@ -6230,8 +6217,7 @@ static bool gan__tensors_check(gan__tensors *f) {
 static void gan__tensors_free(gan__tensors *f) {
     for (int i = 0; i < f->count; i++) GAN_FREE(f->entries[i].name);
     for (int i = 0; i < f->meta_count; i++) GAN_FREE(f->meta[i][0]), GAN_FREE(f->meta[i][1]);
-    GAN_FREE(f->entries);
-    GAN_FREE(f->file);
+    GAN_FREE(f->entries), GAN_FREE(f->file);
 }
 
 static bool gan__tensors_parse(gan__tensors *f) {
@@ -7088,8 +7074,10 @@ GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user) {
 /* 32 vector registers hold 8 x 3 of C, 16 hold 4 x 3; the rest is b's three and the broadcast of an element of a. */
 #if GAN__BYTES == 64 || defined(__aarch64__)
 #define GAN__ROWS 8
+#define GAN__ALL(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
 #else
 #define GAN__ROWS 4
+#define GAN__ALL(X) X(0) X(1) X(2) X(3)
 #endif
 #define GAN__COLUMNS (3 * GAN__LANES)
 typedef gan_real GAN__ISA(vector) __attribute__((vector_size(GAN__BYTES)));
@@ -7102,12 +7090,6 @@ typedef gan_real GAN__ISA(loose) __attribute__((vector_size(GAN__BYTES), aligned
     if (add) c##r##0 = GAN__AT(c, 3 * r), c##r##1 = GAN__AT(c, 3 * r + 1), c##r##2 = GAN__AT(c, 3 * r + 2);
 #define GAN__STEP(r) c##r##0 += a[r] * b0, c##r##1 += a[r] * b1, c##r##2 += a[r] * b2;
 #define GAN__SAVE(r) GAN__AT(c, 3 * r) = c##r##0, GAN__AT(c, 3 * r + 1) = c##r##1, GAN__AT(c, 3 * r + 2) = c##r##2;
-#if GAN__ROWS == 8
-#define GAN__ALL(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
-#else
-#define GAN__ALL(X) X(0) X(1) X(2) X(3)
-#endif
-
 static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add) {
     GAN__ALL(GAN__LOAD)
     for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS) {
@@ -7302,13 +7284,10 @@ static inline GAN__INLINE float GAN__ISA(root)(float x) {
     float root = x * y;
     return x <= FLT_MAX ? root + 0.5f * y * (x - root * root) : x;
 }
-#define GAN__EXP(x) GAN__ISA(exp)(x)
-#define GAN__ROOT(x) GAN__ISA(root)(x)
-#define GAN__TANH(x) GAN__ISA(tanh)(x)
 #else
-#define GAN__EXP(x) exp(x)
-#define GAN__ROOT(x) sqrt(x)
-#define GAN__TANH(x) tanh(x)
+static inline GAN__INLINE double GAN__ISA(exp)(double x) { return exp(x); }
+static inline GAN__INLINE double GAN__ISA(tanh)(double x) { return tanh(x); }
+static inline GAN__INLINE double GAN__ISA(root)(double x) { return sqrt(x); }
 #endif
 
 #define GAN__EACH(expression) for (size_t i = 0; i < n; i++) { gan_real v = x[i]; y[i] = (gan_real)(expression); } break
@@ -7316,7 +7295,7 @@ static void GAN__ISA(map)(const gan_map *p, const gan_real *x, gan_real *y, size
     const gan_real a = p->a, b = p->b;
     switch (p->op) {
     case GAN_AFFINE:   GAN__EACH(a * v + b);
-    case GAN_EXP:      GAN__EACH(GAN__EXP(v));
+    case GAN_EXP:      GAN__EACH(GAN__ISA(exp)(v));
     case GAN_LOG:      GAN__EACH(GAN__F(log, v));
     case GAN_SQRT:     GAN__EACH(GAN__F(sqrt, v));
     case GAN_RSQRT:    GAN__EACH(1 / GAN__F(sqrt, v));
@@ -7325,8 +7304,8 @@ static void GAN__ISA(map)(const gan_map *p, const gan_real *x, gan_real *y, size
     case GAN_SIGN:     GAN__EACH((v > 0) - (v < 0));
     case GAN_CLAMP:    GAN__EACH(v < a ? a : v > b ? b : v);
     case GAN_LEAKY:    GAN__EACH(v > 0 ? v : a * v);
-    case GAN_TANH:     GAN__EACH(GAN__TANH(v));
-    case GAN_SIGMOID:  GAN__EACH(1 / (1 + GAN__EXP(-v)));
+    case GAN_TANH:     GAN__EACH(GAN__ISA(tanh)(v));
+    case GAN_SIGMOID:  GAN__EACH(1 / (1 + GAN__ISA(exp)(-v)));
     case GAN_SOFTPLUS: GAN__EACH((v > 0 ? v : 0) + GAN__F(log1p, GAN__F(exp, v > 0 ? -v : v)));
     case GAN_ERF:      GAN__EACH(GAN__F(erf, v));
     }
@@ -7368,46 +7347,47 @@ typedef double GAN__ISA(lanes);
 #define GAN__TAKE(p) (double)*(p)
 #endif
 
-/* which, a constant of each caller:  1: sums[0] = sum of gy;  2: sums[1] = sum of gy * (x - center);  4: sums[1] = sum of (x - center)^2 */
-static inline GAN__INLINE void GAN__ISA(lane_sums)(int which, const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real center,
-                                                   double sums[2]) {
+/* Returns the sum of gy, or if square of (x - center)^2; if weigh, *weighted = sum of gy * (x - center). Callers give the two as constants. */
+static inline GAN__INLINE double GAN__ISA(lane_sums)(bool square, bool weigh, const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n,
+                                                     gan_real center, double *weighted) {
     const GAN__ISA(lanes) zero = {0};
     GAN__ISA(lanes) one = zero, two = zero, d;
-    double plain = 0, weighted = 0;
+    double total = 0, products = 0;
     for (size_t pending = 0; rows > 0; rows--, x += stride, gy += stride)
         for (size_t i = 0; i < n;) {
             size_t stop = GAN__MIN(n, i + 1024);
             for (pending += stop - i; i + GAN__WIDE <= stop; i += GAN__WIDE) {
-                if (which & 1) one += GAN__TAKE(gy + i);
-                if (which & 2) two += GAN__TAKE(gy + i) * (GAN__TAKE(x + i) - center);
-                if (which & 4) d = GAN__TAKE(x + i) - center, two += d * d;
+                if (square) d = GAN__TAKE(x + i) - center, one += d * d;
+                else one += GAN__TAKE(gy + i);
+                if (weigh) two += GAN__TAKE(gy + i) * (GAN__TAKE(x + i) - center);
             }
             for (; i < stop; i++) {
-                if (which & 1) plain += gy[i];
-                if (which & 6) weighted += (which & 2 ? gy[i] : x[i] - center) * (x[i] - center);
+                if (square) total += (x[i] - center) * (x[i] - center);
+                else total += gy[i];
+                if (weigh) products += gy[i] * (x[i] - center);
             }
             if (pending < 1024) continue;
-            GAN__FOLD(plain, one);
-            GAN__FOLD(weighted, two);
+            GAN__FOLD(total, one);
+            GAN__FOLD(products, two);
             one = two = zero, pending = 0;
         }
-    GAN__FOLD(plain, one);
-    GAN__FOLD(weighted, two);
-    sums[0] = plain, sums[1] = weighted;
+    GAN__FOLD(total, one);
+    GAN__FOLD(products, two);
+    if (weigh) *weighted = products;
+    return total;
 }
 
 static double GAN__ISA(sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n) {
-    double sums[2];
-    return GAN__ISA(lane_sums)(1, x, x, rows, stride, n, 0, sums), sums[0];
+    return GAN__ISA(lane_sums)(false, false, x, x, rows, stride, n, 0, NULL);
 }
 
 static double GAN__ISA(squares)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real center) {
-    double sums[2];
-    return GAN__ISA(lane_sums)(4, x, x, rows, stride, n, center, sums), sums[1];
+    return GAN__ISA(lane_sums)(true, false, x, x, rows, stride, n, center, NULL);
 }
 
+/* sums[0] = sum of gy, sums[1] = sum of gy * (x - mean) */
 static void GAN__ISA(two_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real mean, double sums[2]) {
-    GAN__ISA(lane_sums)(3, gy, x, rows, stride, n, mean, sums);
+    sums[0] = GAN__ISA(lane_sums)(false, true, gy, x, rows, stride, n, mean, &sums[1]);
 }
 #undef GAN__WIDE
 #undef GAN__FOLD
@@ -7484,7 +7464,7 @@ static void GAN__ISA(softmax)(const gan_real *x, gan_real *y, size_t n, int log_
         for (size_t j = 0, m = GAN__MIN(n - i, 64); j < m; j++) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
     most = lane[0];
     for (size_t j = 1; j < GAN__MIN(n, 64); j++) most = lane[j] > most ? lane[j] : most;
-    for (size_t i = 0; i < n; i++) y[i] = GAN__EXP(x[i] - most);
+    for (size_t i = 0; i < n; i++) y[i] = GAN__ISA(exp)(x[i] - most);
     double total = GAN__ISA(sum)(y, 1, 0, n);
     gan_real shift = (gan_real)log(total), scale = (gan_real)(1 / total);
     if (log_) for (size_t i = 0; i < n; i++) y[i] = x[i] - most - shift;
@@ -7493,58 +7473,43 @@ static void GAN__ISA(softmax)(const gan_real *x, gan_real *y, size_t n, int log_
 
 static void GAN__ISA(softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n, int log_) {
     double total[2];
-    gan_real sum;
     GAN__ISA(two_sums)(gy, y, 1, 0, n, 0, total);
-    sum = (gan_real)total[log_ ? 0 : 1];
-    if (log_) for (size_t i = 0; i < n; i++) gx[i] = gy[i] - GAN__EXP(y[i]) * sum;
+    const gan_real sum = (gan_real)total[log_ ? 0 : 1];
+    if (log_) for (size_t i = 0; i < n; i++) gx[i] = gy[i] - GAN__ISA(exp)(y[i]) * sum;
     else for (size_t i = 0; i < n; i++) gx[i] = y[i] * (gy[i] - sum);
 }
 
 /* ---- optimizers */
 
-static void GAN__ISA(sgd)(void *argument, size_t begin, size_t end, int thread) {
-    const gan__job *job = (const gan__job *)argument;
+static inline GAN__INLINE void GAN__ISA(update)(int kind, const gan__job *job, size_t begin, size_t end) {
     const gan_update *p = (const gan_update *)job->p;
-    const gan_real *g = job->in[0], beta1 = p->beta1, lr = p->lr;
-    gan_real *w = job->out[0], *m = job->out[1];
-    (void)thread;
-    for (size_t i = begin; i < end; i++) {
-        m[i] = beta1 * m[i] + g[i];
-        w[i] -= lr * m[i];
-    }
+    const gan_real *g = job->in[0], beta1 = p->beta1, beta2 = p->beta2, eps = p->eps, lr = p->lr;
+    const gan_real keep = 1 - lr * p->decay, rate = lr / p->bias1, scale = (gan_real)(1 / sqrt((double)p->bias2));
+    gan_real *w = job->out[0], *m = job->out[1], *v = kind == GAN__K_adam ? job->out[2] : m;
+    if (kind == GAN__K_sgd)
+        for (size_t i = begin; i < end; i++) {
+            m[i] = beta1 * m[i] + g[i];
+            w[i] -= lr * m[i];
+        }
+    else if (kind == GAN__K_adam)
+        for (size_t i = begin; i < end; i++) {
+            gan_real u = g[i], mi = beta1 * m[i] + (1 - beta1) * u, vi = beta2 * v[i] + (1 - beta2) * u * u, wi = keep * w[i];
+            m[i] = mi, v[i] = vi;
+            w[i] = wi - rate * mi / (GAN__ISA(root)(vi) * scale + eps);
+        }
+    else
+        for (size_t i = begin; i < end; i++) {
+            gan_real u = g[i], vi = beta2 * v[i] + (1 - beta2) * u * u;
+            v[i] = vi;
+            w[i] -= lr * u / (GAN__ISA(root)(vi) + eps);
+        }
 }
-
-static void GAN__ISA(adam)(void *argument, size_t begin, size_t end, int thread) {
-    const gan__job *job = (const gan__job *)argument;
-    const gan_update *p = (const gan_update *)job->p;
-    const gan_real *g = job->in[0], beta1 = p->beta1, beta2 = p->beta2, eps = p->eps;
-    const gan_real keep = 1 - p->lr * p->decay, rate = p->lr / p->bias1, scale = (gan_real)(1 / sqrt((double)p->bias2));
-    gan_real *w = job->out[0], *m = job->out[1], *v = job->out[2];
-    (void)thread;
-    for (size_t i = begin; i < end; i++) {
-        gan_real u = g[i], mi = beta1 * m[i] + (1 - beta1) * u, vi = beta2 * v[i] + (1 - beta2) * u * u, wi = keep * w[i];
-        m[i] = mi, v[i] = vi;
-        w[i] = wi - rate * mi / (GAN__ROOT(vi) * scale + eps);
-    }
-}
-
-static void GAN__ISA(rmsprop)(void *argument, size_t begin, size_t end, int thread) {
-    const gan__job *job = (const gan__job *)argument;
-    const gan_update *p = (const gan_update *)job->p;
-    const gan_real *g = job->in[0], beta2 = p->beta2, eps = p->eps, lr = p->lr;
-    gan_real *w = job->out[0], *v = job->out[1];
-    (void)thread;
-    for (size_t i = begin; i < end; i++) {
-        gan_real u = g[i], vi = beta2 * v[i] + (1 - beta2) * u * u;
-        v[i] = vi;
-        w[i] -= lr * u / (GAN__ROOT(vi) + eps);
-    }
-}
-
-#undef GAN__EXP
-#undef GAN__TANH
-#undef GAN__ROOT
-
+#define GAN__UPDATE(name) \
+static void GAN__ISA(name)(void *job, size_t begin, size_t end, int thread) { (void)thread; GAN__ISA(update)(GAN__K_##name, (const gan__job *)job, begin, end); }
+GAN__UPDATE(sgd)
+GAN__UPDATE(adam)
+GAN__UPDATE(rmsprop)
+#undef GAN__UPDATE
 /* c (8,8) = dot products, or squared distances, of the rows in two panels (d,8). */
 static void GAN__ISA(pairs)(size_t d, const double *a, const double *b, double *c, bool squares) {
 #if GAN__BYTES > 0
