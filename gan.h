@@ -5942,8 +5942,7 @@ typedef struct { FILE *file; const char *path; char *temporary; bool failed; int
 
 static bool gan__write_begin(gan__writer *w, const char *path) {
     memset(w, 0, sizeof *w);
-    w->path = path;
-    w->temporary = (char *)gan__alloc(strlen(path) + 5);
+    w->path = path, w->temporary = (char *)gan__alloc(strlen(path) + 5);
     strcat(strcpy(w->temporary, path), ".tmp");
     w->file = fopen(w->temporary, "wb");
     if (w->file) return true;
@@ -5973,6 +5972,7 @@ static bool gan__rename(const char *from, const char *to) { return MoveFileExA(f
 #else
 static bool gan__rename(const char *from, const char *to) { return rename(from, to) == 0; }
 #endif
+
 static bool gan__write_end(gan__writer *w) {
     gan__write_note(w, fflush(w->file) == 0);
     gan__write_note(w, fclose(w->file) == 0);
@@ -6001,32 +6001,29 @@ static void gan__list_add(gan__list *list, const char *prefix, const char *name,
     item->rank = rank, item->tensor = tensor, item->number = number;
 }
 
-
+static size_t gan__item_size(const gan__list *list, const gan_tensor *t) { return t ? gan_count(t) * (list->half ? 2 : sizeof(gan_real)) : sizeof(double); }
 
 static char *gan__list_header(const gan__list *list, size_t *length) {
     char *header = (char *)gan__alloc(8192 + (size_t)list->count * 2500), *to = header;
     size_t offset = 0;
     to += sprintf(to, "{\"__metadata__\":{\"format\":\"pt\"%s}", list->meta);
-    for (int i = 0; i < list->count; i++) {
-        const gan__item *item = &list->items[i];
+    for (const gan__item *item = list->items; item < list->items + list->count; item++) {
         const gan_tensor *t = item->tensor;
-        size_t size = t ? gan_count(t) * (list->half ? 2 : sizeof(gan_real)) : sizeof item->number;
+        const int shape[4] = {t ? t->n : 0, t ? t->c : 0, t ? t->h : 0, t ? t->w : 0};      /* of odd rank: without N */
         to += sprintf(to, ",\"");
         for (const char *c = item->name; *c; c++)           /* a JSON string: quotes, backslashes and control characters escaped */
             if ((unsigned char)*c < 32) to += sprintf(to, "\\u%04x", (unsigned char)*c);
             else to += sprintf(to, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
         to += sprintf(to, "\":{\"dtype\":\"%s\",\"shape\":[", list->half ? "F16" : t && sizeof(gan_real) == 4 ? "F32" : "F64");
-        const int shape[4] = {t ? t->n : 0, t ? t->c : 0, t ? t->h : 0, t ? t->w : 0};      /* of odd rank: without N */
         for (int d = 0; t && d < item->rank; d++) to += sprintf(to, d ? ",%d" : "%d", shape[d + item->rank % 2]);
-        to += sprintf(to, "],\"data_offsets\":[%.0f,%.0f]}", (double)offset, (double)(offset + size));
-        offset += size;
+        to += sprintf(to, "],\"data_offsets\":[%.0f,", (double)offset);
+        to += sprintf(to, "%.0f]}", (double)(offset += gan__item_size(list, t)));
     }
     *to++ = '}';
     while ((to - header) % 8) *to++ = ' ';
     *length = (size_t)(to - header);
     return header;
 }
-
 /* F16 (IEEE 754 binary16): sign, 5 bits of exponent, 10 of mantissa; below 2^-14 in steps of 2^-24. To nearest, ties to even. */
 static uint16_t gan__to_half(double x) {
     double size = fabs(x);
@@ -6043,39 +6040,32 @@ static double gan__from_half(uint16_t bits) {
     return bits & 0x8000 ? -size : size;
 }
 
-/* count numbers at host, or half as long as F16, in the same place. */
-static void gan__write_numbers(gan__writer *w, gan_real *host, size_t count, bool half) {
-    for (size_t i = 0; half && i < count; i++) {
+/* host's numbers as F16, in the same place. */
+static void gan__halve(gan__writer *w, gan_real *host, size_t count) {
+    for (size_t i = 0; i < count; i++) {
         uint16_t bits = gan__to_half((double)host[i]);
         if ((bits & 0x7fff) == 0x7c00 && fabs((double)host[i]) <= DBL_MAX) w->failed = true, w->error = ERANGE;
         memcpy((char *)host + 2 * i, &bits, 2);
     }
-    gan__write(w, host, count * (half ? 2 : sizeof *host));
 }
-
 static bool gan__list_write(gan *g, gan__list *list, const char *path) {
     gan__writer w;
     unsigned char size[8];
     size_t length;
     bool done = gan__write_begin(&w, path);
-    if (done) {
-        char *header = gan__list_header(list, &length);
-        for (int i = 0; i < 8; i++) size[i] = (unsigned char)((uint64_t)length >> 8 * i);
-        gan__write(&w, size, 8);
-        gan__write(&w, header, length);
-        for (int i = 0; i < list->count; i++) {
-            gan_tensor *t = list->items[i].tensor;
-            gan_real *host = t ? (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], gan_count(t)) : NULL;
-            if (t) gan_to_host(t, host), gan__write_numbers(&w, host, gan_count(t), list->half);
-            else gan__write(&w, &list->items[i].number, sizeof(double));
-        }
-        GAN_FREE(header);
-        done = gan__write_end(&w);
+    char *header = gan__list_header(list, &length);
+    for (int i = 0; i < 8; i++) size[i] = (unsigned char)((uint64_t)length >> 8 * i);
+    if (done) gan__write(&w, size, 8), gan__write(&w, header, length);
+    for (int i = 0; done && i < list->count; i++) {
+        gan_tensor *t = list->items[i].tensor;
+        void *from = t ? gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], gan_count(t)) : (void *)&list->items[i].number;
+        if (t) gan_to_host(t, (gan_real *)from);
+        if (t && list->half) gan__halve(&w, (gan_real *)from, gan_count(t));
+        gan__write(&w, from, gan__item_size(list, t));
     }
-    GAN_FREE(list->items);
-    return done;
+    GAN_FREE(header), GAN_FREE(list->items);
+    return done && gan__write_end(&w);
 }
-
 /* ---- safetensors, in: nothing is believed before it is checked, and nothing is changed before all is checked */
 
 typedef struct { char *name, dtype[8]; int rank, shape[4]; uint64_t begin, end; } gan__entry;   /* shape (N,C,H,W): (C) is (1,C,1,1) */
@@ -6087,13 +6077,10 @@ typedef struct {
     char *meta[64][2];                             /* __metadata__: names and texts */
     int count, meta_count;
 } gan__tensors;
-static bool gan__json_problem(gan__tensors *f, const char *problem) {
-    if (!f->problem) f->problem = problem;
-    return false;
-}
+
+static bool gan__json_problem(gan__tensors *f, const char *problem) { if (!f->problem) f->problem = problem; return false; }
 
 static void gan__json_space(gan__tensors *f) { while (f->at < f->end && *f->at && strchr(" \n\t\r", *f->at)) f->at++; }
-
 static bool gan__json_take(gan__tensors *f, char c) { gan__json_space(f); return f->at < f->end && *f->at == c && f->at++; }
 static bool gan__json_want(gan__tensors *f, char c) { return gan__json_take(f, c) || gan__json_problem(f, "its header is not the JSON of safetensors"); }
 
@@ -6190,8 +6177,7 @@ static int gan__by_begin(const void *a, const void *b) {
 static int gan__entry_bytes(const gan__entry *entry) {
     static const char *const names[] = {"F64", "I64", "U64", "F32", "I32", "U32", "F16", "BF16", "I16", "U16", "I8", "U8", "BOOL"};
     static const int bytes[] = {8, 8, 8, 4, 4, 4, 2, 2, 2, 2, 1, 1, 1};
-    for (int i = 0; i < 13; i++)
-        if (strcmp(entry->dtype, names[i]) == 0) return bytes[i];
+    for (int i = 0; i < 13; i++) if (strcmp(entry->dtype, names[i]) == 0) return bytes[i];
     return 0;
 }
 
@@ -6252,14 +6238,12 @@ static bool gan__tensors_read(gan__tensors *f, const char *path) {
 static gan__entry *gan__tensors_find(gan__tensors *f, const char *prefix, const char *name, const char *suffix) {
     char full[384];
     snprintf(full, sizeof full, "%s%s%s", prefix, name, suffix);
-    for (int i = 0; i < f->count; i++)
-        if (strcmp(f->entries[i].name, full) == 0) return &f->entries[i];
+    for (int i = 0; i < f->count; i++) if (strcmp(f->entries[i].name, full) == 0) return &f->entries[i];
     return NULL;
 }
 
 static const char *gan__tensors_meta(const gan__tensors *f, const char *name) {
-    for (int i = 0; i < f->meta_count; i++)
-        if (strcmp(f->meta[i][0], name) == 0) return f->meta[i][1];
+    for (int i = 0; i < f->meta_count; i++) if (strcmp(f->meta[i][0], name) == 0) return f->meta[i][1];
     return NULL;
 }
 
@@ -6344,10 +6328,8 @@ static void gan__model_read(gan__tensors *f, gan_model *model, const char *prefi
 }
 
 static bool gan__save(gan_model *model, const char *path, bool half) {
-    gan__list list;
+    gan__list list = {NULL, 0, "", half};
     if (model->g->plan) return true;
-    memset(&list, 0, sizeof list);
-    list.half = half;
     for (int i = 0; i < model->count; i++) gan__list_add(&list, "", model->params[i].name, "", model->params[i].rank, model->params[i].value, 0);
     return gan__list_write(model->g, &list, path);
 }
@@ -6376,9 +6358,8 @@ static const char *gan__slot_suffix(char suffix[48], const gan_opt *opt, int s) 
 }
 
 GAN_API bool gan_save_state(gan *g, const char *path, int step) {
-    gan__list list;
+    gan__list list = {NULL, 0, "", false};
     if (g->plan) return true;
-    memset(&list, 0, sizeof list);
     int length = snprintf(list.meta, sizeof list.meta, ",\"step\":\"%d\",\"seed\":\"%" PRIu64 "\",\"drawn\":\"%" PRIu64 "\"", step, g->seed, g->drawn), k = 0;
     for (gan_data *data = g->datas; data && length < 4000; data = data->next, k++)
         length += snprintf(list.meta + length, sizeof list.meta - (size_t)length, ",\"data%d\":\"%" PRIu64 "\"", k, data->drawn);
@@ -6412,8 +6393,7 @@ static bool gan__moments_fit(gan__tensors *f, gan_model *model, const char *pref
         gan__entry *of = gan__tensors_find(f, "", owner, "");
         for (gan_opt *opt = model->opts; opt; opt = opt->next)
             for (int s = 0; s <= opt->slots && !known; s++) known = strcmp(mark, gan__slot_suffix(suffix, opt, s)) == 0, number = known && s == opt->slots;
-        if (!known)
-            return gan__refuse("%s: \"%s\" belongs to an optimizer that the model \"%s\" lacks", f->path, e->name, model->name);
+        if (!known) return gan__refuse("%s: \"%s\" belongs to an optimizer that the model \"%s\" lacks", f->path, e->name, model->name);
         gan__entry_fits(e, NULL, &wrongs);
         if (wrongs.count) return gan__refuse("%s: %s", f->path, wrongs.text);
         if (!of || (number ? e->rank != 0 : e->rank != of->rank || memcmp(e->shape, of->shape, sizeof e->shape) != 0))
@@ -6487,21 +6467,18 @@ GAN_API bool gan_save_png(gan_tensor *x, int columns, const char *path) {
     gan_real *host = (gan_real *)gan__alloc(gan_count(x) * sizeof *host), *from = host;
     unsigned char *pixels = (unsigned char *)gan__alloc_zero((size_t)width * height * x->c);
     gan_to_host(x, host);
-    for (int n = 0; n < x->n; n++)
-        for (int c = 0; c < x->c; c++)
-            for (int i = 0; i < x->h; i++)
-                for (int j = 0; j < x->w; j++, from++) {
-                    int row = n / columns * (x->h + gap) + gap + i, column = n % columns * (x->w + gap) + gap + j;
-                    double level = *from >= -1 ? *from <= 1 ? (double)*from : 1 : -1;     /* NaN is black */
-                    pixels[((size_t)row * width + column) * x->c + c] = (unsigned char)((level + 1) * 127.5 + 0.5);
-                }
+    for (int line = 0; line < x->n * x->c * x->h; line++)
+        for (int n = line / x->h / x->c, c = line / x->h % x->c, j = 0; j < x->w; j++, from++) {
+            int row = n / columns * (x->h + gap) + gap + line % x->h, column = n % columns * (x->w + gap) + gap + j;
+            double level = *from >= -1 ? *from <= 1 ? (double)*from : 1 : -1;     /* NaN is black */
+            pixels[((size_t)row * width + column) * x->c + c] = (unsigned char)((level + 1) * 127.5 + 0.5);
+        }
     bool done = gan__write_begin(&w, path);
     if (done) {
         if (!stbi_write_png_to_func(gan__png_write, &w, width, height, x->c, pixels, width * x->c)) w.failed = true, w.error = ENOMEM;
         done = gan__write_end(&w);
     }
-    GAN_FREE(pixels);
-    GAN_FREE(host);
+    GAN_FREE(pixels), GAN_FREE(host);
     return done;
 }
 #endif
@@ -6546,10 +6523,8 @@ GAN_API gan_progress *gan_progress_open(gan *g, const char *csv, const char *col
     if (csv && (!gan__progress_cut(csv, header, first) || !(file = fopen(csv, "a")))) return NULL;
     gan_progress *log = (gan_progress *)gan__alloc_zero(sizeof *log), **last = &g->logs;
     log->g = g, log->csv = file, log->first = first, log->steps = steps, log->batch = batch;
-    for (const char *name = columns; log->columns < 8; name = strchr(name, ',') + 1) {
+    for (const char *name = columns; name && log->columns < 8; name = strchr(name, ',') ? strchr(name, ',') + 1 : NULL)
         snprintf(log->names[log->columns++], sizeof log->names[0], "%.*s", (int)strcspn(name, ","), name);
-        if (!strchr(name, ',')) break;
-    }
 #if defined(GAN__POSIX)
     log->terminal = isatty(1) != 0;
 #elif defined(_WIN32)
@@ -6583,8 +6558,7 @@ GAN_API void gan_progress_step(gan_progress *log, int step, ...) {
     if (log->csv) {
         fprintf(log->csv, "%d", step);
         for (int i = 0; i < log->columns; i++) fprintf(log->csv, ",%.9g", values[i]);
-        fprintf(log->csv, "\n");
-        fflush(log->csv);
+        fprintf(log->csv, "\n"), fflush(log->csv);
     }
     if (log->terminal ? now - log->shown < 0.1 && !last : (step + 1) % GAN__MAX(log->steps / 20, 1) != 0 && !last) return;
     gan__progress_show(log, step, values);
@@ -6621,10 +6595,8 @@ GAN_API size_t gan_profile_flops(gan *g) {
 }
 
 static void gan__clear_profile(gan *g) {
-    memset(g->profile_seconds, 0, sizeof g->profile_seconds);
-    memset(g->profile_flops, 0, sizeof g->profile_flops);
-    memset(g->profile_bytes, 0, sizeof g->profile_bytes);
-    memset(g->profile_calls, 0, sizeof g->profile_calls);
+    memset(g->profile_seconds, 0, sizeof g->profile_seconds), memset(g->profile_flops, 0, sizeof g->profile_flops);
+    memset(g->profile_bytes, 0, sizeof g->profile_bytes), memset(g->profile_calls, 0, sizeof g->profile_calls);
 }
 
 GAN_API void gan_profile(gan *g) {
