@@ -5941,14 +5941,11 @@ GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range) { return 
 typedef struct { FILE *file; const char *path; char *temporary; bool failed; int error; } gan__writer;
 
 static bool gan__write_begin(gan__writer *w, const char *path) {
-    memset(w, 0, sizeof *w);
-    w->path = path, w->temporary = (char *)gan__alloc(strlen(path) + 5);
+    memset(w, 0, sizeof *w), w->path = path, w->temporary = (char *)gan__alloc(strlen(path) + 5);
     strcat(strcpy(w->temporary, path), ".tmp");
     w->file = fopen(w->temporary, "wb");
-    if (w->file) return true;
-    gan__refuse("%s: %s", w->temporary, strerror(errno));
-    GAN_FREE(w->temporary);
-    return false;
+    if (!w->file) gan__refuse("%s: %s", w->temporary, strerror(errno)), GAN_FREE(w->temporary);
+    return w->file != NULL;
 }
 
 static void gan__write_note(gan__writer *w, bool done) { if (!done && !w->failed) w->failed = true, w->error = errno; }
@@ -5977,10 +5974,8 @@ static bool gan__write_end(gan__writer *w) {
     gan__write_note(w, fflush(w->file) == 0);
     gan__write_note(w, fclose(w->file) == 0);
     gan__write_note(w, w->failed || (gan__sync(w->temporary) && gan__rename(w->temporary, w->path)));
-    if (w->failed) {
-        remove(w->temporary);
-        gan__refuse("%s: it could not be written: %s", w->path, strerror(w->error));
-    } else {
+    if (w->failed) remove(w->temporary), gan__refuse("%s: it could not be written: %s", w->path, strerror(w->error));
+    else {
         char *slash = strrchr(w->temporary, '/');         /* the folder too, which holds the name */
         if (slash) *slash = 0;
         gan__sync(slash ? (*w->temporary ? w->temporary : "/") : ".");
@@ -6007,7 +6002,7 @@ static char *gan__list_header(const gan__list *list, size_t *length) {
     char *header = (char *)gan__alloc(8192 + (size_t)list->count * 2500), *to = header;
     size_t offset = 0;
     to += sprintf(to, "{\"__metadata__\":{\"format\":\"pt\"%s}", list->meta);
-    for (const gan__item *item = list->items; item < list->items + list->count; item++) {
+    for (const gan__item *item = list->items; item && item < list->items + list->count; item++) {
         const gan_tensor *t = item->tensor;
         const int shape[4] = {t ? t->n : 0, t ? t->c : 0, t ? t->h : 0, t ? t->w : 0};      /* of odd rank: without N */
         to += sprintf(to, ",\"");
@@ -6019,8 +6014,7 @@ static char *gan__list_header(const gan__list *list, size_t *length) {
         to += sprintf(to, "],\"data_offsets\":[%.0f,", (double)offset);
         to += sprintf(to, "%.0f]}", (double)(offset += gan__item_size(list, t)));
     }
-    *to++ = '}';
-    while ((to - header) % 8) *to++ = ' ';
+    for (*to++ = '}'; (to - header) % 8;) *to++ = ' ';
     *length = (size_t)(to - header);
     return header;
 }
@@ -6146,8 +6140,7 @@ static bool gan__json_entry(gan__tensors *f, gan__entry *entry) {
         fields |= field;
         if (field == 1) {
             if (!(text = gan__json_text(f))) return false;
-            snprintf(entry->dtype, sizeof entry->dtype, "%s", text);
-            GAN_FREE(text);
+            snprintf(entry->dtype, sizeof entry->dtype, "%s", text), GAN_FREE(text);
         } else if (field == 2) {
             bool fits = (entry->rank = gan__json_numbers(f, size, 4)) >= 0;
             for (int d = 0; d < 4; d++) entry->shape[d] = 1;
@@ -6163,11 +6156,9 @@ static bool gan__json_entry(gan__tensors *f, gan__entry *entry) {
 
 static void gan__json_meta(gan__tensors *f) {
     int seen = 0;
-    for (char *key, *text; (key = gan__json_key(f, &seen)) != NULL;) {
-        text = gan__json_text(f);
-        if (text && f->meta_count < 64) f->meta[f->meta_count][0] = key, f->meta[f->meta_count++][1] = text;
+    for (char *key, *text; (key = gan__json_key(f, &seen)) != NULL;)
+        if ((text = gan__json_text(f)) != NULL && f->meta_count < 64) f->meta[f->meta_count][0] = key, f->meta[f->meta_count++][1] = text;
         else GAN_FREE(key), GAN_FREE(text);
-    }
 }
 static int gan__by_begin(const void *a, const void *b) {
     const gan__entry *x = (const gan__entry *)a, *y = (const gan__entry *)b;
@@ -6222,8 +6213,7 @@ static bool gan__tensors_parse(gan__tensors *f) {
 
 static bool gan__tensors_read(gan__tensors *f, const char *path) {
     size_t size = 0;
-    memset(f, 0, sizeof *f);
-    f->path = path;
+    memset(f, 0, sizeof *f), f->path = path;
     if (!(f->file = gan__read_file(path, &size))) return false;
     uint64_t length = size < 8 ? 0 : gan__little(f->file) | (uint64_t)gan__little(f->file + 4) << 32;
     bool done = size >= 8 && length <= size - 8;
@@ -6300,14 +6290,12 @@ static const char *gan__param_name(const gan__entry *e, const char *prefix) {
 /* Does the file hold just model's parameters, under prefix? A model without any takes all. */
 static bool gan__model_fits(gan__tensors *f, gan_model *model, const char *prefix) {
     gan__wrongs wrongs = {"", 0};
-    for (int i = 0; i < model->count; i++) {
-        const gan__param *param = &model->params[i];
+    for (const gan__param *param = model->params; param && param < model->params + model->count; param++) {
         gan__entry *e = gan__tensors_find(f, prefix, param->name, "");
         if (e) gan__entry_fits(e, param->value, &wrongs);
         else gan__wrong(&wrongs, "it lacks \"%s%.200s\" " GAN__DIMS " of the model", prefix, param->name, GAN__SHAPE(param->value));
     }
-    for (int i = 0; i < f->count; i++) {
-        gan__entry *e = &f->entries[i];
+    for (gan__entry *e = f->entries; e && e < f->entries + f->count; e++) {
         const char *name = gan__param_name(e, prefix);
         const int *s = e->shape;
         if (name && !model->count) gan__entry_fits(e, NULL, &wrongs);
@@ -6318,8 +6306,7 @@ static bool gan__model_fits(gan__tensors *f, gan_model *model, const char *prefi
 }
 
 static void gan__model_read(gan__tensors *f, gan_model *model, const char *prefix) {
-    for (int i = 0; i < f->count; i++) {
-        gan__entry *e = &f->entries[i];
+    for (gan__entry *e = f->entries; e && e < f->entries + f->count; e++) {
         const char *name = gan__param_name(e, prefix);
         gan__param *param = name ? gan__find(model, name) : NULL;
         if (name && !param) param = gan__param_new(model, name, e->rank, e->shape[0], e->shape[1], e->shape[2], e->shape[3]);
@@ -6383,8 +6370,7 @@ GAN_API bool gan_save_state(gan *g, const char *path, int step) {
 /* Do the moments in the file fit model's optimizers? Asked before anything is changed, so shapes come from the file's own parameters. */
 static bool gan__moments_fit(gan__tensors *f, gan_model *model, const char *prefix) {
     gan__wrongs wrongs = {"", 0};
-    for (int i = 0; i < f->count; i++) {
-        gan__entry *e = &f->entries[i];
+    for (gan__entry *e = f->entries; e && e < f->entries + f->count; e++) {
         const char *mark = strchr(e->name, '#');
         char owner[384], suffix[48];
         bool known = false, number = false;
@@ -6581,8 +6567,7 @@ GAN_API void gan_progress_close(gan_progress *log) {
 
 GAN_API void gan_summary(gan_model *model) {
     printf("%-24s %-18s %-22s %12s\n", model->name, "layer", "output (N,C,H,W)", "parameters");
-    for (int i = 0; i < model->layer_count; i++) {
-        const gan__layer *layer = &model->layers[i];
+    for (const gan__layer *layer = model->layers; layer && layer < model->layers + model->layer_count; layer++) {
         char shape[64];
         snprintf(shape, sizeof shape, GAN__DIMS, GAN__SHAPE(layer));
         printf("%-24s %-18s %-22s %12.0f\n", layer->name, layer->kind, shape, (double)layer->params);
@@ -6594,28 +6579,21 @@ GAN_API size_t gan_profile_flops(gan *g) {
     return (size_t)(g->profile_flops[GAN__K_matmul] + g->profile_flops[GAN__K_conv2d] + g->profile_flops[GAN__K_conv_transpose2d] + g->profile_flops[GAN__K_conv2d_weight]);
 }
 
-static void gan__clear_profile(gan *g) {
-    memset(g->profile_seconds, 0, sizeof g->profile_seconds), memset(g->profile_flops, 0, sizeof g->profile_flops);
-    memset(g->profile_bytes, 0, sizeof g->profile_bytes), memset(g->profile_calls, 0, sizeof g->profile_calls);
-}
-
 GAN_API void gan_profile(gan *g) {
     double total = 0;
-    bool shown[GAN__KERNEL_COUNT] = {false};
     for (int k = 0; k < GAN__KERNEL_COUNT; k++) total += g->profile_seconds[k];
     printf("%-18s %10s %12s %10s %10s %7s\n", g->backend->name, "calls", "ms", "GFLOP/s", "GB/s", "share");
-    for (int row = 0; row < GAN__KERNEL_COUNT; row++) {
-        int k = -1;
-        for (int i = 0; i < GAN__KERNEL_COUNT; i++)
-            if (!shown[i] && (k < 0 || g->profile_seconds[i] > g->profile_seconds[k])) k = i;
-        shown[k] = true;
+    for (int k; ; g->profile_calls[k] = 0) {                /* the longest of those that are left */
+        k = -1;
+        for (int i = 0; i < GAN__KERNEL_COUNT; i++) if (g->profile_calls[i] && (k < 0 || g->profile_seconds[i] > g->profile_seconds[k])) k = i;
+        if (k < 0) break;
         double seconds = GAN__MAX(g->profile_seconds[k], 1e-12);
-        if (g->profile_calls[k])
-            printf("%-18s %10.0f %12.2f %10.1f %10.1f %6.1f%%\n", gan__kernels[k].name, g->profile_calls[k], 1e3 * seconds, g->profile_flops[k] / seconds * 1e-9,
-                   g->profile_bytes[k] / seconds * 1e-9, 100 * seconds / GAN__MAX(total, 1e-12));
+        printf("%-18s %10.0f %12.2f %10.1f %10.1f %6.1f%%\n", gan__kernels[k].name, g->profile_calls[k], 1e3 * seconds, g->profile_flops[k] / seconds * 1e-9,
+               g->profile_bytes[k] / seconds * 1e-9, 100 * seconds / GAN__MAX(total, 1e-12));
     }
     printf("%-18s %10s %12.2f\n", "total", "", 1e3 * total);
-    gan__clear_profile(g);
+    memset(g->profile_seconds, 0, sizeof g->profile_seconds), memset(g->profile_flops, 0, sizeof g->profile_flops);
+    memset(g->profile_bytes, 0, sizeof g->profile_bytes);
 }
 
 /* ---- gan_close, which knows all of the above */
@@ -6672,16 +6650,14 @@ struct gan__doctor {
 
 /* The parameter whose numbers lie at data, and its model; or NULL. */
 static gan__param *gan__owner(gan *g, const gan_real *data, gan_model **model) {
-    for (*model = g->models; *model; *model = (*model)->next)
-        for (int i = 0; i < (*model)->count; i++)
+    for (*model = g->models; *model; *model = (*model)->next) for (int i = 0; i < (*model)->count; i++)
             if ((*model)->params[i].value->data == data) return &(*model)->params[i];
     return NULL;
 }
 
 static gan_real *gan__on_host(gan *g, const gan_real *data, size_t count) {
     gan_real *host = (gan_real *)gan__alloc(count * sizeof *host);
-    gan__download(g->backend, host, data, count * sizeof *host);
-    return host;
+    return gan__download(g->backend, host, data, count * sizeof *host), host;
 }
 
 /* |data - from|, from on the host or NULL for 0. Not finite if a number is not. */
@@ -6693,7 +6669,8 @@ static double gan__length(gan *g, const gan_real *data, const gan_real *from, si
     return sqrt(squares);
 }
 
-static bool gan__finite(const gan_tensor *t) { return gan__length(t->g, t->data, NULL, gan_count(t)) <= DBL_MAX; }
+static double gan__tensor_length(const gan_tensor *t) { return gan__length(t->g, t->data, NULL, gan_count(t)); }
+static bool gan__finite(const gan_tensor *t) { return gan__tensor_length(t) <= DBL_MAX; }
 
 /* gan_step's call in a step that is looked at: notes the gradient, returns the parameter as it still is. */
 static gan_real *gan__doctor_before(gan__param *param, const gan_real *gradient) {
@@ -6737,8 +6714,7 @@ static void gan__complain(gan *g, int illness, int need, const char *format, ...
 static gan__param *gan__layer_of(const gan_tensor *t, gan_model **model) {
     gan__param *param = NULL;
     for (*model = NULL; t && t->op && !param; t = t->in[0])
-        for (int j = 1; j < 3 && !param; j++)
-            if (t->in[j]) param = gan__owner(t->g, t->in[j]->data, model);
+        for (int j = 1; j < 3 && !param; j++) if (t->in[j]) param = gan__owner(t->g, t->in[j]->data, model);
     return param;
 }
 
@@ -6782,11 +6758,9 @@ static void gan__doctor_discriminator(gan *g, gan_tensor *real, gan_tensor *fake
     gan_model *model;
     for (size_t i = 0; i < n; i++) a += (double)x[i] / (double)n;
     for (size_t j = 0; j < m; j++) b += (double)y[j] / (double)m;
-    for (size_t i = 0; i < n; i += jump)
-        for (size_t j = 0; j < m; j += jump) pairs++, right += x[i] > y[j] ? 100 : x[i] == y[j] ? 50 : 0;
+    for (size_t i = 0; i < n; i += jump) for (size_t j = 0; j < m; j += jump) pairs++, right += x[i] > y[j] ? 100 : x[i] == y[j] ? 50 : 0;
     right /= pairs;
-    GAN_FREE(x);
-    GAN_FREE(y);
+    GAN_FREE(x), GAN_FREE(y);
     for (int i = 0; i < g->tape_count; i++) {
         const gan_tensor *t = g->tape[i], *in = t->op && t->op->vjp == gan__map_vjp && (t->attr[0] == GAN_SOFTPLUS || t->attr[0] == GAN_SIGMOID) ? t->in[0] : NULL;
         saturates = saturates || (in && (in == real || in == fake || (in->op && (in->in[0] == real || in->in[0] == fake))));
@@ -6798,8 +6772,7 @@ static void gan__doctor_discriminator(gan *g, gan_tensor *real, gan_tensor *fake
         gan__complain(g, GAN__DECEIVED, 3, "the discriminator takes fakes for real: it is right on %.0f%% of all pairs, logits %.1f (real) against %.1f (fake). Are labels "
                       "swapped?", right, a, b);
     gan__layer_of(real, &model);
-    for (int i = 0; model && i < model->count; i++)
-        if (model->params[i].trainable) weights += gan__length(g, model->params[i].value->data, NULL, gan_count(model->params[i].value));
+    for (int i = 0; model && i < model->count; i++) if (model->params[i].trainable) weights += gan__tensor_length(model->params[i].value);
     if (model && weights == g->doctor->weights)
         gan__complain(g, GAN__FROZEN, 2, "the discriminator does not learn: no parameter of %s has changed since the last look. Is its optimizer called, with a rate above 0, "
                       "and the loss made of its logits?", model->name);
@@ -6822,11 +6795,9 @@ static void gan__doctor_weights(gan *g) {
             if (p->look != g->doctor->looks || p->rank < 2) continue;
             largest = GAN__MAX(largest, each);
             double found[3] = {largest / GAN__MAX(each, 1e-9 * largest), p->gradient / size, p->change / size};
-            for (int k = 0; i >= model->count && k < 3; k++)
-                if (found[k] > most[k]) most[k] = found[k], worst[k] = p, of[k] = model->name;
+            for (int k = 0; i >= model->count && k < 3; k++) if (found[k] > most[k]) most[k] = found[k], worst[k] = p, of[k] = model->name;
         }
-    for (int k = 0; k < 3; k++)
-        if (worst[k]) gan__complain(g, GAN__VANISHES + k, k == 2 ? 2 : 3, say[k], of[k], worst[k]->name, most[k]);
+    for (int k = 0; k < 3; k++) if (worst[k]) gan__complain(g, GAN__VANISHES + k, k == 2 ? 2 : 3, say[k], of[k], worst[k]->name, most[k]);
 }
 
 /* Channels of a ReLU's result that are 0 for every image and place; one channel alone is a hinge loss. */
@@ -6838,8 +6809,7 @@ static void gan__doctor_relus(gan *g) {
         if (!t->op || t->stale || t->op->vjp != gan__map_vjp || t->attr[0] != GAN_LEAKY || t->real[0] != 0 || t->c == 1) continue;
         gan_real *x = gan__on_host(g, t->data, gan_count(t));
         int dead = t->c, size = t->h * t->w;
-        for (int c = 0; c < t->c; c++)
-            for (int k = 0; k < t->n * size; k++)
+        for (int c = 0; c < t->c; c++) for (int k = 0; k < t->n * size; k++)
                 if (x[((size_t)(k / size) * t->c + c) * size + k % size] != 0) { dead--; break; }
         GAN_FREE(x);
         if ((double)dead / t->c > worst) worst = (double)dead / t->c, gan__doctor_name(t, name);
@@ -6857,8 +6827,7 @@ GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor
     if (g->plan) return 0;
     gan_model *model = g->doctor ? NULL : g->models;
     if (!g->doctor) g->doctor = (struct gan__doctor *)gan__alloc_zero(sizeof *g->doctor);
-    for (; model; model = model->next)
-        for (int i = 0; i < model->count; i++) model->params[i].size = gan__length(g, model->params[i].value->data, NULL, gan_count(model->params[i].value));
+    for (; model; model = model->next) for (int i = 0; i < model->count; i++) model->params[i].size = gan__tensor_length(model->params[i].value);
     struct gan__doctor *d = g->doctor;
     bool finite = gan__finite(real_logits) && gan__finite(fake_logits);
     for (model = g->models; model; model = model->next)         /* an infinity that no weight meets, as in clamp(log 0), does no harm */
@@ -6950,13 +6919,11 @@ static void gan__plan_walk(gan *g, bool undo) {
         gan__model_cut(model, params, layers);
     }
 }
-#undef GAN__KEEP
 
 static void gan__plan_end(gan *g) {
     gan_clear_to(g, g->plan->mark);    /* views of parameters go before them */
     gan__plan_walk(g, true);
-    GAN_FREE(g->plan->kept), GAN_FREE(g->plan);
-    g->plan = NULL, gan__thread.planning = NULL;
+    GAN_FREE(g->plan->kept), GAN_FREE(g->plan), g->plan = NULL, gan__thread.planning = NULL;
 }
 
 static void gan__plan_row(struct gan__plan *r) {
@@ -6997,13 +6964,10 @@ GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user) {
     gan__thread.planning = g, g->plan->mark = gan_here(g);
     gan__plan_walk(g, false);
     g->peak = g->held;
-    step(g, user);
-    gan_clear_to(g, g->plan->mark);
+    step(g, user), gan_clear_to(g, g->plan->mark);
     printf("%-44s %-20s %11s %15s %11s %11s\n", "operation", "result (N,C,H,W)", "parameters", "multiply-adds", "its KiB", "held KiB");
     g->plan->listing = true;
-    step(g, user);
-    gan_clear_to(g, g->plan->mark);
-    gan__plan_row(g->plan);
+    step(g, user), gan_clear_to(g, g->plan->mark), gan__plan_row(g->plan);
     for (gan_model *model = g->models; model; model = model->next) params += (double)gan_param_count(model);
     printf("%-44s %-20s %11.0f %15.0f %11s %11.1f\n", "total, peak", "", params, g->plan->all_adds, "", (double)g->peak / 1024);
     printf("%-44s %72.1f\n", "of it parameters and optimizer state", (double)g->held / 1024);
@@ -7022,7 +6986,8 @@ GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user) {
    ===========================================================================================
    Plain loops that the compiler vectorises, but for the micro-kernel of the matrix product, which keeps its tile in vector registers.
    The options below are this section's own, whatever the program is compiled with: contraction of a*b + c into one operation, and the
-   vectoriser. Sums are kept in a fixed number of lanes, so that their order is the same everywhere. */
+   vectoriser. Sums are kept in a fixed number of lanes, so that their order is the same everywhere. Macros that read the same every time
+   stay defined. */
 #ifdef GAN__LANES
 
 #if defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES == 64
@@ -7070,10 +7035,6 @@ static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_
     }
     GAN__ALL(GAN__SAVE)
 }
-
-#undef GAN__LOAD
-#undef GAN__STEP
-#undef GAN__SAVE
 #undef GAN__ALL
 
 #if defined(__has_builtin)
@@ -7087,14 +7048,12 @@ typedef gan_real GAN__ISA(loose64) __attribute__((vector_size(16 * sizeof(gan_re
 #endif
 #endif
 #else
-
 #define GAN__ROWS 4
 #define GAN__COLUMNS 12
 static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add) {
     if (!add) memset(c, 0, GAN__ROWS * GAN__COLUMNS * sizeof *c);
     for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS)
-        for (int r = 0; r < GAN__ROWS; r++)
-            for (int j = 0; j < GAN__COLUMNS; j++) c[r * GAN__COLUMNS + j] += a[r] * b[j];
+        for (int r = 0; r < GAN__ROWS; r++) for (int j = 0; j < GAN__COLUMNS; j++) c[r * GAN__COLUMNS + j] += a[r] * b[j];
 }
 #endif
 
@@ -7102,10 +7061,8 @@ static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_
 static void GAN__ISA(pack_left)(const gan_real *src, ptrdiff_t row_stride, const ptrdiff_t *k_offset, int rows, int depth, gan_real *panel) {
     for (int k = 0; k < depth; k++, panel += GAN__ROWS) {
         const gan_real *at = src + k_offset[k];
-        if (rows == GAN__ROWS)
-            for (int r = 0; r < GAN__ROWS; r++) panel[r] = at[r * row_stride];
-        else
-            for (int r = 0; r < GAN__ROWS; r++) panel[r] = r < rows ? at[r * row_stride] : 0;
+        if (rows == GAN__ROWS) for (int r = 0; r < GAN__ROWS; r++) panel[r] = at[r * row_stride];
+        else for (int r = 0; r < GAN__ROWS; r++) panel[r] = r < rows ? at[r * row_stride] : 0;
     }
 }
 
@@ -7115,15 +7072,10 @@ static inline GAN__INLINE void GAN__ISA(copy_line)(gan_real *dst, const gan_real
     int j = 0;
 #define GAN__COPY(size) for (; step == 1 && j + size <= n; j += size) memcpy(dst + j, src + j, size * sizeof *dst)
     GAN__COPY(16); GAN__COPY(8); GAN__COPY(4);
-#undef GAN__COPY
 #ifdef GAN__SHUFFLE
-#if GAN__LANES >= 16
-    for (; step == 2 && j + 16 <= n; j += 16)
+    for (; GAN__LANES >= 16 && step == 2 && j + 16 <= n; j += 16)
         GAN__SHUFFLE(64, dst + j, src + 2 * j, 15, 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
-#endif
-#if GAN__LANES >= 8
-    for (; step == 2 && j + 8 <= n; j += 8) GAN__SHUFFLE(32, dst + j, src + 2 * j, 7, 0, 2, 4, 6, 9, 11, 13, 15);
-#endif
+    for (; GAN__LANES >= 8 && step == 2 && j + 8 <= n; j += 8) GAN__SHUFFLE(32, dst + j, src + 2 * j, 7, 0, 2, 4, 6, 9, 11, 13, 15);
     for (; step == 2 && j + 4 <= n; j += 4) GAN__SHUFFLE(16, dst + j, src + 2 * j, 3, 0, 2, 5, 7);
 #endif
     for (; j < n; j++) dst[j] = src[j * step];
@@ -7161,7 +7113,6 @@ static void GAN__ISA(pack_window)(const gan__window *s, int column, int columns,
         switch (n) {
 #define GAN__RUN(length) case length: GAN__ISA(pack_run)(s, image, i, j, length, k, depth, panel); break
         GAN__RUN(4); GAN__RUN(7); GAN__RUN(8); GAN__RUN(14); GAN__RUN(16); GAN__RUN(32);
-#undef GAN__RUN
         default: GAN__ISA(pack_run)(s, image, i, j, n, k, depth, panel);
         }
     }
@@ -7170,12 +7121,13 @@ static void GAN__ISA(pack_window)(const gan__window *s, int column, int columns,
 /* The transpose: rows are positions k .. k+depth of the grid, columns (channel, u, v). Neighbouring v are neighbours in memory. */
 static void GAN__ISA(pack_window_t)(const gan__window *s, int column, int columns, int k, int depth, gan_real *panel) {
     int taps = s->tu * s->tv;
-    for (int done = 0; done < depth;) {
+    for (int done = 0, run; done < depth; done += run) {
         int place = k + done, image = place / (s->rows * s->cols), i = place / s->cols % s->rows, j = place % s->cols;
-        int run = GAN__MIN(s->cols - j, depth - done);
-        for (int q = 0; q < columns;) {
+        run = GAN__MIN(s->cols - j, depth - done);
+        for (int q = 0, part; q < columns; q += part) {
             int channel = (column + q) / taps, u = (column + q) % taps / s->tv, v = (column + q) % s->tv;
-            int part = GAN__MIN(s->tv - v, columns - q), line = i * s->step + s->u0 + u * s->dir, at = j * s->step + s->v0 + v * s->dir;
+            int line = i * s->step + s->u0 + u * s->dir, at = j * s->step + s->v0 + v * s->dir;
+            part = GAN__MIN(s->tv - v, columns - q);
             const gan_real *row = s->src + image * s->image + ((ptrdiff_t)channel * s->h + line) * s->w;
             gan_real *dst = panel + (size_t)done * GAN__COLUMNS + q;
             for (int t = 0; t < run; t++, at += s->step, dst += GAN__COLUMNS) {
@@ -7183,9 +7135,7 @@ static void GAN__ISA(pack_window_t)(const gan__window *s, int column, int column
                 else if (at >= 0 && at + part <= s->w && part == 4 && s->dir == 1) memcpy(dst, row + at, 4 * sizeof *dst);
                 else for (int e = 0, f = at; e < part; e++, f += s->dir) dst[e] = f >= 0 && f < s->w ? row[f] : 0;
             }
-            q += part;
         }
-        done += run;
     }
 }
 
@@ -7206,16 +7156,13 @@ static void GAN__ISA(pack_right)(const gan__right *right, int column, int column
 
 /* dst[r*row_stride + column_offset[j]] = tile[r][j]. Offsets grow, so 16 of them are neighbours if the ends are 15 apart. */
 static void GAN__ISA(store)(const gan_real *tile, int rows, int columns, gan_real *dst, ptrdiff_t row_stride, const ptrdiff_t *column_offset) {
-    for (int j = 0; j < columns;) {
-        int run = GAN__MIN(16, columns - j);
-        bool together = column_offset[j + run - 1] == column_offset[j] + run - 1;
+    for (int j = 0, run; j < columns; j += run) {
+        run = GAN__MIN(16, columns - j);
+        bool together = run == 16 && column_offset[j + 15] == column_offset[j] + 15;
         gan_real *to = dst;
-        const gan_real *from = tile + j;
-        for (int r = 0; r < rows; r++, to += row_stride, from += GAN__COLUMNS) {
-            if (together && run == 16) memcpy(to + column_offset[j], from, 16 * sizeof *to);
+        for (const gan_real *from = tile + j, *end = from + rows * GAN__COLUMNS; from < end; to += row_stride, from += GAN__COLUMNS)
+            if (together) memcpy(to + column_offset[j], from, 16 * sizeof *to);
             else for (int t = 0; t < run; t++) to[column_offset[j + t]] = from[t];
-        }
-        j += run;
     }
 }
 
@@ -7227,8 +7174,7 @@ static void GAN__ISA(store)(const gan_real *tile, int rows, int columns, gan_rea
 #if GAN__SIZE == 4
 static inline GAN__INLINE float GAN__ISA(bits)(int32_t n) {
     float x;
-    memcpy(&x, &n, sizeof x);
-    return x;
+    return memcpy(&x, &n, sizeof x), x;
 }
 
 static inline GAN__INLINE float GAN__ISA(exp)(float x) {
@@ -7339,12 +7285,10 @@ static inline GAN__INLINE double GAN__ISA(lane_sums)(bool square, bool weigh, co
                 if (weigh) products += gy[i] * (x[i] - center);
             }
             if (pending < 1024) continue;
-            GAN__FOLD(total, one);
-            GAN__FOLD(products, two);
+            GAN__FOLD(total, one); GAN__FOLD(products, two);
             one = two = zero, pending = 0;
         }
-    GAN__FOLD(total, one);
-    GAN__FOLD(products, two);
+    GAN__FOLD(total, one); GAN__FOLD(products, two);
     if (weigh) *weighted = products;
     return total;
 }
@@ -7352,7 +7296,6 @@ static inline GAN__INLINE double GAN__ISA(lane_sums)(bool square, bool weigh, co
 static double GAN__ISA(sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n) {
     return GAN__ISA(lane_sums)(false, false, x, x, rows, stride, n, 0, NULL);
 }
-
 static double GAN__ISA(squares)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real center) {
     return GAN__ISA(lane_sums)(true, false, x, x, rows, stride, n, center, NULL);
 }
@@ -7361,15 +7304,11 @@ static double GAN__ISA(squares)(const gan_real *x, size_t rows, ptrdiff_t stride
 static void GAN__ISA(two_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real mean, double sums[2]) {
     sums[0] = GAN__ISA(lane_sums)(false, true, gy, x, rows, stride, n, mean, &sums[1]);
 }
-#undef GAN__WIDE
-#undef GAN__FOLD
-#undef GAN__TAKE
 
 /* y[j] = sum over rows of x[row*row_stride + j] */
 static void GAN__ISA(add_rows)(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y, size_t n) {
     for (size_t j = 0; j < n; j++) y[j] = 0;
-    for (size_t r = 0; r < rows; r++, x += row_stride)
-        for (size_t j = 0; j < n; j++) y[j] += x[j];
+    for (size_t r = 0; r < rows; r++, x += row_stride) for (size_t j = 0; j < n; j++) y[j] += x[j];
 }
 
 static void GAN__ISA(scale_shift)(const gan_real *x, gan_real scale, gan_real shift, gan_real *y, size_t n) {
@@ -7408,9 +7347,7 @@ static void GAN__ISA(take_even)(const gan_real *x, int in, const int *index, con
         for (int t = 0; t < taps; t++) {
             const int i = index[t * apart];
             const gan_real k = weight[t * apart], *from = step == 1 ? x + i : i % 2 ? half + i / 2 : room + i / 2;
-            if (k == 0) continue;
-            GAN__ISA(add_scaled)(from, k, part[f], (size_t)n, any);
-            any = true;
+            if (k != 0) GAN__ISA(add_scaled)(from, k, part[f], (size_t)n, any), any = true;
         }
         if (!any) memset(part[f], 0, (size_t)n * sizeof *y);
     }
@@ -7430,11 +7367,11 @@ static void GAN__ISA(max_line)(const gan_real *x, int step, int at, gan_real *be
 }
 
 static void GAN__ISA(softmax)(const gan_real *x, gan_real *y, size_t n, int log_) {
-    gan_real lane[64] = {0}, most;
+    gan_real lane[64] = {0};
     for (size_t j = 0; j < GAN__MIN(n, 64); j++) lane[j] = x[j];
     for (size_t i = 64; i < n; i += 64)
         for (size_t j = 0, m = GAN__MIN(n - i, 64); j < m; j++) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-    most = lane[0];
+    gan_real most = lane[0];
     for (size_t j = 1; j < GAN__MIN(n, 64); j++) most = lane[j] > most ? lane[j] : most;
     for (size_t i = 0; i < n; i++) y[i] = GAN__ISA(exp)(x[i] - most);
     double total = GAN__ISA(sum)(y, 1, 0, n);
@@ -7481,7 +7418,6 @@ static void GAN__ISA(name)(void *job, size_t begin, size_t end, int thread) { (v
 GAN__UPDATE(sgd)
 GAN__UPDATE(adam)
 GAN__UPDATE(rmsprop)
-#undef GAN__UPDATE
 /* c (8,8) = dot products, or squared distances, of the rows in two panels (d,8). */
 static void GAN__ISA(pairs)(size_t d, const double *a, const double *b, double *c, bool squares) {
 #if GAN__BYTES > 0
@@ -7505,16 +7441,11 @@ static void GAN__ISA(pairs)(size_t d, const double *a, const double *b, double *
 }
 
 static const gan__isa GAN__ISA(table) = {
-    GAN__ROWS, GAN__COLUMNS, GAN__ISA(tile), GAN__ISA(pack_left), GAN__ISA(pack_right), GAN__ISA(store), GAN__ISA(map), GAN__ISA(zip),
-    GAN__ISA(sum), GAN__ISA(squares), GAN__ISA(add_rows), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend),
-    GAN__ISA(add_scaled), GAN__ISA(take), GAN__ISA(take_even), GAN__ISA(max_line), GAN__ISA(softmax), GAN__ISA(softmax_grad), GAN__ISA(sgd), GAN__ISA(adam), GAN__ISA(rmsprop),
-    GAN__ISA(pairs)};
-
+    GAN__ROWS, GAN__COLUMNS, GAN__ISA(tile), GAN__ISA(pack_left), GAN__ISA(pack_right), GAN__ISA(store), GAN__ISA(map), GAN__ISA(zip), GAN__ISA(sum),
+    GAN__ISA(squares), GAN__ISA(add_rows), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend), GAN__ISA(add_scaled), GAN__ISA(take), GAN__ISA(take_even),
+    GAN__ISA(max_line), GAN__ISA(softmax), GAN__ISA(softmax_grad), GAN__ISA(sgd), GAN__ISA(adam), GAN__ISA(rmsprop), GAN__ISA(pairs)};
 #undef GAN__ROWS
 #undef GAN__COLUMNS
-#undef GAN__VEC
-#undef GAN__AT
-#undef GAN__SHUFFLE
 #if defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES >= 32
 #pragma clang attribute pop
 #elif defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
