@@ -5949,7 +5949,7 @@ static bool gan__write_begin(gan__writer *w, const char *path) {
 }
 
 static void gan__write_note(gan__writer *w, bool done) { if (!done && !w->failed) w->failed = true, w->error = errno; }
-static void gan__write(gan__writer *w, const void *data, size_t size) { gan__write_note(w, w->failed || fwrite(data, 1, size, w->file) == size); }
+static void gan__write(gan__writer *w, const void *data, size_t n) { gan__write_note(w, w->failed || fwrite(data, 1, n, w->file) == n); }
 
 /* To the disk, not only to the system: else a power cut could leave the new name on an empty file. */
 #ifdef GAN__POSIX
@@ -5996,7 +5996,7 @@ static void gan__list_add(gan__list *list, const char *prefix, const char *name,
     item->rank = rank, item->tensor = tensor, item->number = number;
 }
 
-static size_t gan__item_size(const gan__list *list, const gan_tensor *t) { return t ? gan_count(t) * (list->half ? 2 : sizeof(gan_real)) : sizeof(double); }
+static size_t gan__item_size(const gan_tensor *t, bool half) { return t ? gan_count(t) * (half ? 2 : sizeof(gan_real)) : sizeof(double); }
 
 static char *gan__list_header(const gan__list *list, size_t *length) {
     char *header = (char *)gan__alloc(8192 + (size_t)list->count * 2500), *to = header;
@@ -6012,7 +6012,7 @@ static char *gan__list_header(const gan__list *list, size_t *length) {
         to += sprintf(to, "\":{\"dtype\":\"%s\",\"shape\":[", list->half ? "F16" : t && sizeof(gan_real) == 4 ? "F32" : "F64");
         for (int d = 0; t && d < item->rank; d++) to += sprintf(to, d ? ",%d" : "%d", shape[d + item->rank % 2]);
         to += sprintf(to, "],\"data_offsets\":[%.0f,", (double)offset);
-        to += sprintf(to, "%.0f]}", (double)(offset += gan__item_size(list, t)));
+        to += sprintf(to, "%.0f]}", (double)(offset += gan__item_size(t, list->half)));
     }
     for (*to++ = '}'; (to - header) % 8;) *to++ = ' ';
     *length = (size_t)(to - header);
@@ -6055,7 +6055,7 @@ static bool gan__list_write(gan *g, gan__list *list, const char *path) {
         void *from = t ? gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], gan_count(t)) : (void *)&list->items[i].number;
         if (t) gan_to_host(t, (gan_real *)from);
         if (t && list->half) gan__halve(&w, (gan_real *)from, gan_count(t));
-        gan__write(&w, from, gan__item_size(list, t));
+        gan__write(&w, from, gan__item_size(t, list->half));
     }
     GAN_FREE(header), GAN_FREE(list->items);
     return done && gan__write_end(&w);
@@ -6119,7 +6119,7 @@ static int gan__json_numbers(gan__tensors *f, int64_t *to, int most) {
     } while (gan__json_take(f, ','));
     return gan__json_want(f, ']') ? count : -1;
 }
-/* The next name in an object, its colon taken, as text in new memory; NULL at the end, or where there is a problem. seen: how many so far. */
+/* The next name in an object, its colon taken, in new memory; NULL at the end, or where there is a problem. seen: how many so far. */
 static char *gan__json_key(gan__tensors *f, int *seen) {
     if (f->problem || (!*seen && (!gan__json_want(f, '{') || gan__json_take(f, '}')))) return NULL;
     if ((*seen)++ && !gan__json_take(f, ',')) return gan__json_want(f, '}'), (char *)NULL;
@@ -6144,7 +6144,8 @@ static bool gan__json_entry(gan__tensors *f, gan__entry *entry) {
         } else if (field == 2) {
             bool fits = (entry->rank = gan__json_numbers(f, size, 4)) >= 0;
             for (int d = 0; d < 4; d++) entry->shape[d] = 1;
-            for (int d = 0; d < entry->rank; d++) entry->shape[d + entry->rank % 2] = (int)size[d], fits = fits && size[d] >= 1 && size[d] <= INT32_MAX;
+            for (int d = 0; d < entry->rank; d++)
+                entry->shape[d + entry->rank % 2] = (int)size[d], fits = fits && size[d] >= 1 && size[d] <= INT32_MAX;
             if (!fits) return gan__json_problem(f, "a tensor in its header has more than 4 dimensions or an impossible size");
         } else {
             if (gan__json_numbers(f, size, 2) != 2 || size[1] < size[0]) return gan__json_problem(f, "a tensor in its header has impossible offsets");
@@ -6378,7 +6379,8 @@ static bool gan__moments_fit(gan__tensors *f, gan_model *model, const char *pref
         snprintf(owner, sizeof owner, "%.*s", (int)(mark - e->name), e->name);
         gan__entry *of = gan__tensors_find(f, "", owner, "");
         for (gan_opt *opt = model->opts; opt; opt = opt->next)
-            for (int s = 0; s <= opt->slots && !known; s++) known = strcmp(mark, gan__slot_suffix(suffix, opt, s)) == 0, number = known && s == opt->slots;
+            for (int s = 0; s <= opt->slots && !known; s++)
+                known = strcmp(mark, gan__slot_suffix(suffix, opt, s)) == 0, number = known && s == opt->slots;
         if (!known) return gan__refuse("%s: \"%s\" belongs to an optimizer that the model \"%s\" lacks", f->path, e->name, model->name);
         gan__entry_fits(e, NULL, &wrongs);
         if (wrongs.count) return gan__refuse("%s: %s", f->path, wrongs.text);
@@ -6419,8 +6421,9 @@ GAN_API bool gan_load_state(gan *g, const char *path, int *step) {
         }
         for (int i = 0; fits && i < f.count; i++) {
             gan_model *owner = g->models;
-            while (owner && (strncmp(f.entries[i].name, owner->name, strlen(owner->name)) != 0 || f.entries[i].name[strlen(owner->name)] != '.')) owner = owner->next;
-            if (!owner) fits = gan__refuse("%s: \"%s\" belongs to no model of this program", path, f.entries[i].name);
+            const char *of = f.entries[i].name;
+            while (owner && (strncmp(of, owner->name, strlen(owner->name)) != 0 || of[strlen(owner->name)] != '.')) owner = owner->next;
+            if (!owner) fits = gan__refuse("%s: \"%s\" belongs to no model of this program", path, of);
         }
         for (gan_data *data = g->datas; fits && data; data = data->next) {
             snprintf(name, sizeof name, "data%d", k++);
@@ -6460,12 +6463,9 @@ GAN_API bool gan_save_png(gan_tensor *x, int columns, const char *path) {
             pixels[((size_t)row * width + column) * x->c + c] = (unsigned char)((level + 1) * 127.5 + 0.5);
         }
     bool done = gan__write_begin(&w, path);
-    if (done) {
-        if (!stbi_write_png_to_func(gan__png_write, &w, width, height, x->c, pixels, width * x->c)) w.failed = true, w.error = ENOMEM;
-        done = gan__write_end(&w);
-    }
+    if (done && !stbi_write_png_to_func(gan__png_write, &w, width, height, x->c, pixels, width * x->c)) w.failed = true, w.error = ENOMEM;
     GAN_FREE(pixels), GAN_FREE(host);
-    return done;
+    return done && gan__write_end(&w);
 }
 #endif
 
@@ -6489,17 +6489,14 @@ static bool gan__progress_cut(const char *csv, const char *header, int first) {
     size_t size = 0;
     char *rows = first > 0 ? (char *)gan__read_file(csv, &size) : NULL, *end = rows ? rows + size : NULL;
     bool done = gan__write_begin(&w, csv);
-    if (done) {
-        gan__write(&w, header, strlen(header));
-        for (char *row = rows, *next; row && row < end; row = next) {
-            next = (char *)memchr(row, '\n', (size_t)(end - row));
-            next = next ? next + 1 : end;
-            if (*row >= '0' && *row <= '9' && next[-1] == '\n' && atoi(row) < first) gan__write(&w, row, (size_t)(next - row));
-        }
-        done = gan__write_end(&w);
+    if (done) gan__write(&w, header, strlen(header));
+    for (char *row = rows, *next; done && row && row < end; row = next) {
+        next = (char *)memchr(row, '\n', (size_t)(end - row));
+        next = next ? next + 1 : end;
+        if (*row >= '0' && *row <= '9' && next[-1] == '\n' && atoi(row) < first) gan__write(&w, row, (size_t)(next - row));
     }
     GAN_FREE(rows);
-    return done;
+    return done && gan__write_end(&w);
 }
 
 GAN_API gan_progress *gan_progress_open(gan *g, const char *csv, const char *columns, int first, int steps, int batch) {
@@ -6585,7 +6582,8 @@ GAN_API void gan_profile(gan *g) {
     printf("%-18s %10s %12s %10s %10s %7s\n", g->backend->name, "calls", "ms", "GFLOP/s", "GB/s", "share");
     for (int k; ; g->profile_calls[k] = 0) {                /* the longest of those that are left */
         k = -1;
-        for (int i = 0; i < GAN__KERNEL_COUNT; i++) if (g->profile_calls[i] && (k < 0 || g->profile_seconds[i] > g->profile_seconds[k])) k = i;
+        for (int i = 0; i < GAN__KERNEL_COUNT; i++)
+            if (g->profile_calls[i] && (k < 0 || g->profile_seconds[i] > g->profile_seconds[k])) k = i;
         if (k < 0) break;
         double seconds = GAN__MAX(g->profile_seconds[k], 1e-12);
         printf("%-18s %10.0f %12.2f %10.1f %10.1f %6.1f%%\n", gan__kernels[k].name, g->profile_calls[k], 1e3 * seconds, g->profile_flops[k] / seconds * 1e-9,
@@ -6827,7 +6825,8 @@ GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor
     if (g->plan) return 0;
     gan_model *model = g->doctor ? NULL : g->models;
     if (!g->doctor) g->doctor = (struct gan__doctor *)gan__alloc_zero(sizeof *g->doctor);
-    for (; model; model = model->next) for (int i = 0; i < model->count; i++) model->params[i].size = gan__tensor_length(model->params[i].value);
+    for (; model; model = model->next)
+        for (int i = 0; i < model->count; i++) model->params[i].size = gan__tensor_length(model->params[i].value);
     struct gan__doctor *d = g->doctor;
     bool finite = gan__finite(real_logits) && gan__finite(fake_logits);
     for (model = g->models; model; model = model->next)         /* an infinity that no weight meets, as in clamp(log 0), does no harm */
@@ -7265,9 +7264,9 @@ typedef double GAN__ISA(lanes);
 #define GAN__TAKE(p) (double)*(p)
 #endif
 
-/* Returns the sum of gy, or if square of (x - center)^2; if weigh, *weighted = sum of gy * (x - center). Callers give the two as constants. */
-static inline GAN__INLINE double GAN__ISA(lane_sums)(bool square, bool weigh, const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n,
-                                                     gan_real center, double *weighted) {
+/* Returns the sum of gy, or if square of (x - center)^2; if weigh, *weighted = sum of gy * (x - center). Both are constants. */
+static inline GAN__INLINE double GAN__ISA(lane_sums)(bool square, bool weigh, const gan_real *gy, const gan_real *x, size_t rows,
+                                                     ptrdiff_t stride, size_t n, gan_real center, double *weighted) {
     const GAN__ISA(lanes) zero = {0};
     GAN__ISA(lanes) one = zero, two = zero, d;
     double total = 0, products = 0;
@@ -7390,31 +7389,27 @@ static void GAN__ISA(softmax_grad)(const gan_real *gy, const gan_real *y, gan_re
 
 /* ---- optimizers */
 
-static inline GAN__INLINE void GAN__ISA(update)(int kind, const gan__job *job, size_t begin, size_t end) {
+static inline GAN__INLINE void GAN__ISA(update)(int kind, void *argument, size_t begin, size_t end) {
+    const gan__job *job = (const gan__job *)argument;
     const gan_update *p = (const gan_update *)job->p;
     const gan_real *g = job->in[0], beta1 = p->beta1, beta2 = p->beta2, eps = p->eps, lr = p->lr;
     const gan_real keep = 1 - lr * p->decay, rate = lr / p->bias1, scale = (gan_real)(1 / sqrt((double)p->bias2));
     gan_real *w = job->out[0], *m = job->out[1], *v = kind == GAN__K_adam ? job->out[2] : m;
     if (kind == GAN__K_sgd)
-        for (size_t i = begin; i < end; i++) {
-            m[i] = beta1 * m[i] + g[i];
-            w[i] -= lr * m[i];
-        }
+        for (size_t i = begin; i < end; i++) m[i] = beta1 * m[i] + g[i], w[i] -= lr * m[i];
     else if (kind == GAN__K_adam)
         for (size_t i = begin; i < end; i++) {
             gan_real u = g[i], mi = beta1 * m[i] + (1 - beta1) * u, vi = beta2 * v[i] + (1 - beta2) * u * u, wi = keep * w[i];
-            m[i] = mi, v[i] = vi;
-            w[i] = wi - rate * mi / (GAN__ISA(root)(vi) * scale + eps);
+            m[i] = mi, v[i] = vi, w[i] = wi - rate * mi / (GAN__ISA(root)(vi) * scale + eps);
         }
     else
         for (size_t i = begin; i < end; i++) {
             gan_real u = g[i], vi = beta2 * v[i] + (1 - beta2) * u * u;
-            v[i] = vi;
-            w[i] -= lr * u / (GAN__ISA(root)(vi) + eps);
+            v[i] = vi, w[i] -= lr * u / (GAN__ISA(root)(vi) + eps);
         }
 }
 #define GAN__UPDATE(name) \
-static void GAN__ISA(name)(void *job, size_t begin, size_t end, int thread) { (void)thread; GAN__ISA(update)(GAN__K_##name, (const gan__job *)job, begin, end); }
+static void GAN__ISA(name)(void *p, size_t begin, size_t end, int thread) { (void)thread; GAN__ISA(update)(GAN__K_##name, p, begin, end); }
 GAN__UPDATE(sgd)
 GAN__UPDATE(adam)
 GAN__UPDATE(rmsprop)
@@ -7441,9 +7436,10 @@ static void GAN__ISA(pairs)(size_t d, const double *a, const double *b, double *
 }
 
 static const gan__isa GAN__ISA(table) = {
-    GAN__ROWS, GAN__COLUMNS, GAN__ISA(tile), GAN__ISA(pack_left), GAN__ISA(pack_right), GAN__ISA(store), GAN__ISA(map), GAN__ISA(zip), GAN__ISA(sum),
-    GAN__ISA(squares), GAN__ISA(add_rows), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend), GAN__ISA(add_scaled), GAN__ISA(take), GAN__ISA(take_even),
-    GAN__ISA(max_line), GAN__ISA(softmax), GAN__ISA(softmax_grad), GAN__ISA(sgd), GAN__ISA(adam), GAN__ISA(rmsprop), GAN__ISA(pairs)};
+    GAN__ROWS, GAN__COLUMNS, GAN__ISA(tile), GAN__ISA(pack_left), GAN__ISA(pack_right), GAN__ISA(store), GAN__ISA(map), GAN__ISA(zip),
+    GAN__ISA(sum), GAN__ISA(squares), GAN__ISA(add_rows), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend), GAN__ISA(add_scaled),
+    GAN__ISA(take), GAN__ISA(take_even), GAN__ISA(max_line), GAN__ISA(softmax), GAN__ISA(softmax_grad), GAN__ISA(sgd), GAN__ISA(adam),
+    GAN__ISA(rmsprop), GAN__ISA(pairs)};
 #undef GAN__ROWS
 #undef GAN__COLUMNS
 #if defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES >= 32
