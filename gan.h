@@ -5483,58 +5483,41 @@ GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range) { return 
 typedef struct { FILE *file; const char *path; char *temporary; bool failed; int error; } gan__writer;
 
 static bool gan__write_begin(gan__writer *w, const char *path) {
-    memset(w, 0, sizeof *w);
-    w->path = path;
-    w->temporary = (char *)gan__alloc(strlen(path) + 5);
+    memset(w, 0, sizeof *w), w->path = path, w->temporary = (char *)gan__alloc(strlen(path) + 5);
     strcat(strcpy(w->temporary, path), ".tmp");
     w->file = fopen(w->temporary, "wb");
-    if (w->file) return true;
-    gan__refuse("%s: %s", w->temporary, strerror(errno));
-    GAN_FREE(w->temporary);
-    return false;
+    if (!w->file) gan__refuse("%s: %s", w->temporary, strerror(errno)), GAN_FREE(w->temporary);
+    return w->file != NULL;
 }
 
-static void gan__write(gan__writer *w, const void *data, size_t size) {
-    if (!w->failed && fwrite(data, 1, size, w->file) != size) w->failed = true, w->error = errno;
-}
+static void gan__write_note(gan__writer *w, bool done) { if (!done && !w->failed) w->failed = true, w->error = errno; }
+static void gan__write(gan__writer *w, const void *data, size_t n) { gan__write_note(w, w->failed || fwrite(data, 1, n, w->file) == n); }
 
 /* To the disk, not only to the system: else a power cut could leave the new name on an empty file. */
-static bool gan__sync(const char *path) {
 #ifdef GAN__POSIX
+static bool gan__sync(const char *path) {
     int fd = open(path, O_RDONLY);
     bool done = fd >= 0 && fsync(fd) == 0;
     if (fd >= 0) close(fd);
     return done;
-#else
-    (void)path;
-    return true;
-#endif
 }
+#else
+static bool gan__sync(const char *path) { return path != NULL; }
+#endif
 
 #ifdef _WIN32
-#ifdef __cplusplus
-extern "C"
-#endif
 __declspec(dllimport) int __stdcall MoveFileExA(const char *from, const char *to, unsigned long flags);
-#endif
-
-static bool gan__rename(const char *from, const char *to) {
-#ifdef _WIN32
-    return MoveFileExA(from, to, 1 | 8) != 0;     /* replace, and write through */
+static bool gan__rename(const char *from, const char *to) { return MoveFileExA(from, to, 1 | 8) != 0; }     /* replace, and write through */
 #else
-    return rename(from, to) == 0;
+static bool gan__rename(const char *from, const char *to) { return rename(from, to) == 0; }
 #endif
-}
 
 static bool gan__write_end(gan__writer *w) {
-    if (fflush(w->file) != 0 && !w->failed) w->failed = true, w->error = errno;
-    if (fclose(w->file) != 0 && !w->failed) w->failed = true, w->error = errno;
-    if (!w->failed && !gan__sync(w->temporary)) w->failed = true, w->error = errno;
-    if (!w->failed && !gan__rename(w->temporary, w->path)) w->failed = true, w->error = errno;
-    if (w->failed) {
-        remove(w->temporary);
-        gan__refuse("%s: it could not be written: %s", w->path, strerror(w->error));
-    } else {
+    gan__write_note(w, fflush(w->file) == 0);
+    gan__write_note(w, fclose(w->file) == 0);
+    gan__write_note(w, w->failed || (gan__sync(w->temporary) && gan__rename(w->temporary, w->path)));
+    if (w->failed) remove(w->temporary), gan__refuse("%s: it could not be written: %s", w->path, strerror(w->error));
+    else {
         char *slash = strrchr(w->temporary, '/');         /* the folder too, which holds the name */
         if (slash) *slash = 0;
         gan__sync(slash ? (*w->temporary ? w->temporary : "/") : ".");
@@ -5555,41 +5538,28 @@ static void gan__list_add(gan__list *list, const char *prefix, const char *name,
     item->rank = rank, item->tensor = tensor, item->number = number;
 }
 
-/* A JSON string: quotes, backslashes and control characters escaped. */
-static void gan__json_string(char **to, const char *from) {
-    *(*to)++ = '"';
-    for (; *from; from++) {
-        if (*from == '"' || *from == '\\') *(*to)++ = '\\', *(*to)++ = *from;
-        else if ((unsigned char)*from < 32) *to += sprintf(*to, "\\u%04x", (unsigned char)*from);
-        else *(*to)++ = *from;
-    }
-    *(*to)++ = '"';
-}
+static size_t gan__item_size(const gan_tensor *t, bool half) { return t ? gan_count(t) * (half ? 2 : sizeof(gan_real)) : sizeof(double); }
 
 static char *gan__list_header(const gan__list *list, size_t *length) {
     char *header = (char *)gan__alloc(8192 + (size_t)list->count * 2500), *to = header;
     size_t offset = 0;
     to += sprintf(to, "{\"__metadata__\":{\"format\":\"pt\"%s}", list->meta);
-    for (int i = 0; i < list->count; i++) {
-        const gan__item *item = &list->items[i];
+    for (const gan__item *item = list->items; item && item < list->items + list->count; item++) {
         const gan_tensor *t = item->tensor;
-        size_t size = t ? gan_count(t) * (list->half ? 2 : sizeof(gan_real)) : sizeof item->number;
-        *to++ = ',';
-        gan__json_string(&to, item->name);
-        to += sprintf(to, ":{\"dtype\":\"%s\",\"shape\":[", list->half ? "F16" : t && sizeof(gan_real) == 4 ? "F32" : "F64");
-        if (t && item->rank == 1) to += sprintf(to, "%d", t->c);
-        if (t && item->rank == 2) to += sprintf(to, "%d,%d", t->n, t->c);
-        if (t && item->rank == 3) to += sprintf(to, "%d,%d,%d", t->c, t->h, t->w);
-        if (t && item->rank == 4) to += sprintf(to, "%d,%d,%d,%d", GAN__SHAPE(t));
-        to += sprintf(to, "],\"data_offsets\":[%.0f,%.0f]}", (double)offset, (double)(offset + size));
-        offset += size;
+        const int shape[4] = {t ? t->n : 0, t ? t->c : 0, t ? t->h : 0, t ? t->w : 0};      /* of odd rank: without N */
+        to += sprintf(to, ",\"");
+        for (const char *c = item->name; *c; c++)           /* a JSON string: quotes, backslashes and control characters escaped */
+            if ((unsigned char)*c < 32) to += sprintf(to, "\\u%04x", (unsigned char)*c);
+            else to += sprintf(to, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+        to += sprintf(to, "\":{\"dtype\":\"%s\",\"shape\":[", list->half ? "F16" : t && sizeof(gan_real) == 4 ? "F32" : "F64");
+        for (int d = 0; t && d < item->rank; d++) to += sprintf(to, d ? ",%d" : "%d", shape[d + item->rank % 2]);
+        to += sprintf(to, "],\"data_offsets\":[%.0f,", (double)offset);
+        to += sprintf(to, "%.0f]}", (double)(offset += gan__item_size(t, list->half)));
     }
-    *to++ = '}';
-    while ((to - header) % 8) *to++ = ' ';
+    for (*to++ = '}'; (to - header) % 8;) *to++ = ' ';
     *length = (size_t)(to - header);
     return header;
 }
-
 /* F16 (IEEE 754 binary16): sign, 5 bits of exponent, 10 of mantissa; below 2^-14 in steps of 2^-24. To nearest, ties to even. */
 static uint16_t gan__to_half(double x) {
     double size = fabs(x);
@@ -5606,70 +5576,48 @@ static double gan__from_half(uint16_t bits) {
     return bits & 0x8000 ? -size : size;
 }
 
-/* count numbers at host, or half as long as F16, in the same place. */
-static void gan__write_numbers(gan__writer *w, gan_real *host, size_t count, bool half) {
-    for (size_t i = 0; half && i < count; i++) {
+/* host's numbers as F16, in the same place. */
+static void gan__halve(gan__writer *w, gan_real *host, size_t count) {
+    for (size_t i = 0; i < count; i++) {
         uint16_t bits = gan__to_half((double)host[i]);
         if ((bits & 0x7fff) == 0x7c00 && fabs((double)host[i]) <= DBL_MAX) w->failed = true, w->error = ERANGE;
         memcpy((char *)host + 2 * i, &bits, 2);
     }
-    gan__write(w, host, count * (half ? 2 : sizeof *host));
 }
-
 static bool gan__list_write(gan *g, gan__list *list, const char *path) {
     gan__writer w;
     unsigned char size[8];
     size_t length;
     bool done = gan__write_begin(&w, path);
-    if (done) {
-        char *header = gan__list_header(list, &length);
-        for (int i = 0; i < 8; i++) size[i] = (unsigned char)((uint64_t)length >> 8 * i);
-        gan__write(&w, size, 8);
-        gan__write(&w, header, length);
-        for (int i = 0; i < list->count; i++) {
-            gan_tensor *t = list->items[i].tensor;
-            gan_real *host = t ? (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], gan_count(t)) : NULL;
-            if (t) gan_to_host(t, host), gan__write_numbers(&w, host, gan_count(t), list->half);
-            else gan__write(&w, &list->items[i].number, sizeof(double));
-        }
-        GAN_FREE(header);
-        done = gan__write_end(&w);
+    char *header = gan__list_header(list, &length);
+    for (int i = 0; i < 8; i++) size[i] = (unsigned char)((uint64_t)length >> 8 * i);
+    if (done) gan__write(&w, size, 8), gan__write(&w, header, length);
+    for (int i = 0; done && i < list->count; i++) {
+        gan_tensor *t = list->items[i].tensor;
+        void *from = t ? gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], gan_count(t)) : (void *)&list->items[i].number;
+        if (t) gan_to_host(t, (gan_real *)from);
+        if (t && list->half) gan__halve(&w, (gan_real *)from, gan_count(t));
+        gan__write(&w, from, gan__item_size(t, list->half));
     }
-    GAN_FREE(list->items);
-    return done;
+    GAN_FREE(header), GAN_FREE(list->items);
+    return done && gan__write_end(&w);
 }
-
 /* ---- safetensors, in: nothing is believed before it is checked, and nothing is changed before all is checked */
 
-typedef struct { char *name, dtype[8]; int rank, shape[4]; uint64_t begin, end; bool used; } gan__entry;
+typedef struct { char *name, dtype[8]; int rank, shape[4]; uint64_t begin, end; } gan__entry;   /* shape (N,C,H,W): (C) is (1,C,1,1) */
 typedef struct {
-    const char *path;
-    unsigned char *file, *data;         /* data: behind the header */
+    const char *path, *at, *end, *problem;         /* at .. end: the JSON that is left */
+    unsigned char *file, *data;                    /* data: behind the header */
     uint64_t data_size;
     gan__entry *entries;
-    int count;
-    char *meta[64][2];                  /* __metadata__: names and texts */
-    int meta_count;
-    const char *at, *end;               /* the JSON that is left */
-    const char *problem;
+    char *meta[64][2];                             /* __metadata__: names and texts */
+    int count, meta_count;
 } gan__tensors;
 
-static bool gan__json_problem(gan__tensors *f, const char *problem) {
-    if (!f->problem) f->problem = problem;
-    return false;
-}
+static bool gan__json_problem(gan__tensors *f, const char *problem) { if (!f->problem) f->problem = problem; return false; }
 
-static void gan__json_space(gan__tensors *f) {
-    while (f->at < f->end && (*f->at == ' ' || *f->at == '\n' || *f->at == '\t' || *f->at == '\r')) f->at++;
-}
-
-static bool gan__json_take(gan__tensors *f, char c) {
-    gan__json_space(f);
-    if (f->at >= f->end || *f->at != c) return false;
-    f->at++;
-    return true;
-}
-
+static void gan__json_space(gan__tensors *f) { while (f->at < f->end && *f->at && strchr(" \n\t\r", *f->at)) f->at++; }
+static bool gan__json_take(gan__tensors *f, char c) { gan__json_space(f); return f->at < f->end && *f->at == c && f->at++; }
 static bool gan__json_want(gan__tensors *f, char c) { return gan__json_take(f, c) || gan__json_problem(f, "its header is not the JSON of safetensors"); }
 
 /* A string without its quotes, in new memory. Of \u escapes only those below 128 occur in names. */
@@ -5690,77 +5638,71 @@ static char *gan__json_text(gan__tensors *f) {
         *to++ = c;
     }
     *to = 0;
-    if (!gan__json_want(f, '"')) {
-        GAN_FREE(text);
-        return NULL;
-    }
-    return text;
+    if (gan__json_want(f, '"')) return text;
+    GAN_FREE(text);
+    return NULL;
 }
 
-/* A whole number of 0 or more; -1 if there is none. */
-static int64_t gan__json_number(gan__tensors *f) {
-    int64_t value = 0;
-    gan__json_space(f);
-    const char *start = f->at;
-    for (; f->at < f->end && *f->at >= '0' && *f->at <= '9'; f->at++) {
-        if (value > INT64_MAX / 16) return gan__json_problem(f, "a number in its header is too large"), -1;
-        value = value * 10 + (*f->at - '0');
-    }
-    if (f->at == start) return gan__json_problem(f, "a size in its header is not a whole number"), -1;
-    return value;
+/* [a,b,..]: how many whole numbers of 0 or more there are, or -1 if more than most or something else. */
+static int gan__json_numbers(gan__tensors *f, int64_t *to, int most) {
+    int count = 0;
+    if (!gan__json_want(f, '[') || gan__json_take(f, ']')) return f->problem ? -1 : 0;
+    do {
+        int64_t value = 0;
+        gan__json_space(f);
+        const char *start = f->at;
+        for (; f->at < f->end && *f->at >= '0' && *f->at <= '9'; f->at++) {
+            if (value > INT64_MAX / 16) return gan__json_problem(f, "a number in its header is too large"), -1;
+            value = value * 10 + (*f->at - '0');
+        }
+        if (f->at == start) return gan__json_problem(f, "a size in its header is not a whole number"), -1;
+        if (count == most) return -1;
+        to[count++] = value;
+    } while (gan__json_take(f, ','));
+    return gan__json_want(f, ']') ? count : -1;
+}
+/* The next name in an object, its colon taken, in new memory; NULL at the end, or where there is a problem. seen: how many so far. */
+static char *gan__json_key(gan__tensors *f, int *seen) {
+    if (f->problem || (!*seen && (!gan__json_want(f, '{') || gan__json_take(f, '}')))) return NULL;
+    if ((*seen)++ && !gan__json_take(f, ',')) return gan__json_want(f, '}'), (char *)NULL;
+    char *key = gan__json_text(f);
+    if (!key || gan__json_want(f, ':')) return key;
+    GAN_FREE(key);
+    return NULL;
 }
 
 /* {"dtype":"F32","shape":[..],"data_offsets":[begin,end]}, in any order */
 static bool gan__json_entry(gan__tensors *f, gan__entry *entry) {
-    int seen = 0;
-    if (!gan__json_want(f, '{')) return false;
-    do {
-        char *key = gan__json_text(f), *text = NULL;
-        if (!key || !gan__json_want(f, ':')) {
-            GAN_FREE(key);
-            return false;
-        }
+    int64_t size[4] = {0};
+    int seen = 0, fields = 0;
+    for (char *key, *text; (key = gan__json_key(f, &seen)) != NULL;) {
         int field = strcmp(key, "dtype") == 0 ? 1 : strcmp(key, "shape") == 0 ? 2 : strcmp(key, "data_offsets") == 0 ? 4 : 0;
         GAN_FREE(key);
-        if (!field || (seen & field)) return gan__json_problem(f, "a tensor in its header has an unknown or a double field");
-        seen |= field;
+        if (!field || (fields & field)) return gan__json_problem(f, "a tensor in its header has an unknown or a double field");
+        fields |= field;
         if (field == 1) {
             if (!(text = gan__json_text(f))) return false;
-            snprintf(entry->dtype, sizeof entry->dtype, "%s", text);
-            GAN_FREE(text);
+            snprintf(entry->dtype, sizeof entry->dtype, "%s", text), GAN_FREE(text);
         } else if (field == 2) {
-            if (!gan__json_want(f, '[')) return false;
-            entry->rank = 0;
-            if (!gan__json_take(f, ']')) {
-                do {
-                    int64_t size = gan__json_number(f);
-                    if (size < 1 || size > INT32_MAX || entry->rank == 4) return gan__json_problem(f, "a tensor in its header has more than 4 dimensions or an impossible size");
-                    entry->shape[entry->rank++] = (int)size;
-                } while (gan__json_take(f, ','));
-                if (!gan__json_want(f, ']')) return false;
-            }
+            bool fits = (entry->rank = gan__json_numbers(f, size, 4)) >= 0;
+            for (int d = 0; d < 4; d++) entry->shape[d] = 1;
+            for (int d = 0; d < entry->rank; d++)
+                entry->shape[d + entry->rank % 2] = (int)size[d], fits = fits && size[d] >= 1 && size[d] <= INT32_MAX;
+            if (!fits) return gan__json_problem(f, "a tensor in its header has more than 4 dimensions or an impossible size");
         } else {
-            int64_t begin = gan__json_want(f, '[') ? gan__json_number(f) : -1, end = begin >= 0 && gan__json_want(f, ',') ? gan__json_number(f) : -1;
-            if (end < begin || begin < 0 || !gan__json_want(f, ']')) return gan__json_problem(f, "a tensor in its header has impossible offsets");
-            entry->begin = (uint64_t)begin, entry->end = (uint64_t)end;
+            if (gan__json_numbers(f, size, 2) != 2 || size[1] < size[0]) return gan__json_problem(f, "a tensor in its header has impossible offsets");
+            entry->begin = (uint64_t)size[0], entry->end = (uint64_t)size[1];
         }
-    } while (gan__json_take(f, ','));
-    return gan__json_want(f, '}') && (seen == 7 || gan__json_problem(f, "a tensor in its header lacks dtype, shape or data_offsets"));
+    }
+    return !f->problem && (fields == 7 || gan__json_problem(f, "a tensor in its header lacks dtype, shape or data_offsets"));
 }
 
-static bool gan__json_meta(gan__tensors *f) {
-    if (!gan__json_want(f, '{')) return false;
-    if (gan__json_take(f, '}')) return true;
-    do {
-        char *key = gan__json_text(f), *text = key && gan__json_want(f, ':') ? gan__json_text(f) : NULL;
-        bool room = f->meta_count < 64;
-        if (text && room) f->meta[f->meta_count][0] = key, f->meta[f->meta_count++][1] = text;
+static void gan__json_meta(gan__tensors *f) {
+    int seen = 0;
+    for (char *key, *text; (key = gan__json_key(f, &seen)) != NULL;)
+        if ((text = gan__json_text(f)) != NULL && f->meta_count < 64) f->meta[f->meta_count][0] = key, f->meta[f->meta_count++][1] = text;
         else GAN_FREE(key), GAN_FREE(text);
-        if (!text) return false;
-    } while (gan__json_take(f, ','));
-    return gan__json_want(f, '}');
 }
-
 static int gan__by_begin(const void *a, const void *b) {
     const gan__entry *x = (const gan__entry *)a, *y = (const gan__entry *)b;
     return x->begin < y->begin ? -1 : x->begin > y->begin;
@@ -5769,8 +5711,7 @@ static int gan__by_begin(const void *a, const void *b) {
 static int gan__entry_bytes(const gan__entry *entry) {
     static const char *const names[] = {"F64", "I64", "U64", "F32", "I32", "U32", "F16", "BF16", "I16", "U16", "I8", "U8", "BOOL"};
     static const int bytes[] = {8, 8, 8, 4, 4, 4, 2, 2, 2, 2, 1, 1, 1};
-    for (int i = 0; i < 13; i++)
-        if (strcmp(entry->dtype, names[i]) == 0) return bytes[i];
+    for (int i = 0; i < 13; i++) if (strcmp(entry->dtype, names[i]) == 0) return bytes[i];
     return 0;
 }
 
@@ -5782,7 +5723,7 @@ static bool gan__tensors_check(gan__tensors *f) {
         const gan__entry *e = &f->entries[i];
         double size = gan__entry_bytes(e);
         if (size == 0) return gan__refuse("%s: \"%s\" is of the unknown type %s", f->path, e->name, e->dtype);
-        for (int d = 0; d < e->rank; d++) size *= e->shape[d];
+        for (int d = 0; d < 4; d++) size *= e->shape[d];
         if (e->begin != at || size != (double)(e->end - e->begin))
             return gan__refuse("%s: \"%s\" does not lie where its shape and the tensor before it say", f->path, e->name);
         at = e->end;
@@ -5796,69 +5737,47 @@ static bool gan__tensors_check(gan__tensors *f) {
 static void gan__tensors_free(gan__tensors *f) {
     for (int i = 0; i < f->count; i++) GAN_FREE(f->entries[i].name);
     for (int i = 0; i < f->meta_count; i++) GAN_FREE(f->meta[i][0]), GAN_FREE(f->meta[i][1]);
-    GAN_FREE(f->entries);
-    GAN_FREE(f->file);
+    GAN_FREE(f->entries), GAN_FREE(f->file);
 }
 
 static bool gan__tensors_parse(gan__tensors *f) {
-    if (!gan__json_want(f, '{')) return false;
-    if (!gan__json_take(f, '}')) {
-        do {
-            gan__entry entry;
-            memset(&entry, 0, sizeof entry);
-            entry.name = gan__json_text(f);
-            if (!entry.name) return false;
-            bool meta = strcmp(entry.name, "__metadata__") == 0;
-            if (!gan__json_want(f, ':') || !(meta ? gan__json_meta(f) : gan__json_entry(f, &entry)) || meta || f->problem) {
-                GAN_FREE(entry.name);
-                if (f->problem) return false;
-                continue;
-            }
-            f->entries = (gan__entry *)gan__grow(f->entries, (size_t)f->count, sizeof entry);
-            f->entries[f->count++] = entry;
-        } while (gan__json_take(f, ','));
-        if (!gan__json_want(f, '}')) return false;
-    }
+    int seen = 0;
+    for (char *key; (key = gan__json_key(f, &seen)) != NULL;)
+        if (strcmp(key, "__metadata__") == 0) gan__json_meta(f), GAN_FREE(key);
+        else {
+            f->entries = (gan__entry *)gan__grow(f->entries, (size_t)f->count, sizeof *f->entries);
+            memset(&f->entries[f->count], 0, sizeof *f->entries);
+            f->entries[f->count].name = key;
+            gan__json_entry(f, &f->entries[f->count++]);
+        }
     gan__json_space(f);
-    return f->at == f->end || gan__json_problem(f, "its header goes on after its end");
+    return !f->problem && (f->at == f->end || gan__json_problem(f, "its header goes on after its end"));
 }
 
 static bool gan__tensors_read(gan__tensors *f, const char *path) {
     size_t size = 0;
-    memset(f, 0, sizeof *f);
-    f->path = path;
-    f->file = gan__read_file(path, &size);
-    if (!f->file) return false;
+    memset(f, 0, sizeof *f), f->path = path;
+    if (!(f->file = gan__read_file(path, &size))) return false;
     uint64_t length = size < 8 ? 0 : gan__little(f->file) | (uint64_t)gan__little(f->file + 4) << 32;
-    bool done = false;
-    if (size < 8 || length > size - 8) gan__refuse("%s: not a safetensors file, or truncated: %.0f bytes, a header of %.0f promised", path, (double)size, (double)length);
+    bool done = size >= 8 && length <= size - 8;
+    if (!done) gan__refuse("%s: not a safetensors file, or truncated: %.0f bytes, a header of %.0f promised", path, (double)size, (double)length);
     else {
         f->at = (const char *)f->file + 8, f->end = f->at + length, f->data = f->file + 8 + length, f->data_size = size - 8 - length;
-        if (!gan__tensors_parse(f)) gan__refuse("%s: %s", path, f->problem ? f->problem : "its header is damaged");
-        else done = gan__tensors_check(f);
+        done = gan__tensors_parse(f) ? gan__tensors_check(f) : gan__refuse("%s: %s", path, f->problem);
     }
     if (!done) gan__tensors_free(f);
     return done;
 }
-
 static gan__entry *gan__tensors_find(gan__tensors *f, const char *prefix, const char *name, const char *suffix) {
     char full[384];
     snprintf(full, sizeof full, "%s%s%s", prefix, name, suffix);
-    for (int i = 0; i < f->count; i++)
-        if (strcmp(f->entries[i].name, full) == 0) return &f->entries[i];
+    for (int i = 0; i < f->count; i++) if (strcmp(f->entries[i].name, full) == 0) return &f->entries[i];
     return NULL;
 }
 
 static const char *gan__tensors_meta(const gan__tensors *f, const char *name) {
-    for (int i = 0; i < f->meta_count; i++)
-        if (strcmp(f->meta[i][0], name) == 0) return f->meta[i][1];
+    for (int i = 0; i < f->meta_count; i++) if (strcmp(f->meta[i][0], name) == 0) return f->meta[i][1];
     return NULL;
-}
-
-/* A file's shape as (N,C,H,W): (C) is (1,C,1,1), (OUT,IN) is (OUT,IN,1,1). */
-static void gan__entry_shape(const gan__entry *e, int shape[4]) {
-    for (int d = 0; d < 4; d++) shape[d] = 1;
-    for (int d = 0; d < e->rank; d++) shape[d + e->rank % 2] = e->shape[d];
 }
 
 /* What is wrong with a file, for one message: the first three things, and how many. */
@@ -5875,8 +5794,7 @@ GAN__PRINTF(2, 3) static void gan__wrong(gan__wrongs *wrongs, const char *format
 
 /* Is an entry of a type that is read, and of t's shape if t is not NULL? */
 static void gan__entry_fits(const gan__entry *e, const gan_tensor *t, gan__wrongs *wrongs) {
-    int s[4];
-    gan__entry_shape(e, s);
+    const int *s = e->shape;
     if (e->dtype[0] != 'F' && e->dtype[1] != 'F' && strcmp(e->dtype, "U8") != 0)
         gan__wrong(wrongs, "\"%.200s\" is %s, which is not read: F16, BF16, F32, F64 and U8 are", e->name, e->dtype);
     else if (t && (s[0] != t->n || s[1] != t->c || s[2] != t->h || s[3] != t->w))
@@ -5915,17 +5833,14 @@ static const char *gan__param_name(const gan__entry *e, const char *prefix) {
 /* Does the file hold just model's parameters, under prefix? A model without any takes all. */
 static bool gan__model_fits(gan__tensors *f, gan_model *model, const char *prefix) {
     gan__wrongs wrongs = {"", 0};
-    for (int i = 0; i < model->count; i++) {
-        const gan__param *param = &model->params[i];
+    for (const gan__param *param = model->params; param && param < model->params + model->count; param++) {
         gan__entry *e = gan__tensors_find(f, prefix, param->name, "");
         if (e) gan__entry_fits(e, param->value, &wrongs);
         else gan__wrong(&wrongs, "it lacks \"%s%.200s\" " GAN__DIMS " of the model", prefix, param->name, GAN__SHAPE(param->value));
     }
-    for (int i = 0; i < f->count; i++) {
-        gan__entry *e = &f->entries[i];
+    for (gan__entry *e = f->entries; e && e < f->entries + f->count; e++) {
         const char *name = gan__param_name(e, prefix);
-        int s[4];
-        gan__entry_shape(e, s);
+        const int *s = e->shape;
         if (name && !model->count) gan__entry_fits(e, NULL, &wrongs);
         else if (name && !gan__find(model, name)) gan__wrong(&wrongs, "it holds \"%.200s\" " GAN__DIMS ", which the model lacks", e->name, s[0], s[1], s[2], s[3]);
     }
@@ -5934,23 +5849,17 @@ static bool gan__model_fits(gan__tensors *f, gan_model *model, const char *prefi
 }
 
 static void gan__model_read(gan__tensors *f, gan_model *model, const char *prefix) {
-    for (int i = 0; i < f->count; i++) {
-        gan__entry *e = &f->entries[i];
+    for (gan__entry *e = f->entries; e && e < f->entries + f->count; e++) {
         const char *name = gan__param_name(e, prefix);
-        int s[4];
-        gan__entry_shape(e, s);
-        if (!name) continue;
-        gan__param *param = gan__find(model, name);
-        if (!param) param = gan__param_new(model, name, e->rank, s[0], s[1], s[2], s[3]);
-        gan__entry_read(f, e, param->value);
+        gan__param *param = name ? gan__find(model, name) : NULL;
+        if (name && !param) param = gan__param_new(model, name, e->rank, e->shape[0], e->shape[1], e->shape[2], e->shape[3]);
+        if (name) gan__entry_read(f, e, param->value);
     }
 }
 
 static bool gan__save(gan_model *model, const char *path, bool half) {
-    gan__list list;
+    gan__list list = {NULL, 0, "", half};
     if (model->g->plan) return true;
-    memset(&list, 0, sizeof list);
-    list.half = half;
     for (int i = 0; i < model->count; i++) gan__list_add(&list, "", model->params[i].name, "", model->params[i].rank, model->params[i].value, 0);
     return gan__list_write(model->g, &list, path);
 }
@@ -5969,31 +5878,33 @@ GAN_API bool gan_load(gan_model *model, const char *path) {
 
 /* ---- the state of a training: MODEL.name, and of optimizer K of the model MODEL.name#K.adam0, #K.adam1, #K.adam.steps, if it is Adam */
 
+/* What follows a parameter's name for slot s of opt, and for the steps, which are s = slots. */
+static const char *gan__slot_suffix(char suffix[48], const gan_opt *opt, int s) {
+    int k = 0;
+    for (const gan_opt *other = opt->model->opts; other != opt; other = other->next) k++;
+    if (s < opt->slots) snprintf(suffix, 48, "#%d.%s%d", k, gan__opt_names[opt->kind], s);
+    else snprintf(suffix, 48, "#%d.%s.steps", k, gan__opt_names[opt->kind]);
+    return suffix;
+}
+
 GAN_API bool gan_save_state(gan *g, const char *path, int step) {
-    gan__list list;
+    gan__list list = {NULL, 0, "", false};
     if (g->plan) return true;
-    memset(&list, 0, sizeof list);
     int length = snprintf(list.meta, sizeof list.meta, ",\"step\":\"%d\",\"seed\":\"%" PRIu64 "\",\"drawn\":\"%" PRIu64 "\"", step, g->seed, g->drawn), k = 0;
     for (gan_data *data = g->datas; data && length < 4000; data = data->next, k++)
         length += snprintf(list.meta + length, sizeof list.meta - (size_t)length, ",\"data%d\":\"%" PRIu64 "\"", k, data->drawn);
     for (gan_model *model = g->models; model; model = model->next) {
-        char prefix[128], suffix[32];
+        char prefix[128], suffix[48];
         for (gan_model *other = model->next; other; other = other->next)
             if (strcmp(other->name, model->name) == 0) gan__fail(g, "gan_save_state", "two models are named \"%s\"; in the file they would be one", model->name);
         snprintf(prefix, sizeof prefix, "%s.", model->name);
         for (int i = 0; i < model->count; i++) {
             gan__param *param = &model->params[i];
             gan__list_add(&list, prefix, param->name, "", param->rank, param->value, 0);
-            k = 0;
-            for (gan_opt *opt = model->opts; opt; opt = opt->next, k++) {
-                if (i >= opt->count || !opt->moments[i].slot) continue;
-                for (int s = 0; s < opt->slots; s++) {
-                    snprintf(suffix, sizeof suffix, "#%d.%s%d", k, gan__opt_names[opt->kind], s);
-                    gan__list_add(&list, prefix, param->name, suffix, param->rank, opt->moments[i].slot[s], 0);
-                }
-                snprintf(suffix, sizeof suffix, "#%d.%s.steps", k, gan__opt_names[opt->kind]);
-                gan__list_add(&list, prefix, param->name, suffix, 0, NULL, opt->moments[i].steps);
-            }
+            for (gan_opt *opt = model->opts; opt; opt = opt->next)
+                for (int s = 0; i < opt->count && opt->moments[i].slot && s <= opt->slots; s++)
+                    gan__list_add(&list, prefix, param->name, gan__slot_suffix(suffix, opt, s), param->rank,
+                                  s < opt->slots ? opt->moments[i].slot[s] : NULL, opt->moments[i].steps);
         }
     }
     return gan__list_write(g, &list, path);
@@ -6002,20 +5913,17 @@ GAN_API bool gan_save_state(gan *g, const char *path, int step) {
 /* Do the moments in the file fit model's optimizers? Asked before anything is changed, so shapes come from the file's own parameters. */
 static bool gan__moments_fit(gan__tensors *f, gan_model *model, const char *prefix) {
     gan__wrongs wrongs = {"", 0};
-    for (int i = 0; i < f->count; i++) {
-        gan__entry *e = &f->entries[i];
-        const char *mark = strchr(e->name, '#'), *dot = mark ? strchr(mark, '.') : NULL;
+    for (gan__entry *e = f->entries; e && e < f->entries + f->count; e++) {
+        const char *mark = strchr(e->name, '#');
+        char owner[384], suffix[48];
+        bool known = false, number = false;
         if (!mark || strncmp(e->name, prefix, strlen(prefix)) != 0) continue;
-        char owner[384];
         snprintf(owner, sizeof owner, "%.*s", (int)(mark - e->name), e->name);
         gan__entry *of = gan__tensors_find(f, "", owner, "");
-        gan_opt *opt = model->opts;
-        for (int k = atoi(mark + 1); opt && k > 0; k--) opt = opt->next;
-        const char *kind = opt ? gan__opt_names[opt->kind] : "";
-        const char *slot = opt && dot && strncmp(dot + 1, kind, strlen(kind)) == 0 ? dot + 1 + strlen(kind) : NULL;
-        bool number = slot && strcmp(slot, ".steps") == 0;
-        if (!slot || (!number && (unsigned)atoi(slot) >= (unsigned)opt->slots))
-            return gan__refuse("%s: \"%s\" belongs to an optimizer that the model \"%s\" lacks", f->path, e->name, model->name);
+        for (gan_opt *opt = model->opts; opt; opt = opt->next)
+            for (int s = 0; s <= opt->slots && !known; s++)
+                known = strcmp(mark, gan__slot_suffix(suffix, opt, s)) == 0, number = known && s == opt->slots;
+        if (!known) return gan__refuse("%s: \"%s\" belongs to an optimizer that the model \"%s\" lacks", f->path, e->name, model->name);
         gan__entry_fits(e, NULL, &wrongs);
         if (wrongs.count) return gan__refuse("%s: %s", f->path, wrongs.text);
         if (!of || (number ? e->rank != 0 : e->rank != of->rank || memcmp(e->shape, of->shape, sizeof e->shape) != 0))
@@ -6025,17 +5933,14 @@ static bool gan__moments_fit(gan__tensors *f, gan_model *model, const char *pref
 }
 
 static void gan__moments_read(gan__tensors *f, gan_model *model, const char *prefix) {
-    int k = 0;
-    char suffix[32];
-    for (gan_opt *opt = model->opts; opt; opt = opt->next, k++)
+    char suffix[48];
+    for (gan_opt *opt = model->opts; opt; opt = opt->next)
         for (int i = 0; i < model->count; i++) {
-            snprintf(suffix, sizeof suffix, "#%d.%s.steps", k, gan__opt_names[opt->kind]);
-            gan__entry *steps = gan__tensors_find(f, prefix, model->params[i].name, suffix);
+            gan__entry *steps = gan__tensors_find(f, prefix, model->params[i].name, gan__slot_suffix(suffix, opt, opt->slots));
             if (!steps && (i >= opt->count || !opt->moments[i].slot)) continue;
             gan__moments *of = gan__moments_of(opt, i);
             for (int s = 0; s < opt->slots; s++) {
-                snprintf(suffix, sizeof suffix, "#%d.%s%d", k, gan__opt_names[opt->kind], s);
-                gan__entry *e = gan__tensors_find(f, prefix, model->params[i].name, suffix);
+                gan__entry *e = gan__tensors_find(f, prefix, model->params[i].name, gan__slot_suffix(suffix, opt, s));
                 if (e) gan__entry_read(f, e, of->slot[s]);
                 else gan__fill_with(of->slot[s], 0);
             }
@@ -6048,38 +5953,29 @@ GAN_API bool gan_load_state(gan *g, const char *path, int *step) {
     char name[160];
     if (!gan__tensors_read(&f, path)) return false;
     const char *saved = gan__tensors_meta(&f, "step"), *seed = gan__tensors_meta(&f, "seed"), *drawn = gan__tensors_meta(&f, "drawn");
-    bool fits = saved && seed && drawn;
-    if (!fits) gan__refuse("%s: it is not the state of a training; gan_load reads a single model", path);
-    for (gan_model *model = g->models; fits && model; model = model->next) {
-        snprintf(name, sizeof name, "%s.", model->name);
-        fits = gan__model_fits(&f, model, name) && gan__moments_fit(&f, model, name);
-    }
-    for (int i = 0; fits && i < f.count; i++) {
-        bool owned = false;
-        for (gan_model *model = g->models; model; model = model->next)
-            owned = owned || (strncmp(f.entries[i].name, model->name, strlen(model->name)) == 0 && f.entries[i].name[strlen(model->name)] == '.');
-        if (!owned) fits = gan__refuse("%s: \"%s\" belongs to no model of this program", path, f.entries[i].name);
-    }
-    int k = 0;
-    for (gan_data *data = g->datas; fits && data; data = data->next, k++) {
-        snprintf(name, sizeof name, "data%d", k);
-        if (!gan__tensors_meta(&f, name)) fits = gan__refuse("%s: it was saved with %d data sets, this program has more", path, k);
-    }
-    if (fits) {
-        for (gan_model *model = g->models; model; model = model->next) {
+    bool fits = (saved && seed && drawn) || gan__refuse("%s: it is not the state of a training; gan_load reads a single model", path);
+    for (int pass = 0; fits && pass < 2; pass++) {          /* first all is checked, then all is read */
+        int k = 0;
+        for (gan_model *model = g->models; fits && model; model = model->next) {
             snprintf(name, sizeof name, "%s.", model->name);
-            gan__model_read(&f, model, name);
-            gan__moments_read(&f, model, name);
+            if (pass) gan__model_read(&f, model, name), gan__moments_read(&f, model, name);
+            else fits = gan__model_fits(&f, model, name) && gan__moments_fit(&f, model, name);
         }
-        k = 0;
-        for (gan_data *data = g->datas; data; data = data->next, k++) {
-            snprintf(name, sizeof name, "data%d", k);
-            data->drawn = strtoull(gan__tensors_meta(&f, name), NULL, 10);
-            data->epoch = UINT64_MAX;
+        for (int i = 0; fits && i < f.count; i++) {
+            gan_model *owner = g->models;
+            const char *of = f.entries[i].name;
+            while (owner && (strncmp(of, owner->name, strlen(owner->name)) != 0 || of[strlen(owner->name)] != '.')) owner = owner->next;
+            if (!owner) fits = gan__refuse("%s: \"%s\" belongs to no model of this program", path, of);
         }
-        g->seed = strtoull(seed, NULL, 10), g->drawn = strtoull(drawn, NULL, 10);
-        if (step) *step = atoi(saved);
+        for (gan_data *data = g->datas; fits && data; data = data->next) {
+            snprintf(name, sizeof name, "data%d", k++);
+            const char *at = gan__tensors_meta(&f, name);
+            if (!at) fits = gan__refuse("%s: it was saved with %d data sets, this program has more", path, k - 1);
+            else if (pass) data->drawn = strtoull(at, NULL, 10), data->epoch = UINT64_MAX;
+        }
     }
+    if (fits) g->seed = strtoull(seed, NULL, 10), g->drawn = strtoull(drawn, NULL, 10);
+    if (fits && step) *step = atoi(saved);
     gan__tensors_free(&f);
     return fits;
 }
@@ -6102,22 +5998,16 @@ GAN_API bool gan_save_png(gan_tensor *x, int columns, const char *path) {
     gan_real *host = (gan_real *)gan__alloc(gan_count(x) * sizeof *host), *from = host;
     unsigned char *pixels = (unsigned char *)gan__alloc_zero((size_t)width * height * x->c);
     gan_to_host(x, host);
-    for (int n = 0; n < x->n; n++)
-        for (int c = 0; c < x->c; c++)
-            for (int i = 0; i < x->h; i++)
-                for (int j = 0; j < x->w; j++, from++) {
-                    int row = n / columns * (x->h + gap) + gap + i, column = n % columns * (x->w + gap) + gap + j;
-                    double level = *from >= -1 ? *from <= 1 ? (double)*from : 1 : -1;     /* NaN is black */
-                    pixels[((size_t)row * width + column) * x->c + c] = (unsigned char)((level + 1) * 127.5 + 0.5);
-                }
+    for (int line = 0; line < x->n * x->c * x->h; line++)
+        for (int n = line / x->h / x->c, c = line / x->h % x->c, j = 0; j < x->w; j++, from++) {
+            int row = n / columns * (x->h + gap) + gap + line % x->h, column = n % columns * (x->w + gap) + gap + j;
+            double level = *from >= -1 ? *from <= 1 ? (double)*from : 1 : -1;     /* NaN is black */
+            pixels[((size_t)row * width + column) * x->c + c] = (unsigned char)((level + 1) * 127.5 + 0.5);
+        }
     bool done = gan__write_begin(&w, path);
-    if (done) {
-        if (!stbi_write_png_to_func(gan__png_write, &w, width, height, x->c, pixels, width * x->c)) w.failed = true, w.error = ENOMEM;
-        done = gan__write_end(&w);
-    }
-    GAN_FREE(pixels);
-    GAN_FREE(host);
-    return done;
+    if (done && !stbi_write_png_to_func(gan__png_write, &w, width, height, x->c, pixels, width * x->c)) w.failed = true, w.error = ENOMEM;
+    GAN_FREE(pixels), GAN_FREE(host);
+    return done && gan__write_end(&w);
 }
 #endif
 
@@ -6141,17 +6031,14 @@ static bool gan__progress_cut(const char *csv, const char *header, int first) {
     size_t size = 0;
     char *rows = first > 0 ? (char *)gan__read_file(csv, &size) : NULL, *end = rows ? rows + size : NULL;
     bool done = gan__write_begin(&w, csv);
-    if (done) {
-        gan__write(&w, header, strlen(header));
-        for (char *row = rows, *next; row && row < end; row = next) {
-            next = (char *)memchr(row, '\n', (size_t)(end - row));
-            next = next ? next + 1 : end;
-            if (*row >= '0' && *row <= '9' && next[-1] == '\n' && atoi(row) < first) gan__write(&w, row, (size_t)(next - row));
-        }
-        done = gan__write_end(&w);
+    if (done) gan__write(&w, header, strlen(header));
+    for (char *row = rows, *next; done && row && row < end; row = next) {
+        next = (char *)memchr(row, '\n', (size_t)(end - row));
+        next = next ? next + 1 : end;
+        if (*row >= '0' && *row <= '9' && next[-1] == '\n' && atoi(row) < first) gan__write(&w, row, (size_t)(next - row));
     }
     GAN_FREE(rows);
-    return done;
+    return done && gan__write_end(&w);
 }
 
 GAN_API gan_progress *gan_progress_open(gan *g, const char *csv, const char *columns, int first, int steps, int batch) {
@@ -6161,10 +6048,8 @@ GAN_API gan_progress *gan_progress_open(gan *g, const char *csv, const char *col
     if (csv && (!gan__progress_cut(csv, header, first) || !(file = fopen(csv, "a")))) return NULL;
     gan_progress *log = (gan_progress *)gan__alloc_zero(sizeof *log), **last = &g->logs;
     log->g = g, log->csv = file, log->first = first, log->steps = steps, log->batch = batch;
-    for (const char *name = columns; log->columns < 8; name = strchr(name, ',') + 1) {
+    for (const char *name = columns; name && log->columns < 8; name = strchr(name, ',') ? strchr(name, ',') + 1 : NULL)
         snprintf(log->names[log->columns++], sizeof log->names[0], "%.*s", (int)strcspn(name, ","), name);
-        if (!strchr(name, ',')) break;
-    }
 #if defined(GAN__POSIX)
     log->terminal = isatty(1) != 0;
 #elif defined(_WIN32)
@@ -6198,8 +6083,7 @@ GAN_API void gan_progress_step(gan_progress *log, int step, ...) {
     if (log->csv) {
         fprintf(log->csv, "%d", step);
         for (int i = 0; i < log->columns; i++) fprintf(log->csv, ",%.9g", values[i]);
-        fprintf(log->csv, "\n");
-        fflush(log->csv);
+        fprintf(log->csv, "\n"), fflush(log->csv);
     }
     if (log->terminal ? now - log->shown < 0.1 && !last : (step + 1) % GAN__MAX(log->steps / 20, 1) != 0 && !last) return;
     gan__progress_show(log, step, values);
@@ -6222,8 +6106,7 @@ GAN_API void gan_progress_close(gan_progress *log) {
 
 GAN_API void gan_summary(gan_model *model) {
     printf("%-24s %-18s %-22s %12s\n", model->name, "layer", "output (N,C,H,W)", "parameters");
-    for (int i = 0; i < model->layer_count; i++) {
-        const gan__layer *layer = &model->layers[i];
+    for (const gan__layer *layer = model->layers; layer && layer < model->layers + model->layer_count; layer++) {
         char shape[64];
         snprintf(shape, sizeof shape, GAN__DIMS, GAN__SHAPE(layer));
         printf("%-24s %-18s %-22s %12.0f\n", layer->name, layer->kind, shape, (double)layer->params);
@@ -6235,53 +6118,46 @@ GAN_API size_t gan_profile_flops(gan *g) {
     return (size_t)(g->profile_flops[GAN__K_matmul] + g->profile_flops[GAN__K_conv2d] + g->profile_flops[GAN__K_conv_transpose2d] + g->profile_flops[GAN__K_conv2d_weight]);
 }
 
-static void gan__clear_profile(gan *g) {
-    memset(g->profile_seconds, 0, sizeof g->profile_seconds);
-    memset(g->profile_flops, 0, sizeof g->profile_flops);
-    memset(g->profile_bytes, 0, sizeof g->profile_bytes);
-    memset(g->profile_calls, 0, sizeof g->profile_calls);
-}
-
 GAN_API void gan_profile(gan *g) {
     double total = 0;
-    bool shown[GAN__KERNEL_COUNT] = {false};
     for (int k = 0; k < GAN__KERNEL_COUNT; k++) total += g->profile_seconds[k];
     printf("%-18s %10s %12s %10s %10s %7s\n", g->backend->name, "calls", "ms", "GFLOP/s", "GB/s", "share");
-    for (int row = 0; row < GAN__KERNEL_COUNT; row++) {
-        int k = -1;
+    for (int k; ; g->profile_calls[k] = 0) {                /* the longest of those that are left */
+        k = -1;
         for (int i = 0; i < GAN__KERNEL_COUNT; i++)
-            if (!shown[i] && (k < 0 || g->profile_seconds[i] > g->profile_seconds[k])) k = i;
-        shown[k] = true;
+            if (g->profile_calls[i] && (k < 0 || g->profile_seconds[i] > g->profile_seconds[k])) k = i;
+        if (k < 0) break;
         double seconds = GAN__MAX(g->profile_seconds[k], 1e-12);
-        if (g->profile_calls[k])
-            printf("%-18s %10.0f %12.2f %10.1f %10.1f %6.1f%%\n", gan__kernels[k].name, g->profile_calls[k], 1e3 * seconds, g->profile_flops[k] / seconds * 1e-9,
-                   g->profile_bytes[k] / seconds * 1e-9, 100 * seconds / GAN__MAX(total, 1e-12));
+        printf("%-18s %10.0f %12.2f %10.1f %10.1f %6.1f%%\n", gan__kernels[k].name, g->profile_calls[k], 1e3 * seconds, g->profile_flops[k] / seconds * 1e-9,
+               g->profile_bytes[k] / seconds * 1e-9, 100 * seconds / GAN__MAX(total, 1e-12));
     }
     printf("%-18s %10s %12.2f\n", "total", "", 1e3 * total);
-    gan__clear_profile(g);
+    memset(g->profile_seconds, 0, sizeof g->profile_seconds), memset(g->profile_flops, 0, sizeof g->profile_flops);
+    memset(g->profile_bytes, 0, sizeof g->profile_bytes);
 }
 
 /* ---- gan_close, which knows all of the above */
 
+static void gan__moments_free(const gan_opt *opt, gan__moments *of) {
+    for (int s = 0; of->slot && s < opt->slots; s++) gan__lasting_free(of->slot[s]);
+    GAN_FREE(of->slot), memset(of, 0, sizeof *of);
+}
+
+/* Leaves model its first params and layers. */
+static void gan__model_cut(gan_model *model, int params, int layers) {
+    for (int i = params; i < model->count; i++) gan__lasting_free(model->params[i].value), GAN_FREE(model->params[i].name);
+    for (int i = layers; i < model->layer_count; i++) GAN_FREE(model->layers[i].kind), GAN_FREE(model->layers[i].name);
+    model->count = params, model->layer_count = layers;
+}
+
 static void gan__model_free(gan_model *model) {
     for (gan_opt *opt = model->opts, *next; opt; opt = next) {
         next = opt->next;
-        for (int i = 0; i < opt->count; i++) {
-            for (int s = 0; opt->moments[i].slot && s < opt->slots; s++) gan__lasting_free(opt->moments[i].slot[s]);
-            GAN_FREE(opt->moments[i].slot);
-        }
-        GAN_FREE(opt->moments);
-        GAN_FREE(opt);
+        for (int i = 0; i < opt->count; i++) gan__moments_free(opt, &opt->moments[i]);
+        GAN_FREE(opt->moments), GAN_FREE(opt);
     }
-    for (int i = 0; i < model->count; i++) {
-        gan__lasting_free(model->params[i].value);
-        GAN_FREE(model->params[i].name);
-    }
-    for (int i = 0; i < model->layer_count; i++) GAN_FREE(model->layers[i].kind), GAN_FREE(model->layers[i].name);
-    GAN_FREE(model->params);
-    GAN_FREE(model->layers);
-    GAN_FREE(model->name);
-    GAN_FREE(model);
+    gan__model_cut(model, 0, 0);
+    GAN_FREE(model->params), GAN_FREE(model->layers), GAN_FREE(model->name), GAN_FREE(model);
 }
 
 GAN_API void gan_close(gan *g) {
@@ -6294,10 +6170,8 @@ GAN_API void gan_close(gan *g) {
     for (int i = 0; i < g->structs.count; i++) GAN_FREE(g->structs.slabs[i].memory);
     for (int i = 0; i < 3; i++) if (g->spare[i]) gan__device_free(g->other, g->spare[i]);
     for (int i = 0; i < 5; i++) if (g->spare_in[i]) gan__device_free(g->other, g->spare_in[i]);
-    for (int i = 0; i < 2; i++) GAN_FREE(g->staging[i]);
-    GAN_FREE(g->doctor);
-    GAN_FREE(g->slabs), GAN_FREE(g->structs.slabs), GAN_FREE(g->free_blocks), GAN_FREE(g->tape), GAN_FREE(g->temporaries);
-    GAN_FREE(g);
+    GAN_FREE(g->staging[0]), GAN_FREE(g->staging[1]), GAN_FREE(g->doctor), GAN_FREE(g->slabs), GAN_FREE(g->structs.slabs);
+    GAN_FREE(g->free_blocks), GAN_FREE(g->tape), GAN_FREE(g->temporaries), GAN_FREE(g);
     for (int i = 0; i < 3; i++) GAN_FREE(gan__thread.workspace[i]), gan__thread.workspace[i] = NULL, gan__thread.workspace_size[i] = 0;
 }
 
@@ -6316,16 +6190,14 @@ struct gan__doctor {
 
 /* The parameter whose numbers lie at data, and its model; or NULL. */
 static gan__param *gan__owner(gan *g, const gan_real *data, gan_model **model) {
-    for (*model = g->models; *model; *model = (*model)->next)
-        for (int i = 0; i < (*model)->count; i++)
+    for (*model = g->models; *model; *model = (*model)->next) for (int i = 0; i < (*model)->count; i++)
             if ((*model)->params[i].value->data == data) return &(*model)->params[i];
     return NULL;
 }
 
 static gan_real *gan__on_host(gan *g, const gan_real *data, size_t count) {
     gan_real *host = (gan_real *)gan__alloc(count * sizeof *host);
-    gan__download(g->backend, host, data, count * sizeof *host);
-    return host;
+    return gan__download(g->backend, host, data, count * sizeof *host), host;
 }
 
 /* |data - from|, from on the host or NULL for 0. Not finite if a number is not. */
@@ -6337,7 +6209,8 @@ static double gan__length(gan *g, const gan_real *data, const gan_real *from, si
     return sqrt(squares);
 }
 
-static bool gan__finite(const gan_tensor *t) { return gan__length(t->g, t->data, NULL, gan_count(t)) <= DBL_MAX; }
+static double gan__tensor_length(const gan_tensor *t) { return gan__length(t->g, t->data, NULL, gan_count(t)); }
+static bool gan__finite(const gan_tensor *t) { return gan__tensor_length(t) <= DBL_MAX; }
 
 /* gan_step's call in a step that is looked at: notes the gradient, returns the parameter as it still is. */
 static gan_real *gan__doctor_before(gan__param *param, const gan_real *gradient) {
@@ -6381,8 +6254,7 @@ static void gan__complain(gan *g, int illness, int need, const char *format, ...
 static gan__param *gan__layer_of(const gan_tensor *t, gan_model **model) {
     gan__param *param = NULL;
     for (*model = NULL; t && t->op && !param; t = t->in[0])
-        for (int j = 1; j < 3 && !param; j++)
-            if (t->in[j]) param = gan__owner(t->g, t->in[j]->data, model);
+        for (int j = 1; j < 3 && !param; j++) if (t->in[j]) param = gan__owner(t->g, t->in[j]->data, model);
     return param;
 }
 
@@ -6426,11 +6298,9 @@ static void gan__doctor_discriminator(gan *g, gan_tensor *real, gan_tensor *fake
     gan_model *model;
     for (size_t i = 0; i < n; i++) a += (double)x[i] / (double)n;
     for (size_t j = 0; j < m; j++) b += (double)y[j] / (double)m;
-    for (size_t i = 0; i < n; i += jump)
-        for (size_t j = 0; j < m; j += jump) pairs++, right += x[i] > y[j] ? 100 : x[i] == y[j] ? 50 : 0;
+    for (size_t i = 0; i < n; i += jump) for (size_t j = 0; j < m; j += jump) pairs++, right += x[i] > y[j] ? 100 : x[i] == y[j] ? 50 : 0;
     right /= pairs;
-    GAN_FREE(x);
-    GAN_FREE(y);
+    GAN_FREE(x), GAN_FREE(y);
     for (int i = 0; i < g->tape_count; i++) {
         const gan_tensor *t = g->tape[i], *in = t->op && t->op->vjp == gan__map_vjp && (t->attr[0] == GAN_SOFTPLUS || t->attr[0] == GAN_SIGMOID) ? t->in[0] : NULL;
         saturates = saturates || (in && (in == real || in == fake || (in->op && (in->in[0] == real || in->in[0] == fake))));
@@ -6442,8 +6312,7 @@ static void gan__doctor_discriminator(gan *g, gan_tensor *real, gan_tensor *fake
         gan__complain(g, GAN__DECEIVED, 3, "the discriminator takes fakes for real: it is right on %.0f%% of all pairs, logits %.1f (real) against %.1f (fake). Are labels "
                       "swapped?", right, a, b);
     gan__layer_of(real, &model);
-    for (int i = 0; model && i < model->count; i++)
-        if (model->params[i].trainable) weights += gan__length(g, model->params[i].value->data, NULL, gan_count(model->params[i].value));
+    for (int i = 0; model && i < model->count; i++) if (model->params[i].trainable) weights += gan__tensor_length(model->params[i].value);
     if (model && weights == g->doctor->weights)
         gan__complain(g, GAN__FROZEN, 2, "the discriminator does not learn: no parameter of %s has changed since the last look. Is its optimizer called, with a rate above 0, "
                       "and the loss made of its logits?", model->name);
@@ -6466,11 +6335,9 @@ static void gan__doctor_weights(gan *g) {
             if (p->look != g->doctor->looks || p->rank < 2) continue;
             largest = GAN__MAX(largest, each);
             double found[3] = {largest / GAN__MAX(each, 1e-9 * largest), p->gradient / size, p->change / size};
-            for (int k = 0; i >= model->count && k < 3; k++)
-                if (found[k] > most[k]) most[k] = found[k], worst[k] = p, of[k] = model->name;
+            for (int k = 0; i >= model->count && k < 3; k++) if (found[k] > most[k]) most[k] = found[k], worst[k] = p, of[k] = model->name;
         }
-    for (int k = 0; k < 3; k++)
-        if (worst[k]) gan__complain(g, GAN__VANISHES + k, k == 2 ? 2 : 3, say[k], of[k], worst[k]->name, most[k]);
+    for (int k = 0; k < 3; k++) if (worst[k]) gan__complain(g, GAN__VANISHES + k, k == 2 ? 2 : 3, say[k], of[k], worst[k]->name, most[k]);
 }
 
 /* Channels of a ReLU's result that are 0 for every image and place; one channel alone is a hinge loss. */
@@ -6482,8 +6349,7 @@ static void gan__doctor_relus(gan *g) {
         if (!t->op || t->stale || t->op->vjp != gan__map_vjp || t->attr[0] != GAN_LEAKY || t->real[0] != 0 || t->c == 1) continue;
         gan_real *x = gan__on_host(g, t->data, gan_count(t));
         int dead = t->c, size = t->h * t->w;
-        for (int c = 0; c < t->c; c++)
-            for (int k = 0; k < t->n * size; k++)
+        for (int c = 0; c < t->c; c++) for (int k = 0; k < t->n * size; k++)
                 if (x[((size_t)(k / size) * t->c + c) * size + k % size] != 0) { dead--; break; }
         GAN_FREE(x);
         if ((double)dead / t->c > worst) worst = (double)dead / t->c, gan__doctor_name(t, name);
@@ -6502,7 +6368,7 @@ GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor
     gan_model *model = g->doctor ? NULL : g->models;
     if (!g->doctor) g->doctor = (struct gan__doctor *)gan__alloc_zero(sizeof *g->doctor);
     for (; model; model = model->next)
-        for (int i = 0; i < model->count; i++) model->params[i].size = gan__length(g, model->params[i].value->data, NULL, gan_count(model->params[i].value));
+        for (int i = 0; i < model->count; i++) model->params[i].size = gan__tensor_length(model->params[i].value);
     struct gan__doctor *d = g->doctor;
     bool finite = gan__finite(real_logits) && gan__finite(fake_logits);
     for (model = g->models; model; model = model->next)         /* an infinity that no weight meets, as in clamp(log 0), does no harm */
@@ -6562,6 +6428,7 @@ struct gan__plan {
     char name[160], shape[64];
 };
 
+#define GAN__KEEP(field) gan__keep(g->plan, &(field), sizeof(field))
 static void gan__keep(struct gan__plan *plan, void *field, size_t size) {
     if (!plan->undo) plan->kept = (uint64_t *)gan__grow(plan->kept, (size_t)plan->at, sizeof *plan->kept);
     if (plan->undo) memcpy(field, &plan->kept[plan->at++], size);
@@ -6570,45 +6437,34 @@ static void gan__keep(struct gan__plan *plan, void *field, size_t size) {
 
 /* Keeps what a step may change, or puts it back. */
 static void gan__plan_walk(gan *g, bool undo) {
-    struct gan__plan *plan = g->plan;
-    plan->undo = undo, plan->at = 0;
-    gan__keep(plan, &g->drawn, sizeof g->drawn);
-    for (gan_data *data = g->datas; data; data = data->next) gan__keep(plan, &data->drawn, sizeof data->drawn);
+    g->plan->undo = undo, g->plan->at = 0;
+    GAN__KEEP(g->drawn);
+    for (gan_data *data = g->datas; data; data = data->next) GAN__KEEP(data->drawn);
     for (gan_model *model = g->models; model; model = model->next) {
         int params = model->count, layers = model->layer_count;
-        gan__keep(plan, &model->mode, sizeof model->mode);
-        gan__keep(plan, &model->weights, sizeof model->weights);
-        gan__keep(plan, &model->rate, sizeof model->rate);
-        gan__keep(plan, &params, sizeof params);
-        gan__keep(plan, &layers, sizeof layers);
+        GAN__KEEP(model->mode), GAN__KEEP(model->weights), GAN__KEEP(model->rate), GAN__KEEP(params), GAN__KEEP(layers);
         for (gan_opt *opt = model->opts; opt; opt = opt->next) {
             int count = opt->count;
-            gan__keep(plan, &count, sizeof count);
-            gan__keep(plan, &opt->lr, sizeof opt->lr);
+            GAN__KEEP(count), GAN__KEEP(opt->lr);
             for (int i = 0; i < opt->count; i++) {
                 gan__moments *of = &opt->moments[i];
-                if (i < count) gan__keep(plan, &of->steps, sizeof of->steps);
-                if (i < count && of->steps > 0) continue;
-                for (int s = 0; of->slot && s < opt->slots; s++) gan__lasting_free(of->slot[s]);
-                GAN_FREE(of->slot), memset(of, 0, sizeof *of);
+                if (i < count) GAN__KEEP(of->steps);
+                if (i >= count || of->steps <= 0) gan__moments_free(opt, of);
             }
             opt->count = count;
         }
         for (int i = 0; i < model->count; i++) {
             gan__buffer *gradient = model->params[i].value->gradient;
             if (gradient && gradient->references) gan__give_numbers(g, gradient->block), gradient->references = 0, g->gradients--;
-            if (i >= params) gan__lasting_free(model->params[i].value), GAN_FREE(model->params[i].name);
         }
-        for (int i = layers; i < model->layer_count; i++) GAN_FREE(model->layers[i].kind), GAN_FREE(model->layers[i].name);
-        model->count = params, model->layer_count = layers;
+        gan__model_cut(model, params, layers);
     }
 }
 
 static void gan__plan_end(gan *g) {
     gan_clear_to(g, g->plan->mark);    /* views of parameters go before them */
     gan__plan_walk(g, true);
-    GAN_FREE(g->plan->kept), GAN_FREE(g->plan);
-    g->plan = NULL, gan__thread.planning = NULL;
+    GAN_FREE(g->plan->kept), GAN_FREE(g->plan), g->plan = NULL, gan__thread.planning = NULL;
 }
 
 static void gan__plan_row(struct gan__plan *r) {
@@ -6649,13 +6505,10 @@ GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user) {
     gan__thread.planning = g, g->plan->mark = gan_here(g);
     gan__plan_walk(g, false);
     g->peak = g->held;
-    step(g, user);
-    gan_clear_to(g, g->plan->mark);
+    step(g, user), gan_clear_to(g, g->plan->mark);
     printf("%-44s %-20s %11s %15s %11s %11s\n", "operation", "result (N,C,H,W)", "parameters", "multiply-adds", "its KiB", "held KiB");
     g->plan->listing = true;
-    step(g, user);
-    gan_clear_to(g, g->plan->mark);
-    gan__plan_row(g->plan);
+    step(g, user), gan_clear_to(g, g->plan->mark), gan__plan_row(g->plan);
     for (gan_model *model = g->models; model; model = model->next) params += (double)gan_param_count(model);
     printf("%-44s %-20s %11.0f %15.0f %11s %11.1f\n", "total, peak", "", params, g->plan->all_adds, "", (double)g->peak / 1024);
     printf("%-44s %72.1f\n", "of it parameters and optimizer state", (double)g->held / 1024);
@@ -6674,7 +6527,8 @@ GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user) {
    ===========================================================================================
    Plain loops that the compiler vectorises, but for the micro-kernel of the matrix product, which keeps its tile in vector registers.
    The options below are this section's own, whatever the program is compiled with: contraction of a*b + c into one operation, and the
-   vectoriser. Sums are kept in a fixed number of lanes, so that their order is the same everywhere. */
+   vectoriser. Sums are kept in a fixed number of lanes, so that their order is the same everywhere. Macros that read the same every time
+   stay defined. */
 #ifdef GAN__LANES
 
 #if defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES == 64
@@ -6698,8 +6552,10 @@ GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user) {
 /* 32 vector registers hold 8 x 3 of C, 16 hold 4 x 3; the rest is b's three and the broadcast of an element of a. */
 #if GAN__BYTES == 64 || defined(__aarch64__)
 #define GAN__ROWS 8
+#define GAN__ALL(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
 #else
 #define GAN__ROWS 4
+#define GAN__ALL(X) X(0) X(1) X(2) X(3)
 #endif
 #define GAN__COLUMNS (3 * GAN__LANES)
 typedef gan_real GAN__ISA(vector) __attribute__((vector_size(GAN__BYTES)));
@@ -6712,12 +6568,6 @@ typedef gan_real GAN__ISA(loose) __attribute__((vector_size(GAN__BYTES), aligned
     if (add) c##r##0 = GAN__AT(c, 3 * r), c##r##1 = GAN__AT(c, 3 * r + 1), c##r##2 = GAN__AT(c, 3 * r + 2);
 #define GAN__STEP(r) c##r##0 += a[r] * b0, c##r##1 += a[r] * b1, c##r##2 += a[r] * b2;
 #define GAN__SAVE(r) GAN__AT(c, 3 * r) = c##r##0, GAN__AT(c, 3 * r + 1) = c##r##1, GAN__AT(c, 3 * r + 2) = c##r##2;
-#if GAN__ROWS == 8
-#define GAN__ALL(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
-#else
-#define GAN__ALL(X) X(0) X(1) X(2) X(3)
-#endif
-
 static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add) {
     GAN__ALL(GAN__LOAD)
     for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS) {
@@ -6726,10 +6576,6 @@ static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_
     }
     GAN__ALL(GAN__SAVE)
 }
-
-#undef GAN__LOAD
-#undef GAN__STEP
-#undef GAN__SAVE
 #undef GAN__ALL
 
 #if defined(__has_builtin)
@@ -6743,14 +6589,12 @@ typedef gan_real GAN__ISA(loose64) __attribute__((vector_size(16 * sizeof(gan_re
 #endif
 #endif
 #else
-
 #define GAN__ROWS 4
 #define GAN__COLUMNS 12
 static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add) {
     if (!add) memset(c, 0, GAN__ROWS * GAN__COLUMNS * sizeof *c);
     for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS)
-        for (int r = 0; r < GAN__ROWS; r++)
-            for (int j = 0; j < GAN__COLUMNS; j++) c[r * GAN__COLUMNS + j] += a[r] * b[j];
+        for (int r = 0; r < GAN__ROWS; r++) for (int j = 0; j < GAN__COLUMNS; j++) c[r * GAN__COLUMNS + j] += a[r] * b[j];
 }
 #endif
 
@@ -6758,10 +6602,8 @@ static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_
 static void GAN__ISA(pack_left)(const gan_real *src, ptrdiff_t row_stride, const ptrdiff_t *k_offset, int rows, int depth, gan_real *panel) {
     for (int k = 0; k < depth; k++, panel += GAN__ROWS) {
         const gan_real *at = src + k_offset[k];
-        if (rows == GAN__ROWS)
-            for (int r = 0; r < GAN__ROWS; r++) panel[r] = at[r * row_stride];
-        else
-            for (int r = 0; r < GAN__ROWS; r++) panel[r] = r < rows ? at[r * row_stride] : 0;
+        if (rows == GAN__ROWS) for (int r = 0; r < GAN__ROWS; r++) panel[r] = at[r * row_stride];
+        else for (int r = 0; r < GAN__ROWS; r++) panel[r] = r < rows ? at[r * row_stride] : 0;
     }
 }
 
@@ -6770,18 +6612,11 @@ static void GAN__ISA(pack_left)(const gan_real *src, ptrdiff_t row_stride, const
 static inline GAN__INLINE void GAN__ISA(copy_line)(gan_real *dst, const gan_real *src, int step, int n) {
     int j = 0;
 #define GAN__COPY(size) for (; step == 1 && j + size <= n; j += size) memcpy(dst + j, src + j, size * sizeof *dst)
-    GAN__COPY(16);
-    GAN__COPY(8);
-    GAN__COPY(4);
-#undef GAN__COPY
+    GAN__COPY(16); GAN__COPY(8); GAN__COPY(4);
 #ifdef GAN__SHUFFLE
-#if GAN__LANES >= 16
-    for (; step == 2 && j + 16 <= n; j += 16)
+    for (; GAN__LANES >= 16 && step == 2 && j + 16 <= n; j += 16)
         GAN__SHUFFLE(64, dst + j, src + 2 * j, 15, 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
-#endif
-#if GAN__LANES >= 8
-    for (; step == 2 && j + 8 <= n; j += 8) GAN__SHUFFLE(32, dst + j, src + 2 * j, 7, 0, 2, 4, 6, 9, 11, 13, 15);
-#endif
+    for (; GAN__LANES >= 8 && step == 2 && j + 8 <= n; j += 8) GAN__SHUFFLE(32, dst + j, src + 2 * j, 7, 0, 2, 4, 6, 9, 11, 13, 15);
     for (; step == 2 && j + 4 <= n; j += 4) GAN__SHUFFLE(16, dst + j, src + 2 * j, 3, 0, 2, 5, 7);
 #endif
     for (; j < n; j++) dst[j] = src[j * step];
@@ -6818,13 +6653,7 @@ static void GAN__ISA(pack_window)(const gan__window *s, int column, int columns,
         n = GAN__MIN(s->cols - j, columns);
         switch (n) {
 #define GAN__RUN(length) case length: GAN__ISA(pack_run)(s, image, i, j, length, k, depth, panel); break
-        GAN__RUN(4);
-        GAN__RUN(7);
-        GAN__RUN(8);
-        GAN__RUN(14);
-        GAN__RUN(16);
-        GAN__RUN(32);
-#undef GAN__RUN
+        GAN__RUN(4); GAN__RUN(7); GAN__RUN(8); GAN__RUN(14); GAN__RUN(16); GAN__RUN(32);
         default: GAN__ISA(pack_run)(s, image, i, j, n, k, depth, panel);
         }
     }
@@ -6833,12 +6662,13 @@ static void GAN__ISA(pack_window)(const gan__window *s, int column, int columns,
 /* The transpose: rows are positions k .. k+depth of the grid, columns (channel, u, v). Neighbouring v are neighbours in memory. */
 static void GAN__ISA(pack_window_t)(const gan__window *s, int column, int columns, int k, int depth, gan_real *panel) {
     int taps = s->tu * s->tv;
-    for (int done = 0; done < depth;) {
+    for (int done = 0, run; done < depth; done += run) {
         int place = k + done, image = place / (s->rows * s->cols), i = place / s->cols % s->rows, j = place % s->cols;
-        int run = GAN__MIN(s->cols - j, depth - done);
-        for (int q = 0; q < columns;) {
+        run = GAN__MIN(s->cols - j, depth - done);
+        for (int q = 0, part; q < columns; q += part) {
             int channel = (column + q) / taps, u = (column + q) % taps / s->tv, v = (column + q) % s->tv;
-            int part = GAN__MIN(s->tv - v, columns - q), line = i * s->step + s->u0 + u * s->dir, at = j * s->step + s->v0 + v * s->dir;
+            int line = i * s->step + s->u0 + u * s->dir, at = j * s->step + s->v0 + v * s->dir;
+            part = GAN__MIN(s->tv - v, columns - q);
             const gan_real *row = s->src + image * s->image + ((ptrdiff_t)channel * s->h + line) * s->w;
             gan_real *dst = panel + (size_t)done * GAN__COLUMNS + q;
             for (int t = 0; t < run; t++, at += s->step, dst += GAN__COLUMNS) {
@@ -6846,9 +6676,7 @@ static void GAN__ISA(pack_window_t)(const gan__window *s, int column, int column
                 else if (at >= 0 && at + part <= s->w && part == 4 && s->dir == 1) memcpy(dst, row + at, 4 * sizeof *dst);
                 else for (int e = 0, f = at; e < part; e++, f += s->dir) dst[e] = f >= 0 && f < s->w ? row[f] : 0;
             }
-            q += part;
         }
-        done += run;
     }
 }
 
@@ -6869,16 +6697,13 @@ static void GAN__ISA(pack_right)(const gan__right *right, int column, int column
 
 /* dst[r*row_stride + column_offset[j]] = tile[r][j]. Offsets grow, so 16 of them are neighbours if the ends are 15 apart. */
 static void GAN__ISA(store)(const gan_real *tile, int rows, int columns, gan_real *dst, ptrdiff_t row_stride, const ptrdiff_t *column_offset) {
-    for (int j = 0; j < columns;) {
-        int run = GAN__MIN(16, columns - j);
-        bool together = column_offset[j + run - 1] == column_offset[j] + run - 1;
+    for (int j = 0, run; j < columns; j += run) {
+        run = GAN__MIN(16, columns - j);
+        bool together = run == 16 && column_offset[j + 15] == column_offset[j] + 15;
         gan_real *to = dst;
-        const gan_real *from = tile + j;
-        for (int r = 0; r < rows; r++, to += row_stride, from += GAN__COLUMNS) {
-            if (together && run == 16) memcpy(to + column_offset[j], from, 16 * sizeof *to);
+        for (const gan_real *from = tile + j, *end = from + rows * GAN__COLUMNS; from < end; to += row_stride, from += GAN__COLUMNS)
+            if (together) memcpy(to + column_offset[j], from, 16 * sizeof *to);
             else for (int t = 0; t < run; t++) to[column_offset[j + t]] = from[t];
-        }
-        j += run;
     }
 }
 
@@ -6890,8 +6715,7 @@ static void GAN__ISA(store)(const gan_real *tile, int rows, int columns, gan_rea
 #if GAN__SIZE == 4
 static inline GAN__INLINE float GAN__ISA(bits)(int32_t n) {
     float x;
-    memcpy(&x, &n, sizeof x);
-    return x;
+    return memcpy(&x, &n, sizeof x), x;
 }
 
 static inline GAN__INLINE float GAN__ISA(exp)(float x) {
@@ -6919,13 +6743,10 @@ static inline GAN__INLINE float GAN__ISA(root)(float x) {
     float root = x * y;
     return x <= FLT_MAX ? root + 0.5f * y * (x - root * root) : x;
 }
-#define GAN__EXP(x) GAN__ISA(exp)(x)
-#define GAN__ROOT(x) GAN__ISA(root)(x)
-#define GAN__TANH(x) GAN__ISA(tanh)(x)
 #else
-#define GAN__EXP(x) exp(x)
-#define GAN__ROOT(x) sqrt(x)
-#define GAN__TANH(x) tanh(x)
+static inline GAN__INLINE double GAN__ISA(exp)(double x) { return exp(x); }
+static inline GAN__INLINE double GAN__ISA(tanh)(double x) { return tanh(x); }
+static inline GAN__INLINE double GAN__ISA(root)(double x) { return sqrt(x); }
 #endif
 
 #define GAN__EACH(expression) for (size_t i = 0; i < n; i++) { gan_real v = x[i]; y[i] = (gan_real)(expression); } break
@@ -6933,7 +6754,7 @@ static void GAN__ISA(map)(const gan_map *p, const gan_real *x, gan_real *y, size
     const gan_real a = p->a, b = p->b;
     switch (p->op) {
     case GAN_AFFINE:   GAN__EACH(a * v + b);
-    case GAN_EXP:      GAN__EACH(GAN__EXP(v));
+    case GAN_EXP:      GAN__EACH(GAN__ISA(exp)(v));
     case GAN_LOG:      GAN__EACH(GAN__F(log, v));
     case GAN_SQRT:     GAN__EACH(GAN__F(sqrt, v));
     case GAN_RSQRT:    GAN__EACH(1 / GAN__F(sqrt, v));
@@ -6942,8 +6763,8 @@ static void GAN__ISA(map)(const gan_map *p, const gan_real *x, gan_real *y, size
     case GAN_SIGN:     GAN__EACH((v > 0) - (v < 0));
     case GAN_CLAMP:    GAN__EACH(v < a ? a : v > b ? b : v);
     case GAN_LEAKY:    GAN__EACH(v > 0 ? v : a * v);
-    case GAN_TANH:     GAN__EACH(GAN__TANH(v));
-    case GAN_SIGMOID:  GAN__EACH(1 / (1 + GAN__EXP(-v)));
+    case GAN_TANH:     GAN__EACH(GAN__ISA(tanh)(v));
+    case GAN_SIGMOID:  GAN__EACH(1 / (1 + GAN__ISA(exp)(-v)));
     case GAN_SOFTPLUS: GAN__EACH((v > 0 ? v : 0) + GAN__F(log1p, GAN__F(exp, v > 0 ? -v : v)));
     case GAN_ERF:      GAN__EACH(GAN__F(erf, v));
     }
@@ -6985,70 +6806,50 @@ typedef double GAN__ISA(lanes);
 #define GAN__TAKE(p) (double)*(p)
 #endif
 
-static double GAN__ISA(sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n) {
+/* Returns the sum of gy, or if square of (x - center)^2; if weigh, *weighted = sum of gy * (x - center). Both are constants. */
+static inline GAN__INLINE double GAN__ISA(lane_sums)(bool square, bool weigh, const gan_real *gy, const gan_real *x, size_t rows,
+                                                     ptrdiff_t stride, size_t n, gan_real center, double *weighted) {
     const GAN__ISA(lanes) zero = {0};
-    GAN__ISA(lanes) lane = zero;
-    double total = 0;
-    for (size_t pending = 0; rows > 0; rows--, x += stride)
+    GAN__ISA(lanes) one = zero, two = zero, d;
+    double total = 0, products = 0;
+    for (size_t pending = 0; rows > 0; rows--, x += stride, gy += stride)
         for (size_t i = 0; i < n;) {
             size_t stop = GAN__MIN(n, i + 1024);
-            for (pending += stop - i; i + GAN__WIDE <= stop; i += GAN__WIDE) lane += GAN__TAKE(x + i);
-            for (; i < stop; i++) total += x[i];
+            for (pending += stop - i; i + GAN__WIDE <= stop; i += GAN__WIDE) {
+                if (square) d = GAN__TAKE(x + i) - center, one += d * d;
+                else one += GAN__TAKE(gy + i);
+                if (weigh) two += GAN__TAKE(gy + i) * (GAN__TAKE(x + i) - center);
+            }
+            for (; i < stop; i++) {
+                if (square) total += (x[i] - center) * (x[i] - center);
+                else total += gy[i];
+                if (weigh) products += gy[i] * (x[i] - center);
+            }
             if (pending < 1024) continue;
-            GAN__FOLD(total, lane);
-            lane = zero, pending = 0;
+            GAN__FOLD(total, one); GAN__FOLD(products, two);
+            one = two = zero, pending = 0;
         }
-    GAN__FOLD(total, lane);
+    GAN__FOLD(total, one); GAN__FOLD(products, two);
+    if (weigh) *weighted = products;
     return total;
 }
 
-/* sum of (x - center)^2 */
+static double GAN__ISA(sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n) {
+    return GAN__ISA(lane_sums)(false, false, x, x, rows, stride, n, 0, NULL);
+}
 static double GAN__ISA(squares)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real center) {
-    const GAN__ISA(lanes) zero = {0};
-    GAN__ISA(lanes) lane = zero, d;
-    double total = 0;
-    for (size_t pending = 0; rows > 0; rows--, x += stride)
-        for (size_t i = 0; i < n;) {
-            size_t stop = GAN__MIN(n, i + 1024);
-            for (pending += stop - i; i + GAN__WIDE <= stop; i += GAN__WIDE) d = GAN__TAKE(x + i) - center, lane += d * d;
-            for (; i < stop; i++) total += (x[i] - center) * (x[i] - center);
-            if (pending < 1024) continue;
-            GAN__FOLD(total, lane);
-            lane = zero, pending = 0;
-        }
-    GAN__FOLD(total, lane);
-    return total;
+    return GAN__ISA(lane_sums)(true, false, x, x, rows, stride, n, center, NULL);
 }
 
 /* sums[0] = sum of gy, sums[1] = sum of gy * (x - mean) */
 static void GAN__ISA(two_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real mean, double sums[2]) {
-    const GAN__ISA(lanes) zero = {0};
-    GAN__ISA(lanes) one = zero, two = zero;
-    double plain = 0, weighted = 0;
-    for (size_t pending = 0; rows > 0; rows--, x += stride, gy += stride)
-        for (size_t i = 0; i < n;) {
-            size_t stop = GAN__MIN(n, i + 1024);
-            for (pending += stop - i; i + GAN__WIDE <= stop; i += GAN__WIDE)
-                one += GAN__TAKE(gy + i), two += GAN__TAKE(gy + i) * (GAN__TAKE(x + i) - mean);
-            for (; i < stop; i++) plain += gy[i], weighted += gy[i] * (x[i] - mean);
-            if (pending < 1024) continue;
-            GAN__FOLD(plain, one);
-            GAN__FOLD(weighted, two);
-            one = two = zero, pending = 0;
-        }
-    GAN__FOLD(plain, one);
-    GAN__FOLD(weighted, two);
-    sums[0] = plain, sums[1] = weighted;
+    sums[0] = GAN__ISA(lane_sums)(false, true, gy, x, rows, stride, n, mean, &sums[1]);
 }
-#undef GAN__WIDE
-#undef GAN__FOLD
-#undef GAN__TAKE
 
 /* y[j] = sum over rows of x[row*row_stride + j] */
 static void GAN__ISA(add_rows)(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y, size_t n) {
     for (size_t j = 0; j < n; j++) y[j] = 0;
-    for (size_t r = 0; r < rows; r++, x += row_stride)
-        for (size_t j = 0; j < n; j++) y[j] += x[j];
+    for (size_t r = 0; r < rows; r++, x += row_stride) for (size_t j = 0; j < n; j++) y[j] += x[j];
 }
 
 static void GAN__ISA(scale_shift)(const gan_real *x, gan_real scale, gan_real shift, gan_real *y, size_t n) {
@@ -7087,9 +6888,7 @@ static void GAN__ISA(take_even)(const gan_real *x, int in, const int *index, con
         for (int t = 0; t < taps; t++) {
             const int i = index[t * apart];
             const gan_real k = weight[t * apart], *from = step == 1 ? x + i : i % 2 ? half + i / 2 : room + i / 2;
-            if (k == 0) continue;
-            GAN__ISA(add_scaled)(from, k, part[f], (size_t)n, any);
-            any = true;
+            if (k != 0) GAN__ISA(add_scaled)(from, k, part[f], (size_t)n, any), any = true;
         }
         if (!any) memset(part[f], 0, (size_t)n * sizeof *y);
     }
@@ -7109,13 +6908,13 @@ static void GAN__ISA(max_line)(const gan_real *x, int step, int at, gan_real *be
 }
 
 static void GAN__ISA(softmax)(const gan_real *x, gan_real *y, size_t n, int log_) {
-    gan_real lane[64] = {0}, most;
+    gan_real lane[64] = {0};
     for (size_t j = 0; j < GAN__MIN(n, 64); j++) lane[j] = x[j];
     for (size_t i = 64; i < n; i += 64)
         for (size_t j = 0, m = GAN__MIN(n - i, 64); j < m; j++) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-    most = lane[0];
+    gan_real most = lane[0];
     for (size_t j = 1; j < GAN__MIN(n, 64); j++) most = lane[j] > most ? lane[j] : most;
-    for (size_t i = 0; i < n; i++) y[i] = GAN__EXP(x[i] - most);
+    for (size_t i = 0; i < n; i++) y[i] = GAN__ISA(exp)(x[i] - most);
     double total = GAN__ISA(sum)(y, 1, 0, n);
     gan_real shift = (gan_real)log(total), scale = (gan_real)(1 / total);
     if (log_) for (size_t i = 0; i < n; i++) y[i] = x[i] - most - shift;
@@ -7124,58 +6923,38 @@ static void GAN__ISA(softmax)(const gan_real *x, gan_real *y, size_t n, int log_
 
 static void GAN__ISA(softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n, int log_) {
     double total[2];
-    gan_real sum;
     GAN__ISA(two_sums)(gy, y, 1, 0, n, 0, total);
-    sum = (gan_real)total[log_ ? 0 : 1];
-    if (log_) for (size_t i = 0; i < n; i++) gx[i] = gy[i] - GAN__EXP(y[i]) * sum;
+    const gan_real sum = (gan_real)total[log_ ? 0 : 1];
+    if (log_) for (size_t i = 0; i < n; i++) gx[i] = gy[i] - GAN__ISA(exp)(y[i]) * sum;
     else for (size_t i = 0; i < n; i++) gx[i] = y[i] * (gy[i] - sum);
 }
 
 /* ---- optimizers */
 
-static void GAN__ISA(sgd)(void *argument, size_t begin, size_t end, int thread) {
+static inline GAN__INLINE void GAN__ISA(update)(int kind, void *argument, size_t begin, size_t end) {
     const gan__job *job = (const gan__job *)argument;
     const gan_update *p = (const gan_update *)job->p;
-    const gan_real *g = job->in[0], beta1 = p->beta1, lr = p->lr;
-    gan_real *w = job->out[0], *m = job->out[1];
-    (void)thread;
-    for (size_t i = begin; i < end; i++) {
-        m[i] = beta1 * m[i] + g[i];
-        w[i] -= lr * m[i];
-    }
+    const gan_real *g = job->in[0], beta1 = p->beta1, beta2 = p->beta2, eps = p->eps, lr = p->lr;
+    const gan_real keep = 1 - lr * p->decay, rate = lr / p->bias1, scale = (gan_real)(1 / sqrt((double)p->bias2));
+    gan_real *w = job->out[0], *m = job->out[1], *v = kind == GAN__K_adam ? job->out[2] : m;
+    if (kind == GAN__K_sgd)
+        for (size_t i = begin; i < end; i++) m[i] = beta1 * m[i] + g[i], w[i] -= lr * m[i];
+    else if (kind == GAN__K_adam)
+        for (size_t i = begin; i < end; i++) {
+            gan_real u = g[i], mi = beta1 * m[i] + (1 - beta1) * u, vi = beta2 * v[i] + (1 - beta2) * u * u, wi = keep * w[i];
+            m[i] = mi, v[i] = vi, w[i] = wi - rate * mi / (GAN__ISA(root)(vi) * scale + eps);
+        }
+    else
+        for (size_t i = begin; i < end; i++) {
+            gan_real u = g[i], vi = beta2 * v[i] + (1 - beta2) * u * u;
+            v[i] = vi, w[i] -= lr * u / (GAN__ISA(root)(vi) + eps);
+        }
 }
-
-static void GAN__ISA(adam)(void *argument, size_t begin, size_t end, int thread) {
-    const gan__job *job = (const gan__job *)argument;
-    const gan_update *p = (const gan_update *)job->p;
-    const gan_real *g = job->in[0], beta1 = p->beta1, beta2 = p->beta2, eps = p->eps;
-    const gan_real keep = 1 - p->lr * p->decay, rate = p->lr / p->bias1, scale = (gan_real)(1 / sqrt((double)p->bias2));
-    gan_real *w = job->out[0], *m = job->out[1], *v = job->out[2];
-    (void)thread;
-    for (size_t i = begin; i < end; i++) {
-        gan_real u = g[i], mi = beta1 * m[i] + (1 - beta1) * u, vi = beta2 * v[i] + (1 - beta2) * u * u, wi = keep * w[i];
-        m[i] = mi, v[i] = vi;
-        w[i] = wi - rate * mi / (GAN__ROOT(vi) * scale + eps);
-    }
-}
-
-static void GAN__ISA(rmsprop)(void *argument, size_t begin, size_t end, int thread) {
-    const gan__job *job = (const gan__job *)argument;
-    const gan_update *p = (const gan_update *)job->p;
-    const gan_real *g = job->in[0], beta2 = p->beta2, eps = p->eps, lr = p->lr;
-    gan_real *w = job->out[0], *v = job->out[1];
-    (void)thread;
-    for (size_t i = begin; i < end; i++) {
-        gan_real u = g[i], vi = beta2 * v[i] + (1 - beta2) * u * u;
-        v[i] = vi;
-        w[i] -= lr * u / (GAN__ROOT(vi) + eps);
-    }
-}
-
-#undef GAN__EXP
-#undef GAN__TANH
-#undef GAN__ROOT
-
+#define GAN__UPDATE(name) \
+static void GAN__ISA(name)(void *p, size_t begin, size_t end, int thread) { (void)thread; GAN__ISA(update)(GAN__K_##name, p, begin, end); }
+GAN__UPDATE(sgd)
+GAN__UPDATE(adam)
+GAN__UPDATE(rmsprop)
 /* c (8,8) = dot products, or squared distances, of the rows in two panels (d,8). */
 static void GAN__ISA(pairs)(size_t d, const double *a, const double *b, double *c, bool squares) {
 #if GAN__BYTES > 0
@@ -7200,15 +6979,11 @@ static void GAN__ISA(pairs)(size_t d, const double *a, const double *b, double *
 
 static const gan__isa GAN__ISA(table) = {
     GAN__ROWS, GAN__COLUMNS, GAN__ISA(tile), GAN__ISA(pack_left), GAN__ISA(pack_right), GAN__ISA(store), GAN__ISA(map), GAN__ISA(zip),
-    GAN__ISA(sum), GAN__ISA(squares), GAN__ISA(add_rows), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend),
-    GAN__ISA(add_scaled), GAN__ISA(take), GAN__ISA(take_even), GAN__ISA(max_line), GAN__ISA(softmax), GAN__ISA(softmax_grad), GAN__ISA(sgd), GAN__ISA(adam), GAN__ISA(rmsprop),
-    GAN__ISA(pairs)};
-
+    GAN__ISA(sum), GAN__ISA(squares), GAN__ISA(add_rows), GAN__ISA(scale_shift), GAN__ISA(two_sums), GAN__ISA(blend), GAN__ISA(add_scaled),
+    GAN__ISA(take), GAN__ISA(take_even), GAN__ISA(max_line), GAN__ISA(softmax), GAN__ISA(softmax_grad), GAN__ISA(sgd), GAN__ISA(adam),
+    GAN__ISA(rmsprop), GAN__ISA(pairs)};
 #undef GAN__ROWS
 #undef GAN__COLUMNS
-#undef GAN__VEC
-#undef GAN__AT
-#undef GAN__SHUFFLE
 #if defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES >= 32
 #pragma clang attribute pop
 #elif defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
