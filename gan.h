@@ -3953,7 +3953,8 @@ static gan_tensor *gan__spectral(gan_model *model, const char *name, gan_tensor 
     gan_tensor *flat = outputs ? gan_transpose(weight, 0, 1) : weight, *matrix = gan_reshape(flat, 1, 1, flat->n, -1), *still = gan_detach(matrix);
     gan_tensor *u = gan__param_get(model, name, "weight_u", 1, 1, flat->n, 1, 1, -1, 0);
     gan_tensor *v = gan__param_get(model, name, "weight_v", 1, 1, matrix->w, 1, 1, -1, 0);
-    gan_tensor *left = gan_reshape(gan_detach(u), 1, 1, 1, flat->n), *right = gan_reshape(gan_detach(v), 1, 1, matrix->w, 1);
+    gan_tensor *left = gan_normalize(gan_reshape(gan_detach(u), 1, 1, 1, flat->n), 3);
+    gan_tensor *right = gan_normalize(gan_reshape(gan_detach(v), 1, 1, matrix->w, 1), 2);
     if (model->mode == GAN__TRAIN) {
         right = gan_detach(gan_normalize(gan_matmul_t(still, left, true, true), 2));       /* v = W^T u / |W^T u| */
         left = gan_detach(gan_normalize(gan_matmul_t(right, still, true, true), 3));       /* u = W v / |W v| */

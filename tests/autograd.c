@@ -479,6 +479,13 @@ static void test_open_errors(void)
     gan_close(NULL);
 }
 
+static void fail_on_purpose(void *unused) { (void)unused; gan_fail("my_layer", "it wants 100% of them"); }
+static void test_fail(void)
+{
+    const char *message = message_of(fail_on_purpose, NULL);
+    CHECK(strcmp(message, "my_layer: it wants 100% of them") == 0, "the message is %s", message);
+}
+
 static void test_register_errors(void)
 {
     gan_backend b = *gan_find_backend("ref");
@@ -710,6 +717,7 @@ int main(void)
     run("two devices in one program", test_two_devices);
     run("gan_open's errors", test_open_errors);
     run("gan_register_backend's errors", test_register_errors);
+    run("a mistake of a layer of one's own", test_fail);
     run("compare:ref,cpu", test_compare);
     run("compare lets roundings pass", test_compare_cancelling);
     run("compare finds a wrong kernel", test_compare_finds);
