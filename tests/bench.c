@@ -174,13 +174,13 @@ static void bench_step(const char *name, network *generator, network *discrimina
     gan_real *pixels = filled((size_t)batch * size * size);
     for (size_t i = 0; i < (size_t)batch * size * size; i++) pixels[i] /= 8;
     for (int i = -2; i < steps; i++) {
-        if (i == 0) gan__clear_profile(g);
+        if (i == 0) flops = -(double)gan_profile_flops(g);
         double start = gan__now();
         train_step(g, G, D, opt_g, opt_d, generator, discriminator, pixels, size, batch);
         if (i >= 0) seconds[i] = gan__now() - start;
         gan_clear(g);
     }
-    flops = (double)gan_profile_flops(g) / steps;
+    flops = (flops + (double)gan_profile_flops(g)) / steps;
     gan_memory(g, &peak_bytes);
     getrusage(RUSAGE_SELF, &usage);
     double step_s = median(seconds, steps);
