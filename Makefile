@@ -33,6 +33,12 @@ STB_PROBE += \043include <stb/stb_image_write.h>\nint main(void) { int n; return
 links = $(shell mkdir -p build && probe=build/probe.$$$$ && printf '$(1)' > $$probe.c && \
                 $(CC) -O0 -Ibuild $(2) $$probe.c -o $$probe $(3) $(LDLIBS) > /dev/null 2>&1 && echo yes; rm -f build/probe.$$$$*)
 
+# Can C++17 with these flags be built and run? "yes", or "yes setarch -R": ThreadSanitizer runs under some kernels only without address randomisation.
+, := ,
+runs = $(shell mkdir -p build && probe=build/probe.$$$$ && printf 'int main() { return __cplusplus < 201703L; }\n' > $$probe.cpp && \
+               $(CXX) -std=c++17 $(1) $$probe.cpp -o $$probe > /dev/null 2>&1 && for by in "" "setarch -R"; do \
+               $$by $$probe > /dev/null 2>&1 && echo "yes $$by" && break; done; rm -f build/probe.$$$$*)
+
 ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
   CC_WORKS := $(call links,int main(void) { return 0; }\n)
   ifneq ($(OPENMP),no)
@@ -49,6 +55,10 @@ ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
 endif
 ifeq ($(STB),no)
   STB_FLAGS := -DNO_STB
+endif
+ifneq ($(filter test test-all,$(MAKECMDGOALS)),)
+  ON_CPU := $(call runs,-fsanitize=address$(,)undefined)
+  RACES  := $(call runs,-fsanitize=thread)
 endif
 ifneq ($(filter bench test-all,$(MAKECMDGOALS)),)
   TORCH := $(shell for p in python3 /usr/bin/python3; do $$p -c 'import torch' 2>/dev/null && echo $$p && break; done)
@@ -204,9 +214,21 @@ SANITIZE = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sani
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),build/tests,$(CFLAGS))))
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),build/sanitized,$(SANITIZE))))
 
+# CUDA kernels on a CPU: with fibers under the address sanitizer, with threads under ThreadSanitizer.
+ON_CPU_FLAGS = -std=c++17 -O1 -g -fno-omit-frame-pointer $(filter-out -pedantic,$(WARN)) -fno-strict-aliasing -Wno-unknown-pragmas -pthread
+ON_CPU_BUILDS = $(if $(ON_CPU),build/tests/cuda_on_cpu) $(if $(RACES),build/tests/cuda_on_cpu-races)
+ON_CPU_RUNS = $(if $(ON_CPU),build/tests/cuda_on_cpu,"echo 'skip cuda_on_cpu ($(CXX) -std=c++17 -fsanitize=address does not work)'; echo '0 passed, 0 failed'") \
+    $(if $(RACES),"$(strip $(filter-out yes,$(RACES)) build/tests/cuda_on_cpu-races)","echo 'skip cuda_on_cpu-races ($(CXX) -std=c++17 -fsanitize=thread does not work)'; echo '0 passed, 0 failed'")
+build/tests/cuda_on_cpu: tests/cuda_on_cpu.cpp tests/cuda_on_cpu.h tests/cuda_api_on_cpu.h
+	@mkdir -p build/tests
+	$(CXX) $(ON_CPU_FLAGS) -fsanitize=address,undefined -fno-sanitize-recover=all $< -o $@
+build/tests/cuda_on_cpu-races: tests/cuda_on_cpu.cpp tests/cuda_on_cpu.h tests/cuda_api_on_cpu.h
+	@mkdir -p build/tests
+	$(CXX) $(ON_CPU_FLAGS) -DGAN_CUDA_RACES -fsanitize=thread $< -o $@
+
 test: found
-	@$(MAKE) -k -j$(JOBS) --no-print-directory $(PROGRAMS:%=build/tests/%) || true
-	@sh tests/run.sh $(PROGRAMS:%=build/tests/%)
+	@$(MAKE) -k -j$(JOBS) --no-print-directory $(PROGRAMS:%=build/tests/%) $(ON_CPU_BUILDS) || true
+	@sh tests/run.sh $(PROGRAMS:%=build/tests/%) $(ON_CPU_RUNS)
 
 VALGRIND = valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
 VALGRIND_TESTS = files data autograd
