@@ -2834,12 +2834,14 @@ typedef struct {
     gan__right right;                                               /* B */
     gan_real *out; ptrdiff_t out_row; gan__walk out_column;         /* C[i][j] = out[i*out_row + walk of j] */
 } gan__gemm;
-
 enum { GAN__DEPTH = 256, GAN__BLOCK_ROWS = 512, GAN__BLOCK_COLUMNS = 768 };
 
+static gan__walk gan__straight(ptrdiff_t stride) { gan__walk walk = {INT32_MAX, INT32_MAX, stride, 0, 0}; return walk; }
 static void gan__walk_from(const gan__walk *walk, int first, int count, ptrdiff_t *offset) {
-    for (int i = first; i < first + count; i++)
-        *offset++ = i % walk->d0 * walk->s0 + i / walk->d0 % walk->d1 * walk->s1 + i / walk->d0 / walk->d1 * walk->s2;
+    for (int i = first, line = i / walk->d0; i < first + count; line++) {
+        ptrdiff_t start = line % walk->d1 * walk->s1 + line / walk->d1 * walk->s2;
+        for (int digit = i % walk->d0; digit < walk->d0 && i < first + count; digit++, i++) *offset++ = start + digit * walk->s0;
+    }
 }
 
 typedef struct { gan__gemm p; const gan__isa *isa; int block_rows, block_columns, across; gan_real *workspace; size_t each; } gan__gemm_job;
@@ -2890,13 +2892,12 @@ static void gan__gemm_run(const gan__gemm *p) {
     job.block_rows = gan__divide(p->m, GAN__BLOCK_ROWS, job.isa->rows, wide ? 1 : threads);
     job.block_columns = gan__divide(p->n, most, job.isa->columns, wide ? threads : 1);
     job.across = gan__ceil(p->n, job.block_columns);
-    job.each = ((size_t)job.block_rows + job.isa->columns) * GAN__DEPTH + (size_t)job.block_rows * job.block_columns;
-    job.each = (job.each + 15) & ~(size_t)15;
+    job.each = (((size_t)job.block_rows + job.isa->columns) * GAN__DEPTH + (size_t)job.block_rows * job.block_columns + 15) & ~(size_t)15;
     job.workspace = (gan_real *)gan__workspace(0, job.each * (size_t)threads * sizeof(gan_real));
     gan__parallel((size_t)job.across * gan__ceil(p->m, job.block_rows), 1, gan__gemm_block, &job);
 }
 
-static gan__walk gan__straight(ptrdiff_t stride) { gan__walk walk = {INT32_MAX, INT32_MAX, stride, 0, 0}; return walk; }
+
 
 GAN_API void gan_cpu_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y) {
     const gan__window none = {NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
@@ -2917,7 +2918,6 @@ static gan_tensor *gan__matmul_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     if (i == 0) return gan__fit(ta ? gan_matmul_t(b, gy, tb, true) : gan_matmul_t(gy, b, false, !tb), a);
     return gan__fit(tb ? gan_matmul_t(gy, a, true, ta) : gan_matmul_t(a, gy, !ta, false), b);
 }
-
 static const struct gan__op gan__op_matmul = {"gan_matmul", gan__matmul_vjp, false};
 
 GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b) {
@@ -3044,12 +3044,13 @@ static void gan__gather_image(void *argument, size_t n, size_t end, int thread) 
     memset(x, 0, q->c * plane * sizeof *x);
     for (int tap = 0; tap < q->c * p->kernel_h * p->kernel_w; tap++) {
         int v = tap % p->kernel_w * q->d - p->pad, u = tap / p->kernel_w % p->kernel_h * q->d - p->pad, c = tap / p->kernel_w / p->kernel_h;
+        int j0 = GAN__MAX(0, (q->s - 1 - v) / q->s), j1 = GAN__MIN(q->ow, v < p->w ? (p->w - 1 - v) / q->s + 1 : 0);
         for (int i = 0; i < q->oh; i++) {
-            int row = i * q->s + u, j = GAN__MAX(0, (q->s - 1 - v) / q->s);
+            int row = i * q->s + u;
             const gan_real *part = job->parts + ((size_t)tap * job->images + n) * place + (size_t)i * q->ow;
             if (row < 0 || row >= p->h) continue;
             gan_real *to = x + c * plane + (ptrdiff_t)row * p->w + v;
-            for (; j < q->ow && j * q->s + v < p->w; j++) to[j * q->s] += part[j];
+            for (int j = j0; j < j1; j++) to[j * q->s] += part[j];
         }
     }
 }
@@ -3258,10 +3259,8 @@ static void gan__resample_body(void *argument, size_t begin, size_t end, int thr
 }
 
 GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const gan_real *rows, const gan_real *columns, gan_real *y) {
-    gan__resample_job job;
-    job.images = p->images, job.c = p->c, job.x = x, job.y = y;
-    job.rows = gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, p->adjoint, 1);
-    job.columns = gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, p->adjoint, 2);
+    gan__resample_job job = {p->images, p->c, gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, p->adjoint, 1),
+                             gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, p->adjoint, 2), x, y, NULL, 0};
     job.line_size = (size_t)2 * job.columns.in + job.columns.out + 64;
     job.line = (gan_real *)gan__workspace(0, (size_t)gan__threads() * job.line_size * sizeof *y);
     gan__parallel((size_t)p->n * p->c * job.rows.out, (size_t)(16384 / job.columns.out + 1), gan__resample_body, &job);
@@ -3315,8 +3314,7 @@ static double gan__axis_tap(const gan__axis *a, int i, int t, int *index) {
     *index = i - a->before;
     if (a->kind == GAN__AXIS_PAD) {
         if (a->mode == GAN_REPLICATE) *index = GAN__MIN(GAN__MAX(*index, 0), a->in - 1);
-        if (a->mode == GAN_REFLECT && *index < 0) *index = -*index;
-        if (a->mode == GAN_REFLECT && *index >= a->in) *index = 2 * a->in - 2 - *index;
+        if (a->mode == GAN_REFLECT) *index = a->in - 1 - abs(a->in - 1 - abs(*index));
         return 1;
     }
     if (a->kind == GAN__AXIS_RESIZE) {
@@ -3394,18 +3392,16 @@ GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, int mode) {
     return gan__resample_axes("gan_resize", x, &axis, h, w, 0);
 }
 
-static gan_tensor *gan__fir(const char *function, gan_tensor *x, const gan_real *filter, int count, int up, int down, int pad0, int pad1, gan_real gain) {
-    gan *g = gan__valid(x, function);
+GAN_API gan_tensor *gan_upfirdn2d(gan_tensor *x, const gan_real *filter, int count, int up, int down, int pad0, int pad1, gan_real gain) {
+    gan *g = gan__valid(x, "gan_upfirdn2d");
     if (!filter || count < 1 || up < 1 || down < 1)
-        gan__fail(g, function, "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more", GAN__SHAPE(x), filter ? count : 0, up, down);
+        gan__fail(g, "gan_upfirdn2d", "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more", GAN__SHAPE(x), filter ? count : 0, up, down);
     int h = x->h * up + pad0 + pad1 - count, w = x->w * up + pad0 + pad1 - count;
     gan__axis axis = {GAN__AXIS_FIR, 0, 0, gan__ceil(count, up), 0, pad0, up, down, count, filter, gain};
-    return gan__resample_axes(function, x, &axis, h < 0 ? 0 : h / down + 1, w < 0 ? 0 : w / down + 1, pad0);
+    return gan__resample_axes("gan_upfirdn2d", x, &axis, h < 0 ? 0 : h / down + 1, w < 0 ? 0 : w / down + 1, pad0);
 }
 
-GAN_API gan_tensor *gan_upfirdn2d(gan_tensor *x, const gan_real *filter, int count, int up, int down, int pad0, int pad1, gan_real gain) {
-    return gan__fir("gan_upfirdn2d", x, filter, count, up, down, pad0, pad1, gain);
-}
+
 
 static void gan__check_pool(const char *function, gan_tensor *x, int kernel, int stride, int pad) {
     gan *g = gan__valid(x, function);
@@ -3420,7 +3416,7 @@ GAN_API gan_tensor *gan_avg_pool2d(gan_tensor *x, int kernel, int stride, int pa
     gan_real filter[64];
     if (kernel > 64) gan__fail(x->g, "gan_avg_pool2d", "kernel %d: at most 64, or 0 for the whole image", kernel);
     for (int i = 0; i < kernel; i++) filter[i] = (gan_real)(1.0 / kernel);
-    return gan__fir("gan_avg_pool2d", x, filter, kernel, 1, stride, pad, pad, 1);
+    return gan_upfirdn2d(x, filter, kernel, 1, stride, pad, pad, 1);
 }
 
 GAN_API gan_tensor *gan_max_pool2d(gan_tensor *x, int kernel, int stride, int pad, bool ceil_) {
@@ -3532,8 +3528,7 @@ static void gan__norm_sums_body(void *argument, size_t begin, size_t end, int th
     for (size_t c = begin; c < end; c++) {
         double total[2];
         gan__best()->two_sums(job->in[0] + c * p->size, job->in[1] + c * p->size, (size_t)p->n, (ptrdiff_t)(p->c * p->size), p->size, job->in[2][c], total);
-        job->out[0][c] = (gan_real)total[0];
-        job->out[0][p->c + c] = (gan_real)(total[1] / sqrt((double)job->in[2][p->c + c] + p->eps));
+        job->out[0][c] = (gan_real)total[0], job->out[0][p->c + c] = (gan_real)(total[1] / sqrt((double)job->in[2][p->c + c] + p->eps));
     }
 }
 
@@ -3596,7 +3591,6 @@ static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     gan__run(g, GAN__K_norm_grad, &p, in, &gx->data);
     return gx;
 }
-
 static const struct gan__op gan__op_norm = {"gan_batch_norm", gan__norm_vjp, false};
 
 static gan_tensor *gan__norm_with(const gan_norm *p, gan_tensor *x, gan_tensor *stats, gan_tensor *weight, gan_tensor *bias) {
@@ -3634,14 +3628,14 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
     return gan__norm_with(&p, x, stats, weight, bias);
 }
 
-/* The numbers of x in so many groups, each with statistics of its own; weight and bias one for each group, or NULL. */
+/* The numbers of x in so many groups, each with statistics of its own; weight and bias (1 or N,C,1,1) for N*C groups, or NULL. */
 static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias, gan_real eps) {
     gan *g = x->g;
     gan_tensor *lines = gan_reshape(x, 1, groups, -1, 1), *stats = gan__tensor(g, NULL, 2, groups, 1, 1);
     gan_norm p = {1, groups, gan_count(x) / (size_t)groups, eps, 0};
     gan__run_1(g, GAN__K_norm_stats, &p, x->data, stats->data);
-    weight = weight ? gan_reshape(weight, 1, groups, 1, 1) : gan_full(g, 1, 1, groups, 1, 1);
-    bias = bias ? gan_reshape(bias, 1, groups, 1, 1) : gan_zeros(g, 1, groups, 1, 1);
+    weight = weight ? gan_reshape(gan_expand(weight, x->n, x->c, 1, 1), 1, groups, 1, 1) : gan_full(g, 1, 1, groups, 1, 1);
+    bias = bias ? gan_reshape(gan_expand(bias, x->n, x->c, 1, 1), 1, groups, 1, 1) : gan_zeros(g, 1, groups, 1, 1);
     return gan_reshape(gan__norm_with(&p, lines, stats, weight, bias), GAN__SHAPE(x));
 }
 
@@ -3666,8 +3660,6 @@ static gan_tensor *gan__affine(gan_tensor *x, gan_tensor *weight, gan_tensor *bi
 GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_real eps) {
     gan__check_affine("gan_instance_norm_f", x, weight, bias, true, false);
     if (x->h * x->w == 1) gan__fail(x->g, "gan_instance_norm_f", "input " GAN__DIMS " has one number per image and channel: its variance says nothing", GAN__SHAPE(x));
-    if (weight) weight = gan_expand(weight, x->n, x->c, 1, 1);
-    if (bias) bias = gan_expand(bias, x->n, x->c, 1, 1);
     return gan__norm_groups(x, x->n * x->c, weight, bias, eps);
 }
 
@@ -3858,7 +3850,8 @@ static double gan__check_numeric(gan *g, gan_function *f, gan_tensor **in, int c
     return total / (12 * h);
 }
 
-static double gan__check(gan *g, const char *function, gan_function *f, gan_tensor **in, int count, void *user, int order) {
+static double gan__check(gan *g, gan_function *f, gan_tensor **in, int count, void *user, int order) {
+    const char *function = order == 1 ? "gan_gradcheck" : "gan_gradgradcheck";
     double largest = 0, worst = -1;
     gan_mark mark = gan_here(g);
     size_t size = 0;
@@ -3896,13 +3889,8 @@ static double gan__check(gan *g, const char *function, gan_function *f, gan_tens
     return worst;
 }
 
-GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user) {
-    return gan__check(g, "gan_gradcheck", f, in, count, user, 1);
-}
-
-GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user) {
-    return gan__check(g, "gan_gradgradcheck", f, in, count, user, 2);
-}
+GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user) { return gan__check(g, f, in, count, user, 1); }
+GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user) { return gan__check(g, f, in, count, user, 2); }
 
 /* ===========================================================================================
    >>models (implementation)
@@ -3916,11 +3904,9 @@ typedef struct {
     double gradient, change, size;     /* the doctor's: lengths of gradient and update in this look, its own when first seen */
     int look;
 } gan__param;
-
 typedef struct { char *kind, *name; int n, c, h, w; size_t params; } gan__layer;
 
 enum { GAN__TRAIN, GAN__EVAL, GAN__FREEZE };
-
 struct gan_model {
     gan *g; char *name; gan_opt *opts; gan_model *next;
     int mode;                          /* GAN__TRAIN .. */
@@ -4030,11 +4016,11 @@ static void gan__init_by_rule(gan_model *model, gan__param *param) {
 GAN_API void gan_init(gan_tensor *param, int kind, gan_real gain) {
     gan *g = gan__valid(param, "gan_init");
     for (gan_model *model = g->models; model; model = model->next)
-        for (int i = 0; i < model->count; i++) {
-            if (model->params[i].value != param) continue;
-            gan__init_param(model, &model->params[i], kind, gain, 0);
-            return;
-        }
+        for (int i = 0; i < model->count; i++)
+            if (model->params[i].value == param) {
+                gan__init_param(model, &model->params[i], kind, gain, 0);
+                return;
+            }
     gan__fail(g, "gan_init", "the tensor " GAN__DIMS " is not a parameter", GAN__SHAPE(param));
 }
 
@@ -4258,8 +4244,7 @@ GAN_API gan_tensor *gan_self_attention(gan_model *model, const char *name, gan_t
     int n = x->n, c = x->c, places = x->h * x->w;
     for (int i = 0; i < 3; i++) {
         snprintf(inner, sizeof inner, "%s.%s", name, part[i]);
-        map[i] = gan_conv2d(model, inner, x, i == 2 ? c : GAN__MAX(c / 8, 1), 1, 1, 0);
-        map[i] = gan_reshape(map[i], n, 1, map[i]->c, places);
+        map[i] = gan_reshape(gan_conv2d(model, inner, x, i == 2 ? c : GAN__MAX(c / 8, 1), 1, 1, 0), n, 1, -1, places);
     }
     gan__layer_begin(model, "gan_self_attention", name, x);
     gan_tensor *gamma = gan__param_get(model, name, "gamma", 1, 1, 1, 1, 1, 0, 0), *to = gan_softmax(gan_matmul_t(map[0], map[1], true, false), 3);
