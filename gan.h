@@ -2582,20 +2582,18 @@ typedef struct { int d0, d1; ptrdiff_t s0, s1, s2; } gan__walk;    /* i -> (i % 
 
 typedef struct {
     int m, n, k;
-    const gan_real *left;           /* A[i][k] = left[i*left_row + walk of k] */
-    ptrdiff_t left_row;
-    gan__walk left_k;
-    gan__right right;               /* B */
-    gan_real *out;                  /* C[i][j] = out[i*out_row + walk of j] */
-    ptrdiff_t out_row;
-    gan__walk out_column;
+    const gan_real *left; ptrdiff_t left_row; gan__walk left_k;     /* A[i][k] = left[i*left_row + walk of k] */
+    gan__right right;                                               /* B */
+    gan_real *out; ptrdiff_t out_row; gan__walk out_column;         /* C[i][j] = out[i*out_row + walk of j] */
 } gan__gemm;
-
 enum { GAN__DEPTH = 256, GAN__BLOCK_ROWS = 512, GAN__BLOCK_COLUMNS = 768 };
 
+static gan__walk gan__straight(ptrdiff_t stride) { gan__walk walk = {INT32_MAX, INT32_MAX, stride, 0, 0}; return walk; }
 static void gan__walk_from(const gan__walk *walk, int first, int count, ptrdiff_t *offset) {
-    for (int i = first; i < first + count; i++)
-        *offset++ = i % walk->d0 * walk->s0 + i / walk->d0 % walk->d1 * walk->s1 + i / walk->d0 / walk->d1 * walk->s2;
+    for (int i = first, line = i / walk->d0; i < first + count; line++) {
+        ptrdiff_t start = line % walk->d1 * walk->s1 + line / walk->d1 * walk->s2;
+        for (int digit = i % walk->d0; digit < walk->d0 && i < first + count; digit++, i++) *offset++ = start + digit * walk->s0;
+    }
 }
 
 typedef struct { gan__gemm p; const gan__isa *isa; int block_rows, block_columns, across; gan_real *workspace; size_t each; } gan__gemm_job;
@@ -2646,16 +2644,12 @@ static void gan__gemm_run(const gan__gemm *p) {
     job.block_rows = gan__divide(p->m, GAN__BLOCK_ROWS, job.isa->rows, wide ? 1 : threads);
     job.block_columns = gan__divide(p->n, most, job.isa->columns, wide ? threads : 1);
     job.across = gan__ceil(p->n, job.block_columns);
-    job.each = ((size_t)job.block_rows + job.isa->columns) * GAN__DEPTH + (size_t)job.block_rows * job.block_columns;
-    job.each = (job.each + 15) & ~(size_t)15;
+    job.each = (((size_t)job.block_rows + job.isa->columns) * GAN__DEPTH + (size_t)job.block_rows * job.block_columns + 15) & ~(size_t)15;
     job.workspace = (gan_real *)gan__workspace(0, job.each * (size_t)threads * sizeof(gan_real));
     gan__parallel((size_t)job.across * gan__ceil(p->m, job.block_rows), 1, gan__gemm_block, &job);
 }
 
-static gan__walk gan__straight(ptrdiff_t stride) {
-    gan__walk walk = {INT32_MAX, INT32_MAX, stride, 0, 0};
-    return walk;
-}
+
 
 GAN_API void gan_cpu_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y) {
     const gan__window none = {NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
@@ -2676,7 +2670,6 @@ static gan_tensor *gan__matmul_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     if (i == 0) return gan__fit(ta ? gan_matmul_t(b, gy, tb, true) : gan_matmul_t(gy, b, false, !tb), a);
     return gan__fit(tb ? gan_matmul_t(gy, a, true, ta) : gan_matmul_t(a, gy, !ta, false), b);
 }
-
 static const struct gan__op gan__op_matmul = {"gan_matmul", gan__matmul_vjp, false};
 
 GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b) {
@@ -2725,68 +2718,49 @@ GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *
 /* Sizes that all loops below share. */
 typedef struct { int s, d, groups, c, o, oh, ow; } gan__conv_sizes;    /* stride, dilation; c, o: channels in a group */
 static gan__conv_sizes gan__conv_of(const gan_conv *p) {
-    int groups = GAN__MAX(p->groups, 1);
-    gan__conv_sizes q = {GAN__MAX(p->stride, 1), GAN__MAX(p->dilation, 1), groups, p->c / groups, p->out_c / groups, gan_conv_out_h(p), gan_conv_out_w(p)};
+    int stride = GAN__MAX(p->stride, 1), dilation = GAN__MAX(p->dilation, 1), groups = GAN__MAX(p->groups, 1);
+    gan__conv_sizes q = {stride, dilation, groups, p->c / groups, p->out_c / groups, gan_conv_out_h(p), gan_conv_out_w(p)};
     return q;
 }
 
-GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y) {
+/* All three: each number of x that meets one of w gives to one of y. The product of two of them goes to the third, that made says. */
+enum { GAN__X, GAN__W, GAN__Y };
+static void gan__ref_conv(const gan_conv *p, int made, const gan_real *x, const gan_real *w, const gan_real *y, gan_real *out) {
     gan__conv_sizes q = gan__conv_of(p);
-    for (int n = 0; n < p->n; n++) for (int o = 0; o < p->out_c; o++)
-        for (int i = 0; i < q.oh; i++) for (int j = 0; j < q.ow; j++) {
-            double total = 0;
-            for (int c = 0; c < q.c; c++) for (int u = 0; u < p->kernel_h; u++) for (int v = 0; v < p->kernel_w; v++) {
+    size_t counts[3] = {(size_t)p->n * p->c * p->h * p->w, (size_t)p->out_c * q.c * p->kernel_h * p->kernel_w, (size_t)p->n * p->out_c * q.oh * q.ow};
+    double *total = (double *)gan__workspace(0, counts[made] * sizeof *total);
+    memset(total, 0, counts[made] * sizeof *total);
+    for (int n = 0; n < p->n; n++) for (int o = 0; o < p->out_c; o++) for (int c = 0; c < q.c; c++)
+        for (int u = 0; u < p->kernel_h; u++) for (int v = 0; v < p->kernel_w; v++)
+            for (int i = 0; i < q.oh; i++) for (int j = 0; j < q.ow; j++) {
                 int row = i * q.s + u * q.d - p->pad, column = j * q.s + v * q.d - p->pad, channel = o / q.o * q.c + c;
                 if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
-                total += (double)x[(((size_t)n * p->c + channel) * p->h + row) * p->w + column] *
-                         w[(((size_t)o * q.c + c) * p->kernel_h + u) * p->kernel_w + v];
+                size_t at_x = (((size_t)n * p->c + channel) * p->h + row) * p->w + column, at_y = (((size_t)n * p->out_c + o) * q.oh + i) * q.ow + j;
+                size_t at_w = (((size_t)o * q.c + c) * p->kernel_h + u) * p->kernel_w + v;
+                if (made == GAN__X) total[at_x] += (double)y[at_y] * w[at_w];
+                if (made == GAN__W) total[at_w] += (double)x[at_x] * y[at_y];
+                if (made == GAN__Y) total[at_y] += (double)x[at_x] * w[at_w];
             }
-            *y++ = (gan_real)total;
-        }
+    for (size_t i = 0; i < counts[made]; i++) out[i] = (gan_real)total[i];
 }
 
-GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x) {
-    gan__conv_sizes q = gan__conv_of(p);
-    for (int n = 0; n < p->n; n++) for (int c = 0; c < p->c; c++)
-        for (int row = 0; row < p->h; row++) for (int column = 0; column < p->w; column++) {
-            double total = 0;
-            for (int k = 0; k < q.o; k++) for (int u = 0; u < p->kernel_h; u++) for (int v = 0; v < p->kernel_w; v++) {
-                int is = row + p->pad - u * q.d, js = column + p->pad - v * q.d, o = c / q.c * q.o + k;  /* i*S and j*S */
-                if (is < 0 || is % q.s || is / q.s >= q.oh || js < 0 || js % q.s || js / q.s >= q.ow) continue;
-                total += (double)y[(((size_t)n * p->out_c + o) * q.oh + is / q.s) * q.ow + js / q.s] *
-                         w[(((size_t)o * q.c + c % q.c) * p->kernel_h + u) * p->kernel_w + v];
-            }
-            *x++ = (gan_real)total;
-        }
-}
-
-GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w) {
-    gan__conv_sizes q = gan__conv_of(p);
-    for (int o = 0; o < p->out_c; o++) for (int c = 0; c < q.c; c++)
-        for (int u = 0; u < p->kernel_h; u++) for (int v = 0; v < p->kernel_w; v++) {
-            double total = 0;
-            for (int n = 0; n < p->n; n++) for (int i = 0; i < q.oh; i++) for (int j = 0; j < q.ow; j++) {
-                int row = i * q.s + u * q.d - p->pad, column = j * q.s + v * q.d - p->pad, channel = o / q.o * q.c + c;
-                if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
-                total += (double)x[(((size_t)n * p->c + channel) * p->h + row) * p->w + column] *
-                         y[(((size_t)n * p->out_c + o) * q.oh + i) * q.ow + j];
-            }
-            *w++ = (gan_real)total;
-        }
-}
+GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y) { gan__ref_conv(p, GAN__Y, x, w, NULL, y); }
+GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x) { gan__ref_conv(p, GAN__X, NULL, w, y, x); }
+GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w) { gan__ref_conv(p, GAN__W, x, NULL, y, w); }
 
 /* As products: y (O, N*OH*OW) = w (O, C*KH*KW) times the windows of x, and the weight's gradient = y times the windows, transposed. */
 static void gan__cpu_conv(const gan_conv *p, bool weight, const gan_real *x, const gan_real *left, gan_real *out) {
     gan__conv_sizes q = gan__conv_of(p);
     ptrdiff_t plane = (ptrdiff_t)p->h * p->w, place = (ptrdiff_t)q.oh * q.ow;
     int count = (int)(p->n * place), taps = q.c * p->kernel_h * p->kernel_w;
-    const gan_real *x_end = x + p->n * p->c * plane;
+    const gan_real *end = x + p->n * p->c * plane;
     gan__walk line = gan__straight(1), images = {(int)place, INT32_MAX, 1, p->out_c * place, 0};
-    for (int group = 0; group < q.groups; group++, x += q.c * plane, left += q.o * (weight ? place : taps), out += q.o * (weight ? taps : place)) {
-        gan__window window = {x, x_end, p->c * plane, p->h, p->w, q.s, q.oh, q.ow, p->kernel_h, p->kernel_w, -p->pad, -p->pad, q.d};
+    for (int group = 0; group < q.groups; group++) {
+        gan__window window = {x, end, p->c * plane, p->h, p->w, q.s, q.oh, q.ow, p->kernel_h, p->kernel_w, -p->pad, -p->pad, q.d};
         gan__gemm product = {q.o, count, taps, left, taps, line, {GAN__WINDOW, NULL, 0, 0, window}, out, place, images};
         gan__gemm gradient = {q.o, taps, count, left, place, images, {GAN__WINDOW_T, NULL, 0, 0, window}, out, taps, line};
         gan__gemm_run(weight ? &gradient : &product);
+        x += q.c * plane, left += q.o * (weight ? place : taps), out += q.o * (weight ? taps : place);
     }
 }
 
@@ -2822,12 +2796,13 @@ static void gan__gather_image(void *argument, size_t n, size_t end, int thread) 
     memset(x, 0, q->c * plane * sizeof *x);
     for (int tap = 0; tap < q->c * p->kernel_h * p->kernel_w; tap++) {
         int v = tap % p->kernel_w * q->d - p->pad, u = tap / p->kernel_w % p->kernel_h * q->d - p->pad, c = tap / p->kernel_w / p->kernel_h;
+        int j0 = GAN__MAX(0, (q->s - 1 - v) / q->s), j1 = GAN__MIN(q->ow, v < p->w ? (p->w - 1 - v) / q->s + 1 : 0);
         for (int i = 0; i < q->oh; i++) {
-            int row = i * q->s + u, j = GAN__MAX(0, (q->s - 1 - v) / q->s);
+            int row = i * q->s + u;
             const gan_real *part = job->parts + ((size_t)tap * job->images + n) * place + (size_t)i * q->ow;
             if (row < 0 || row >= p->h) continue;
             gan_real *to = x + c * plane + (ptrdiff_t)row * p->w + v;
-            for (; j < q->ow && j * q->s + v < p->w; j++) to[j * q->s] += part[j];
+            for (int j = j0; j < j1; j++) to[j * q->s] += part[j];
         }
     }
 }
@@ -2865,7 +2840,6 @@ GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
        x = conv_transpose2d(y, w)      dy = conv2d(dx, w)              dw = conv2d_weight(dx, y)
        w = conv2d_weight(x, y)         dx = conv_transpose2d(y, dw)    dy = conv2d(x, dw)              */
 
-enum { GAN__X, GAN__W, GAN__Y };
 static gan_tensor *gan__conv_vjp(gan_tensor *t, gan_tensor *gt, int i);
 static const struct gan__op gan__conv_ops[3] = {{"gan_conv_transpose2d", gan__conv_vjp, false}, {"gan_conv2d_weight", gan__conv_vjp, false},
                                                 {"gan_conv2d", gan__conv_vjp, false}};
@@ -3037,10 +3011,8 @@ static void gan__resample_body(void *argument, size_t begin, size_t end, int thr
 }
 
 GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const gan_real *rows, const gan_real *columns, gan_real *y) {
-    gan__resample_job job;
-    job.images = p->images, job.c = p->c, job.x = x, job.y = y;
-    job.rows = gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, p->adjoint, 1);
-    job.columns = gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, p->adjoint, 2);
+    gan__resample_job job = {p->images, p->c, gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, p->adjoint, 1),
+                             gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, p->adjoint, 2), x, y, NULL, 0};
     job.line_size = (size_t)2 * job.columns.in + job.columns.out + 64;
     job.line = (gan_real *)gan__workspace(0, (size_t)gan__threads() * job.line_size * sizeof *y);
     gan__parallel((size_t)p->n * p->c * job.rows.out, (size_t)(16384 / job.columns.out + 1), gan__resample_body, &job);
@@ -3091,28 +3063,23 @@ enum { GAN__AXIS_PAD, GAN__AXIS_RESIZE, GAN__AXIS_FIR };
 typedef struct { int kind, in, out, taps, mode, before, up, down, count; const gan_real *filter; gan_real gain; } gan__axis;
 
 static double gan__axis_tap(const gan__axis *a, int i, int t, int *index) {
-    double place, part;
     *index = i - a->before;
-    switch (a->kind) {
-    case GAN__AXIS_PAD:
+    if (a->kind == GAN__AXIS_PAD) {
         if (a->mode == GAN_REPLICATE) *index = GAN__MIN(GAN__MAX(*index, 0), a->in - 1);
-        if (a->mode == GAN_REFLECT && *index < 0) *index = -*index;
-        if (a->mode == GAN_REFLECT && *index >= a->in) *index = 2 * a->in - 2 - *index;
+        if (a->mode == GAN_REFLECT) *index = a->in - 1 - abs(a->in - 1 - abs(*index));
         return 1;
-    case GAN__AXIS_RESIZE:
+    }
+    if (a->kind == GAN__AXIS_RESIZE) {
         *index = (int)((int64_t)i * a->in / a->out);
         if (a->mode == GAN_NEAREST) return 1;
-        place = a->mode == GAN_BILINEAR ? (i + 0.5) * a->in / a->out - 0.5 : a->out > 1 ? (double)i * (a->in - 1) / (a->out - 1) : 0;
-        place = GAN__MAX(place, 0), part = place - floor(place);
+        double place = a->mode == GAN_BILINEAR ? (i + 0.5) * a->in / a->out - 0.5 : a->out > 1 ? (double)i * (a->in - 1) / (a->out - 1) : 0;
+        place = GAN__MAX(place, 0);
         *index = GAN__MIN((int)place + t, a->in - 1);
-        return t ? part : 1 - part;
-    default: {
-        int first = i * a->down - a->before, tap = (a->up - (first % a->up + a->up) % a->up) % a->up + t * a->up;
-        *index = (first + tap) / a->up;
-        if (first + tap < 0 || tap >= a->count) *index = -1;
-        return *index < 0 ? 0 : (double)a->gain * (double)a->filter[a->count - 1 - tap];
+        return t ? place - floor(place) : 1 - (place - floor(place));
     }
-    }
+    int first = i * a->down - a->before, tap = (a->up - (first % a->up + a->up) % a->up) % a->up + t * a->up;
+    *index = first + tap < 0 || tap >= a->count ? -1 : (first + tap) / a->up;
+    return *index < 0 ? 0 : (double)a->gain * (double)a->filter[a->count - 1 - tap];
 }
 
 /* The table (1,OUT,TAPS,2) of an axis. */
@@ -3177,18 +3144,16 @@ GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, int mode) {
     return gan__resample_axes("gan_resize", x, &axis, h, w, 0);
 }
 
-static gan_tensor *gan__fir(const char *function, gan_tensor *x, const gan_real *filter, int count, int up, int down, int pad0, int pad1, gan_real gain) {
-    gan *g = gan__valid(x, function);
+GAN_API gan_tensor *gan_upfirdn2d(gan_tensor *x, const gan_real *filter, int count, int up, int down, int pad0, int pad1, gan_real gain) {
+    gan *g = gan__valid(x, "gan_upfirdn2d");
     if (!filter || count < 1 || up < 1 || down < 1)
-        gan__fail(g, function, "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more", GAN__SHAPE(x), filter ? count : 0, up, down);
+        gan__fail(g, "gan_upfirdn2d", "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more", GAN__SHAPE(x), filter ? count : 0, up, down);
     int h = x->h * up + pad0 + pad1 - count, w = x->w * up + pad0 + pad1 - count;
     gan__axis axis = {GAN__AXIS_FIR, 0, 0, gan__ceil(count, up), 0, pad0, up, down, count, filter, gain};
-    return gan__resample_axes(function, x, &axis, h < 0 ? 0 : h / down + 1, w < 0 ? 0 : w / down + 1, pad0);
+    return gan__resample_axes("gan_upfirdn2d", x, &axis, h < 0 ? 0 : h / down + 1, w < 0 ? 0 : w / down + 1, pad0);
 }
 
-GAN_API gan_tensor *gan_upfirdn2d(gan_tensor *x, const gan_real *filter, int count, int up, int down, int pad0, int pad1, gan_real gain) {
-    return gan__fir("gan_upfirdn2d", x, filter, count, up, down, pad0, pad1, gain);
-}
+
 
 static void gan__check_pool(const char *function, gan_tensor *x, int kernel, int stride, int pad) {
     gan *g = gan__valid(x, function);
@@ -3203,7 +3168,7 @@ GAN_API gan_tensor *gan_avg_pool2d(gan_tensor *x, int kernel, int stride, int pa
     gan_real filter[64];
     if (kernel > 64) gan__fail(x->g, "gan_avg_pool2d", "kernel %d: at most 64, or 0 for the whole image", kernel);
     for (int i = 0; i < kernel; i++) filter[i] = (gan_real)(1.0 / kernel);
-    return gan__fir("gan_avg_pool2d", x, filter, kernel, 1, stride, pad, pad, 1);
+    return gan_upfirdn2d(x, filter, kernel, 1, stride, pad, pad, 1);
 }
 
 GAN_API gan_tensor *gan_max_pool2d(gan_tensor *x, int kernel, int stride, int pad, bool ceil_) {
@@ -3315,8 +3280,7 @@ static void gan__norm_sums_body(void *argument, size_t begin, size_t end, int th
     for (size_t c = begin; c < end; c++) {
         double total[2];
         gan__best()->two_sums(job->in[0] + c * p->size, job->in[1] + c * p->size, (size_t)p->n, (ptrdiff_t)(p->c * p->size), p->size, job->in[2][c], total);
-        job->out[0][c] = (gan_real)total[0];
-        job->out[0][p->c + c] = (gan_real)(total[1] / sqrt((double)job->in[2][p->c + c] + p->eps));
+        job->out[0][c] = (gan_real)total[0], job->out[0][p->c + c] = (gan_real)(total[1] / sqrt((double)job->in[2][p->c + c] + p->eps));
     }
 }
 
@@ -3379,7 +3343,6 @@ static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     gan__run(g, GAN__K_norm_grad, &p, in, &gx->data);
     return gx;
 }
-
 static const struct gan__op gan__op_norm = {"gan_batch_norm", gan__norm_vjp, false};
 
 static gan_tensor *gan__norm_with(const gan_norm *p, gan_tensor *x, gan_tensor *stats, gan_tensor *weight, gan_tensor *bias) {
@@ -3410,25 +3373,21 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
     double count = (double)p.n * (double)p.size;
     if (training && count < 2) gan__fail(g, function, "input " GAN__DIMS " has one number per channel: its variance says nothing; use gan_eval or a larger batch", GAN__SHAPE(x));
     gan_tensor *stats = gan__tensor(g, NULL, 2, x->c, 1, 1);
-    if (training) {
-        gan__run_1(g, GAN__K_norm_stats, &p, x->data, stats->data);
-        gan__follow(running_mean, stats, 0, momentum, 1);
-        gan__follow(running_var, stats, 1, momentum, (gan_real)(count / (count - 1)));
-    } else {
-        gan__place(running_mean, stats, 0, 0);
-        gan__place(running_var, stats, 0, 1);
-    }
+    if (training) gan__run_1(g, GAN__K_norm_stats, &p, x->data, stats->data);
+    for (int i = 0; i < 2; i++)
+        if (training) gan__follow(four[2 + i], stats, i, momentum, i ? (gan_real)(count / (count - 1)) : 1);
+        else gan__place(four[2 + i], stats, 0, i);
     return gan__norm_with(&p, x, stats, weight, bias);
 }
 
-/* The numbers of x in so many groups, each with statistics of its own; weight and bias one for each group, or NULL. */
+/* The numbers of x in so many groups, each with statistics of its own; weight and bias (1 or N,C,1,1) for N*C groups, or NULL. */
 static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias, gan_real eps) {
     gan *g = x->g;
     gan_tensor *lines = gan_reshape(x, 1, groups, -1, 1), *stats = gan__tensor(g, NULL, 2, groups, 1, 1);
     gan_norm p = {1, groups, gan_count(x) / (size_t)groups, eps, 0};
     gan__run_1(g, GAN__K_norm_stats, &p, x->data, stats->data);
-    weight = weight ? gan_reshape(weight, 1, groups, 1, 1) : gan_full(g, 1, 1, groups, 1, 1);
-    bias = bias ? gan_reshape(bias, 1, groups, 1, 1) : gan_zeros(g, 1, groups, 1, 1);
+    weight = weight ? gan_reshape(gan_expand(weight, x->n, x->c, 1, 1), 1, groups, 1, 1) : gan_full(g, 1, 1, groups, 1, 1);
+    bias = bias ? gan_reshape(gan_expand(bias, x->n, x->c, 1, 1), 1, groups, 1, 1) : gan_zeros(g, 1, groups, 1, 1);
     return gan_reshape(gan__norm_with(&p, lines, stats, weight, bias), GAN__SHAPE(x));
 }
 
@@ -3436,7 +3395,8 @@ static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weigh
 static void gan__check_affine(const char *function, gan_tensor *x, gan_tensor *weight, gan_tensor *bias, bool images, bool places) {
     gan__valid(x, function);
     int n = images ? x->n : 1, h = places ? x->h : 1, w = places ? x->w : 1;
-    for (gan_tensor *t = weight; t || bias; t = bias, bias = NULL) {
+    for (int i = 0; i < 2; i++) {
+        const gan_tensor *t = i ? bias : weight;
         if (!t) continue;
         gan__valid_pair(x, t, function);
         if ((t->n != 1 && t->n != n) || t->c != x->c || t->h != h || t->w != w)
@@ -3452,8 +3412,6 @@ static gan_tensor *gan__affine(gan_tensor *x, gan_tensor *weight, gan_tensor *bi
 GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, gan_real eps) {
     gan__check_affine("gan_instance_norm_f", x, weight, bias, true, false);
     if (x->h * x->w == 1) gan__fail(x->g, "gan_instance_norm_f", "input " GAN__DIMS " has one number per image and channel: its variance says nothing", GAN__SHAPE(x));
-    if (weight) weight = gan_expand(weight, x->n, x->c, 1, 1);
-    if (bias) bias = gan_expand(bias, x->n, x->c, 1, 1);
     return gan__norm_groups(x, x->n * x->c, weight, bias, eps);
 }
 
@@ -3510,9 +3468,9 @@ GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group) {
    second, backward, turns each marked tensor's gradient into its inputs' by the operation's vjp (vector-Jacobian product), which is
    written in tensor functions and so can go on the tape itself. */
 
-static void gan__let_temporaries_go(gan *g, int from) {
-    while (g->temporary_count > from) gan__let_go(g->temporaries[--g->temporary_count]);
-}
+static void gan__let_temporaries_go(gan *g, int to) { while (g->temporary_count > to) gan__let_go(g->temporaries[--g->temporary_count]); }
+static void gan__ask_for(gan *g, gan_tensor *x) { x->leads = g->differentiation, x->slot = NULL; }
+static void gan__slot_clear(gan *g, gan_tensor *t) { if (t->leads == g->differentiation && t->slot) gan__let_go(t->slot), t->slot = NULL; }
 
 /* y = x, and y = k*y + l*x */
 static void gan__copy_numbers(gan *g, size_t count, const gan_real *x, gan_real *y) {
@@ -3534,27 +3492,24 @@ static gan_real *gan__gradient_of(const gan_tensor *param) {
 static void gan__gradient_add(gan_tensor *param, gan_tensor *gradient) {
     gan *g = param->g;
     if (!param->gradient) param->gradient = (gan__buffer *)gan__alloc_zero(sizeof *param->gradient);
-    if (param->gradient->references) {
-        gan__mix_numbers(g, gan_count(param), 1, gan__gradient_of(param), 1, gradient->data);
-        return;
+    if (param->gradient->references) gan__mix_numbers(g, gan_count(param), 1, gan__gradient_of(param), 1, gradient->data);
+    else {
+        bool mine = gradient->buffer->references == 1 && gradient->tape >= 0;      /* nobody else uses its numbers */
+        param->gradient->references = 1, g->gradients++;
+        param->gradient->block = mine ? gradient->buffer->block : gan__take_numbers(g, gan_count(param));
+        if (mine) gradient->buffer->references = 0;
+        else gan__copy_numbers(g, gan_count(param), gradient->data, gan__gradient_of(param));
     }
-    bool mine = gradient->buffer->references == 1 && gradient->tape >= 0;      /* nobody else uses its numbers */
-    param->gradient->references = 1;
-    param->gradient->block = mine ? gradient->buffer->block : gan__take_numbers(g, gan_count(param));
-    if (mine) gradient->buffer->references = 0;
-    else gan__copy_numbers(g, gan_count(param), gradient->data, gan__gradient_of(param));
-    g->gradients++;
 }
 
 static void gan__slot_add(gan_tensor *t, gan_tensor *gradient) {
     gan_tensor *before = t->slot;
-    if (t->g->reclaiming && t->tape < 0) {
-        gan__gradient_add(t, gradient);
-        return;
+    if (t->g->reclaiming && t->tape < 0) gan__gradient_add(t, gradient);
+    else {
+        t->slot = before ? gan_add(before, gradient) : gradient;
+        t->slot->buffer->references++;
+        if (before) gan__let_go(before);
     }
-    t->slot = before ? gan_add(before, gradient) : gradient;
-    t->slot->buffer->references++;
-    if (before) gan__let_go(before);
 }
 
 /* Fills the slots of all that is marked with g->differentiation, from y's gradient seed. Inputs are taken from the last, so that the first
@@ -3580,19 +3535,12 @@ static void gan__differentiate(gan *g, gan_tensor *y, gan_tensor *seed) {
             t->slot->buffer->references--;
             if (g->reclaiming) gan__let_temporaries_go(g, before);
         }
-        if (t->memo) gan__let_go(t->memo);
-        t->memo = NULL;
-        if (!g->reclaiming) continue;              /* what is on the tape may be asked for: gan__gradients lets go */
-        gan__let_go(t->slot);
-        t->slot = NULL;
+        if (t->memo) gan__let_go(t->memo), t->memo = NULL;
+        if (g->reclaiming) gan__slot_clear(g, t);  /* or else what is on the tape may be asked for: gan__gradients lets go */
     }
 }
 
-static void gan__ask_for(gan *g, gan_tensor *x) { x->leads = g->differentiation, x->slot = NULL; }
 
-static void gan__slot_clear(gan *g, gan_tensor *t) {
-    if (t->leads == g->differentiation && t->slot) gan__let_go(t->slot), t->slot = NULL;
-}
 
 /* dy/dx[i] of the sum of y's elements, each into out[i]. */
 static void gan__gradients(gan_tensor *y, gan_tensor **x, int count, gan_tensor **out) {
@@ -3640,9 +3588,8 @@ static gan_tensor *gan__check_value(gan *g, gan_function *f, gan_tensor **in, in
 static double gan__check_numeric(gan *g, gan_function *f, gan_tensor **in, int count, void *user, int order, gan_tensor **gradients, int which,
                                  gan_real *host, size_t element) {
     static const double place[4] = {1, -1, 2, -2}, weight[4] = {8, -8, -1, 1};
-    double h = sizeof(gan_real) == 8 ? 1e-4 : 2e-2, total = 0;
     gan_real x = host[element];
-    h *= GAN__MAX(1, fabs((double)x));
+    double h = (sizeof(gan_real) == 8 ? 1e-4 : 2e-2) * GAN__MAX(1, fabs((double)x)), total = 0;
     for (int i = 0; i < 4; i++) {
         gan_mark mark = gan_here(g);
         host[element] = (gan_real)(x + place[i] * h);
@@ -3655,28 +3602,27 @@ static double gan__check_numeric(gan *g, gan_function *f, gan_tensor **in, int c
     return total / (12 * h);
 }
 
-static double gan__check(gan *g, const char *function, gan_function *f, gan_tensor **in, int count, void *user, int order) {
+static double gan__check(gan *g, gan_function *f, gan_tensor **in, int count, void *user, int order) {
+    const char *function = order == 1 ? "gan_gradcheck" : "gan_gradgradcheck";
     double largest = 0, worst = -1;
     gan_mark mark = gan_here(g);
+    size_t size = 0;
     if (count < 1) gan__fail(g, function, "%d inputs: 1 or more are wanted", count);
-    for (int i = 0; i < count; i++) gan__valid(in[i], function);
+    for (int i = 0; i < count; i++) gan__valid(in[i], function), size += gan_count(in[i]);
     gan_tensor **gradients = (gan_tensor **)gan__alloc(sizeof *gradients * (size_t)count);
-    gan_real **analytic = (gan_real **)gan__alloc(sizeof *analytic * (size_t)count);
+    gan_real *memory = (gan_real *)gan__alloc(2 * size * sizeof(gan_real)), *analytic = memory, *host = memory + size;
     gan_tensor *value = gan__check_value(g, f, in, count, user, order, gradients);
     g->recording = false;                      /* as in gan_backward: fused derivatives are what is checked */
     gan__gradients(value, in, count, gradients);
     g->recording = true;
-    for (int i = 0; i < count; i++) {
-        analytic[i] = (gan_real *)gan__alloc(gan_count(in[i]) * sizeof(gan_real));
-        gan_to_host(gradients[i], analytic[i]);
-        for (size_t e = 0; e < gan_count(in[i]); e++) largest = GAN__MAX(largest, fabs((double)analytic[i][e]));
-    }
+    for (int i = 0; i < count; analytic += gan_count(in[i++])) gan_to_host(gradients[i], analytic);
+    for (size_t e = 0; e < size; e++) largest = GAN__MAX(largest, fabs((double)memory[e]));
     gan_clear_to(g, mark);
-    for (int i = 0; i < count; i++) {
-        gan_real *host = (gan_real *)gan__alloc(gan_count(in[i]) * sizeof(gan_real));
+    analytic = memory;
+    for (int i = 0; i < count; analytic += gan_count(in[i++])) {
         gan_to_host(in[i], host);
         for (size_t e = 0; e < gan_count(in[i]); e++) {
-            double a = analytic[i][e], d = gan__check_numeric(g, f, in, count, user, order, gradients, i, host, e);
+            double a = analytic[e], d = gan__check_numeric(g, f, in, count, user, order, gradients, i, host, e);
             double scale = GAN__MAX(GAN__MAX(fabs(a), fabs(d)), 0.01 * largest), error = a == d ? 0 : fabs(a - d) / scale;
             if (!(error <= DBL_MAX)) error = INFINITY;
             if (error <= worst) continue;
@@ -3685,57 +3631,41 @@ static double gan__check(gan *g, const char *function, gan_function *f, gan_tens
             gan__refuse("%s: worst at input %d, element %d (%d,%d,%d,%d): analytic %.9g, numeric %.9g, relative error %.3g", function, i, at,
                         at / (in[i]->c * hw), at / hw % in[i]->c, at % hw / in[i]->w, at % in[i]->w, a, d, error);
         }
-        GAN_FREE(host);
-        GAN_FREE(analytic[i]);
     }
     if (order == 1 && largest == 0 && worst <= 0) {
         gan__refuse("%s: every derivative is zero: nothing was tested", function);
         worst = INFINITY;
     }
-    GAN_FREE(analytic);
+    GAN_FREE(memory);
     GAN_FREE(gradients);
     return worst;
 }
 
-GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user) {
-    return gan__check(g, "gan_gradcheck", f, in, count, user, 1);
-}
-
-GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user) {
-    return gan__check(g, "gan_gradgradcheck", f, in, count, user, 2);
-}
+GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user) { return gan__check(g, f, in, count, user, 1); }
+GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user) { return gan__check(g, f, in, count, user, 2); }
 
 /* ===========================================================================================
    >>models (implementation)
    =========================================================================================== */
 
 typedef struct {
-    char *name;
-    gan_tensor *value;
-    bool trainable;
+    char *name; gan_tensor *value; bool trainable;
     int rank;                          /* dimensions in a file: PyTorch keeps a bias (C), a linear weight (OUT,IN), layer norm's (C,H,W) */
     double bound;                      /* GAN_INIT_DEFAULT: uniform in +-bound, or constant if that is 0 */
     gan_real constant;
     double gradient, change, size;     /* the doctor's: lengths of gradient and update in this look, its own when first seen */
     int look;
 } gan__param;
-
 typedef struct { char *kind, *name; int n, c, h, w; size_t params; } gan__layer;
 
 enum { GAN__TRAIN, GAN__EVAL, GAN__FREEZE };
-
 struct gan_model {
-    gan *g;
-    char *name;
+    gan *g; char *name; gan_opt *opts; gan_model *next;
     int mode;                          /* GAN__TRAIN .. */
     int weights, init;                 /* GAN_PLAIN_WEIGHTS ..; gan_init_model's, for layers to come */
     gan_real rate, gain;               /* GAN_EQUALIZED's, and of init */
-    gan__param *params;
-    int count;
-    gan__layer *layers;                /* in the order of first use, for gan_summary */
-    int layer_count;
-    gan_opt *opts;
-    gan_model *next;
+    gan__param *params; int count;
+    gan__layer *layers; int layer_count;    /* in the order of first use, for gan_summary */
 };
 
 GAN_API gan_model *gan_model_new(gan *g, const char *name) {
@@ -3969,12 +3899,13 @@ GAN_API gan_tensor *gan_spectral_norm(gan_model *model, const char *name, gan_te
     return gan__spectral(model, name, weight, 0);
 }
 
-/* A layer's weight (OUT,IN,K,K), or (IN,OUT,K,K) if transposed, and bias, as the model's kind of weights has them used; params counts
-   their numbers. PyTorch takes the weight's second size for fan_in in transposed convolutions too. */
+/* Begins a layer: its weight (OUT,IN,K,K), or (IN,OUT,K,K) if transposed, and bias, as the model's kind of weights has them used; params
+   counts their numbers. IN is x's channels, or in a linear layer (rank 2) all numbers of one. PyTorch takes the weight's second size for fan_in in transposed convolutions too. */
 typedef struct { gan_tensor *weight, *bias; size_t params; } gan__map_of;
 
-static gan__map_of gan__weights_of(gan_model *model, const char *kind, const char *name, int rank, int out, int in, int kernel, bool transposed) {
-    int n = transposed ? in : out, c = transposed ? out : in;
+static gan__map_of gan__weights_of(gan_model *model, const char *kind, const char *name, gan_tensor *x, int rank, int out, int kernel, bool transposed) {
+    gan__layer_begin(model, kind, name, x);
+    int in = rank == 2 ? x->c * x->h * x->w : x->c, n = transposed ? in : out, c = transposed ? out : in;
     bool equalized = model->weights == GAN_EQUALIZED;
     double bound = 1 / sqrt((double)c * kernel * kernel);
     gan_tensor *weight = gan__param_get(model, name, "weight", rank, n, c, kernel, kernel, equalized ? -1 / (double)model->rate : bound, 0);
@@ -3987,20 +3918,17 @@ static gan__map_of gan__weights_of(gan_model *model, const char *kind, const cha
 }
 
 GAN_API gan_tensor *gan_linear(gan_model *model, const char *name, gan_tensor *x, int out) {
-    gan__layer_begin(model, "gan_linear", name, x);
-    gan__map_of m = gan__weights_of(model, "gan_linear", name, 2, out, x->c * x->h * x->w, 1, false);
+    gan__map_of m = gan__weights_of(model, "gan_linear", name, x, 2, out, 1, false);
     return gan__layer_end(model, "linear", name, gan_linear_f(x, m.weight, m.bias), m.params);
 }
 
 GAN_API gan_tensor *gan_conv2d(gan_model *model, const char *name, gan_tensor *x, int out, int kernel, int stride, int pad) {
-    gan__layer_begin(model, "gan_conv2d", name, x);
-    gan__map_of m = gan__weights_of(model, "gan_conv2d", name, 4, out, x->c, kernel, false);
+    gan__map_of m = gan__weights_of(model, "gan_conv2d", name, x, 4, out, kernel, false);
     return gan__layer_end(model, "conv2d", name, gan_conv2d_f(x, m.weight, m.bias, stride, pad, 1), m.params);
 }
 
 GAN_API gan_tensor *gan_conv_transpose2d(gan_model *model, const char *name, gan_tensor *x, int out, int kernel, int stride, int pad) {
-    gan__layer_begin(model, "gan_conv_transpose2d", name, x);
-    gan__map_of m = gan__weights_of(model, "gan_conv_transpose2d", name, 4, out, x->c, kernel, true);
+    gan__map_of m = gan__weights_of(model, "gan_conv_transpose2d", name, x, 4, out, kernel, true);
     return gan__layer_end(model, "conv_transpose2d", name, gan_conv_transpose2d_f(x, m.weight, m.bias, stride, pad, 0, 1), m.params);
 }
 
@@ -4074,8 +4002,7 @@ GAN_API gan_tensor *gan_self_attention(gan_model *model, const char *name, gan_t
     int n = x->n, c = x->c, places = x->h * x->w;
     for (int i = 0; i < 3; i++) {
         snprintf(inner, sizeof inner, "%s.%s", name, part[i]);
-        map[i] = gan_conv2d(model, inner, x, i == 2 ? c : GAN__MAX(c / 8, 1), 1, 1, 0);
-        map[i] = gan_reshape(map[i], n, 1, map[i]->c, places);
+        map[i] = gan_reshape(gan_conv2d(model, inner, x, i == 2 ? c : GAN__MAX(c / 8, 1), 1, 1, 0), n, 1, -1, places);
     }
     gan__layer_begin(model, "gan_self_attention", name, x);
     gan_tensor *gamma = gan__param_get(model, name, "gamma", 1, 1, 1, 1, 1, 0, 0), *to = gan_softmax(gan_matmul_t(map[0], map[1], true, false), 3);
@@ -4106,8 +4033,7 @@ GAN_API gan_tensor *gan_modulated_conv2d(gan_model *model, const char *name, gan
     gan__valid(x, "gan_modulated_conv2d");
     snprintf(inner, sizeof inner, "%s.affine", name);
     gan_tensor *style = gan_add_scalar(gan_linear(model, inner, latent, x->c), 1);
-    gan__layer_begin(model, "gan_modulated_conv2d", name, x);
-    gan__map_of m = gan__weights_of(model, "gan_modulated_conv2d", name, 4, out, x->c, kernel, false);
+    gan__map_of m = gan__weights_of(model, "gan_modulated_conv2d", name, x, 4, out, kernel, false);
     gan_tensor *y = gan_add(gan_modulated_conv2d_f(x, m.weight, style, demodulate, kernel / 2), m.bias);
     return gan__layer_end(model, "modulated_conv2d", name, y, m.params);
 }
