@@ -2723,30 +2723,50 @@ static gan__conv_sizes gan__conv_of(const gan_conv *p) {
     return q;
 }
 
-/* All three: each number of x that meets one of w gives to one of y. The product of two of them goes to the third, that made says. */
-enum { GAN__X, GAN__W, GAN__Y };
-static void gan__ref_conv(const gan_conv *p, int made, const gan_real *x, const gan_real *w, const gan_real *y, gan_real *out) {
+GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y) {
     gan__conv_sizes q = gan__conv_of(p);
-    size_t counts[3] = {(size_t)p->n * p->c * p->h * p->w, (size_t)p->out_c * q.c * p->kernel_h * p->kernel_w, (size_t)p->n * p->out_c * q.oh * q.ow};
-    double *total = (double *)gan__workspace(0, counts[made] * sizeof *total);
-    memset(total, 0, counts[made] * sizeof *total);
-    for (int n = 0; n < p->n; n++) for (int o = 0; o < p->out_c; o++) for (int c = 0; c < q.c; c++)
-        for (int u = 0; u < p->kernel_h; u++) for (int v = 0; v < p->kernel_w; v++)
-            for (int i = 0; i < q.oh; i++) for (int j = 0; j < q.ow; j++) {
+    for (int n = 0; n < p->n; n++) for (int o = 0; o < p->out_c; o++)
+        for (int i = 0; i < q.oh; i++) for (int j = 0; j < q.ow; j++) {
+            double total = 0;
+            for (int c = 0; c < q.c; c++) for (int u = 0; u < p->kernel_h; u++) for (int v = 0; v < p->kernel_w; v++) {
                 int row = i * q.s + u * q.d - p->pad, column = j * q.s + v * q.d - p->pad, channel = o / q.o * q.c + c;
                 if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
-                size_t at_x = (((size_t)n * p->c + channel) * p->h + row) * p->w + column, at_y = (((size_t)n * p->out_c + o) * q.oh + i) * q.ow + j;
-                size_t at_w = (((size_t)o * q.c + c) * p->kernel_h + u) * p->kernel_w + v;
-                if (made == GAN__X) total[at_x] += (double)y[at_y] * w[at_w];
-                if (made == GAN__W) total[at_w] += (double)x[at_x] * y[at_y];
-                if (made == GAN__Y) total[at_y] += (double)x[at_x] * w[at_w];
+                total += (double)x[(((size_t)n * p->c + channel) * p->h + row) * p->w + column] *
+                         w[(((size_t)o * q.c + c) * p->kernel_h + u) * p->kernel_w + v];
             }
-    for (size_t i = 0; i < counts[made]; i++) out[i] = (gan_real)total[i];
+            *y++ = (gan_real)total;
+        }
 }
 
-GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y) { gan__ref_conv(p, GAN__Y, x, w, NULL, y); }
-GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x) { gan__ref_conv(p, GAN__X, NULL, w, y, x); }
-GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w) { gan__ref_conv(p, GAN__W, x, NULL, y, w); }
+GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x) {
+    gan__conv_sizes q = gan__conv_of(p);
+    for (int n = 0; n < p->n; n++) for (int c = 0; c < p->c; c++)
+        for (int row = 0; row < p->h; row++) for (int column = 0; column < p->w; column++) {
+            double total = 0;
+            for (int k = 0; k < q.o; k++) for (int u = 0; u < p->kernel_h; u++) for (int v = 0; v < p->kernel_w; v++) {
+                int is = row + p->pad - u * q.d, js = column + p->pad - v * q.d, o = c / q.c * q.o + k;  /* i*S and j*S */
+                if (is < 0 || is % q.s || is / q.s >= q.oh || js < 0 || js % q.s || js / q.s >= q.ow) continue;
+                total += (double)y[(((size_t)n * p->out_c + o) * q.oh + is / q.s) * q.ow + js / q.s] *
+                         w[(((size_t)o * q.c + c % q.c) * p->kernel_h + u) * p->kernel_w + v];
+            }
+            *x++ = (gan_real)total;
+        }
+}
+
+GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w) {
+    gan__conv_sizes q = gan__conv_of(p);
+    for (int o = 0; o < p->out_c; o++) for (int c = 0; c < q.c; c++)
+        for (int u = 0; u < p->kernel_h; u++) for (int v = 0; v < p->kernel_w; v++) {
+            double total = 0;
+            for (int n = 0; n < p->n; n++) for (int i = 0; i < q.oh; i++) for (int j = 0; j < q.ow; j++) {
+                int row = i * q.s + u * q.d - p->pad, column = j * q.s + v * q.d - p->pad, channel = o / q.o * q.c + c;
+                if (row < 0 || row >= p->h || column < 0 || column >= p->w) continue;
+                total += (double)x[(((size_t)n * p->c + channel) * p->h + row) * p->w + column] *
+                         y[(((size_t)n * p->out_c + o) * q.oh + i) * q.ow + j];
+            }
+            *w++ = (gan_real)total;
+        }
+}
 
 /* As products: y (O, N*OH*OW) = w (O, C*KH*KW) times the windows of x, and the weight's gradient = y times the windows, transposed. */
 static void gan__cpu_conv(const gan_conv *p, bool weight, const gan_real *x, const gan_real *left, gan_real *out) {
@@ -2840,6 +2860,7 @@ GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
        x = conv_transpose2d(y, w)      dy = conv2d(dx, w)              dw = conv2d_weight(dx, y)
        w = conv2d_weight(x, y)         dx = conv_transpose2d(y, dw)    dy = conv2d(x, dw)              */
 
+enum { GAN__X, GAN__W, GAN__Y };
 static gan_tensor *gan__conv_vjp(gan_tensor *t, gan_tensor *gt, int i);
 static const struct gan__op gan__conv_ops[3] = {{"gan_conv_transpose2d", gan__conv_vjp, false}, {"gan_conv2d_weight", gan__conv_vjp, false},
                                                 {"gan_conv2d", gan__conv_vjp, false}};

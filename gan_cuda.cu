@@ -536,6 +536,10 @@ struct gan__product_problem {
     __device__ float *out(int i, gan__column c) const { return y + (size_t)i * p.w + c.j; }
 };
 
+/* Eight numbers where 16- and 32-byte accesses may begin: what shared arrays of tiles are made of. */
+struct alignas(32) gan__line { float at[8]; };
+struct alignas(32) gan__half_line { __nv_bfloat16 at[16]; };
+
 template <class P> __global__ static void gan__gemm_naive(P p, int splits, float *parts)
 {
     int z = blockIdx.z / splits, split = blockIdx.z % splits;
@@ -568,8 +572,9 @@ template <class P> __global__ static void gan__gemm_splits(P p, int splits, cons
 /* 256 threads load 64x16 of A and 16x64 of B, four numbers each; then each multiplies its 4 rows with its 4 columns. */
 template <class P> __global__ static void gan__gemm_tiled(P p, int splits, float *parts)
 {
-    GAN_SHARED(float, a_tile, 16 * 68);             /* [k][row]; 68 and not 64, so that a column's numbers lie in different banks */
-    GAN_SHARED(float, b_tile, 16 * 68);             /* [k][column] */
+    GAN_SHARED(gan__line, a_lines, 16 * 68 / 8);
+    GAN_SHARED(gan__line, b_lines, 16 * 68 / 8);
+    float *a_tile = a_lines->at, *b_tile = b_lines->at;     /* [k][row], [k][column]; 68 and not 64 apart, so that a column's numbers lie in different banks */
     GAN_SHARED(gan__tap, taps, 16);
     int z = blockIdx.z / splits, split = blockIdx.z % splits, thread = threadIdx.x;
     p.select(z);
@@ -652,11 +657,13 @@ template <class P, bool BF16> __global__ static void gan__gemm_tensor(P p, int s
 {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
     using namespace nvcuda;
-    GAN_SHARED(float, a_tiles, 2 * 64 * 20);
-    GAN_SHARED(float, b_tiles, 2 * 16 * 68);
-    GAN_SHARED(float, c_tile, 64 * 68);
-    GAN_SHARED(__nv_bfloat16, a_half, 64 * 24);
-    GAN_SHARED(__nv_bfloat16, b_half, 16 * 72);
+    GAN_SHARED(gan__line, a_lines, 2 * 64 * 20 / 8);
+    GAN_SHARED(gan__line, b_lines, 2 * 16 * 68 / 8);
+    GAN_SHARED(gan__line, c_lines, 64 * 68 / 8);
+    GAN_SHARED(gan__half_line, a_half_lines, 64 * 24 / 16);
+    GAN_SHARED(gan__half_line, b_half_lines, 16 * 72 / 16);
+    float *a_tiles = a_lines->at, *b_tiles = b_lines->at, *c_tile = c_lines->at;
+    __nv_bfloat16 *a_half = a_half_lines->at, *b_half = b_half_lines->at;
     int z = blockIdx.z / splits, split = blockIdx.z % splits, thread = threadIdx.x, warp = thread / 32;
     p.select(z);
     int row0 = blockIdx.y * 64, column0 = blockIdx.x * 64, each = (p.k + splits - 1) / splits, begin = split * each, end = min(begin + each, p.k);
@@ -1077,6 +1084,7 @@ static void gan__flush(void)
 
 static void gan__wait(int kind, const gan_update *p, const float *g, float *w, float *m, float *v)
 {
+    if (p->count == 0) return;
     if (gan__queue.count == 32 || (gan__queue.count && gan__queue.kind != kind)) gan__flush();
     gan__waiting one = {*p, g, w, m, v, gan__queue_blocks};
     gan__queue.kind = kind, gan__queue.of[gan__queue.count++] = one;

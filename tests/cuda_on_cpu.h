@@ -20,7 +20,8 @@
    its type asks and no more), leaks. By results: global and shared memory are filled with 0xFF bytes, which is NaN as a float and
    -1 as an int; a read of what was never written shows as a NaN. (clang's -fsanitize=memory reports the read itself, for shared memory.)
    What is not found: what GPUs do differently in rounding and speed; two kernels of different streams at once (they run in the order
-   of their launches). What is missing: __shared__ (use GAN_SHARED), dynamic shared memory, float atomics, tensor cores, textures. */
+   of their launches). What is missing: __shared__ (use GAN_SHARED), dynamic shared memory, float atomics, textures; of tensor cores there is
+   what gan_cuda.cu uses (cuda_tensor_on_cpu.h). */
 #ifndef GAN_CUDA_ON_CPU_H
 #define GAN_CUDA_ON_CPU_H
 
@@ -646,4 +647,5 @@ template <class T> T __shfl_xor_sync(unsigned mask, T x, int bits, int width = 3
 }
 
 #include "cuda_api_on_cpu.h"
+#include "cuda_tensor_on_cpu.h"
 #endif
