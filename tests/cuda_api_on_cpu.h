@@ -20,7 +20,8 @@ inline thread_local cudaError_t last_error;
 inline std::deque<std::function<void()>> queue; /* launched, not run */
 inline std::function<void()> now;          /* what runs */
 inline cudaStream_t capturing;
-inline std::map<const char *, size_t> on_device, pinned;
+struct Memory { char *start; size_t bytes; bool device; }; /* on the GPU, or pinned: the host's, which async copies work on */
+inline std::vector<Memory> memories;
 
 inline cudaError_t error(cudaError_t e) { return e ? last_error = e : e; }
 
@@ -93,14 +94,13 @@ template <class... P> Launcher<P...> launcher(const char *name, void (*kernel)(P
     return {name, kernel, grid, block, stream};
 }
 
-/* Bytes from p to the end of the allocation it points into; -1: into none. */
-inline ptrdiff_t room(const std::map<const char *, size_t> &where, const void *p)
+/* Bytes from p to the end of the memory it points into; -1: into none. */
+inline ptrdiff_t room(const void *p, bool device)
 {
-    auto i = where.upper_bound((const char *)p);
-    if (i == where.begin()) return -1;
-    --i;
-    ptrdiff_t left = i->first + i->second - (const char *)p;
-    return left > 0 ? left : -1;
+    std::lock_guard<std::recursive_mutex> hold(lock);
+    for (const Memory &m : memories)
+        if (m.device == device && (const char *)p >= m.start && (const char *)p < m.start + m.bytes) return m.start + m.bytes - (const char *)p;
+    return -1;
 }
 
 inline cudaError_t allocate(void **p, size_t bytes, bool device)
@@ -111,8 +111,9 @@ inline cudaError_t allocate(void **p, size_t bytes, bool device)
     void *memory = nullptr;
     if (posix_memalign(&memory, 256, bytes)) return error(cudaErrorMemoryAllocation);
     memset(memory, 0xFF, bytes);
+    GAN__MSAN(__msan_poison(memory, bytes);)
     std::lock_guard<std::recursive_mutex> hold(lock);
-    (device ? on_device : pinned)[(char *)memory] = bytes;
+    memories.push_back({(char *)memory, bytes, device});
     if (device) gan_cuda_memory_used += bytes;
     *p = memory;
     return cudaSuccess;
@@ -121,14 +122,15 @@ inline cudaError_t allocate(void **p, size_t bytes, bool device)
 inline cudaError_t release(void *p, bool device)
 {
     std::lock_guard<std::recursive_mutex> hold(lock);
-    auto &where = device ? on_device : pinned;
-    auto i = where.find((char *)p);
-    if (!p) return cudaSuccess;
-    if (i == where.end()) return error(cudaErrorInvalidValue);
-    if (device) gan_cuda_memory_used -= i->second;
-    where.erase(i);
-    free(p);
-    return cudaSuccess;
+    for (Memory &m : memories)
+        if (m.start == p && m.device == device) {
+            if (device) gan_cuda_memory_used -= m.bytes;
+            m = memories.back();
+            memories.pop_back();
+            free(p);
+            return cudaSuccess;
+        }
+    return p ? error(cudaErrorInvalidValue) : cudaSuccess;
 }
 
 } // namespace gan_on_cpu
@@ -194,10 +196,9 @@ inline cudaError_t cudaMemGetInfo(size_t *left, size_t *total)
     *total = gan_cuda_memory;
     return cudaSuccess;
 }
-inline bool gan__fits(const void *p, size_t bytes, bool device) /* p .. p + bytes is all on the GPU, or all not */
+inline bool gan__fits(const void *p, size_t bytes, bool device) /* p .. p + bytes is all on the GPU, or p is not */
 {
-    std::lock_guard<std::recursive_mutex> hold(gan_on_cpu::lock);
-    ptrdiff_t room = gan_on_cpu::room(gan_on_cpu::on_device, p);
+    ptrdiff_t room = gan_on_cpu::room(p, true);
     return device ? room >= (ptrdiff_t)bytes : room < 0;
 }
 inline cudaError_t gan__copy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream, bool async)
@@ -206,7 +207,7 @@ inline cudaError_t gan__copy(void *to, const void *from, size_t bytes, cudaMemcp
     bool from_device = kind >= cudaMemcpyDeviceToHost && (kind != cudaMemcpyDefault || !gan__fits(from, 0, false));
     if (!bytes) return cudaSuccess;
     if (!gan__fits(to, bytes, to_device) || !gan__fits(from, bytes, from_device)) return gan_on_cpu::error(cudaErrorInvalidValue);
-    auto pageable = [](const void *p, bool device) { return !device && gan_on_cpu::room(gan_on_cpu::pinned, p) < 0; };
+    auto pageable = [](const void *p, bool device) { return !device && gan_on_cpu::room(p, false) < 0; };
     bool at_once = !async || pageable(to, to_device) || pageable(from, from_device); /* as CUDA does: nothing is late with plain host memory */
     return gan_on_cpu::submit(stream, [=] { memcpy(to, from, bytes); }, at_once);
 }

@@ -18,7 +18,7 @@
    that some of the threads do not reach, lanes that take no part, writes around shared arrays, launches no GPU takes. By the
    sanitizers: any access outside global memory (cudaMalloc is malloc) or a shared array, alignment (a shared array is aligned as
    its type asks and no more), leaks. By results: global and shared memory are filled with 0xFF bytes, which is NaN as a float and
-   -1 as an int; a read of what was never written shows as a NaN. (clang's -fsanitize=memory reports the read itself, for shared memory.)
+   -1 as an int; a read of what was never written shows as a NaN. With clang's -fsanitize=memory that read itself is reported.
    What is not found: what GPUs do differently in rounding and speed; two kernels of different streams at once (they run in the order
    of their launches). What is missing: __shared__ (use GAN_SHARED), dynamic shared memory, float atomics, tensor cores, textures. */
 #ifndef GAN_CUDA_ON_CPU_H
@@ -28,8 +28,6 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
-#include <map>
-#include <memory>
 #include <mutex>
 #include <stdarg.h>
 #include <math.h>
@@ -37,7 +35,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <string>
 #include <sys/mman.h>
 #include <thread>
 #include <tuple>
@@ -426,6 +423,7 @@ inline void *shared(const void *site, const char *name, size_t bytes, size_t ali
     if (b.declared > Block::LIMIT || start + bytes + Block::RED > Block::ARENA)
         fail(cudaErrorLaunchOutOfResources, "%zu bytes of shared memory with array %s: a block has %zu", b.declared, name, (size_t)Block::LIMIT);
     GAN__ASAN(__asan_unpoison_memory_region(b.arena + start, bytes);)
+    GAN__MSAN(__msan_poison(b.arena + start, bytes);)
     b.top = start + bytes;
     b.arrays.push_back({site, name, start, b.top});
     return b.arena + start;
@@ -478,7 +476,6 @@ inline void prepare(Block &b, const Launch &l, unsigned index)
         GAN__ASAN(__asan_unpoison_memory_region(b.arena, Block::ARENA);)
         memset(b.arena, 0xFF, b.top + Block::RED);
         GAN__ASAN(__asan_poison_memory_region(b.arena, Block::ARENA);)
-        GAN__MSAN(__msan_poison(b.arena, Block::ARENA);)
     }
     b.arrays.clear();
     b.top = b.declared = 0;
