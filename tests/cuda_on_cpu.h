@@ -24,6 +24,7 @@
 #ifndef GAN_CUDA_ON_CPU_H
 #define GAN_CUDA_ON_CPU_H
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -195,9 +196,21 @@ inline void __trap() { abort(); }
     inline T atomicOr(T *p, T x) { return __atomic_fetch_or(p, x, __ATOMIC_ACQ_REL); } \
     inline T atomicAnd(T *p, T x) { return __atomic_fetch_and(p, x, __ATOMIC_ACQ_REL); } \
     inline T atomicExch(T *p, T x) { return __atomic_exchange_n(p, x, __ATOMIC_ACQ_REL); } \
-    inline T atomicCAS(T *p, T old, T x) { __atomic_compare_exchange_n(p, &old, x, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE); return old; } \
-    inline T atomicMax(T *p, T x) { for (T old = atomicAdd(p, 0);;) { T seen = old < x ? atomicCAS(p, old, x) : old; if (seen == old) return old; old = seen; } } \
-    inline T atomicMin(T *p, T x) { for (T old = atomicAdd(p, 0);;) { T seen = x < old ? atomicCAS(p, old, x) : old; if (seen == old) return old; old = seen; } }
+    inline T atomicCAS(T *p, T old, T x) \
+    { \
+        __atomic_compare_exchange_n(p, &old, x, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE); \
+        return old; \
+    } \
+    inline T atomicMax(T *p, T x) \
+    { \
+        for (T old = atomicAdd(p, 0), seen;; old = seen) \
+            if ((seen = old < x ? atomicCAS(p, old, x) : old) == old) return old; \
+    } \
+    inline T atomicMin(T *p, T x) \
+    { \
+        for (T old = atomicAdd(p, 0), seen;; old = seen) \
+            if ((seen = x < old ? atomicCAS(p, old, x) : old) == old) return old; \
+    }
 GAN__ATOMICS(int)
 GAN__ATOMICS(unsigned)
 GAN__ATOMICS(unsigned long long)
@@ -222,7 +235,7 @@ struct Wait { /* a thread's place at a meeting: a barrier, a shuffle or a vote *
     int line;
     unsigned mask;          /* warp operations: the lanes that meet */
     uint64_t value, result; /* what it brings, what it takes home */
-    int source;             /* a shuffle: the lane whose value it takes home; -1: the votes of all (warp: a bit each, block: their number) */
+    int source;             /* a shuffle: the lane whose value it takes home; -1: all votes (warp: a bit each, block: their number) */
 };
 
 struct Thread {
@@ -336,8 +349,8 @@ inline bool meet(Block &b, bool warp, const Thread &lead, bool report = false)
         if (returned)
             fail(cudaErrorLaunchFailure, "%s waits at %s (line %d), %s has returned", name_of(lead).s, w.what, w.line, name_of(t[i]).s);
         else if (report && apart(w, x))
-            fail(cudaErrorLaunchFailure, "%s waits at %s (line %d, mask %08x), %s at %s (line %d, mask %08x)", name_of(lead).s, w.what, w.line,
-                 w.mask, name_of(t[i]).s, elsewhere.what, elsewhere.line, elsewhere.mask);
+            fail(cudaErrorLaunchFailure, "%s waits at %s (line %d, mask %08x), %s at %s (line %d, mask %08x)", name_of(lead).s, w.what,
+                 w.line, w.mask, name_of(t[i]).s, elsewhere.what, elsewhere.line, elsewhere.mask);
         if (apart(w, x)) return false;
         votes += x.value ? (warp ? (uint64_t)1 << i : 1) : 0;
     }
@@ -370,11 +383,12 @@ struct Unseen { /* while it lives, ThreadSanitizer looks away: what happens here
 };
 
 /* What every barrier, shuffle and vote is: come with a value, wait until all have come, leave with the result. */
-inline uint64_t come(bool warp, const char *what, int line, unsigned mask = 0, uint64_t value = 0, int source = -1, bool orders_memory = false)
+inline uint64_t come(bool warp, const char *what, int line, unsigned mask, uint64_t value = 0, int source = -1, bool orders_memory = false)
 {
     Thread &me = *self;
     if (warp && !(mask >> me.rank % 32 & 1))
-        fail(cudaErrorLaunchFailure, "%s: %s (line %d): lane %d is not in its own mask %08x", name_of(me).s, what, line, me.rank % 32, mask);
+        fail(cudaErrorLaunchFailure, "%s: %s (line %d): lane %d is not in its own mask %08x", name_of(me).s, what, line, me.rank % 32,
+             mask);
 #ifdef GAN_CUDA_RACES
     Unseen unseen(!orders_memory);
     Block &b = *me.block;
@@ -421,7 +435,8 @@ inline void *shared(const void *site, const char *name, size_t bytes, size_t ali
     size_t start = (b.top + Block::RED + 127) / 128 * 128 + std::max(align, (size_t)8); /* aligned as its type asks, not better */
     b.declared = (b.declared + align - 1) / align * align + bytes;
     if (b.declared > Block::LIMIT || start + bytes + Block::RED > Block::ARENA)
-        fail(cudaErrorLaunchOutOfResources, "%zu bytes of shared memory with array %s: a block has %zu", b.declared, name, (size_t)Block::LIMIT);
+        fail(cudaErrorLaunchOutOfResources, "%zu bytes of shared memory with array %s: a block has %zu", b.declared, name,
+             (size_t)Block::LIMIT);
     GAN__ASAN(__asan_unpoison_memory_region(b.arena + start, bytes);)
     GAN__MSAN(__msan_poison(b.arena + start, bytes);)
     b.top = start + bytes;
@@ -438,8 +453,8 @@ GAN__ASAN(__attribute__((no_sanitize("address")))) inline void check_red_zones(c
         for (; at < end; at++)
             if ((unsigned char)b.arena[at] != 0xFF) {
                 const Array &a = b.arrays[i > 0 && (i == b.arrays.size() || at < b.arrays[i - 1].end + 256) ? i - 1 : i];
-                fail(cudaErrorIllegalAddress, "block (%u,%u,%u) wrote %ld bytes past the %s of shared array %s", b.index.x, b.index.y, b.index.z,
-                     at < a.start ? (long)(a.start - at) : (long)(at - a.end + 1), at < a.start ? "start" : "end", a.name);
+                fail(cudaErrorIllegalAddress, "block (%u,%u,%u) wrote %ld bytes past the %s of shared array %s", b.index.x, b.index.y,
+                     b.index.z, at < a.start ? (long)(a.start - at) : (long)(at - a.end + 1), at < a.start ? "start" : "end", a.name);
                 return;
             }
         if (i < b.arrays.size()) at = b.arrays[i].end;
@@ -617,7 +632,10 @@ inline int __syncthreads_count(int p, GAN__LINE) { return (int)gan_on_cpu::come(
 inline int __syncthreads_or(int p, GAN__LINE) { return gan_on_cpu::come(false, "__syncthreads_or", line, 0, p != 0, -1, true) != 0; }
 inline int __syncthreads_and(int p, GAN__LINE) { return gan_on_cpu::come(false, "__syncthreads_and", line, 0, p == 0, -1, true) == 0; }
 inline void __syncwarp(unsigned mask = 0xffffffffu, GAN__LINE) { gan_on_cpu::come(true, "__syncwarp", line, mask, 0, -1, true); }
-inline unsigned __ballot_sync(unsigned mask, int p, GAN__LINE) { return (unsigned)gan_on_cpu::come(true, "__ballot_sync", line, mask, p != 0); }
+inline unsigned __ballot_sync(unsigned mask, int p, GAN__LINE)
+{
+    return (unsigned)gan_on_cpu::come(true, "__ballot_sync", line, mask, p != 0);
+}
 inline int __any_sync(unsigned mask, int p, GAN__LINE) { return gan_on_cpu::come(true, "__any_sync", line, mask, p != 0) != 0; }
 inline int __all_sync(unsigned mask, int p, GAN__LINE) { return gan_on_cpu::come(true, "__all_sync", line, mask, p == 0) == 0; }
 
