@@ -111,11 +111,11 @@ template <int T> __global__ void matmul(const float *a, const float *b, float *c
 
 static void test_add()
 {
-    const int n = 1000; /* 4 blocks of 256, the last with 24 threads too many */
+    const int n = 200; /* 4 blocks of 64, the last with 56 threads too many */
     std::vector<float> a = numbers(n), b = numbers(n + 3);
     b.erase(b.begin(), b.begin() + 3);
     float *da = to_gpu(a), *db = to_gpu(b), *dy = to_gpu(a);
-    GAN_LAUNCH(add, (n + 255) / 256, 256, 0, da, db, dy, n);
+    GAN_LAUNCH(add, (n + 63) / 64, 64, 0, da, db, dy, n);
     cudaFree(da);
     cudaFree(db);
     std::vector<float> y = from_gpu(dy, n);
@@ -137,23 +137,23 @@ static void test_block_sum()
 
 static void test_transpose()
 {
-    const int h = 13, w = 20;
+    const int h = 13, w = 10;
     std::vector<float> x = numbers(h * w);
     float *dx = to_gpu(x), *dy = to_gpu(x);
-    GAN_LAUNCH(transpose<8>, dim3((w + 7) / 8, (h + 7) / 8), dim3(8, 8), 0, dx, dy, h, w);
+    GAN_LAUNCH(transpose<4>, dim3((w + 3) / 4, (h + 3) / 4), dim3(4, 4), 0, dx, dy, h, w);
     cudaFree(dx);
     std::vector<float> y = from_gpu(dy, h * w);
     for (int i = 0; i < h; i++)
         for (int j = 0; j < w; j++) CHECK(y[j * h + i] == x[i * w + j], "element (%d,%d)", i, j);
 }
 
-/* How many of a (13,21) by (21,10) product's elements are wrong; a NaN is. */
+/* How many of a (7,13) by (13,6) product's elements are wrong; a NaN is. */
 static int wrong_products(int bug)
 {
-    const int m = 13, k = 21, n = 10;
+    const int m = 7, k = 13, n = 6;
     std::vector<float> a = numbers(m * k), b = numbers(k * n);
     float *da = to_gpu(a), *db = to_gpu(b), *dc = to_gpu(std::vector<float>(m * n));
-    GAN_LAUNCH((matmul<8>), dim3(2, 2), dim3(8, 8), 0, da, db, dc, m, k, n, bug);
+    GAN_LAUNCH((matmul<4>), dim3(2, 2), dim3(4, 4), 0, da, db, dc, m, k, n, bug);
     cudaFree(da);
     cudaFree(db);
     std::vector<float> c = from_gpu(dc, m * n);
@@ -168,7 +168,7 @@ static int wrong_products(int bug)
 }
 static void test_matmul() { CHECK(wrong_products(0) == 0, "wrong"); }
 
-/* Block (5,3,2) in a grid (2,3,2): every thread writes who it is at its place. */
+/* Block (3,2,2) in a grid (2,3,2): every thread writes who it is at its place. */
 __global__ void who(uint4 *y)
 {
     unsigned t = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
@@ -177,11 +177,11 @@ __global__ void who(uint4 *y)
 }
 static void test_indices()
 {
-    uint4 *dy = to_gpu(std::vector<uint4>(12 * 30));
-    GAN_LAUNCH(who, dim3(2, 3, 2), dim3(5, 3, 2), 0, dy);
-    std::vector<uint4> y = from_gpu(dy, 12 * 30);
-    for (unsigned i = 0; i < 360; i++)
-        CHECK(y[i].x == i / 30 && y[i].y == i % 5 && y[i].z == i / 5 % 3 && y[i].w == i / 15 % 2, "thread %u", i);
+    uint4 *dy = to_gpu(std::vector<uint4>(12 * 12));
+    GAN_LAUNCH(who, dim3(2, 3, 2), dim3(3, 2, 2), 0, dy);
+    std::vector<uint4> y = from_gpu(dy, 12 * 12);
+    for (unsigned i = 0; i < 144; i++)
+        CHECK(y[i].x == i / 12 && y[i].y == i % 3 && y[i].z == i / 3 % 2 && y[i].w == i / 6 % 2, "thread %u", i);
 }
 
 /* A block of 40: one warp of 32 and one of 8 lanes. Results by row of 40. */
@@ -286,12 +286,12 @@ __attribute__((unused)) static int child(const char *bug)
     if (!strcmp(bug, "misaligned")) GAN_LAUNCH(misaligned, 1, 1, 0, y);
     if (!strcmp(bug, "deep")) GAN_LAUNCH(deep, 1, 1, 0, y);
     if (!strcmp(bug, "zero")) GAN_LAUNCH(same_place, 0, 64, 0, y);
-    if (!strcmp(bug, "race")) GAN_LAUNCH(neighbour, 1, 64, 0, y, 0);
-    if (!strcmp(bug, "race-shuffle")) GAN_LAUNCH(neighbour, 1, 64, 0, y, 1);
-    if (!strcmp(bug, "no-race")) GAN_LAUNCH(neighbour, 1, 64, 0, y, 2);
-    if (!strcmp(bug, "race-blocks")) GAN_LAUNCH(same_place, 2, 64, 0, y);
+    if (!strcmp(bug, "race")) GAN_LAUNCH(neighbour, 1, 32, 0, y, 0);
+    if (!strcmp(bug, "race-shuffle")) GAN_LAUNCH(neighbour, 1, 32, 0, y, 1);
+    if (!strcmp(bug, "no-race")) GAN_LAUNCH(neighbour, 1, 32, 0, y, 2);
+    if (!strcmp(bug, "race-blocks")) GAN_LAUNCH(same_place, 2, 4, 0, y);
     if (!strcmp(bug, "race-before") || !strcmp(bug, "race-after"))
-        GAN_LAUNCH(matmul<8>, 1, dim3(8, 8), 0, y, y, y, 0, 16, 0, bug[5] == 'b' ? 1 : 2);
+        GAN_LAUNCH(matmul<4>, 1, dim3(4, 4), 0, y, y, y, 0, 8, 0, bug[5] == 'b' ? 1 : 2);
     if (strcmp(bug, "leak")) cudaFree(y);
     y = nullptr;
     return 0;

@@ -10,7 +10,7 @@
    - Fibers (the default, fast): each thread of a block is a function call with a stack of its own, and one CPU thread runs them in
      turn. It changes from one to the next only where CUDA makes a thread wait: __syncthreads, __syncwarp, a shuffle, a vote. Blocks
      run one after the other. gan_cuda_order changes whose turn it is: a result that changes with it is a race.
-   - Races (-DGAN_CUDA_RACES): each thread is a CPU thread and barriers are real, for ThreadSanitizer, on small launches. A barrier
+   - Races (-DGAN_CUDA_RACES): each thread is a CPU thread and barriers are real, for ThreadSanitizer, on launches of some hundred threads. A barrier
      orders memory, a shuffle or a vote does not (as in CUDA's guide): what is ordered by nothing else is reported. Several blocks
      run at once, and nothing orders them; __threadfence() is nothing, and every integer atomic orders memory.
 
