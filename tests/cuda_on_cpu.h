@@ -10,8 +10,8 @@
    - Fibers (the default, fast): each thread of a block is a function call with a stack of its own, and one CPU thread runs them in
      turn. It changes from one to the next only where CUDA makes a thread wait: __syncthreads, __syncwarp, a shuffle, a vote. Blocks
      run one after the other. gan_cuda_order changes whose turn it is: a result that changes with it is a race.
-   - Races (-DGAN_CUDA_RACES): each thread is a CPU thread and barriers are real, for ThreadSanitizer, on launches of some hundred threads. A barrier
-     orders memory, a shuffle or a vote does not (as in CUDA's guide): what is ordered by nothing else is reported. Several blocks
+   - Races (-DGAN_CUDA_RACES): each thread is a CPU thread and barriers are real, for ThreadSanitizer, on launches of some hundred
+     threads. A barrier orders memory, a shuffle or a vote does not (as in CUDA's guide): what is ordered by nothing else is reported. Several blocks
      run at once, and nothing orders them; __threadfence() is nothing, and every integer atomic orders memory.
 
    What is found, by a message with the kernel, the launch, block and thread, through gan_cuda_on_error: barriers and warp operations
@@ -70,6 +70,8 @@ void AnnotateIgnoreReadsBegin(const char *, int);
 void AnnotateIgnoreReadsEnd(const char *, int);
 void AnnotateIgnoreWritesBegin(const char *, int);
 void AnnotateIgnoreWritesEnd(const char *, int);
+void __tsan_acquire(void *);
+void __tsan_release(void *);
 }
 #define GAN__TSAN(...) __VA_ARGS__
 #else
@@ -235,6 +237,7 @@ struct Wait { /* a thread's place at a meeting: a barrier, a shuffle or a vote *
     int line;
     unsigned mask;          /* warp operations: the lanes that meet */
     uint64_t value, result; /* what it brings, what it takes home */
+    bool orders_memory;
     int source;             /* a shuffle: the lane whose value it takes home; -1: all votes (warp: a bit each, block: their number) */
 };
 
@@ -327,6 +330,13 @@ inline void become(Thread *t)
 
 /* ---- Meetings: barriers, shuffles, votes --------------------------------------------------------------------------- */
 
+struct Unseen { /* while it lives, ThreadSanitizer looks away: what happens here orders nothing and is no race */
+    static void begin() { GAN__TSAN(AnnotateIgnoreSyncBegin("", 0); AnnotateIgnoreReadsBegin("", 0); AnnotateIgnoreWritesBegin("", 0);) }
+    static void end() { GAN__TSAN(AnnotateIgnoreWritesEnd("", 0); AnnotateIgnoreReadsEnd("", 0); AnnotateIgnoreSyncEnd("", 0);) }
+    Unseen() { begin(); }
+    ~Unseen() { end(); }
+};
+
 /* Does x not wait where w does? */
 inline bool apart(const Wait &w, const Wait &x)
 {
@@ -365,22 +375,18 @@ inline bool meet(Block &b, bool warp, const Thread &lead, bool report = false)
         }
         x.result = s >= 0 ? t[s].wait[1].value : votes;
     }
+#ifdef GAN_CUDA_RACES
+    if (w.orders_memory) { /* what any of them did before comes before what any does after */
+        Unseen::end();
+        for (int i = 0; i < count; i++) { GAN__TSAN(if (invited(i)) __tsan_acquire(&t[i].wait[warp].value);) }
+        for (int i = 0; i < count; i++) { GAN__TSAN(if (invited(i)) __tsan_release(&t[i].wait[warp].result);) }
+        Unseen::begin();
+    }
+#endif
     for (int i = 0; i < count; i++)
         if (invited(i) && t[i].wait[warp].state == Wait::WAITING) t[i].wait[warp].state = Wait::RUNNING;
     return true;
 }
-
-struct Unseen { /* while it lives, ThreadSanitizer looks away: what happens here orders nothing and is no race */
-    bool on;
-    explicit Unseen(bool on = true) : on(on)
-    {
-        GAN__TSAN(if (on) { AnnotateIgnoreSyncBegin("", 0); AnnotateIgnoreReadsBegin("", 0); AnnotateIgnoreWritesBegin("", 0); })
-    }
-    ~Unseen()
-    {
-        GAN__TSAN(if (on) { AnnotateIgnoreWritesEnd("", 0); AnnotateIgnoreReadsEnd("", 0); AnnotateIgnoreSyncEnd("", 0); })
-    }
-};
 
 /* What every barrier, shuffle and vote is: come with a value, wait until all have come, leave with the result. */
 inline uint64_t come(bool warp, const char *what, int line, unsigned mask, uint64_t value = 0, int source = -1, bool orders_memory = false)
@@ -390,18 +396,21 @@ inline uint64_t come(bool warp, const char *what, int line, unsigned mask, uint6
         fail(cudaErrorLaunchFailure, "%s: %s (line %d): lane %d is not in its own mask %08x", name_of(me).s, what, line, me.rank % 32,
              mask);
 #ifdef GAN_CUDA_RACES
-    Unseen unseen(!orders_memory);
+    GAN__TSAN(if (orders_memory) __tsan_release(&me.wait[warp].value);)
+    Unseen::begin();
     Block &b = *me.block;
     int room = warp ? me.rank / 32 : 32;
     std::unique_lock<std::mutex> lock(b.mutex[room]);
-    me.wait[warp] = {Wait::WAITING, what, line, mask, value, 0, source};
+    me.wait[warp] = {Wait::WAITING, what, line, mask, value, 0, orders_memory, source};
     if (meet(b, warp, me)) b.changed[room].notify_all();
     while (me.wait[warp].state == Wait::WAITING)
         if (b.changed[room].wait_until(lock, std::chrono::system_clock::now() + std::chrono::seconds(20)) == std::cv_status::timeout)
             fail(cudaErrorLaunchFailure, "%s waits at %s (line %d) for ever", name_of(me).s, what, line);
+    lock.unlock();
+    Unseen::end();
+    GAN__TSAN(if (orders_memory) __tsan_acquire(&me.wait[warp].result);)
 #else
-    (void)orders_memory;
-    me.wait[warp] = {Wait::WAITING, what, line, mask, value, 0, source};
+    me.wait[warp] = {Wait::WAITING, what, line, mask, value, 0, orders_memory, source};
     go(*me.fiber, home);
 #endif
     return me.wait[warp].result;
