@@ -11,8 +11,8 @@
      turn. It changes from one to the next only where CUDA makes a thread wait: __syncthreads, __syncwarp, a shuffle, a vote. Blocks
      run one after the other. gan_cuda_order changes whose turn it is: a result that changes with it is a race.
    - Races (-DGAN_CUDA_RACES): each thread is a CPU thread and barriers are real, for ThreadSanitizer, on launches of some hundred
-     threads. A barrier orders memory, a shuffle or a vote does not (as in CUDA's guide): what is ordered by nothing else is reported. Several blocks
-     run at once, and nothing orders them; __threadfence() is nothing, and every integer atomic orders memory.
+     threads. A barrier orders memory, a shuffle or a vote does not (as in CUDA's guide): what nothing else orders is reported. Several
+     blocks run at once, and nothing orders them; __threadfence() is nothing, and every integer atomic orders memory.
 
    What is found, by a message with the kernel, the launch, block and thread, through gan_cuda_on_error: barriers and warp operations
    that some of the threads do not reach, lanes that take no part, writes around shared arrays, launches no GPU takes. By the
