@@ -35,8 +35,9 @@ links = $(shell mkdir -p build && probe=build/probe.$$$$ && printf '$(1)' > $$pr
 
 # Can C++17 with these flags be built and run? "yes", or "yes setarch -R": ThreadSanitizer runs under some kernels only without address randomisation.
 , := ,
-runs = $(shell mkdir -p build && probe=build/probe.$$$$ && printf 'int main() { return __cplusplus < 201703L; }\n' > $$probe.cpp && \
-               $(CXX) -std=c++17 $(1) $$probe.cpp -o $$probe > /dev/null 2>&1 && for by in "" "setarch -R"; do \
+runs = $(call runs_with,$(CXX),$(1))
+runs_with = $(shell mkdir -p build && probe=build/probe.$$$$ && printf 'int main() { return __cplusplus < 201703L; }\n' > $$probe.cpp && \
+               $(1) -std=c++17 $(2) $$probe.cpp -o $$probe > /dev/null 2>&1 && for by in "" "setarch -R"; do \
                $$by $$probe > /dev/null 2>&1 && echo "yes $$by" && break; done; rm -f build/probe.$$$$*)
 
 ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
@@ -59,6 +60,7 @@ endif
 ifneq ($(filter test test-all,$(MAKECMDGOALS)),)
   ON_CPU := $(call runs,-fsanitize=address$(,)undefined)
   RACES  := $(call runs,-fsanitize=thread)
+  UNWRITTEN := $(call runs_with,clang++,-fsanitize=memory)
 endif
 ifneq ($(filter bench test-all,$(MAKECMDGOALS)),)
   TORCH := $(shell for p in python3 /usr/bin/python3; do $$p -c 'import torch' 2>/dev/null && echo $$p && break; done)
@@ -214,21 +216,24 @@ SANITIZE = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sani
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),build/tests,$(CFLAGS))))
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),build/sanitized,$(SANITIZE))))
 
-# CUDA kernels on a CPU: with fibers under the address sanitizer, with threads under ThreadSanitizer.
+# CUDA kernels on a CPU: with fibers under the address sanitizer, with threads under ThreadSanitizer, and under clang's MemorySanitizer.
 ON_CPU_FLAGS = -std=c++17 -O1 -g -fno-omit-frame-pointer $(filter-out -pedantic,$(WARN)) -fno-strict-aliasing -Wno-unknown-pragmas -pthread
-ON_CPU_BUILDS = $(if $(ON_CPU),build/tests/cuda_on_cpu) $(if $(RACES),build/tests/cuda_on_cpu-races)
-ON_CPU_RUNS = $(if $(ON_CPU),build/tests/cuda_on_cpu,"echo 'skip cuda_on_cpu ($(CXX) -std=c++17 -fsanitize=address does not work)'; echo '0 passed, 0 failed'") \
-    $(if $(RACES),"$(strip $(filter-out yes,$(RACES)) build/tests/cuda_on_cpu-races)","echo 'skip cuda_on_cpu-races ($(CXX) -std=c++17 -fsanitize=thread does not work)'; echo '0 passed, 0 failed'")
-build/tests/cuda_on_cpu: tests/cuda_on_cpu.cpp tests/cuda_on_cpu.h tests/cuda_api_on_cpu.h
+ON_CPU_TESTS = $(if $(ON_CPU),cuda_on_cpu) $(if $(RACES),cuda_on_cpu-races) $(if $(UNWRITTEN),cuda_on_cpu-unwritten)
+# $(1) a program of ON_CPU_TESTS, $(2) what its probe said, $(3) why it is left out
+on_cpu_run = $(if $(2),"$(strip $(filter-out yes,$(2)) build/tests/$(1))","echo 'skip $(1) ($(3))'; echo '0 passed, 0 failed'")
+build/tests/cuda_on_cpu: ON_CPU_BUILD = $(CXX) -fsanitize=address,undefined -fno-sanitize-recover=all
+build/tests/cuda_on_cpu-races: ON_CPU_BUILD = $(CXX) -DGAN_CUDA_RACES -fsanitize=thread
+build/tests/cuda_on_cpu-unwritten: ON_CPU_BUILD = clang++ -fsanitize=memory
+build/tests/cuda_on_cpu build/tests/cuda_on_cpu-races build/tests/cuda_on_cpu-unwritten: tests/cuda_on_cpu.cpp tests/cuda_on_cpu.h tests/cuda_api_on_cpu.h
 	@mkdir -p build/tests
-	$(CXX) $(ON_CPU_FLAGS) -fsanitize=address,undefined -fno-sanitize-recover=all $< -o $@
-build/tests/cuda_on_cpu-races: tests/cuda_on_cpu.cpp tests/cuda_on_cpu.h tests/cuda_api_on_cpu.h
-	@mkdir -p build/tests
-	$(CXX) $(ON_CPU_FLAGS) -DGAN_CUDA_RACES -fsanitize=thread $< -o $@
+	$(ON_CPU_BUILD) $(ON_CPU_FLAGS) $< -o $@
 
 test: found
-	@$(MAKE) -k -j$(JOBS) --no-print-directory $(PROGRAMS:%=build/tests/%) $(ON_CPU_BUILDS) || true
-	@sh tests/run.sh $(PROGRAMS:%=build/tests/%) $(ON_CPU_RUNS)
+	@$(MAKE) -k -j$(JOBS) --no-print-directory $(PROGRAMS:%=build/tests/%) $(ON_CPU_TESTS:%=build/tests/%) || true
+	@sh tests/run.sh $(PROGRAMS:%=build/tests/%) \
+	    $(call on_cpu_run,cuda_on_cpu,$(ON_CPU),$(CXX) -std=c++17 -fsanitize=address does not work) \
+	    $(call on_cpu_run,cuda_on_cpu-races,$(RACES),$(CXX) -std=c++17 -fsanitize=thread does not work) \
+	    $(call on_cpu_run,cuda_on_cpu-unwritten,$(UNWRITTEN),clang++ -fsanitize=memory does not work)
 
 VALGRIND = valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
 VALGRIND_TESTS = files data autograd

@@ -1,6 +1,6 @@
 /* tests/cuda_api_on_cpu.h - the second half of cuda_on_cpu.h: launches, and the calls of the CUDA runtime that a program makes on the host.
    Work runs when it is launched, or with gan_cuda_late when something waits for it, or when a graph that recorded it is launched. Every
-   call can be made to fail (gan_cuda_fail_after). Device memory is malloc's; a copy to or from what is not the memory it says is refused. */
+   call can be made to fail (gan_cuda_fail_after). A copy to or from memory that is not what the call says is refused. */
 #ifndef GAN_CUDA_API_ON_CPU_H
 #define GAN_CUDA_API_ON_CPU_H
 
@@ -20,7 +20,8 @@ inline thread_local cudaError_t last_error;
 inline std::deque<std::function<void()>> queue; /* launched, not run */
 inline std::function<void()> now;          /* what runs */
 inline cudaStream_t capturing;
-inline std::map<const char *, size_t> on_device, pinned;
+struct Memory { char *start; size_t bytes; bool device; }; /* on the GPU, or pinned: the host's, which async copies work on */
+inline std::vector<Memory> memories;
 
 inline cudaError_t error(cudaError_t e) { return e ? last_error = e : e; }
 
@@ -93,14 +94,14 @@ template <class... P> Launcher<P...> launcher(const char *name, void (*kernel)(P
     return {name, kernel, grid, block, stream};
 }
 
-/* Bytes from p to the end of the allocation it points into; -1: into none. */
-inline ptrdiff_t room(const std::map<const char *, size_t> &where, const void *p)
+/* Bytes from p to the end of the memory it points into; -1: into none. */
+inline ptrdiff_t room(const void *p, bool device)
 {
-    auto i = where.upper_bound((const char *)p);
-    if (i == where.begin()) return -1;
-    --i;
-    ptrdiff_t left = i->first + i->second - (const char *)p;
-    return left > 0 ? left : -1;
+    std::lock_guard<std::recursive_mutex> hold(lock);
+    for (const Memory &m : memories)
+        if (m.device == device && (const char *)p >= m.start && (const char *)p < m.start + m.bytes)
+            return m.start + m.bytes - (const char *)p;
+    return -1;
 }
 
 inline cudaError_t allocate(void **p, size_t bytes, bool device)
@@ -111,8 +112,9 @@ inline cudaError_t allocate(void **p, size_t bytes, bool device)
     void *memory = nullptr;
     if (posix_memalign(&memory, 256, bytes)) return error(cudaErrorMemoryAllocation);
     memset(memory, 0xFF, bytes);
+    GAN__MSAN(__msan_poison(memory, bytes);)
     std::lock_guard<std::recursive_mutex> hold(lock);
-    (device ? on_device : pinned)[(char *)memory] = bytes;
+    memories.push_back({(char *)memory, bytes, device});
     if (device) gan_cuda_memory_used += bytes;
     *p = memory;
     return cudaSuccess;
@@ -121,14 +123,15 @@ inline cudaError_t allocate(void **p, size_t bytes, bool device)
 inline cudaError_t release(void *p, bool device)
 {
     std::lock_guard<std::recursive_mutex> hold(lock);
-    auto &where = device ? on_device : pinned;
-    auto i = where.find((char *)p);
-    if (!p) return cudaSuccess;
-    if (i == where.end()) return error(cudaErrorInvalidValue);
-    if (device) gan_cuda_memory_used -= i->second;
-    where.erase(i);
-    free(p);
-    return cudaSuccess;
+    for (Memory &m : memories)
+        if (m.start == p && m.device == device) {
+            if (device) gan_cuda_memory_used -= m.bytes;
+            m = memories.back();
+            memories.pop_back();
+            free(p);
+            return cudaSuccess;
+        }
+    return p ? error(cudaErrorInvalidValue) : cudaSuccess;
 }
 
 } // namespace gan_on_cpu
@@ -150,15 +153,20 @@ struct cudaDeviceProp {
     int major, minor, multiProcessorCount, warpSize, maxThreadsPerBlock, maxThreadsPerMultiProcessor, l2CacheSize, memoryBusWidth;
 };
 enum cudaDeviceAttr {
-    cudaDevAttrMaxThreadsPerBlock = 1, cudaDevAttrMaxSharedMemoryPerBlock = 8, cudaDevAttrWarpSize = 10, cudaDevAttrMultiProcessorCount = 16,
-    cudaDevAttrComputeCapabilityMajor = 75, cudaDevAttrComputeCapabilityMinor = 76, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
+    cudaDevAttrMaxThreadsPerBlock = 1, cudaDevAttrMaxSharedMemoryPerBlock = 8, cudaDevAttrWarpSize = 10,
+    cudaDevAttrMultiProcessorCount = 16, cudaDevAttrComputeCapabilityMajor = 75, cudaDevAttrComputeCapabilityMinor = 76,
+    cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8, cudaFuncAttributePreferredSharedMemoryCarveout = 9 };
 inline cudaError_t cudaDriverGetVersion(int *v) { *v = gan_cuda_driver; return cudaSuccess; }
 inline cudaError_t cudaRuntimeGetVersion(int *v) { *v = 11080; return cudaSuccess; }
 inline cudaError_t cudaGetDeviceCount(int *n) { *n = 0; GAN__BEGIN; *n = gan_cuda_devices; return cudaSuccess; }
 inline cudaError_t cudaGetDevice(int *d) { GAN__BEGIN; *d = 0; return cudaSuccess; }
-inline cudaError_t cudaSetDevice(int d) { GAN__BEGIN; return gan_on_cpu::error(d >= 0 && d < gan_cuda_devices ? cudaSuccess : cudaErrorInvalidDevice); }
+inline cudaError_t cudaSetDevice(int d)
+{
+    GAN__BEGIN;
+    return gan_on_cpu::error(d >= 0 && d < gan_cuda_devices ? cudaSuccess : cudaErrorInvalidDevice);
+}
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
 {
     GAN__BEGIN;
@@ -194,23 +202,27 @@ inline cudaError_t cudaMemGetInfo(size_t *left, size_t *total)
     *total = gan_cuda_memory;
     return cudaSuccess;
 }
-inline bool gan__fits(const void *p, size_t bytes, bool device) /* p .. p + bytes is all on the GPU, or all not */
+inline bool gan__fits(const void *p, size_t bytes, bool device) /* p .. p + bytes is all on the GPU, or p is not */
 {
-    std::lock_guard<std::recursive_mutex> hold(gan_on_cpu::lock);
-    ptrdiff_t room = gan_on_cpu::room(gan_on_cpu::on_device, p);
+    ptrdiff_t room = gan_on_cpu::room(p, true);
     return device ? room >= (ptrdiff_t)bytes : room < 0;
 }
 inline cudaError_t gan__copy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream, bool async)
 {
-    bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice || (kind == cudaMemcpyDefault && !gan__fits(to, 0, false));
-    bool from_device = kind >= cudaMemcpyDeviceToHost && (kind != cudaMemcpyDefault || !gan__fits(from, 0, false));
+    bool guess = kind == cudaMemcpyDefault;
+    bool to_device = guess ? gan__fits(to, 0, true) : kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+    bool from_device = guess ? gan__fits(from, 0, true) : kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
     if (!bytes) return cudaSuccess;
     if (!gan__fits(to, bytes, to_device) || !gan__fits(from, bytes, from_device)) return gan_on_cpu::error(cudaErrorInvalidValue);
-    auto pageable = [](const void *p, bool device) { return !device && gan_on_cpu::room(gan_on_cpu::pinned, p) < 0; };
-    bool at_once = !async || pageable(to, to_device) || pageable(from, from_device); /* as CUDA does: nothing is late with plain host memory */
+    auto pageable = [](const void *p, bool device) { return !device && gan_on_cpu::room(p, false) < 0; };
+    bool at_once = !async || pageable(to, to_device) || pageable(from, from_device); /* only pinned memory is copied late */
     return gan_on_cpu::submit(stream, [=] { memcpy(to, from, bytes); }, at_once);
 }
-inline cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind) { GAN__WAIT; return gan__copy(to, from, bytes, kind, nullptr, false); }
+inline cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind)
+{
+    GAN__WAIT;
+    return gan__copy(to, from, bytes, kind, nullptr, false);
+}
 inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream = nullptr)
 {
     GAN__BEGIN;
@@ -270,7 +282,8 @@ inline cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph)
 inline cudaError_t cudaStreamIsCapturing(cudaStream_t s, cudaStreamCaptureStatus *status)
 {
     GAN__BEGIN;
-    *status = !s || !s->recording ? cudaStreamCaptureStatusNone : s->broken ? cudaStreamCaptureStatusInvalidated : cudaStreamCaptureStatusActive;
+    *status = !s || !s->recording ? cudaStreamCaptureStatusNone
+            : s->broken ? cudaStreamCaptureStatusInvalidated : cudaStreamCaptureStatusActive;
     return cudaSuccess;
 }
 inline cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
@@ -279,7 +292,10 @@ inline cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *exec, cudaGrap
     *exec = new gan__graph(*graph);
     return cudaSuccess;
 }
-inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long = 0) { return cudaGraphInstantiateWithFlags(exec, graph, 0); }
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags = 0)
+{
+    return cudaGraphInstantiateWithFlags(exec, graph, flags);
+}
 inline cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
     GAN__BEGIN;
@@ -302,7 +318,7 @@ inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream = null
     GAN__BEGIN;
     return gan_on_cpu::submit(stream, [event] { *event = {std::chrono::steady_clock::now(), true}; });
 }
-inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned = 0) { GAN__BEGIN; return cudaSuccess; } /* the order holds already */
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned = 0) { GAN__BEGIN; return cudaSuccess; } /* in order already */
 inline cudaError_t cudaEventSynchronize(cudaEvent_t) { GAN__WAIT; return cudaSuccess; }
 inline cudaError_t cudaEventQuery(cudaEvent_t) { GAN__WAIT; return cudaSuccess; }
 inline cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)

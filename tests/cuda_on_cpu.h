@@ -10,27 +10,26 @@
    - Fibers (the default, fast): each thread of a block is a function call with a stack of its own, and one CPU thread runs them in
      turn. It changes from one to the next only where CUDA makes a thread wait: __syncthreads, __syncwarp, a shuffle, a vote. Blocks
      run one after the other. gan_cuda_order changes whose turn it is: a result that changes with it is a race.
-   - Races (-DGAN_CUDA_RACES): each thread is a CPU thread and barriers are real, for ThreadSanitizer, on small launches. A barrier
-     orders memory, a shuffle or a vote does not (as in CUDA's guide): what is ordered by nothing else is reported. Several blocks
-     run at once, and nothing orders them; __threadfence() is nothing, and every integer atomic orders memory.
+   - Races (-DGAN_CUDA_RACES): each thread is a CPU thread and barriers are real, for ThreadSanitizer, on launches of some hundred
+     threads. A barrier orders memory, a shuffle or a vote does not (as in CUDA's guide): what nothing else orders is reported. Several
+     blocks run at once, and nothing orders them; __threadfence() is nothing, and every integer atomic orders memory.
 
    What is found, by a message with the kernel, the launch, block and thread, through gan_cuda_on_error: barriers and warp operations
    that some of the threads do not reach, lanes that take no part, writes around shared arrays, launches no GPU takes. By the
    sanitizers: any access outside global memory (cudaMalloc is malloc) or a shared array, alignment (a shared array is aligned as
    its type asks and no more), leaks. By results: global and shared memory are filled with 0xFF bytes, which is NaN as a float and
-   -1 as an int; a read of what was never written shows as a NaN. (clang's -fsanitize=memory reports the read itself, for shared memory.)
+   -1 as an int; a read of what was never written shows as a NaN. With clang's -fsanitize=memory that read itself is reported.
    What is not found: what GPUs do differently in rounding and speed; two kernels of different streams at once (they run in the order
    of their launches). What is missing: __shared__ (use GAN_SHARED), dynamic shared memory, float atomics, textures; of tensor cores there is
    what gan_cuda.cu uses (cuda_tensor_on_cpu.h). */
 #ifndef GAN_CUDA_ON_CPU_H
 #define GAN_CUDA_ON_CPU_H
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
-#include <map>
-#include <memory>
 #include <mutex>
 #include <stdarg.h>
 #include <math.h>
@@ -38,7 +37,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <string>
 #include <sys/mman.h>
 #include <thread>
 #include <tuple>
@@ -73,6 +71,8 @@ void AnnotateIgnoreReadsBegin(const char *, int);
 void AnnotateIgnoreReadsEnd(const char *, int);
 void AnnotateIgnoreWritesBegin(const char *, int);
 void AnnotateIgnoreWritesEnd(const char *, int);
+void __tsan_acquire(void *);
+void __tsan_release(void *);
 }
 #define GAN__TSAN(...) __VA_ARGS__
 #else
@@ -199,9 +199,21 @@ inline void __trap() { abort(); }
     inline T atomicOr(T *p, T x) { return __atomic_fetch_or(p, x, __ATOMIC_ACQ_REL); } \
     inline T atomicAnd(T *p, T x) { return __atomic_fetch_and(p, x, __ATOMIC_ACQ_REL); } \
     inline T atomicExch(T *p, T x) { return __atomic_exchange_n(p, x, __ATOMIC_ACQ_REL); } \
-    inline T atomicCAS(T *p, T old, T x) { __atomic_compare_exchange_n(p, &old, x, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE); return old; } \
-    inline T atomicMax(T *p, T x) { for (T old = atomicAdd(p, 0);;) { T seen = old < x ? atomicCAS(p, old, x) : old; if (seen == old) return old; old = seen; } } \
-    inline T atomicMin(T *p, T x) { for (T old = atomicAdd(p, 0);;) { T seen = x < old ? atomicCAS(p, old, x) : old; if (seen == old) return old; old = seen; } }
+    inline T atomicCAS(T *p, T old, T x) \
+    { \
+        __atomic_compare_exchange_n(p, &old, x, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE); \
+        return old; \
+    } \
+    inline T atomicMax(T *p, T x) \
+    { \
+        for (T old = atomicAdd(p, 0), seen;; old = seen) \
+            if ((seen = old < x ? atomicCAS(p, old, x) : old) == old) return old; \
+    } \
+    inline T atomicMin(T *p, T x) \
+    { \
+        for (T old = atomicAdd(p, 0), seen;; old = seen) \
+            if ((seen = x < old ? atomicCAS(p, old, x) : old) == old) return old; \
+    }
 GAN__ATOMICS(int)
 GAN__ATOMICS(unsigned)
 GAN__ATOMICS(unsigned long long)
@@ -226,7 +238,8 @@ struct Wait { /* a thread's place at a meeting: a barrier, a shuffle or a vote *
     int line;
     unsigned mask;          /* warp operations: the lanes that meet */
     uint64_t value, result; /* what it brings, what it takes home */
-    int source;             /* a shuffle: the lane whose value it takes home; -1: the votes of all (warp: a bit each, block: their number) */
+    bool orders_memory;
+    int source;             /* a shuffle: the lane whose value it takes home; -1: all votes (warp: a bit each, block: their number) */
 };
 
 struct Thread {
@@ -318,6 +331,13 @@ inline void become(Thread *t)
 
 /* ---- Meetings: barriers, shuffles, votes --------------------------------------------------------------------------- */
 
+struct Unseen { /* while it lives, ThreadSanitizer looks away: what happens here orders nothing and is no race */
+    static void begin() { GAN__TSAN(AnnotateIgnoreSyncBegin("", 0); AnnotateIgnoreReadsBegin("", 0); AnnotateIgnoreWritesBegin("", 0);) }
+    static void end() { GAN__TSAN(AnnotateIgnoreWritesEnd("", 0); AnnotateIgnoreReadsEnd("", 0); AnnotateIgnoreSyncEnd("", 0);) }
+    Unseen() { begin(); }
+    ~Unseen() { end(); }
+};
+
 /* Does x not wait where w does? */
 inline bool apart(const Wait &w, const Wait &x)
 {
@@ -340,8 +360,8 @@ inline bool meet(Block &b, bool warp, const Thread &lead, bool report = false)
         if (returned)
             fail(cudaErrorLaunchFailure, "%s waits at %s (line %d), %s has returned", name_of(lead).s, w.what, w.line, name_of(t[i]).s);
         else if (report && apart(w, x))
-            fail(cudaErrorLaunchFailure, "%s waits at %s (line %d, mask %08x), %s at %s (line %d, mask %08x)", name_of(lead).s, w.what, w.line,
-                 w.mask, name_of(t[i]).s, elsewhere.what, elsewhere.line, elsewhere.mask);
+            fail(cudaErrorLaunchFailure, "%s waits at %s (line %d, mask %08x), %s at %s (line %d, mask %08x)", name_of(lead).s, w.what,
+                 w.line, w.mask, name_of(t[i]).s, elsewhere.what, elsewhere.line, elsewhere.mask);
         if (apart(w, x)) return false;
         votes += x.value ? (warp ? (uint64_t)1 << i : 1) : 0;
     }
@@ -356,42 +376,42 @@ inline bool meet(Block &b, bool warp, const Thread &lead, bool report = false)
         }
         x.result = s >= 0 ? t[s].wait[1].value : votes;
     }
+#ifdef GAN_CUDA_RACES
+    if (w.orders_memory) { /* what any of them did before comes before what any does after */
+        Unseen::end();
+        for (int i = 0; i < count; i++) { GAN__TSAN(if (invited(i)) __tsan_acquire(&t[i].wait[warp].value);) }
+        for (int i = 0; i < count; i++) { GAN__TSAN(if (invited(i)) __tsan_release(&t[i].wait[warp].result);) }
+        Unseen::begin();
+    }
+#endif
     for (int i = 0; i < count; i++)
         if (invited(i) && t[i].wait[warp].state == Wait::WAITING) t[i].wait[warp].state = Wait::RUNNING;
     return true;
 }
 
-struct Unseen { /* while it lives, ThreadSanitizer looks away: what happens here orders nothing and is no race */
-    bool on;
-    explicit Unseen(bool on = true) : on(on)
-    {
-        GAN__TSAN(if (on) { AnnotateIgnoreSyncBegin("", 0); AnnotateIgnoreReadsBegin("", 0); AnnotateIgnoreWritesBegin("", 0); })
-    }
-    ~Unseen()
-    {
-        GAN__TSAN(if (on) { AnnotateIgnoreWritesEnd("", 0); AnnotateIgnoreReadsEnd("", 0); AnnotateIgnoreSyncEnd("", 0); })
-    }
-};
-
 /* What every barrier, shuffle and vote is: come with a value, wait until all have come, leave with the result. */
-inline uint64_t come(bool warp, const char *what, int line, unsigned mask = 0, uint64_t value = 0, int source = -1, bool orders_memory = false)
+inline uint64_t come(bool warp, const char *what, int line, unsigned mask, uint64_t value = 0, int source = -1, bool orders_memory = false)
 {
     Thread &me = *self;
     if (warp && !(mask >> me.rank % 32 & 1))
-        fail(cudaErrorLaunchFailure, "%s: %s (line %d): lane %d is not in its own mask %08x", name_of(me).s, what, line, me.rank % 32, mask);
+        fail(cudaErrorLaunchFailure, "%s: %s (line %d): lane %d is not in its own mask %08x", name_of(me).s, what, line, me.rank % 32,
+             mask);
 #ifdef GAN_CUDA_RACES
-    Unseen unseen(!orders_memory);
+    GAN__TSAN(if (orders_memory) __tsan_release(&me.wait[warp].value);)
+    Unseen::begin();
     Block &b = *me.block;
     int room = warp ? me.rank / 32 : 32;
     std::unique_lock<std::mutex> lock(b.mutex[room]);
-    me.wait[warp] = {Wait::WAITING, what, line, mask, value, 0, source};
+    me.wait[warp] = {Wait::WAITING, what, line, mask, value, 0, orders_memory, source};
     if (meet(b, warp, me)) b.changed[room].notify_all();
     while (me.wait[warp].state == Wait::WAITING)
         if (b.changed[room].wait_until(lock, std::chrono::system_clock::now() + std::chrono::seconds(20)) == std::cv_status::timeout)
             fail(cudaErrorLaunchFailure, "%s waits at %s (line %d) for ever", name_of(me).s, what, line);
+    lock.unlock();
+    Unseen::end();
+    GAN__TSAN(if (orders_memory) __tsan_acquire(&me.wait[warp].result);)
 #else
-    (void)orders_memory;
-    me.wait[warp] = {Wait::WAITING, what, line, mask, value, 0, source};
+    me.wait[warp] = {Wait::WAITING, what, line, mask, value, 0, orders_memory, source};
     go(*me.fiber, home);
 #endif
     return me.wait[warp].result;
@@ -425,8 +445,10 @@ inline void *shared(const void *site, const char *name, size_t bytes, size_t ali
     size_t start = (b.top + Block::RED + 127) / 128 * 128 + std::max(align, (size_t)8); /* aligned as its type asks, not better */
     b.declared = (b.declared + align - 1) / align * align + bytes;
     if (b.declared > Block::LIMIT || start + bytes + Block::RED > Block::ARENA)
-        fail(cudaErrorLaunchOutOfResources, "%zu bytes of shared memory with array %s: a block has %zu", b.declared, name, (size_t)Block::LIMIT);
+        fail(cudaErrorLaunchOutOfResources, "%zu bytes of shared memory with array %s: a block has %zu", b.declared, name,
+             (size_t)Block::LIMIT);
     GAN__ASAN(__asan_unpoison_memory_region(b.arena + start, bytes);)
+    GAN__MSAN(__msan_poison(b.arena + start, bytes);)
     b.top = start + bytes;
     b.arrays.push_back({site, name, start, b.top});
     return b.arena + start;
@@ -441,8 +463,8 @@ GAN__ASAN(__attribute__((no_sanitize("address")))) inline void check_red_zones(c
         for (; at < end; at++)
             if ((unsigned char)b.arena[at] != 0xFF) {
                 const Array &a = b.arrays[i > 0 && (i == b.arrays.size() || at < b.arrays[i - 1].end + 256) ? i - 1 : i];
-                fail(cudaErrorIllegalAddress, "block (%u,%u,%u) wrote %ld bytes past the %s of shared array %s", b.index.x, b.index.y, b.index.z,
-                     at < a.start ? (long)(a.start - at) : (long)(at - a.end + 1), at < a.start ? "start" : "end", a.name);
+                fail(cudaErrorIllegalAddress, "block (%u,%u,%u) wrote %ld bytes past the %s of shared array %s", b.index.x, b.index.y,
+                     b.index.z, at < a.start ? (long)(a.start - at) : (long)(at - a.end + 1), at < a.start ? "start" : "end", a.name);
                 return;
             }
         if (i < b.arrays.size()) at = b.arrays[i].end;
@@ -479,7 +501,6 @@ inline void prepare(Block &b, const Launch &l, unsigned index)
         GAN__ASAN(__asan_unpoison_memory_region(b.arena, Block::ARENA);)
         memset(b.arena, 0xFF, b.top + Block::RED);
         GAN__ASAN(__asan_poison_memory_region(b.arena, Block::ARENA);)
-        GAN__MSAN(__msan_poison(b.arena, Block::ARENA);)
     }
     b.arrays.clear();
     b.top = b.declared = 0;
@@ -621,7 +642,10 @@ inline int __syncthreads_count(int p, GAN__LINE) { return (int)gan_on_cpu::come(
 inline int __syncthreads_or(int p, GAN__LINE) { return gan_on_cpu::come(false, "__syncthreads_or", line, 0, p != 0, -1, true) != 0; }
 inline int __syncthreads_and(int p, GAN__LINE) { return gan_on_cpu::come(false, "__syncthreads_and", line, 0, p == 0, -1, true) == 0; }
 inline void __syncwarp(unsigned mask = 0xffffffffu, GAN__LINE) { gan_on_cpu::come(true, "__syncwarp", line, mask, 0, -1, true); }
-inline unsigned __ballot_sync(unsigned mask, int p, GAN__LINE) { return (unsigned)gan_on_cpu::come(true, "__ballot_sync", line, mask, p != 0); }
+inline unsigned __ballot_sync(unsigned mask, int p, GAN__LINE)
+{
+    return (unsigned)gan_on_cpu::come(true, "__ballot_sync", line, mask, p != 0);
+}
 inline int __any_sync(unsigned mask, int p, GAN__LINE) { return gan_on_cpu::come(true, "__any_sync", line, mask, p != 0) != 0; }
 inline int __all_sync(unsigned mask, int p, GAN__LINE) { return gan_on_cpu::come(true, "__all_sync", line, mask, p == 0) == 0; }
 
