@@ -346,7 +346,7 @@ __device__ static ptrdiff_t gan__offset(const int size[4], const ptrdiff_t strid
     return at;
 }
 
-/* One block for each part of each output: its 256 threads take terms 256 apart. */
+/* One block for each part of each output: its 256 threads take terms 256 apart (32 threads where there are fewer terms). */
 __global__ static void gan__sum_kernel(gan__sum_sizes p, const float *x, double *parts)
 {
     GAN_SHARED(double, room, 8);
@@ -359,7 +359,7 @@ __global__ static void gan__sum_kernel(gan__sum_sizes p, const float *x, double 
     if (threadIdx.x == 0) parts[blockIdx.x] = total;
 }
 
-/* Neighbouring outputs are neighbours in memory: one thread for each output and part, so that a warp reads 32 numbers that lie side by side. */
+/* Neighbouring outputs are neighbours in memory, or terms are few: one thread for each output and part, so that a warp reads 32 numbers that lie side by side. */
 __global__ static void gan__sum_columns_kernel(gan__sum_sizes p, const float *x, double *parts)
 {
     GAN__EACH(i, p.outputs * p.parts) {
@@ -392,12 +392,12 @@ extern "C" void gan_cuda_sum(const gan_sums *p, const gan_real *x, gan_real *y)
         s.outputs *= (size_t)s.kept[d], s.terms *= (size_t)s.summed[d];
         if (stride == 1 && p->in[d] > 1) last_kept = kept;
     }
-    bool columns = last_kept && s.outputs >= 32;
+    bool columns = (last_kept && s.outputs >= 32) || s.terms < 32;
     size_t wanted = (columns ? 65536 : 1024) / s.outputs, most = s.terms / (columns ? 16 : 1024);
     s.parts = wanted < 1 || most < 1 ? 1 : wanted < most ? wanted : most;
     double *parts = (double *)gan__cuda_scratch(0, s.outputs * s.parts * sizeof(double));
     if (columns) GAN__RUN("sum", gan__sum_columns_kernel, gan__blocks(s.outputs * s.parts), 256, s, x, parts);
-    else GAN__RUN("sum", gan__sum_kernel, dim3((unsigned)(s.outputs * s.parts)), 256, s, x, parts);
+    else GAN__RUN("sum", gan__sum_kernel, dim3((unsigned)(s.outputs * s.parts)), s.terms / s.parts < 256 ? 32 : 256, s, x, parts);
     GAN__RUN("sum", gan__sum_parts_kernel, gan__blocks(s.outputs), 256, s.outputs, s.parts, parts, y);
 }
 
