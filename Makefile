@@ -19,6 +19,7 @@ help:
 	@echo "make test       every test that needs nothing but a compiler   (3 minutes at most)"
 	@echo "make test-all   sanitizers, valgrind, compile matrix, kill and resume, PyTorch   (10 minutes)"
 	@echo "make bench      how fast, against the machine's peak and against PyTorch if it is there"
+	@echo "make cuda       compile the GPU kernels with nvcc: build/gan_cuda.o      make test-cuda: prove and time them on a GPU"
 	@echo "make lib        build/libgan.so, for other languages"
 	@echo "make clean      remove build/; out/ and data/ stay"
 	@echo
@@ -113,9 +114,11 @@ classifier: found
 	@$(MAKE) --no-print-directory data build/classifier
 	build/classifier $(strip $(RUN_FLAGS))
 
-build/%: examples/%.c gan.h examples/common.h examples/zoo.h
+# With DEVICE=cuda the GPU kernels are linked in.
+WITH_CUDA = $(if $(findstring cuda,$(DEVICE)),build/gan_cuda.o)
+build/%: examples/%.c gan.h examples/common.h examples/zoo.h $(WITH_CUDA)
 	@mkdir -p build
-	$(CC) $(CFLAGS) -I. -Ibuild $(STB_FLAGS) $< -o $@ $(OPENMP_FLAGS) $(LDLIBS)
+	$(CC) $(CFLAGS) -I. -Ibuild $(STB_FLAGS) $< $(WITH_CUDA) -o $@ $(if $(WITH_CUDA),-L$(dir $(NVCC))../lib64 -lcudart -lstdc++) $(OPENMP_FLAGS) $(LDLIBS)
 
 # Installs stb if that can be done without asking for a password; else goes on without pictures.
 stb:
@@ -196,7 +199,7 @@ STB_INCLUDES += \043define STB_IMAGE_WRITE_IMPLEMENTATION\n\043define STB_IMAGE_
 # make test, make test-all
 
 # Some tests are built a second time with other options: NAME-VARIANT is tests/NAME.c with the flags of VARIANT.
-TESTS     = $(patsubst tests/%.c,%,$(filter-out tests/bench.c,$(wildcard tests/*.c)))
+TESTS     = $(patsubst tests/%.c,%,$(filter-out tests/bench.c tests/cuda.c,$(wildcard tests/*.c)))
 VARIANTS  = kernels-v32 kernels-v16 kernels-v0 operations-double optim-double folders-nothreads $(if $(OPENMP_FLAGS),autograd-openmp metrics-openmp)
 FLAGS_v32 = -DGAN_MAX_VECTOR=32
 FLAGS_v16 = -DGAN_MAX_VECTOR=16
@@ -228,12 +231,38 @@ build/tests/cuda_on_cpu build/tests/cuda_on_cpu-races build/tests/cuda_on_cpu-un
 	@mkdir -p build/tests
 	$(ON_CPU_BUILD) $(ON_CPU_FLAGS) $< -o $@
 
+# gan_cuda.cu itself on a CPU, under the sanitizers: the bare kernels by tests/kernels.c, the device by tests/cuda.c.
+CUDA_TESTS = $(if $(ON_CPU),cuda kernels-cuda)
+CUDA_SANITIZE = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+cuda_run = $(if $(ON_CPU),$(CUDA_TESTS:%=build/tests/%),"echo 'skip cuda, kernels-cuda ($(CXX) -std=c++17 -fsanitize=address does not work)'; echo '0 passed, 0 failed'")
+build/tests/gan_cuda.o: gan_cuda.cu gan.h tests/cuda_on_cpu.h tests/cuda_api_on_cpu.h tests/cuda_tensor_on_cpu.h
+	@mkdir -p build/tests
+	$(CXX) -std=c++17 $(CUDA_SANITIZE) -x c++ -DGAN_CUDA_ON_CPU -fno-strict-aliasing -Wno-unknown-pragmas -I. -c gan_cuda.cu -o $@
+build/tests/cuda build/tests/kernels-cuda: build/tests/gan_cuda.o tests/cuda.c tests/kernels.c tests/cuda_names.h tests/test.h gan.h
+	$(CC) -std=c99 $(WARN) $(CUDA_SANITIZE) -DGAN_CUDA_ON_CPU -DTEST_CUDA -DTEST_ALIGNED -c tests/$(firstword $(subst -, ,$(@F))).c -o $@.o
+	$(CXX) $(CUDA_SANITIZE) $@.o build/tests/gan_cuda.o -o $@ $(LDLIBS) -pthread
+
+# With nvcc: compiles for the cards from Turing (7.5) to Hopper (9.0), with PTX for later ones, and links a program.
+NVCC := $(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
+cuda: build/gan_cuda.o
+	$(CC) $(CFLAGS) -I. examples/compare.c build/gan_cuda.o -o build/compare_cuda -L$(dir $(NVCC))../lib64 -lcudart -lstdc++ $(LDLIBS)
+	@echo "build/gan_cuda.o: link it to a program with -lcudart -lstdc++, and gan_open(\"cuda\", seed) is there"
+build/gan_cuda.o: gan_cuda.cu gan.h
+	@test -n "$(NVCC)" || { echo "no nvcc here: install the CUDA toolkit (11.8 or later)"; exit 1; }
+	@mkdir -p build
+	$(NVCC) -std=c++17 -O3 -gencode arch=compute_75,code=sm_75 -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90] \
+	    -I. -c gan_cuda.cu -o $@
+
+# On a GPU: everything that tests/gpu.sh proves; without one it says in a line what is missing.
+test-cuda:
+	@bash tests/gpu.sh out/gpu
+
 test: found
-	@$(MAKE) -k -j$(JOBS) --no-print-directory $(PROGRAMS:%=build/tests/%) $(ON_CPU_TESTS:%=build/tests/%) || true
+	@$(MAKE) -k -j$(JOBS) --no-print-directory $(PROGRAMS:%=build/tests/%) $(ON_CPU_TESTS:%=build/tests/%) $(CUDA_TESTS:%=build/tests/%) || true
 	@sh tests/run.sh $(PROGRAMS:%=build/tests/%) \
 	    $(call on_cpu_run,cuda_on_cpu,$(ON_CPU),$(CXX) -std=c++17 -fsanitize=address does not work) \
 	    $(call on_cpu_run,cuda_on_cpu-races,$(RACES),$(CXX) -std=c++17 -fsanitize=thread does not work) \
-	    $(call on_cpu_run,cuda_on_cpu-unwritten,$(UNWRITTEN),clang++ -fsanitize=memory does not work)
+	    $(call on_cpu_run,cuda_on_cpu-unwritten,$(UNWRITTEN),clang++ -fsanitize=memory does not work) $(cuda_run)
 
 VALGRIND = valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
 VALGRIND_TESTS = files data autograd
@@ -257,4 +286,4 @@ build/bench: tests/bench.c gan.h
 clean:
 	rm -rf build
 
-.PHONY: help found dcgan classifier stb data lib test test-all bench clean
+.PHONY: help found dcgan classifier stb data lib cuda test test-all test-cuda bench clean

@@ -104,6 +104,7 @@ static const char *gan__cuda_start(void)
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
     cudaError_t status = cudaGetDeviceCount(&devices);
+    cudaGetLastError();                     /* what failed here must not be blamed on the next kernel */
     if (driver == 0) return "there is no NVIDIA driver here: install the one for your card, or use \"cpu\"";
     if (status == cudaErrorInsufficientDriver || driver / 1000 < runtime / 1000) {
         snprintf(text, sizeof text, "the NVIDIA driver is for CUDA %d.%d, this program for %d.%d: install a newer driver, or compile gan_cuda.cu with an older toolkit",

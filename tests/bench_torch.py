@@ -2,6 +2,7 @@
 """The networks of tests/bench.c in PyTorch, layer by layer, and the same training step; one JSON line as bench's.
 
     OMP_NUM_THREADS=2 python3 tests/bench_torch.py dcgan28        (Debian: python3-torch)
+    python3 tests/bench_torch.py dcgan28 cuda                     (tensor cores in tf32)
 """
 import json
 import resource
@@ -106,9 +107,11 @@ def main():
         return operations()
     size, batch, steps = NETS[name]
     torch.manual_seed(1)
-    G, D = generator(size), discriminator(size)
+    device = sys.argv[2] if len(sys.argv) > 2 else 'cpu'
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    G, D = generator(size).to(device), discriminator(size).to(device)
     adam_g, adam_d = (torch.optim.Adam(m.parameters(), 2e-4, (0.5, 0.999)) for m in (G, D))
-    real = torch.rand(batch, 1, size, size) * 2 - 1
+    real = torch.rand(batch, 1, size, size, device=device) * 2 - 1
 
     def loss(logits, target):
         return nn.functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
@@ -116,7 +119,7 @@ def main():
     def step():
         adam_d.zero_grad(set_to_none=True)
         loss(D(real), 1.0).backward()
-        fake = G(torch.randn(batch, 100, 1, 1))
+        fake = G(torch.randn(batch, 100, 1, 1, device=device))
         loss(D(fake.detach()), 0.0).backward()
         adam_d.step()
         adam_g.zero_grad(set_to_none=True)
@@ -129,11 +132,13 @@ def main():
     for i in range(2 + steps):
         start = time.perf_counter()
         step()
+        if device != 'cpu':
+            torch.cuda.synchronize()
         if i >= 2:
             seconds.append(time.perf_counter() - start)
     median = sorted(seconds)[steps // 2]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({'net': name, 'batch': batch, 'threads': torch.get_num_threads(), 'step_s': round(median, 6), 'peak_bytes': peak,
+    print(json.dumps({'net': name, 'device': device, 'batch': batch, 'threads': torch.get_num_threads(), 'step_s': round(median, 6), 'peak_bytes': peak,
                       'torch': torch.__version__}))
 
 

@@ -21,13 +21,13 @@ INCLUDES="-I. -Ibuild"
 LINK="build/gpu/gan_cuda.o -L$(dirname "$(command -v nvcc)")/../lib64 -lcudart -lstdc++ -lm -lpthread -fopenmp"
 check build_kernels nvcc -std=c++17 -O3 -arch="$arch" -I. -c gan_cuda.cu -o build/gpu/gan_cuda.o
 build() { cc -O2 $2 $INCLUDES "$1" -o "build/gpu/$3" $LINK; }
-check build_operations build tests/operations.c -DTEST_CUDA operations
+check build_cuda build tests/cuda.c "" cuda
 check build_example build examples/01_dcgan.c "" 01_dcgan
-check build_bench build tests/bench.c -DTEST_CUDA bench
+check build_bench build tests/bench.c "" bench
 check build_compare build examples/compare.c "" compare
 
-# --- right: every operation, then whole trainings, against the CPU
-check operations build/gpu/operations
+# --- right: kernels inside trainings, each beside the CPU's, then whole trainings against the CPU's
+check cuda build/gpu/cuda
 check compare build/gpu/compare cpu,cuda
 if command -v compute-sanitizer > /dev/null; then
     for tool in memcheck racecheck; do check "sanitizer_$tool" compute-sanitizer --tool $tool --error-exitcode 9 build/gpu/compare cuda,cuda; done

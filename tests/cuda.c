@@ -1,0 +1,161 @@
+/* tests/cuda.c: the device "cuda" as a program sees it, on a GPU or, linked to gan_cuda.cu compiled with -DGAN_CUDA_ON_CPU, on a CPU that plays one: every
+   version of the product against ref, whole trainings against the CPU's, the same bits in any order of threads, and what a machine without a GPU says.
+   The bare kernels on awkward shapes are tests/kernels.c's, compiled with -DTEST_CUDA. */
+#include "test.h"
+
+void gan_cuda_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y);
+void gan_cuda_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y);
+void gan_cuda_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x);
+void gan_cuda_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w);
+void gan_cuda_set_version(int version);
+void gan_cuda_synchronize(void);
+#ifdef GAN_CUDA_ON_CPU
+extern int gan_cuda_order, gan_cuda_devices, gan_cuda_driver;
+#endif
+
+static uint32_t seed = 1;
+static gan_real *random_numbers(size_t count)
+{
+    gan_real *x = (gan_real *)malloc(count * sizeof *x);
+    for (size_t i = 0; i < count; i++) seed = 1664525u * seed + 1013904223u, x[i] = (gan_real)((seed >> 8) / 8388608.0 - 1);
+    return x;
+}
+
+/* |a - b| / |b| over all numbers. */
+static double distance(const gan_real *a, const gan_real *b, size_t count)
+{
+    double d = 0, size = 0;
+    for (size_t i = 0; i < count; i++) d += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]), size += (double)b[i] * (double)b[i];
+    return sqrt(d / size);
+}
+
+/* Factors rounded to 24, 11 and 8 bits: relative errors of sums are of the size of one such rounding. */
+static const double precise[4] = {1e-5, 1e-5, 2e-3, 2e-2};
+
+#ifdef GAN_CUDA_ON_CPU /* host memory is device memory there */
+static void test_versions(void)
+{
+    static const gan_conv shapes[] = {{2, 3, 9, 7, 5, 4, 4, 2, 1, 1, 1}, {1, 4, 6, 6, 70, 3, 3, 1, 1, 2, 1}, {3, 2, 8, 11, 3, 3, 2, 3, 0, 1, 1}, {2, 5, 10, 9, 6, 3, 3, 1, 2, 1, 2}};
+    for (int version = 0; version < 4; version++) {
+        gan_cuda_set_version(version);
+        for (int s = 0; s < 4; s++) {
+            const gan_conv *p = &shapes[s];
+            size_t xn = (size_t)p->n * p->c * p->h * p->w, wn = (size_t)p->out_c * p->c / p->groups * p->kernel_h * p->kernel_w;
+            size_t yn = (size_t)p->n * p->out_c * gan_conv_out_h(p) * gan_conv_out_w(p), most = xn > yn ? xn : yn;
+            gan_real *x = random_numbers(xn), *w = random_numbers(wn), *y = random_numbers(yn), *want = random_numbers(most + wn), *got = random_numbers(most + wn);
+            double d[3];
+            gan_ref_conv2d(p, x, w, want), gan_cuda_conv2d(p, x, w, got), d[0] = distance(got, want, yn);
+            gan_ref_conv_transpose2d(p, y, w, want), gan_cuda_conv_transpose2d(p, y, w, got), d[1] = distance(got, want, xn);
+            gan_ref_conv2d_weight(p, x, y, want), gan_cuda_conv2d_weight(p, x, y, got), d[2] = distance(got, want, wn);
+            free(x), free(w), free(y), free(want), free(got);
+            for (int k = 0; k < 3; k++)
+                CHECK(d[k] <= precise[version] && (version < 2 || d[k] > 1e-7), "version %d, shape %d, kernel %d: relative error %.3g", version, s, k, d[k]);
+        }
+        gan_product q = {1, 2, 65, 40, 3, 0, 1, 0, 65 * 40, 0, 0};    /* a tile and one row more; b shared and transposed */
+        gan_real *a = random_numbers(2 * 65 * 40), *b = random_numbers(3 * 40), *want = random_numbers(2 * 65 * 3), *got = random_numbers(2 * 65 * 3);
+        gan_ref_matmul(&q, a, b, want), gan_cuda_matmul(&q, a, b, got);
+        double d = distance(got, want, 2 * 65 * 3);
+        free(a), free(b), free(want), free(got);
+        CHECK(d <= precise[version], "version %d, matmul: relative error %.3g", version, d);
+    }
+    gan_cuda_set_version(-1);
+}
+
+/* K is long and C small: splits. */
+static void test_splits(void)
+{
+    gan_product q = {1, 1, 5, 3000, 7, 0, 0, 0, 0, 0, 0};
+    gan_real *a = random_numbers(5 * 3000), *b = random_numbers(3000 * 7), want[35], got[35];
+    gan_ref_matmul(&q, a, b, want), gan_cuda_matmul(&q, a, b, got);
+    double d = distance(got, want, 35);
+    free(a), free(b);
+    CHECK(d <= 1e-5, "relative error %.3g", d);
+}
+
+static void test_no_gpu(void)
+{
+    gan_cuda_devices = 0;
+    gan *g = gan_open("cuda", 1);
+    gan_cuda_devices = 1;
+    CHECK(!g && strstr(gan_error(), "no GPU") && strstr(gan_error(), "\"cpu\""), "no GPU: %s", gan_error());
+    int driver = gan_cuda_driver;
+    gan_cuda_driver = 0;
+    g = gan_open("cuda", 1);
+    gan_cuda_driver = driver;
+    CHECK(!g && strstr(gan_error(), "no NVIDIA driver"), "no driver: %s", gan_error());
+    gan_cuda_driver = 10020;
+    g = gan_open("cuda:bf16", 1);
+    gan_cuda_driver = driver;
+    CHECK(!g && strstr(gan_error(), "10.2") && strstr(gan_error(), "newer driver"), "an old driver: %s", gan_error());
+}
+#endif
+
+/* Four steps of a small GAN; losses go to out (8 numbers). */
+static void training(const char *device, gan_real *out)
+{
+    gan *g = gan_open(device, 5);
+    if (!g) { printf("%s\n", gan_error()); exit(1); }
+    gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D");
+    gan_opt *opt_g = gan_adam(G, (gan_real)1e-3, (gan_real)0.5, (gan_real)0.999), *opt_d = gan_rmsprop(D, (gan_real)1e-3, (gan_real)0.99);
+    gan_data *digits = gan_data_digits(g, 32);
+    for (int step = 0; step < 4; step++) {
+        gan_tensor *real = gan_avg_pool2d(gan_batch(digits, 4, NULL), 2, 2, 0);             /* (4,1,14,14) */
+        gan_tensor *x = gan_reshape(gan_linear(G, "fc", gan_randn(g, 4, 8, 1, 1), 4 * 7 * 7), -1, 4, 7, 7);
+        gan_tensor *fake = gan_tanh(gan_conv_transpose2d(G, "up", gan_relu(gan_batch_norm(G, "bn", x)), 1, 4, 2, 1)), *score[2], *loss;
+        for (int k = 0; k < 2; k++) {
+            gan_tensor *y = gan_conv2d(D, "conv", k ? gan_detach(fake) : real, 6, 4, 2, 1);
+            score[k] = gan_linear(D, "fc", gan_leaky_relu(gan_instance_norm(D, "in", y), (gan_real)0.2), 1);
+        }
+        loss = gan_add(gan_d_loss(GAN_HINGE, score[0], score[1]), gan_r1(score[0], real));
+        gan_minimize(opt_d, loss);
+        out[2 * step] = gan_item(loss);
+        loss = gan_g_loss(GAN_HINGE, NULL, gan_linear(D, "fc", gan_leaky_relu(gan_instance_norm(D, "in", gan_conv2d(D, "conv", fake, 6, 4, 2, 1)), (gan_real)0.2), 1));
+        gan_minimize(opt_g, loss);
+        out[2 * step + 1] = gan_item(loss);
+        gan_clear(g);
+    }
+    gan_close(g);
+}
+
+/* In exact precision rounding alone parts the two: 1e-3, as design wants of 100 steps of the DCGAN, is generous for four. */
+static void test_training(void)
+{
+    gan_real cpu[8], cuda[8];
+    training("cpu", cpu);
+    training("cuda", cuda);
+    for (int i = 0; i < 8; i++) CHECK(fabs((double)(cpu[i] - cuda[i])) <= 1e-3 * (1 + fabs((double)cpu[i])), "loss %d: cpu %.7g, cuda %.7g", i, (double)cpu[i], (double)cuda[i]);
+}
+
+static void test_compare(void)
+{
+    gan_real losses[8];
+    training("compare:ref,cuda", losses);           /* stops the program where a kernel differs */
+    CHECK(losses[7] == losses[7], "a loss is no number");
+}
+
+static void test_same_bits(void)
+{
+    gan_real first[8], second[8];
+    training("cuda", first);
+#ifdef GAN_CUDA_ON_CPU
+    gan_cuda_order = 7;                             /* threads and blocks take their turns in another order */
+#endif
+    training("cuda", second);
+#ifdef GAN_CUDA_ON_CPU
+    gan_cuda_order = 0;
+#endif
+    CHECK(memcmp(first, second, sizeof first) == 0, "two runs differ: %.9g and %.9g", (double)first[7], (double)second[7]);
+}
+
+int main(void)
+{
+#ifdef GAN_CUDA_ON_CPU
+    run("cuda: every version of the product", test_versions);
+    run("cuda: a long product in parts", test_splits);
+    run("cuda: no GPU, no driver, an old driver", test_no_gpu);
+#endif
+    run("cuda: a training as the CPU's", test_training);
+    run("cuda: compare:ref,cuda", test_compare);
+    run("cuda: the same bits twice", test_same_bits);
+    return finish();
+}
