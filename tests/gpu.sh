@@ -1,6 +1,6 @@
 #!/bin/bash
 # tests/gpu.sh FOLDER: on a machine with an NVIDIA GPU, builds for its card, proves gan_cuda.cu there and measures it, and leaves tables, logs and pictures
-# in FOLDER. Under 8 minutes. Wants nvcc, a C compiler, make; uses PyTorch (python3) and compute-sanitizer where they are.
+# in FOLDER. Under 8 minutes. Wants nvcc, a C compiler, make; uses PyTorch (python3) and compute-sanitizer where they are. Exits with 77 where there is no GPU.
 cd "$(dirname "$0")/.." || exit 1
 out=${1:?usage: tests/gpu.sh FOLDER}
 mkdir -p "$out" build/gpu
@@ -12,8 +12,9 @@ check() { # check NAME COMMAND...: runs it, keeps its output, tells its last lin
     if "$@" > "$out/$name.log" 2>&1; then say "ok   $name: $(tail -n 1 "$out/$name.log")"
     else say "FAIL $name: $(tail -n 1 "$out/$name.log")"; failed=1; fi
 }
-command -v nvcc > /dev/null || { echo "no nvcc here: install the CUDA toolkit"; exit 1; }
-nvidia-smi --query-gpu=name,driver_version,memory.total,compute_cap --format=csv,noheader > "$out/card.txt" 2>&1 || { echo "no GPU here: $(cat "$out/card.txt")"; exit 1; }
+command -v nvcc > /dev/null || { echo "no nvcc here: install the CUDA toolkit"; exit 77; }
+command -v nvidia-smi > /dev/null || { echo "no GPU here (no nvidia-smi): make test runs the same kernels on the CPU"; exit 77; }
+nvidia-smi --query-gpu=name,driver_version,memory.total,compute_cap --format=csv,noheader > "$out/card.txt" 2>&1 || { echo "no GPU here: $(cat "$out/card.txt")"; exit 77; }
 : > "$out/summary.txt"
 say "$(date -u +%Y-%m-%d), $(cat "$out/card.txt"), $(nvcc --version | grep release)"
 arch=$(sed 's/.*, *\([0-9]\)\.\([0-9]\).*/sm_\1\2/' "$out/card.txt" | head -n 1)
