@@ -4529,8 +4529,9 @@ static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_
     unsigned char *data = NULL;
     if (n >= at + 8 && n < INT32_MAX && zipped[2] == 8)
         data = (unsigned char *)stbi_zlib_decode_noheader_malloc((const char *)zipped + at, (int)(n - at), &length);
-    for (int i = 0; data && i < length; i++) crc ^= data[i], crc = crc >> 4 ^ table[crc & 15], crc = crc >> 4 ^ table[crc & 15];
-    bool whole = data && gan__little(zipped + n - 4) == (uint32_t)length && gan__little(zipped + n - 8) == ~crc;
+    bool whole = data && gan__little(zipped + n - 4) == (uint32_t)length;      /* if not, stb may have left numbers unwritten */
+    for (int i = 0; whole && i < length; i++) crc ^= data[i], crc = crc >> 4 ^ table[crc & 15], crc = crc >> 4 ^ table[crc & 15];
+    whole = whole && gan__little(zipped + n - 8) == ~crc;
     unsigned char *copy = whole ? (unsigned char *)GAN_MALLOC((size_t)length + 1) : NULL;          /* stb's memory may be of another allocator */
     if (copy) memcpy(copy, data, (size_t)length);
     else gan__refuse("%s: the gzip file is truncated or damaged", path);
