@@ -231,14 +231,14 @@ build/tests/cuda_on_cpu build/tests/cuda_on_cpu-races build/tests/cuda_on_cpu-un
 	@mkdir -p build/tests
 	$(ON_CPU_BUILD) $(ON_CPU_FLAGS) $< -o $@
 
-# gan_cuda.cu itself on a CPU, under the sanitizers: the bare kernels by tests/kernels.c, the device by tests/cuda.c.
-CUDA_TESTS = $(if $(ON_CPU),cuda kernels-cuda)
+# gan_cuda.cu itself on a CPU, under the sanitizers: the bare kernels by tests/kernels.c, every operation and the device by tests/operations.c and tests/cuda.c.
+CUDA_TESTS = $(if $(ON_CPU),cuda kernels-cuda operations-cuda)
 CUDA_SANITIZE = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 cuda_run = $(if $(ON_CPU),$(CUDA_TESTS:%=build/tests/%),"echo 'skip cuda, kernels-cuda ($(CXX) -std=c++17 -fsanitize=address does not work)'; echo '0 passed, 0 failed'")
 build/tests/gan_cuda.o: gan_cuda.cu gan.h tests/cuda_on_cpu.h tests/cuda_api_on_cpu.h tests/cuda_tensor_on_cpu.h
 	@mkdir -p build/tests
 	$(CXX) -std=c++17 $(CUDA_SANITIZE) -x c++ -DGAN_CUDA_ON_CPU -fno-strict-aliasing -Wno-unknown-pragmas -I. -c gan_cuda.cu -o $@
-build/tests/cuda build/tests/kernels-cuda: build/tests/gan_cuda.o tests/cuda.c tests/kernels.c tests/cuda_names.h tests/test.h gan.h
+build/tests/cuda build/tests/kernels-cuda build/tests/operations-cuda: build/tests/gan_cuda.o tests/cuda.c tests/kernels.c tests/operations.c tests/cuda_names.h tests/test.h gan.h
 	$(CC) -std=c99 $(WARN) $(CUDA_SANITIZE) -DGAN_CUDA_ON_CPU -DTEST_CUDA -DTEST_ALIGNED -c tests/$(firstword $(subst -, ,$(@F))).c -o $@.o
 	$(CXX) $(CUDA_SANITIZE) $@.o build/tests/gan_cuda.o -o $@ $(LDLIBS) -pthread
 

@@ -23,11 +23,13 @@ LINK="build/gpu/gan_cuda.o -L$(dirname "$(command -v nvcc)")/../lib64 -lcudart -
 check build_kernels nvcc -std=c++17 -O3 -arch="$arch" -I. -c gan_cuda.cu -o build/gpu/gan_cuda.o
 build() { cc -O2 $2 $INCLUDES "$1" -o "build/gpu/$3" $LINK; }
 check build_cuda build tests/cuda.c "" cuda
+check build_operations build tests/operations.c "" operations
 check build_example build examples/01_dcgan.c "" 01_dcgan
 check build_bench build tests/bench.c "" bench
 check build_compare build examples/compare.c "" compare
 
-# --- right: kernels inside trainings, each beside the CPU's, then whole trainings against the CPU's
+# --- right: every operation against PyTorch's numbers, kernels inside trainings beside the CPU's, then whole trainings against the CPU's
+check operations build/gpu/operations
 check cuda build/gpu/cuda
 check compare build/gpu/compare cpu,cuda
 if command -v compute-sanitizer > /dev/null; then

@@ -867,8 +867,8 @@ static void run_all(void)
 int main(int argc, char **argv)
 {
     const char *path = argc > 1 ? argv[1] : "tests/reference.safetensors";
-    static const char *const devices[] = { "ref", "cpu" };
-    for (int i = 0; i < 2; i++) {
+    static const char *const devices[] = { "ref", "cpu", "cuda" };
+    for (int i = 0; i < (gan_find_backend("cuda") ? 3 : 2); i++) {      /* cuda where gan_cuda.o is linked */
         device = devices[i];
         g = gan_open(device, 1);
         file = g ? gan_model_new(g, "reference") : NULL;
