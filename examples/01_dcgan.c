@@ -55,11 +55,7 @@ static void save_samples(gan *g, gan_model *G, const gan_real *noise, int step, 
     char name[64];
     snprintf(name, sizeof name, "samples-%05d.png", step);
     settle(g, G);
-#ifdef INCLUDE_STB_IMAGE_WRITE_H
-    if (!gan_save_png(generator(G, gan_from_host(g, noise, 100, 100, 1, 1)), 20, in_folder(o, name))) fail();
-#else
-    (void)noise, (void)o;
-#endif
+    draw(generator(G, gan_from_host(g, noise, 100, 100, 1, 1)), 20, o, name);
     gan_train(G);
 }
 
@@ -83,21 +79,21 @@ static void write_idx(gan *g, gan_model *G, int count, const char *path)
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "data/mnist", "out/01_dcgan", 4000, 64, 0, 0, 42, false, false};
-    const char *default_data = o.data;
-    int first = 0;
-    parse(argc, argv, &o, "01_dcgan: a DCGAN learns handwritten digits");
+    options o = {"cpu", "out/01_dcgan", 4000, 64, 20, 8, 42, NULL, 0, false, false};
+    int samples = 0;
+    const flag own[] = {{"--samples", 'i', &samples, "at the end write N samples as FOLDER/samples-idx3-ubyte"},
+                        {"--plain", 's', &plain, "the first paper's settings, without what came later"}, {0}};
+    parse(argc, argv, &o, "01_dcgan: a DCGAN learns handwritten digits", own);
 
-    plain = o.plain;
     const float lr = plain ? 2e-4f : 2e-3f, beta1 = plain ? 0.5f : 0, beta2 = plain ? 0.999f : 0.99f;
 
     gan *g = open_device(&o);
     gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D"), *average = gan_model_new(g, "average");
     gan_opt *opt_g = gan_adam(G, lr, beta1, beta2), *opt_d = gan_adam(D, lr, beta1, beta2);
-    gan_data *data = open_data(g, &o, o.data != default_data);
+    gan_data *data = open_digits(g, &o);
     gan_real noise[100 * 100];                                  /* the same for every picture */
     gan_to_host(gan_randn(g, 100, 100, 1, 1), noise);
-    if (o.resume && !gan_load_state(g, in_folder(&o, "state.safetensors"), &first)) printf("%s: starting anew\n", gan_error());
+    int first = resume_from(g, &o);
     gan_progress *log = gan_progress_open(g, in_folder(&o, "log.csv"), "D,G", first, o.steps, o.batch);
     if (!log) fail();
 
@@ -124,12 +120,12 @@ int main(int argc, char **argv)
         if ((step + 1) % every == 0 || step + 1 == o.steps) {
             save_samples(g, average, noise, step + 1, &o);
             gan_clear(g);
-            if (!gan_save_state(g, in_folder(&o, "state.safetensors"), step + 1)) fail();
+            save_all(g, &o, step + 1);
         }
     }
     gan_progress_close(log);
     if (!gan_save(average, in_folder(&o, "generator.safetensors"))) fail();
-    if (o.samples) write_idx(g, average, o.samples, in_folder(&o, "samples-idx3-ubyte"));
+    if (samples) write_idx(g, average, samples, in_folder(&o, "samples-idx3-ubyte"));
 #ifdef INCLUDE_STB_IMAGE_WRITE_H
     char csv[1024];
     snprintf(csv, sizeof csv, "%s", in_folder(&o, "log.csv"));

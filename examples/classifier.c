@@ -33,17 +33,15 @@ static double accuracy(gan *g, gan_model *net, gan_data *set)
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "data/mnist", "out/classifier", 8000, 100, 0, 0, 42, false, false};
-    const char *default_data = o.data;
-    int first = 0;
-    parse(argc, argv, &o, "classifier: LeNet learns to name handwritten digits");
+    options o = {"cpu", "out/classifier", 8000, 100, 20, 10, 42, NULL, 0, false, false};
+    parse(argc, argv, &o, "classifier: LeNet learns to name handwritten digits", NULL);
 
     gan *g = open_device(&o);
     gan_model *net = gan_model_new(g, "lenet");
     gan_opt *adam = gan_adamw(net, 1e-3f, 0.9f, 0.999f, 0.1f);
-    gan_data *train = open_data(g, &o, o.data != default_data), *test = open_mnist(g, o.data, "t10k");
+    gan_data *train = open_digits(g, &o), *test = open_mnist(g, o.data ? o.data : "data/mnist", "t10k");
     if (!test) printf("no test images (%s): the accuracy is that on digits of another seed\n", gan_error()), test = gan_data_digits(g, 5000);
-    if (o.resume && !gan_load_state(g, in_folder(&o, "state.safetensors"), &first)) printf("%s: starting anew\n", gan_error());
+    int first = resume_from(g, &o);
     gan_progress *log = gan_progress_open(g, in_folder(&o, "log.csv"), "loss", first, o.steps, o.batch);
     if (!log) fail();
 
@@ -55,7 +53,7 @@ int main(int argc, char **argv)
         gan_minimize(adam, loss);
         gan_progress_step(log, step, (double)gan_item(loss));
         gan_clear(g);
-        if ((step + 1) % 1000 == 0 && !gan_save_state(g, in_folder(&o, "state.safetensors"), step + 1)) fail();
+        if ((step + 1) % 1000 == 0) save_all(g, &o, step + 1);
     }
     gan_progress_close(log);
     if (!gan_save_f16(net, in_folder(&o, "classifier.safetensors"))) fail();

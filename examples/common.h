@@ -21,18 +21,28 @@
 #ifdef _WIN32
 #include <direct.h>
 #define make_folder(path) _mkdir(path)
+#ifndef S_ISDIR
+#define S_ISDIR(mode) (((mode) & _S_IFMT) == _S_IFDIR)
+#endif
 #else
 #define make_folder(path) mkdir(path, 0777)
 #endif
 
+/* What every example takes. An example fills it with its defaults: data is NULL until --data is given, and quick_steps and quick_batch are what
+   --quick makes of steps and batch. */
 typedef struct {
-    const char *device, *data, *out;   /* data: a folder with MNIST's files, one IDX file, or "digits" */
-    int steps, batch, threads, samples;
+    const char *device, *out;
+    int steps, batch, quick_steps, quick_batch;
     unsigned long long seed;
-    bool resume, plain;
+    const char *data;
+    int threads;
+    bool resume, quick;
 } options;
 
-static inline void usage(const char *about, const options *o, int status)
+/* A flag of one example alone: into is a bool for 's' (a switch), an int for 'i' (1 or more), a float for 'f', a const char * for 't' (text). */
+typedef struct { const char *name; char kind; void *into; const char *what; } flag;
+
+static inline void usage(const char *about, const options *o, const flag *own, int status)
 {
     printf("%s\n\n"
            "  --device NAME   ref, cpu, cuda or compare:A,B          (%s)\n"
@@ -40,45 +50,62 @@ static inline void usage(const char *about, const options *o, int status)
            "  --batch N       images a step                          (%d)\n"
            "  --seed N        same seed, same bits                   (%llu)\n"
            "  --threads N     0: as many as there are cores          (%d)\n"
-           "  --data PATH     MNIST's folder, an IDX file, or digits: drawn by the program   (%s)\n"
+           "  --data PATH     what to learn from; the example's head comment says what it reads\n"
            "  --out FOLDER    where pictures, log and state go       (%s)\n"
            "  --resume        go on from FOLDER/state.safetensors\n"
-           "  --samples N     at the end write N samples as FOLDER/samples-idx3-ubyte\n"
-           "  --plain         the first paper's settings, without what came later\n"
-           "  --help          this\n",
-           about, o->device, o->steps, o->batch, o->seed, o->threads, o->data, o->out);
+           "  --quick         all of it in little: seconds, built-in data, no picture to be proud of\n",
+           about, o->device, o->steps, o->batch, o->seed, o->threads, o->out);
+    for (; own && own->name; own++) printf("  %-7s%-9s%s\n", own->name, own->kind == 's' ? "" : own->kind == 't' ? "TEXT" : "N", own->what);
+    printf("  --help          this\n");
     exit(status);
 }
 
 /* A whole number of least or more, or the end of the program. */
-static unsigned long long number(const char *flag, const char *text, unsigned long long least)
+static unsigned long long number(const char *name, const char *text, unsigned long long least)
 {
     char *end;
     unsigned long long value = strtoull(text, &end, 10);
-    if (*text >= '0' && *text <= '9' && !*end && value >= least && (value <= 2147483647 || strcmp(flag, "--seed") == 0)) return value;
-    fprintf(stderr, "%s %s: a whole number of %llu or more is wanted\n", flag, text, least);
+    if (*text >= '0' && *text <= '9' && !*end && value >= least && (value <= 2147483647 || strcmp(name, "--seed") == 0)) return value;
+    fprintf(stderr, "%s %s: a whole number of %llu or more is wanted\n", name, text, least);
     exit(2);
 }
 
-/* o holds the defaults, and after it what the command line says. */
-static inline void parse(int argc, char **argv, options *o, const char *about)
+static float real_number(const char *name, const char *text)
 {
+    char *end;
+    double value = strtod(text, &end);
+    if (end != text && !*end && value > -1e30 && value < 1e30) return (float)value;
+    fprintf(stderr, "%s %s: a number is wanted\n", name, text);
+    exit(2);
+}
+
+/* o holds the defaults, and after it what the command line says; own (NULL: none) ends with an entry without a name. */
+static inline void parse(int argc, char **argv, options *o, const char *about, const flag *own)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--quick") == 0) o->quick = true, o->steps = o->quick_steps, o->batch = o->quick_batch;
     for (int i = 1; i < argc; i++) {
-        const char *flag = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (strcmp(flag, "--help") == 0) usage(about, o, 0);
-        if (strcmp(flag, "--resume") == 0) { o->resume = true; continue; }
-        if (strcmp(flag, "--plain") == 0) { o->plain = true; continue; }
-        if (!value) fprintf(stderr, "%s: it is unknown, or its value is missing; --help lists all\n", flag), exit(2);
+        const char *name = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
+        const flag *f = own;
+        while (f && f->name && strcmp(f->name, name) != 0) f++;
+        if (f && !f->name) f = NULL;
+        if (strcmp(name, "--help") == 0) usage(about, o, own, 0);
+        if (strcmp(name, "--quick") == 0) continue;
+        if (strcmp(name, "--resume") == 0) { o->resume = true; continue; }
+        if (f && f->kind == 's') { *(bool *)f->into = true; continue; }
+        if (!value) fprintf(stderr, "%s: it is unknown, or its value is missing; --help lists all\n", name), exit(2);
         i++;
-        if (strcmp(flag, "--device") == 0) o->device = value;
-        else if (strcmp(flag, "--data") == 0) o->data = value;
-        else if (strcmp(flag, "--out") == 0) o->out = value;
-        else if (strcmp(flag, "--steps") == 0) o->steps = (int)number(flag, value, 1);
-        else if (strcmp(flag, "--batch") == 0) o->batch = (int)number(flag, value, 2);
-        else if (strcmp(flag, "--threads") == 0) o->threads = (int)number(flag, value, 0);
-        else if (strcmp(flag, "--samples") == 0) o->samples = (int)number(flag, value, 1);
-        else if (strcmp(flag, "--seed") == 0) o->seed = number(flag, value, 0);
-        else fprintf(stderr, "%s: unknown; --help lists all\n", flag), exit(2);
+        if (f && f->kind == 'i') *(int *)f->into = (int)number(name, value, 1);
+        else if (f && f->kind == 'f') *(float *)f->into = real_number(name, value);
+        else if (f) *(const char **)f->into = value;
+        else if (strcmp(name, "--device") == 0) o->device = value;
+        else if (strcmp(name, "--data") == 0) o->data = value;
+        else if (strcmp(name, "--out") == 0) o->out = value;
+        else if (strcmp(name, "--steps") == 0) o->steps = (int)number(name, value, 1);
+        else if (strcmp(name, "--batch") == 0) o->batch = (int)number(name, value, 2);
+        else if (strcmp(name, "--threads") == 0) o->threads = (int)number(name, value, 0);
+        else if (strcmp(name, "--seed") == 0) o->seed = number(name, value, 0);
+        else fprintf(stderr, "%s: unknown; --help lists all\n", name), exit(2);
     }
 }
 
@@ -131,16 +158,111 @@ static inline gan_data *open_mnist(gan *g, const char *folder, const char *part)
     return gan_data_idx(g, path[0], path[1]);
 }
 
-/* The images of --data. A default that is not there becomes digits, and says so; a wish that cannot be met ends the program. */
-static inline gan_data *open_data(gan *g, const options *o, bool asked)
+/* A file is there, or a folder. */
+static inline bool there(const char *path)
 {
-    if (strcmp(o->data, "digits") == 0) return gan_data_digits(g, 20000);
-    gan_data *data = open_mnist(g, o->data, "train");
-    if (!data) data = gan_data_idx(g, o->data, NULL);
+    struct stat about;
+    return stat(path, &about) == 0;
+}
+
+static inline bool is_folder(const char *path)
+{
+    struct stat about;
+    return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
+}
+
+/* Handwritten digits (1,28,28) with labels. --data: MNIST's folder, one IDX file, or "digits" for those that gan.h draws. Without --data it
+   is data/mnist, or, where that is not there, digits, and it says so. With --quick always digits. */
+static inline gan_data *open_digits(gan *g, const options *o)
+{
+    if (o->data ? strcmp(o->data, "digits") == 0 : o->quick) return gan_data_digits(g, o->quick ? 1000 : 20000);
+    gan_data *data = open_mnist(g, o->data ? o->data : "data/mnist", "train");
+    if (!data && o->data) data = gan_data_idx(g, o->data, NULL);
     if (data) return data;
-    if (asked) fail();
+    if (o->data) fail();
     printf("data: no MNIST (%s): built-in digits take its place; \"make data\" fetches it\n", gan_error());
     return gan_data_digits(g, 20000);
+}
+
+/* Pictures (3,size,size) of path: a folder of pictures of any size, or an IDX file of that size. NULL and gan_error() if there are none. */
+static inline gan_data *open_pictures(gan *g, const char *path, int size)
+{
+#ifdef STBI_INCLUDE_STB_IMAGE_H
+    if (is_folder(path)) return gan_data_folder(g, path, 3, size, size);
+#endif
+    (void)size;
+    return gan_data_idx(g, path, NULL);
+}
+
+/* ---- where a training stands, and what it leaves */
+
+/* The step to go on from with --resume; 0 without it, or where there is nothing to go on from. Call it when all models, optimizers and data are made. */
+static inline int resume_from(gan *g, const options *o)
+{
+    int step = 0;
+    if (o->resume && !gan_load_state(g, in_folder(o, "state.safetensors"), &step)) printf("%s: starting anew\n", gan_error());
+    return step;
+}
+
+static inline void save_all(gan *g, const options *o, int step)
+{
+    if (!gan_save_state(g, in_folder(o, "state.safetensors"), step)) fail();
+}
+
+/* x (N,1 or 3,H,W) as a grid of columns a row in out/name; without stb_image_write.h nothing is drawn. */
+static inline void draw(gan_tensor *x, int columns, const options *o, const char *name)
+{
+#ifdef INCLUDE_STB_IMAGE_WRITE_H
+    if (!gan_save_png(x, columns, in_folder(o, name))) fail();
+#else
+    (void)x, (void)columns, (void)o, (void)name;
+#endif
+}
+
+/* frames (N,1 or 3,H,W), [-1,1], as an endless animation out/name, each shown for hundredths of a second. A colour becomes the nearest of 6x7x6
+   levels of red, green and blue. The pixels are not packed: GIF's codes stay nine bits wide when the table is cleared often enough. */
+static inline void save_gif(gan_tensor *frames, int hundredths, const options *o, const char *name)
+{
+    int w = frames->w, h = frames->h, area = w * h, bits = 0, held = 0;
+    gan_real *x = (gan_real *)malloc(gan_count(frames) * sizeof *x);
+    FILE *file = fopen(in_folder(o, name), "wb");
+    if (!file) perror(name), exit(1);
+    unsigned char screen[13] = {'G', 'I', 'F', '8', '9', 'a', (unsigned char)w, (unsigned char)(w >> 8), (unsigned char)h, (unsigned char)(h >> 8), 0xf7, 0, 0};
+    fwrite(screen, 1, 13, file);
+    for (int i = 0; i < 256; i++) {
+        int colour[3] = {i / 42 % 6 * 51, i / 6 % 7 * 255 / 6, i % 6 * 51};
+        for (int c = 0; c < 3; c++) fputc(i < 252 ? colour[c] : 0, file);
+    }
+    fwrite("!\377\013NETSCAPE2.0\003\001\0\0\0", 1, 19, file);
+    gan_to_host(frames, x);
+    for (int n = 0; n < frames->n; n++) {
+        unsigned char head[19] = {'!', 0xf9, 4, 4, (unsigned char)hundredths, (unsigned char)(hundredths >> 8), 0, 0, ',', 0, 0, 0, 0,
+                                  (unsigned char)w, (unsigned char)(w >> 8), (unsigned char)h, (unsigned char)(h >> 8), 0, 8};
+        unsigned char block[256];
+        int used = 0;
+        fwrite(head, 1, 19, file);
+        for (int i = -1; i <= area; i++) {                      /* 256 begins, and again every 200 pixels; 257 ends */
+            int level[3], code[2] = {i < 0 ? 256 : 257, 0}, codes = 1;
+            if (i >= 0 && i < area) {
+                for (int c = 0; c < 3; c++) {
+                    double v = ((double)x[((size_t)n * frames->c + (frames->c == 3 ? c : 0)) * area + i] + 1) / 2;
+                    level[c] = (int)((v < 0 ? 0 : v > 1 ? 1 : v) * (c == 1 ? 6 : 5) + 0.5);
+                }
+                code[0] = level[0] * 42 + level[1] * 6 + level[2];
+                if (i % 200 == 199) code[1] = 256, codes = 2;
+            }
+            for (int k = 0; k < codes; k++) held |= code[k] << bits, bits += 9;
+            while (bits >= 8 || (i == area && bits > 0)) {
+                block[used++] = (unsigned char)held, held >>= 8, bits = bits > 8 ? bits - 8 : 0;
+                if (used == 255) fputc(used, file), fwrite(block, 1, 255, file), used = 0;
+            }
+        }
+        if (used) fputc(used, file), fwrite(block, 1, (size_t)used, file);
+        fputc(0, file);
+    }
+    fputc(';', file);
+    if (fclose(file) != 0) perror(name), exit(1);
+    free(x);
 }
 
 /* ---- a picture of two columns of a CSV over its steps, drawn into a tensor */
