@@ -6512,13 +6512,13 @@ typedef gan_real GAN__ISA(loose) __attribute__((vector_size(GAN__BYTES), aligned
 #define GAN__VEC GAN__ISA(vector)
 #define GAN__AT(p, i) (*(GAN__ISA(loose) *)((p) + (i) * GAN__LANES))
 
-#define GAN__LOAD(r)                                                                                          \
-    GAN__VEC c##r##0 = {0}, c##r##1 = {0}, c##r##2 = {0};                                                     \
-    if (add) c##r##0 = GAN__AT(c, 3 * r), c##r##1 = GAN__AT(c, 3 * r + 1), c##r##2 = GAN__AT(c, 3 * r + 2);
+#define GAN__ZERO(r) GAN__VEC c##r##0 = {0}, c##r##1 = {0}, c##r##2 = {0};
 #define GAN__STEP(r) c##r##0 += a[r] * b0, c##r##1 += a[r] * b1, c##r##2 += a[r] * b2;
-#define GAN__SAVE(r) GAN__AT(c, 3 * r) = c##r##0, GAN__AT(c, 3 * r + 1) = c##r##1, GAN__AT(c, 3 * r + 2) = c##r##2;
+#define GAN__SAVE(r)                                                                                           \
+    if (add) c##r##0 += GAN__AT(c, 3 * r), c##r##1 += GAN__AT(c, 3 * r + 1), c##r##2 += GAN__AT(c, 3 * r + 2); \
+    GAN__AT(c, 3 * r) = c##r##0, GAN__AT(c, 3 * r + 1) = c##r##1, GAN__AT(c, 3 * r + 2) = c##r##2;
 static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add) {
-    GAN__ALL(GAN__LOAD)
+    GAN__ALL(GAN__ZERO)
     for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS) {
         GAN__VEC b0 = GAN__AT(b, 0), b1 = GAN__AT(b, 1), b2 = GAN__AT(b, 2);
         GAN__ALL(GAN__STEP)
@@ -6541,9 +6541,10 @@ typedef gan_real GAN__ISA(loose64) __attribute__((vector_size(16 * sizeof(gan_re
 #define GAN__ROWS 4
 #define GAN__COLUMNS 12
 static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add) {
-    if (!add) memset(c, 0, GAN__ROWS * GAN__COLUMNS * sizeof *c);
+    gan_real sum[GAN__ROWS * GAN__COLUMNS] = {0};
     for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS)
-        for (int r = 0; r < GAN__ROWS; r++) for (int j = 0; j < GAN__COLUMNS; j++) c[r * GAN__COLUMNS + j] += a[r] * b[j];
+        for (int r = 0; r < GAN__ROWS; r++) for (int j = 0; j < GAN__COLUMNS; j++) sum[r * GAN__COLUMNS + j] += a[r] * b[j];
+    for (int i = 0; i < GAN__ROWS * GAN__COLUMNS; i++) c[i] = sum[i] + (add ? c[i] : 0);
 }
 #endif
 

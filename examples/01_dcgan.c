@@ -12,7 +12,8 @@
      - The learning rate falls to zero. */
 #include "common.h"
 
-static bool plain;      /* --plain */
+static bool plain;                          /* --plain */
+static int drawn = 100, settling = 20;      /* digits in a picture; batches of as many that settle batch norm */
 
 static gan_tensor *generator(gan_model *G, gan_tensor *z)       /* (N,100,1,1) -> (N,1,28,28) in [-1,1] */
 {
@@ -42,9 +43,9 @@ static gan_tensor *r1(gan_model *D, gan_tensor *real)
 static void settle(gan *g, gan_model *G)
 {
     gan_train(G);
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < settling; i++) {
         gan_mark mark = gan_here(g);
-        generator(G, gan_randn(g, 100, 100, 1, 1));
+        generator(G, gan_randn(g, drawn, 100, 1, 1));
         gan_clear_to(g, mark);
     }
     gan_eval(G);
@@ -55,7 +56,7 @@ static void save_samples(gan *g, gan_model *G, const gan_real *noise, int step, 
     char name[64];
     snprintf(name, sizeof name, "samples-%05d.png", step);
     settle(g, G);
-    draw(generator(G, gan_from_host(g, noise, 100, 100, 1, 1)), 20, o, name);
+    draw(generator(G, gan_from_host(g, noise, drawn, 100, 1, 1)), drawn / 5, o, name);
     gan_train(G);
 }
 
@@ -79,12 +80,13 @@ static void write_idx(gan *g, gan_model *G, int count, const char *path)
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/01_dcgan", 4000, 64, 20, 8, 42, NULL, 0, false, false};
+    options o = {"cpu", "out/01_dcgan", 4000, 64, 10, 4, 42, NULL, 0, false, false};
     int samples = 0;
     const flag own[] = {{"--samples", 'i', &samples, "at the end write N samples as FOLDER/samples-idx3-ubyte"},
                         {"--plain", 's', &plain, "the first paper's settings, without what came later"}, {0}};
     parse(argc, argv, &o, "01_dcgan: a DCGAN learns handwritten digits", own);
 
+    if (o.quick) drawn = 10, settling = 2;
     const float lr = plain ? 2e-4f : 2e-3f, beta1 = plain ? 0.5f : 0, beta2 = plain ? 0.999f : 0.99f;
 
     gan *g = open_device(&o);
@@ -97,7 +99,7 @@ int main(int argc, char **argv)
     gan_progress *log = gan_progress_open(g, in_folder(&o, "log.csv"), "D,G", first, o.steps, o.batch);
     if (!log) fail();
 
-    int every = o.steps / 10 > 500 ? 500 : o.steps / 10 > 0 ? o.steps / 10 : 1;
+    int every = o.quick ? o.steps : o.steps / 10 > 500 ? 500 : o.steps / 10 > 0 ? o.steps / 10 : 1;
     for (int step = first; step < o.steps; step++) {
         float rate = plain ? lr : lr * (1 - (float)step / (float)o.steps);
         gan_set_lr(opt_g, rate);
@@ -124,7 +126,7 @@ int main(int argc, char **argv)
         }
     }
     gan_progress_close(log);
-    if (!gan_save(average, in_folder(&o, "generator.safetensors"))) fail();
+    if (!gan_save_f16(average, in_folder(&o, "generator.safetensors"))) fail();
     if (samples) write_idx(g, average, samples, in_folder(&o, "samples-idx3-ubyte"));
 #ifdef INCLUDE_STB_IMAGE_WRITE_H
     char csv[1024];

@@ -547,6 +547,20 @@ static void test_matmul(void)
         }
 }
 
+/* A long sum of equal terms, where roundings all go the same way: added in blocks of 256 and then block by block, (256 + K/256) roundings of
+   2^-24 can add up, 4e-5; one after the other it would be K of them. */
+static void test_matmul_long(void)
+{
+    enum { K = 100000 };
+    gan_product p = {1, 1, 1, K, 1, 0, 0, 0, 0, 0, 0};
+    gan_real *a = (gan_real *)malloc(2 * K * sizeof *a), y = 0;
+    for (int i = 0; i < K; i++) a[i] = (gan_real)0.93, a[K + i] = (gan_real)6.7e-5;
+    gan_cpu_matmul(&p, a, a + K, &y);
+    double exact = K * (double)a[0] * (double)a[K], error = fabs((double)y - exact) / exact;
+    free(a);
+    CHECK(error <= (256 + K / 256) / 16777216.0, "100,000 equal terms: %.9g, not %.9g, an error of %.2g", (double)y, exact, error);
+}
+
 static void test_matmul_batches(void)
 {
     for (int t = 0; t < 4; t++)
@@ -1196,6 +1210,7 @@ int main(void)
     run("kernels: sum over every subset", test_sum);
     run("kernels: sum of a million", test_sum_long);
     run("kernels: matmul", test_matmul);
+    run("kernels: matmul, a long sum", test_matmul_long);
     run("kernels: matmul of batches", test_matmul_batches);
     run("kernels: convolution and adjoints, awkward", test_conv);
     run("kernels: convolution and adjoints, random", test_conv_random);
