@@ -6,7 +6,7 @@ LDLIBS  ?= -lm -pthread
 WARN    ?= -Wall -Wextra -pedantic
 JOBS    ?= 2
 
-# For make dcgan: STEPS=60 DEVICE=ref BATCH=64 SEED=42 THREADS=2 DATA=path OUT=folder ARGS="anything else"
+# For make dcgan and every other example: STEPS=60 DEVICE=ref BATCH=64 SEED=42 THREADS=2 DATA=path OUT=folder ARGS="anything else"
 RUN_FLAGS = $(if $(DEVICE),--device $(DEVICE)) $(if $(STEPS),--steps $(STEPS)) $(if $(BATCH),--batch $(BATCH)) \
             $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(if $(DATA),--data $(DATA)) \
             $(if $(OUT),--out $(OUT)) $(ARGS)
@@ -14,8 +14,9 @@ RUN_FLAGS = $(if $(DEVICE),--device $(DEVICE)) $(if $(STEPS),--steps $(STEPS)) $
 help:
 	@echo "make dcgan      train on handwritten digits and draw some: out/01_dcgan/   (3 to 5 minutes on two cores)"
 	@echo "                STEPS=60 DEVICE=ref BATCH=64 SEED=42 THREADS=2 DATA=path OUT=folder ARGS=--resume"
+	@echo "make 05_pix2pix the same for any numbered example (examples/README.md lists them); make examples: all of them, one by one"
 	@echo "make classifier train the network that scores samples: out/classifier/   (4 minutes)"
-	@echo "make data       fetch MNIST into data/mnist/"
+	@echo "make data       fetch MNIST into data/mnist/; make emoji: 3,700 colour emoji; make avatars: 6,000 drawn faces (with npm)"
 	@echo "make test       every test that needs nothing but a compiler   (3 minutes at most)"
 	@echo "make test-all   sanitizers, valgrind, compile matrix, kill and resume, PyTorch   (10 minutes)"
 	@echo "make bench      how fast, against the machine's peak and against PyTorch if it is there"
@@ -102,12 +103,20 @@ endif
 # ---------------------------------------------------------------------------------------------------------------------
 # make dcgan
 
-dcgan:
+# Every numbered example by its name; 01_dcgan also as dcgan, and with MNIST fetched first.
+EXAMPLES = $(sort $(patsubst examples/%.c,%,$(wildcard examples/[0-9]*.c)))
+OF_DIGITS = 01_dcgan 02_losses 03_conditional 04_latent 12_explain 13_augment
+
+dcgan: 01_dcgan
+$(EXAMPLES):
 	@test "$(STB)" = no || test "$(STB_FOUND)" = yes || $(MAKE) --no-print-directory stb
 	@$(MAKE) --no-print-directory found
-	@test -n "$(DATA)" || $(MAKE) --no-print-directory data
-	@$(MAKE) --no-print-directory build/01_dcgan
-	build/01_dcgan $(strip $(RUN_FLAGS))
+	@test -n "$(DATA)$(filter-out $(OF_DIGITS),$@)" || $(MAKE) --no-print-directory data
+	@$(MAKE) --no-print-directory build/$@
+	build/$@ $(strip $(RUN_FLAGS))
+
+examples:
+	@for e in $(EXAMPLES); do $(MAKE) --no-print-directory $$e || exit 1; done
 
 # The measuring stick: trained anew, it replaces examples/classifier.safetensors only if you copy it there.
 classifier: found
@@ -116,7 +125,7 @@ classifier: found
 
 # With DEVICE=cuda the GPU kernels are linked in.
 WITH_CUDA = $(if $(findstring cuda,$(DEVICE)),build/gan_cuda.o)
-build/%: examples/%.c gan.h examples/common.h examples/zoo.h $(WITH_CUDA)
+build/%: examples/%.c gan.h $(wildcard examples/*.h) $(WITH_CUDA)
 	@mkdir -p build
 	$(CC) $(CFLAGS) -I. -Ibuild $(STB_FLAGS) $< $(WITH_CUDA) -o $@ $(if $(WITH_CUDA),-L$(dir $(NVCC))../lib64 -lcudart -lstdc++) $(OPENMP_FLAGS) $(LDLIBS)
 
@@ -184,6 +193,24 @@ export FETCH_MNIST
 data:
 	@sh -c "$$FETCH_MNIST"
 
+# Colour emoji, 64x64 with transparency: SET=google (Noto, OFL 1.1), twitter (CC BY 4.0) or apple (Apple's, for your own eyes only), into
+# data/emoji or data/emoji-SET. The same picture has the same name in each, so that two of them are a data set of pairs.
+SET ?= google
+EMOJI = data/emoji$(if $(filter google,$(SET)),,-$(SET))
+emoji:
+	@command -v npm > /dev/null || { echo "make emoji needs npm, which comes with Node.js"; exit 1; }
+	@mkdir -p build $(EMOJI) && cd build && npm pack --silent emoji-datasource-$(SET)@16.0.0 && \
+	    tar xzf emoji-datasource-$(SET)-16.0.0.tgz package/img/$(SET)/64 && rm emoji-datasource-$(SET)-16.0.0.tgz
+	@mv build/package/img/$(SET)/64/*.png $(EMOJI) && rm -r build/package && echo "$(EMOJI): $$(ls $(EMOJI) | wc -l) pictures"
+
+# Faces, 64x64: Open Peeps (Pablo Stanley, CC0 1.0) or STYLE=pixel-art (DiceBear, CC0 1.0), drawn by DiceBear's packages.
+STYLE ?= open-peeps
+avatars:
+	@command -v npm > /dev/null || { echo "make avatars needs npm, which comes with Node.js"; exit 1; }
+	@mkdir -p build/avatars data/avatars && cp examples/avatars.mjs build/avatars/
+	@cd build/avatars && npm install --silent --no-save --prefix . @dicebear/core@9.4.3 @dicebear/collection@9.4.3 @resvg/resvg-js@2.6.2 > npm.log 2>&1 || { cat npm.log; exit 1; }
+	@node build/avatars/avatars.mjs $(STYLE) 6000 data/avatars && echo "data/avatars: $$(ls data/avatars | wc -l) pictures"
+
 # ---------------------------------------------------------------------------------------------------------------------
 # make lib
 
@@ -199,7 +226,7 @@ STB_INCLUDES += \043define STB_IMAGE_WRITE_IMPLEMENTATION\n\043define STB_IMAGE_
 # make test, make test-all
 
 # Some tests are built a second time with other options: NAME-VARIANT is tests/NAME.c with the flags of VARIANT.
-TESTS     = $(patsubst tests/%.c,%,$(filter-out tests/bench.c tests/cuda.c,$(wildcard tests/*.c)))
+TESTS     = $(patsubst tests/%.c,%,$(filter-out tests/bench.c tests/cuda.c tests/picture.c,$(wildcard tests/*.c)))
 VARIANTS  = kernels-v32 kernels-v16 kernels-v0 operations-double optim-double folders-nothreads $(if $(OPENMP_FLAGS),autograd-openmp metrics-openmp)
 FLAGS_v32 = -DGAN_MAX_VECTOR=32
 FLAGS_v16 = -DGAN_MAX_VECTOR=16
@@ -257,9 +284,14 @@ build/gan_cuda.o: gan_cuda.cu gan.h
 test-cuda:
 	@bash tests/gpu.sh out/gpu || test $$? = 77
 
+EXAMPLE_PROGRAMS = $(EXAMPLES:%=build/%) $(if $(STB_FOUND),build/picture)
+build/picture: tests/picture.c
+	@mkdir -p build
+	$(CC) -std=c99 $(CFLAGS) -Ibuild $< -o $@ $(LDLIBS)
+
 test: found
-	@$(MAKE) -k -j$(JOBS) --no-print-directory $(PROGRAMS:%=build/tests/%) $(ON_CPU_TESTS:%=build/tests/%) $(CUDA_TESTS:%=build/tests/%) || true
-	@sh tests/run.sh $(PROGRAMS:%=build/tests/%) \
+	@$(MAKE) -k -j$(JOBS) --no-print-directory $(PROGRAMS:%=build/tests/%) $(ON_CPU_TESTS:%=build/tests/%) $(CUDA_TESTS:%=build/tests/%) $(EXAMPLE_PROGRAMS) || true
+	@sh tests/run.sh $(PROGRAMS:%=build/tests/%) "bash tests/examples.sh" \
 	    $(call on_cpu_run,cuda_on_cpu,$(ON_CPU),$(CXX) -std=c++17 -fsanitize=address does not work) \
 	    $(call on_cpu_run,cuda_on_cpu-races,$(RACES),$(CXX) -std=c++17 -fsanitize=thread does not work) \
 	    $(call on_cpu_run,cuda_on_cpu-unwritten,$(UNWRITTEN),clang++ -fsanitize=memory does not work) $(cuda_run)
@@ -271,10 +303,10 @@ VALGRIND_TESTS = files data autograd
 SANITIZED = $(filter-out doctor operations-double optim-double kernels-v16 metrics-openmp,$(PROGRAMS))
 
 test-all: found
-	@$(MAKE) -k -j$(JOBS) --no-print-directory $(SANITIZED:%=build/sanitized/%) $(VALGRIND_TESTS:%=build/tests/%) || true
+	@$(MAKE) -k -j$(JOBS) --no-print-directory $(SANITIZED:%=build/sanitized/%) $(VALGRIND_TESTS:%=build/tests/%) $(EXAMPLE_PROGRAMS) || true
 	@sh tests/run.sh $(SANITIZED:%=build/sanitized/%) \
 	    $(if $(shell command -v valgrind),$(VALGRIND_TESTS:%="$(VALGRIND) build/tests/%"),"echo 'skip valgrind (not here)'; echo '0 passed, 0 failed'") \
-	    "bash tests/tags.sh" "bash tests/proofs.sh" "bash tests/matrix.sh" "bash tests/resume.sh" \
+	    "bash tests/examples.sh compare" "bash tests/tags.sh" "bash tests/proofs.sh" "bash tests/matrix.sh" "bash tests/resume.sh" \
 	    $(if $(TORCH),"$(TORCH) tests/reference.py --check","echo 'skip reference.py (no PyTorch)'; echo '0 passed, 0 failed'")
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -289,4 +321,4 @@ build/bench: tests/bench.c gan.h
 clean:
 	rm -rf build
 
-.PHONY: help found dcgan classifier stb data lib cuda test test-all test-cuda bench clean
+.PHONY: help found dcgan $(EXAMPLES) examples classifier stb data emoji avatars lib cuda test test-all test-cuda bench clean
