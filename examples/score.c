@@ -8,9 +8,11 @@
 #include "common.h"
 #include "zoo.h"
 
+typedef struct { gan_data *data; int at; } place;
+
 static gan_tensor *in_order(gan *g, int n, void *user)
 {
-    struct { gan_data *data; int at; } *from = user;
+    place *from = (place *)user;
     gan_real *pixels = (gan_real *)malloc((size_t)n * 784 * sizeof *pixels);
     for (int i = 0; i < n; i++) gan_data_item(from->data, from->at++, pixels + 784 * i, NULL);
     gan_tensor *x = gan_from_host(g, pixels, n, 1, 28, 28);
@@ -26,7 +28,7 @@ int main(int argc, char **argv)
     gan_data *real = open_mnist(g, "data/mnist", "t10k");
     if (!classifier || !real) fail();
     for (int i = 1; i < argc; i++) {
-        struct { gan_data *data; int at; } from = {gan_data_idx(g, argv[i], NULL), 0};
+        place from = {gan_data_idx(g, argv[i], NULL), 0};
         if (!from.data) fail();
         int count = gan_data_size(from.data);
         zoo_score(argv[i], classifier, g, real, in_order, &from, count < 10000 ? count : 10000);

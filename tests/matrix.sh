@@ -111,5 +111,15 @@ check "aarch64 gcc"                "aarch64-linux-gnu-gcc qemu-aarch64" $strict 
 check "MinGW gcc"                  "x86_64-w64-mingw32-gcc -" $strict -std=c99 -O2 one.c
 check "MinGW g++"                  "x86_64-w64-mingw32-g++ -" $strict -std=c++17 -O2 one.cpp
 
+# The examples, without stb: as C and as C++, read by the compiler and not built.
+for source in "$root"/examples/*.c; do
+    for as in "gcc -std=c99 -pedantic" "g++ -x c++ -std=c++17 -Wno-missing-field-initializers"; do
+        name="$(basename "$source") by ${as%% *}"
+        [[ $name == *"$only"* ]] || continue
+        if $as -Wall -Wextra -Werror -DNO_STB -fsyntax-only "$source" > log 2>&1; then echo "ok   $name"; passed=$((passed + 1))
+        else echo "FAIL $name: $(grep -m 1 -E 'error|warning' log)"; failed=$((failed + 1)); fi
+    done
+done
+
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
