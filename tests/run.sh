@@ -7,6 +7,7 @@ trap 'rm -f "$output" "$status" "$failures"' EXIT
 
 for command; do
     echo "== $command"
+    begin=$(date +%s)
     { sh -c "$command" 2>&1; echo $? > "$status"; } | tee "$output"
     last=$(tail -n 1 "$output") code=$(cat "$status") p=0 f=0
     if echo "$last" | grep -Eq '^[0-9]+ passed, [0-9]+ failed'; then
@@ -20,6 +21,7 @@ for command; do
     fi
     grep '^FAIL' "$output" | while IFS= read -r line; do printf '%s  [%s]\n' "$line" "$command"; done >> "$failures"
     passed=$((passed + p)) failed=$((failed + f))
+    echo "-- $(($(date +%s) - begin)) s"
 done
 echo
 [ ! -s "$failures" ] || { echo "== what failed"; cat "$failures"; }
