@@ -81,15 +81,15 @@ static dim3 gan__blocks(size_t count)
    >>device
    =========================================================================================== */
 
-/* Scratch memory of a kernel call in the device: kept, and moved to twice the size when a call wants more. */
-static void *gan__scratch[2];
+/* Scratch memory of a kernel call in the device: kept, and replaced by twice as much when a call wants more. What is replaced stays too, for
+   kernels that are under way and recordings know its address. */
+static void *gan__scratch[2], *gan__outgrown[2 * 64];
 static size_t gan__scratch_size[2];
+static int gan__outgrown_count;
 static void *gan__cuda_scratch(int which, size_t bytes)
 {
     if (gan__scratch_size[which] < bytes) {
-        GAN__CHECK(cudaStreamSynchronize(gan__stream));
-        if (gan__scratch[which]) GAN__CHECK(cudaFree(gan__scratch[which]));
-        gan__scratch[which] = NULL, gan__scratch_size[which] = 0;
+        if (gan__scratch[which]) gan__outgrown[gan__outgrown_count++] = gan__scratch[which];       /* at most once for each doubling of a size_t */
         GAN__CHECK(cudaMalloc(&gan__scratch[which], 2 * bytes));
         gan__scratch_size[which] = 2 * bytes;
     }
@@ -138,9 +138,81 @@ static void gan__cuda_release(void *memory)
     GAN__CHECK(cudaFree(memory));
 }
 
+/* ---- gan_capture: while a recording is made, the stream notes what is launched in a graph. What is other in each play, the sizes of random numbers and
+   updates and what is uploaded, lies in host, which is copied to device before the graph is launched; the kernels read it there. */
+struct gan__recording { cudaGraphExec_t graph; char *host, *device; size_t used, last; };
+enum { GAN__RECORDING_ROOM = 1 << 18 };
+static gan__recording *gan__recorded;       /* the one being made, or NULL */
+static bool gan__recorded_all;              /* all there was room for */
+
+/* Notes bytes of the host: where on the device they will be. NULL if nothing is recorded. */
+static const void *gan__note(const void *bytes, size_t count)
+{
+    gan__recording *r = gan__recorded;
+    if (!r) return NULL;
+    size_t next = (r->used + count + 15) / 16 * 16;
+    if (next > GAN__RECORDING_ROOM) gan__recorded_all = false, next = r->used = 0;
+    else memcpy(r->host + r->used, bytes, count);
+    r->last = r->used, r->used = next;
+    return r->device + r->last;
+}
+
+static void gan__cuda_record(void)
+{
+    gan__flush();
+    gan__recorded = new gan__recording();
+    gan__recorded->host = new char[GAN__RECORDING_ROOM];
+    GAN__CHECK(cudaMalloc(&gan__recorded->device, GAN__RECORDING_ROOM));
+    gan__recorded_all = true;
+    GAN__CHECK(cudaStreamBeginCapture(gan__stream, cudaStreamCaptureModeRelaxed));
+}
+
+static void *gan__cuda_noted(void) { return gan__recorded->host + gan__recorded->last; }
+
+static void gan__cuda_forget(void *recording)
+{
+    gan__recording *r = (gan__recording *)recording;
+    if (!r) return;
+    GAN__CHECK(cudaStreamSynchronize(gan__stream));
+    if (r->graph) GAN__CHECK(cudaGraphExecDestroy(r->graph));
+    GAN__CHECK(cudaFree(r->device));
+    delete[] r->host;
+    delete r;
+}
+
+static void *gan__cuda_recorded(void)
+{
+    gan__recording *r = gan__recorded;
+    cudaGraph_t graph = NULL;
+    if (!r) return NULL;
+    gan__flush();
+    gan__recorded = NULL;
+    bool good = cudaStreamEndCapture(gan__stream, &graph) == cudaSuccess && gan__recorded_all && cudaGraphInstantiateWithFlags(&r->graph, graph, 0) == cudaSuccess;
+    if (graph) GAN__CHECK(cudaGraphDestroy(graph));
+    cudaGetLastError();
+    if (good) return r;
+    gan__cuda_forget(r);
+    return NULL;
+}
+
+/* host is ordinary memory, which cudaMemcpyAsync has read when it returns: the next play's bytes may be written while this one is under way. */
+static void gan__cuda_play(void *recording)
+{
+    gan__recording *r = (gan__recording *)recording;
+    gan__flush();
+    GAN__CHECK(cudaMemcpyAsync(r->device, r->host, r->used, cudaMemcpyHostToDevice, gan__stream));
+    gan__kernel_running = "a recorded step";
+    GAN__CHECK(cudaGraphLaunch(r->graph, gan__stream));
+}
+
 static void gan__cuda_upload(void *device, const void *host, size_t bytes)
 {
     gan__flush();
+    if (gan__recorded) {
+        const void *noted = gan__note(host, bytes);
+        GAN__CHECK(cudaMemcpyAsync(device, noted, bytes, cudaMemcpyDeviceToDevice, gan__stream));
+        return;
+    }
     GAN__CHECK(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, gan__stream));
     GAN__CHECK(cudaStreamSynchronize(gan__stream));
 }
@@ -181,9 +253,10 @@ __device__ static void gan__philox(uint64_t seed, uint64_t stream, uint64_t inde
     out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
 }
 
-/* A thread draws the four numbers of one Philox block. */
-__global__ static void gan__random_kernel(gan_random p, float *y)
+/* A thread draws the four numbers of one Philox block. noted: the sizes in a recording, or NULL. */
+__global__ static void gan__random_kernel(gan_random p, const gan_random *noted, float *y)
 {
+    if (noted) p = *noted;
     GAN__EACH(block, (p.count + 3) / 4) {
         uint32_t word[4];
         float out[4];
@@ -198,7 +271,11 @@ __global__ static void gan__random_kernel(gan_random p, float *y)
     }
 }
 
-extern "C" void gan_cuda_random(const gan_random *p, gan_real *y) { GAN__RUN("random", gan__random_kernel, gan__blocks((p->count + 3) / 4), 256, *p, y); }
+extern "C" void gan_cuda_random(const gan_random *p, gan_real *y)
+{
+    const gan_random *noted = (const gan_random *)gan__note(p, sizeof *p);
+    GAN__RUN("random", gan__random_kernel, gan__blocks((p->count + 3) / 4), 256, *p, noted, y);
+}
 
 /* ===========================================================================================
    >>arithmetic
@@ -1042,7 +1119,7 @@ extern "C" void gan_cuda_norm_grad(const gan_norm *p, const gan_real *gy, const 
    gan_step calls an update kernel for each parameter. They wait here until something else is to run, and then go as one launch. */
 
 enum { GAN__SGD_STEP, GAN__ADAM_STEP, GAN__RMSPROP_STEP };
-struct gan__waiting { gan_update p; const float *g; float *w, *m, *v; size_t first; };      /* first: blocks before this one's */
+struct gan__waiting { gan_update p; const gan_update *noted; const float *g; float *w, *m, *v; size_t first; };      /* first: blocks before this one's */
 struct gan__updates { int kind, count; gan__waiting of[32]; };
 static gan__updates gan__queue;
 static size_t gan__queue_blocks;
@@ -1068,9 +1145,10 @@ __global__ static void gan__update_kernel(gan__updates all)
     int k = 0;
     while (k + 1 < all.count && blockIdx.x >= all.of[k + 1].first) k++;
     const gan__waiting &u = all.of[k];
+    const gan_update p = u.noted ? *u.noted : u.p;
     for (int e = 0; e < 4; e++) {
         size_t i = (blockIdx.x - u.first) * 1024 + e * 256 + threadIdx.x;
-        if (i < u.p.count) gan__update_one(all.kind, u.p, u.g[i], u.w + i, u.m + i, u.v ? u.v + i : NULL);
+        if (i < u.p.count) gan__update_one(all.kind, p, u.g[i], u.w + i, u.m + i, u.v ? u.v + i : NULL);
     }
 }
 
@@ -1087,7 +1165,7 @@ static void gan__wait(int kind, const gan_update *p, const float *g, float *w, f
 {
     if (p->count == 0) return;
     if (gan__queue.count == 32 || (gan__queue.count && gan__queue.kind != kind)) gan__flush();
-    gan__waiting one = {*p, g, w, m, v, gan__queue_blocks};
+    gan__waiting one = {*p, (const gan_update *)gan__note(p, sizeof *p), g, w, m, v, gan__queue_blocks};
     gan__queue.kind = kind, gan__queue.of[gan__queue.count++] = one;
     gan__queue_blocks += (p->count + 1023) / 1024;
 }
@@ -1142,7 +1220,8 @@ static const char *gan__cuda_start_tensor(void)
 static bool gan__cuda_register(void)
 {
 #define GAN__FIELD(name, type, in, out) gan_cuda_##name,
-    gan_backend b = {"cuda", gan__cuda_start, gan__cuda_alloc, gan__cuda_release, gan__cuda_upload, gan__cuda_download, GAN_KERNELS(GAN__FIELD)};
+    gan_backend b = {"cuda", gan__cuda_start, gan__cuda_alloc, gan__cuda_release, gan__cuda_upload, gan__cuda_download,
+                     gan__cuda_record, gan__cuda_noted, gan__cuda_recorded, gan__cuda_play, gan__cuda_forget, GAN_KERNELS(GAN__FIELD)};
 #undef GAN__FIELD
     gan_backend tf32 = b, bf16 = b;
     tf32.name = "cuda:tf32", bf16.name = "cuda:bf16", tf32.start = bf16.start = gan__cuda_start_tensor;
