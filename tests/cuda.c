@@ -10,7 +10,9 @@ void gan_cuda_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real
 void gan_cuda_set_version(int version);
 void gan_cuda_synchronize(void);
 #ifdef GAN_CUDA_ON_CPU
-extern int gan_cuda_order, gan_cuda_devices, gan_cuda_driver;
+extern int gan_cuda_order, gan_cuda_devices, gan_cuda_driver, gan_cuda_fail_with;
+extern long gan_cuda_fail_after;
+extern const char *gan_cuda_fail_call;
 #endif
 
 static uint32_t seed = 1;
@@ -87,6 +89,29 @@ static void test_no_gpu(void)
     g = gan_open("cuda:bf16", 1);
     gan_cuda_driver = driver;
     CHECK(!g && strstr(gan_error(), "10.2") && strstr(gan_error(), "newer driver"), "an old driver: %s", gan_error());
+}
+
+static gan *on;
+static void a_convolution(void *user) { (void)user; gan_conv2d_f(gan_zeros(on, 2, 3, 8, 8), gan_zeros(on, 5, 3, 4, 4), NULL, 2, 1, 1); }
+static void a_download(void *user) { (void)user; gan_item(gan_sum(gan_zeros(on, 2, 3, 1, 1))); }
+static void a_sum(void *user) { (void)user; gan_sum(gan_zeros(on, 1000, 1000, 1, 1)); }
+
+/* What is said of a call that fails: its name, the kernel's and its sizes. */
+static void test_errors(void)
+{
+    static const struct { const char *call; long after; int with; void (*f)(void *); const char *words[3]; } cases[] = {
+        {"cudaLaunchKernel", 3, 701, a_convolution, {"a launch of gan__gemm_tiled<P> failed", "conv2d, (2,3,8,8) -> (2,5,4,4), kernel 4x4, stride 2, pad 1", "kernel"}},
+        {"cudaMemcpyAsync", 1, 700, a_download, {"cudaMemcpyAsync", "the last kernel was sum", "(2,3,1,1) -> (1,1,1,1)"}},
+        {"cudaMalloc", 3, 2, a_sum, {"no memory on the GPU for", "scratch", "smaller batch"}},
+    };
+    for (int i = 0; i < 3; i++) {
+        on = gan_open("cuda", 1);
+        gan_cuda_fail_after = cases[i].after, gan_cuda_fail_call = cases[i].call, gan_cuda_fail_with = cases[i].with;
+        message_of(cases[i].f, NULL);
+        gan_cuda_fail_after = 0, gan_cuda_fail_call = NULL;
+        for (int k = 0; k < 3; k++) CHECK(strstr(test_message, cases[i].words[k]), "%s: no \"%s\" in: %s", cases[i].call, cases[i].words[k], test_message);
+        gan_close(on);
+    }
 }
 #endif
 
@@ -238,6 +263,7 @@ int main(void)
     run("cuda: every version of the product", test_versions);
     run("cuda: a long product in parts", test_splits);
     run("cuda: no GPU, no driver, an old driver", test_no_gpu);
+    run("cuda: what failing calls say", test_errors);
 #endif
     run("cuda: a training as the CPU's", test_training);
     run("cuda: compare:ref,cuda", test_compare);
