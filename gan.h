@@ -61,7 +61,7 @@
      >>progress    one line on the terminal, a CSV beside it
      >>look        what is in a model, and where the time goes
      >>doctor      what is wrong with a training, in plain words
-     >>plan        a step's operations and its memory, before it is computed
+     >>plan        a step's operations and memory before it is computed; a step recorded once and played again
 
    CONVENTIONS
 
@@ -266,6 +266,11 @@ typedef struct gan_backend {
     void (*release)(void *memory);
     void (*upload)(void *device, const void *host, size_t bytes);
     void (*download)(void *host, const void *device, size_t bytes);
+    void (*record)(void);                                        /* NULL: no gan_capture. Uploads and kernels are noted from here on, */
+    void *(*noted)(void);                                        /* (the last one's bytes or sizes, which may change between plays) */
+    void *(*recorded)(void);                                     /* not done, up to here: what play does, or NULL if it cannot be */
+    void (*play)(void *recording);
+    void (*forget)(void *recording_or_NULL);
 #define GAN__FIELD(name, type, in, out) void (*name) GAN__##in##_##out(type);
     GAN_KERNELS(GAN__FIELD)
 #undef GAN__FIELD
@@ -287,7 +292,6 @@ GAN_API bool gan_register_backend(const gan_backend *backend);
 /* ===========================================================================================
    >>device
    =========================================================================================== */
-
 /* Opens a device: "ref", "cpu", the name of a registered backend, or "compare:A,B", which runs every kernel on A and on B from
    the same inputs and stops at the first whose results differ, naming kernel, layer and element; A's results are used.
    NULL if there is no such backend or it cannot run here: gan_error() says what there is and how to get the rest. */
@@ -314,7 +318,6 @@ GAN_API size_t gan_memory(const gan *g, size_t *peak_or_NULL);
 /* ===========================================================================================
    >>tensors
    =========================================================================================== */
-
 /* Four dimensions, always. data lies in the device's memory: read it with gan_to_host. The rest is the tape's. */
 struct gan_tensor {
     int n, c, h, w;
@@ -428,7 +431,6 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes);
 /* ===========================================================================================
    >>matmul
    =========================================================================================== */
-
 /* (N,C,H,K) x (N,C,K,W) -> (N,C,H,W); N and C broadcast. gan_matmul_t first transposes the last two dimensions where asked. */
 GAN_API gan_tensor *gan_matmul(gan_tensor *a, gan_tensor *b);
 GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b);
@@ -439,7 +441,6 @@ GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *
 /* ===========================================================================================
    >>conv
    =========================================================================================== */
-
 /* y[n,o,i,j] = bias[o] + sum over c,u,v of x[n,c,i*S+u-P,j*S+v-P] * weight[o,c,u,v]; positions outside x count as 0.
    x (N,C,H,W), weight (O,C/groups,KH,KW) not flipped, bias (1,O,1,1) or NULL -> (N,O,OH,OW), OH = (H+2P-KH)/S + 1.  PyTorch's Conv2d. */
 GAN_API gan_tensor *gan_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride, int pad, int groups);
@@ -482,7 +483,6 @@ GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r);
 /* ===========================================================================================
    >>norm
    =========================================================================================== */
-
 /* y = (x - mean)/sqrt(var + eps) * weight + bias for each channel; all four of weight .. running_var are (1,C,1,1).
    training: mean and biased variance of this batch over N,H,W, and running = (1-momentum)*running + momentum*batch's, with the
    unbiased variance; an error if N*H*W is 1. Else the running ones, untouched. PyTorch's BatchNorm2d (Ioffe and Szegedy 2015). */
@@ -499,7 +499,6 @@ GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
 /* deviation(y) * (x - mean(x))/deviation(x) + mean(y) for each image and channel; x (N,C,H,W), y (N,C,any,any); deviation is the root of
    the unbiased variance + eps. Huang and Belongie 2017; eps 1e-5 there. */
 GAN_API gan_tensor *gan_adain(gan_tensor *x, gan_tensor *y, gan_real eps);
-
 GAN_API gan_tensor *gan_pixel_norm(gan_tensor *x);           /* x / sqrt(mean over C of x^2 + 1e-8) (Karras et al. 2018) */
 GAN_API gan_tensor *gan_normalize(gan_tensor *x, int dim);   /* x / |x| along dim, 0 where x is 0. PyTorch's F.normalize */
 
@@ -510,7 +509,6 @@ GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group);
 /* ===========================================================================================
    >>autograd
    =========================================================================================== */
-
 /* dy/dx, x's shape, where y is one number (the gradient of y's sum otherwise); zeros where y does not depend on x. The result can
    be differentiated again. */
 GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x);
@@ -652,7 +650,6 @@ GAN_API gan_tensor *gan_dragan(gan_network *critic, gan_model *D, gan_tensor *re
 /* E (l - a)^2, l = |d(sum of image*y)/dw|, y normal / sqrt(H*W), a the running mean of l (rate 0.01), kept in G's path_length.running_mean.
    w (N,L,1,1), or (N,L,K,1) for K layers, whose squares are averaged. StyleGAN2 (Karras et al. 2020), there times 2. */
 GAN_API gan_tensor *gan_path_length(gan_model *G, gan_tensor *image, gan_tensor *w);
-
 GAN_API gan_tensor *gan_cycle_loss(gan_tensor *x, gan_tensor *there_and_back);    /* L1 (Zhu et al. 2017) */
 GAN_API gan_tensor *gan_identity_loss(gan_tensor *x, gan_tensor *translated);     /* L1: x is of the target domain already */
 
@@ -709,7 +706,6 @@ GAN_API void gan_copy_params(gan_model *into, gan_model *from); /* and running s
 /* ===========================================================================================
    >>data
    =========================================================================================== */
-
 /* Images from an IDX file (magic 0x00000803: N,H,W; 0x00000804: N,C,H,W; bytes), labels from another (0x00000801) or NULL; .gz files
    where stb_image.h was included before gan.h. NULL if a file is missing, truncated, corrupt, or the two do not fit. */
 GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_or_NULL);
@@ -851,7 +847,6 @@ GAN_API bool gan_save_png(gan_tensor *x, int columns, const char *path);
 /* ===========================================================================================
    >>progress
    =========================================================================================== */
-
 /* Begins a log of values named in columns, "D,G": on a terminal one line with a bar, step, values, images/s and time left; elsewhere a
    plain line now and then; every step a row of csv (or NULL for none). With first > 0, a training that goes on, rows of csv from
    step first on are dropped and the others kept. NULL if csv cannot be written. */
@@ -869,7 +864,6 @@ GAN_API size_t gan_profile_flops(gan *g);       /* operations (a multiply-add is
 /* ===========================================================================================
    >>doctor
    =========================================================================================== */
-
 /* One line at the end of a training step, before gan_clear:  gan_doctor(g, step, 20, real, fake, NULL, NULL);  Every 20th step it prints
    what is wrong, the number that shows it and what to try; it is silent when all is well, and changes nothing. An illness is told when it
    lasts for some looks, and again after twice as long. Returns how many were told now. real, fake: the batches (N,C,H,W). The logits: what
@@ -886,7 +880,6 @@ GAN_API const char *gan_doctor_text(const gan *g);   /* the lines of the last st
 /* ===========================================================================================
    >>plan
    =========================================================================================== */
-
 /* Goes through a training step, step(g, user), without computing it: prints its operations in order (result, parameters, multiply-adds,
    bytes of the result, bytes held by then) and returns the most bytes held, exactly gan_memory's peak in a training of such steps. step
    is called twice, the first time it makes parameters and optimizer state. gan_item and gan_to_host give 0, gan.h writes no file, and
@@ -894,6 +887,13 @@ GAN_API const char *gan_doctor_text(const gan *g);   /* the lines of the last st
    no plan. Shapes that do not fit are the usual error. For the peak of a term that only some steps have, plan one of them. */
 typedef void gan_step_fn(gan *g, void *user);
 GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user);
+
+/* gan_clear(g), then step(g, user), for a training's loop. Where the backend can (cuda, as a graph) step is called the first time, recorded
+   the second, and from then on played without being called: the same bits, faster. Random numbers, gan_batch, Adam's count and gan_set_lr
+   outside it go on; its own ifs and numbers stay as recorded. The tensors that it leaves in *user are there until the next gan_capture.
+   One step for each user: another one, or a look of gan_doctor, begins anew. A step that reads tensors, gives numbers from the host,
+   writes files or makes parameters at its second call cannot be recorded: stderr says what it was, and step is called each time. */
+GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user);
 #ifdef __cplusplus
 }
 #endif
@@ -996,7 +996,6 @@ extern "C" {
 /* ===========================================================================================
    >>errors (implementation)
    =========================================================================================== */
-
 /* What a thread has of its own: its error, its handler, and the workspace of the cpu kernels, a cache that no result depends on. */
 static GAN__THREAD_LOCAL struct {
     char error[1024];
@@ -1011,7 +1010,6 @@ static const char *gan__where(gan *g, const char *function);
 static void gan__plan_end(gan *g);
 
 GAN_API const char *gan_error(void) { return gan__thread.error; }
-
 GAN_API void gan_on_error(gan_error_fn *fn, void *user) { gan__thread.handler = fn, gan__thread.user = user; }
 
 /* The world's fault: leaves the text and returns false. */
@@ -1063,13 +1061,11 @@ static void *gan__grow(void *array, size_t count, size_t size) {
 /* ===========================================================================================
    >>kernels (implementation)
    =========================================================================================== */
-
 static int gan__conv_out(const gan_conv *p, int size, int kernel) {
     return (size + 2 * p->pad - GAN__MAX(p->dilation, 1) * (kernel - 1) - 1) / GAN__MAX(p->stride, 1) + 1;
 }
 GAN_API int gan_conv_out_h(const gan_conv *p) { return gan__conv_out(p, p->h, p->kernel_h); }
 GAN_API int gan_conv_out_w(const gan_conv *p) { return gan__conv_out(p, p->w, p->kernel_w); }
-
 static int gan__threads(void) {
 #ifdef GAN__OPENMP
     return omp_get_max_threads();
@@ -1160,9 +1156,9 @@ GAN__COST(rmsprop, gan_update, p->count, {n}, {n, n}, 4.0 * (double)n)
 enum { GAN_KERNELS(GAN__NUMBER) GAN__KERNEL_COUNT };
 
 #define GAN__REF(name, type, in, out) gan_ref_##name,
-static const gan_backend gan__ref = {"ref", NULL, NULL, NULL, NULL, NULL, GAN_KERNELS(GAN__REF)};
+static const gan_backend gan__ref = {"ref", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, GAN_KERNELS(GAN__REF)};
 #define GAN__CPU(name, type, in, out) gan_cpu_##name,
-static const gan_backend gan__cpu = {"cpu", NULL, NULL, NULL, NULL, NULL, GAN_KERNELS(GAN__CPU)};
+static const gan_backend gan__cpu = {"cpu", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, GAN_KERNELS(GAN__CPU)};
 
 #define GAN__ARGS_0_1 y[0]
 #define GAN__ARGS_1_1 x[0], y[0]
@@ -1193,7 +1189,6 @@ static const gan__kernel gan__kernels[GAN__KERNEL_COUNT] = {GAN_KERNELS(GAN__KER
 /* The backends that the program added. The only list of the process: gan_register_backend has no gan to keep it in. */
 static gan_backend gan__registered[32];
 static int gan__registered_count;
-
 GAN_API const gan_backend *gan_find_backend(const char *name) {
     if (strcmp(name, "ref") == 0) return &gan__ref;
     if (strcmp(name, "cpu") == 0) return &gan__cpu;
@@ -1261,12 +1256,16 @@ struct gan {
     double profile_calls[GAN__KERNEL_COUNT];
     struct gan__doctor *doctor;
     bool look;                              /* the doctor looks at this step: gan__run and gan_step tell it what they see */
-    struct gan__plan *plan;                 /* a gan_plan is under way: nothing is computed */
+    struct gan__plan *plan;                 /* a gan_plan is under way, or a recording: nothing is computed */
+    struct gan__capture *captures, *recorded; /* recorded: the one that is under way */
+    int recordings;                         /* that can be played: memory stays where it is, and up to floor what it holds */
+    gan_mark floor;
 };
 
 static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cost, const gan_real *y);
 static void gan__plan_note(gan *g, int k, const void *p, const gan__cost *cost, const gan_real *const *x, const gan_real *y);
-
+static bool gan__planned(gan *g, const char *function);
+static void gan__changes(gan *g, gan_opt *opt, gan_data *data, int n);
 static const char *gan__where(gan *g, const char *function) { return g && g->where[0] ? g->where : function; }
 static void gan__clear_where(gan *g) { if (g) g->where[0] = 0, g->recording = true, g->reclaiming = false, g->temporary_count = 0; }
 
@@ -1297,7 +1296,6 @@ static void gan__move(void (*fn)(void *, const void *, size_t), void *to, const 
 }
 static void gan__upload(const gan_backend *b, void *to, const void *host, size_t bytes) { gan__move(b->upload, to, host, bytes); }
 static void gan__download(const gan_backend *b, void *host, const void *from, size_t bytes) { gan__move(b->download, host, from, bytes); }
-
 GAN_API gan *gan_open(const char *device, uint64_t seed) {
     char names[2][64] = {"", ""};
     const gan_backend *found[2] = {NULL, NULL};
@@ -1329,7 +1327,6 @@ GAN_API gan *gan_open(const char *device, uint64_t seed) {
 }
 
 GAN_API void gan_set_threads(gan *g, int threads) { g->threads = GAN__MAX(threads, 0); }
-
 GAN_API size_t gan_memory(const gan *g, size_t *peak) { if (peak) *peak = g->peak; return g->held; }
 static void gan__account(gan *g, ptrdiff_t bytes) { g->held += (size_t)bytes, g->peak = GAN__MAX(g->peak, g->held); }
 
@@ -1399,17 +1396,15 @@ static void gan__let_go(gan_tensor *t) {
 }
 
 GAN_API gan_mark gan_here(gan *g) { gan_mark mark = {g->tape_count, g->structs.slab, g->structs.used}; return mark; }
-
 GAN_API void gan_clear_to(gan *g, gan_mark mark) {
     while (g->tape_count > mark.tape) gan__let_go(g->tape[--g->tape_count]);
     g->structs.slab = mark.slab, g->structs.used = mark.used;
 }
 
 GAN_API void gan_clear(gan *g) {
-    gan_mark start = {0, 0, 0};
     size_t total = 0;
-    gan_clear_to(g, start);
-    if (g->gradients) return;               /* free blocks lie between gradients */
+    gan_clear_to(g, g->floor);
+    if (g->gradients || g->recordings || g->recorded) return;     /* free blocks lie between gradients; recordings know addresses */
     if (g->slab_count > 1) {
         for (int i = 0; i < g->slab_count; i++) total += g->slabs[i].size, gan__device_free(g->backend, g->slabs[i].memory);
         g->slab_count = 0;
@@ -1493,7 +1488,7 @@ static void gan__run_other(gan *g, int k, const void *p, const gan__cost *cost, 
 static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan_real *const *y) {
     gan__cost cost = gan__kernels[k].cost(p);
     double bytes = 0;
-    if (g->plan) { gan__plan_note(g, k, p, &cost, x, y[0]); return; }
+    if (g->plan && !g->recorded) { gan__plan_note(g, k, p, &cost, x, y[0]); return; }
 #ifdef GAN__OPENMP
     if (g->threads) omp_set_num_threads(g->threads);
 #endif
@@ -1518,7 +1513,6 @@ static void gan__run_2(gan *g, int k, const void *p, const gan_real *a, const ga
 /* ===========================================================================================
    >>tensors (implementation)
    =========================================================================================== */
-
 GAN_API size_t gan_count(const gan_tensor *t) { return gan__size(GAN__SHAPE(t)); }
 static bool gan__same_shape(const gan_tensor *a, const gan_tensor *b) {
     return a->n == b->n && a->c == b->c && a->h == b->h && a->w == b->w;
@@ -1574,6 +1568,7 @@ static gan_tensor *gan__record(gan_tensor *y, const struct gan__op *op, gan_tens
 
 /* A parameter or a piece of optimizer state: outside the arenas, until gan_close. */
 static gan_tensor *gan__lasting(gan *g, int n, int c, int h, int w) {
+    gan__planned(g, "a new parameter or optimizer state");
     gan_tensor *t = (gan_tensor *)gan__alloc_zero(sizeof *t);
     t->n = n, t->c = c, t->h = h, t->w = w, t->g = g, t->tape = -1;
     t->buffer = (gan__buffer *)gan__alloc_zero(sizeof *t->buffer);
@@ -1602,23 +1597,27 @@ GAN_API gan_tensor *gan_full(gan *g, gan_real value, int n, int c, int h, int w)
     gan__check_shape(g, "gan_full", n, c, h, w);
     return gan__fill_with(gan__tensor(g, NULL, n, c, h, w), value);
 }
-
 GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w) {
     gan__check_shape(g, "gan_zeros", n, c, h, w);
     return gan_full(g, 0, n, c, h, w);
 }
 
-GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, int h, int w) {
-    gan__check_shape(g, "gan_from_host", n, c, h, w);
-    if (!data) gan__fail(g, "gan_from_host", "data is NULL; " GAN__DIMS " wants %.0f numbers", n, c, h, w, (double)n * c * h * w);
+/* Numbers that are the same in every step. */
+static gan_tensor *gan__constant(gan *g, const gan_real *data, int n, int c, int h, int w) {
     gan_tensor *t = gan__tensor(g, NULL, n, c, h, w);
     gan__upload(g->backend, t->data, data, gan_count(t) * sizeof(gan_real));
     return t;
 }
 
+GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, int h, int w) {
+    gan__check_shape(g, "gan_from_host", n, c, h, w);
+    if (!data) gan__fail(g, "gan_from_host", "data is NULL; " GAN__DIMS " wants %.0f numbers", n, c, h, w, (double)n * c * h * w);
+    return gan__planned(g, "gan_from_host"), gan__constant(g, data, n, c, h, w);
+}
+
 GAN_API void gan_to_host(const gan_tensor *t, gan_real *out) {
     gan__valid(t, "gan_to_host");
-    if (t->g->plan) memset(out, 0, gan_count(t) * sizeof(gan_real));
+    if (gan__planned(t->g, "gan_item, or another that reads a tensor")) memset(out, 0, gan_count(t) * sizeof(gan_real));
     else gan__download(t->g->backend, out, t->data, gan_count(t) * sizeof(gan_real));
 }
 
@@ -1632,7 +1631,7 @@ GAN_API gan_real gan_item(const gan_tensor *t) {
 
 GAN_API void gan_set(gan_tensor *t, const gan_real *data) {
     gan__valid(t, "gan_set");
-    if (!t->g->plan) gan__upload(t->g->backend, t->data, data, gan_count(t) * sizeof(gan_real));
+    if (!gan__planned(t->g, "gan_set")) gan__upload(t->g->backend, t->data, data, gan_count(t) * sizeof(gan_real));
 }
 
 GAN_API gan_tensor *gan_detach(gan_tensor *x) { return gan__tensor(gan__valid(x, "gan_detach"), x->buffer, GAN__SHAPE(x)); }
@@ -1672,7 +1671,6 @@ static void gan__random_block(const gan_random *p, uint64_t block, gan_real out[
 }
 
 typedef struct { const void *p; const gan_real *in[5]; gan_real *out[3]; } gan__job;
-
 static void gan__random_body(void *argument, size_t begin, size_t end, int thread) {
     gan__job *job = (gan__job *)argument;
     gan_real four[4];
@@ -1684,7 +1682,6 @@ static void gan__random_body(void *argument, size_t begin, size_t end, int threa
 }
 
 GAN_API void gan_ref_random(const gan_random *p, gan_real *y) { gan__job job = {p, {NULL}, {y}}; gan__random_body(&job, 0, p->count, 0); }
-
 GAN_API void gan_cpu_random(const gan_random *p, gan_real *y) {
     gan__job job = {p, {NULL}, {y}};
     gan__parallel(p->count, 4096, gan__random_body, &job);
@@ -1695,7 +1692,7 @@ static gan_tensor *gan__draw(gan *g, const char *function, int normal, int n, in
     gan_tensor *t = gan__tensor(g, NULL, n, c, h, w);
     gan_random p = {normal, gan_count(t), g->seed, GAN__STREAM_DRAW, g->drawn, 1, 0};
     g->drawn += (gan_count(t) + 3) / 4;
-    gan__run_1(g, GAN__K_random, &p, NULL, t->data);
+    gan__run_1(g, GAN__K_random, &p, NULL, t->data), gan__changes(g, NULL, NULL, 0);
     return t;
 }
 
@@ -1774,9 +1771,7 @@ static const gan__isa *gan__best(void) {
 /* ===========================================================================================
    >>arithmetic (implementation)
    =========================================================================================== */
-
 GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y) { for (size_t i = 0; i < p->count; i++) y[i] = p->value; }
-
 static void gan__fill_body(void *job, size_t begin, size_t end, int thread) {
     gan__job *j = (gan__job *)job;
     gan_fill p = {end - begin, ((const gan_fill *)j->p)->value};
@@ -1927,7 +1922,6 @@ static void gan__strides(const gan_tensor *t, ptrdiff_t stride[4]) {
     stride[3] = t->w > 1, stride[2] = t->h > 1 ? t->w : 0;
     stride[1] = t->c > 1 ? (ptrdiff_t)t->h * t->w : 0, stride[0] = t->n > 1 ? (ptrdiff_t)t->c * t->h * t->w : 0;
 }
-
 static int gan__join(int a, int b) { return a == b || b == 1 ? a : a == 1 ? b : 0; }
 
 /* into: whose memory the result takes, or NULL. Both have the result's shape, or into is none. */
@@ -1978,7 +1972,6 @@ static gan_tensor *gan__map_vjp(gan_tensor *y, gan_tensor *gy, int i) {
 
 /* The gradient of a broadcast operand: summed over what was repeated. */
 static gan_tensor *gan__fit(gan_tensor *gradient, const gan_tensor *operand) { return gan_sum_to(gradient, GAN__SHAPE(operand)); }
-
 static gan_tensor *gan__zip_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     gan_tensor *a = y->in[0], *b = y->in[1];
     const gan_real k = y->real[0], l = y->real[1];
@@ -2016,7 +2009,6 @@ GAN_API gan_tensor *gan_leaky_relu(gan_tensor *x, gan_real slope) { return gan__
 GAN_API gan_tensor *gan_tanh(gan_tensor *x) { return gan__map("gan_tanh", GAN_TANH, x, 0, 0); }
 GAN_API gan_tensor *gan_sigmoid(gan_tensor *x) { return gan__map("gan_sigmoid", GAN_SIGMOID, x, 0, 0); }
 GAN_API gan_tensor *gan_softplus(gan_tensor *x) { return gan__map("gan_softplus", GAN_SOFTPLUS, x, 0, 0); }
-
 GAN_API gan_tensor *gan_clamp(gan_tensor *x, gan_real lo, gan_real hi) {
     gan *g = gan__valid(x, "gan_clamp");
     if (!(lo <= hi)) gan__fail(g, "gan_clamp", "lo = %g is not at most hi = %g", (double)lo, (double)hi);
@@ -2025,7 +2017,6 @@ GAN_API gan_tensor *gan_clamp(gan_tensor *x, gan_real lo, gan_real hi) {
 
 /* Below 0 and above 0 apart: the derivative at 0 is that of below, as PyTorch's. */
 static gan_tensor *gan__below(gan_tensor *x) { return gan__map("the negative part", GAN_CLAMP, x, (gan_real)-HUGE_VAL, 0); }
-
 static gan_tensor *gan__elu(const char *function, gan_tensor *x, gan_real alpha, gan_real scale) {
     gan__valid(x, function);
     gan_tensor *low = gan_add_scalar(gan_exp(gan__below(x)), -1);
@@ -2034,9 +2025,7 @@ static gan_tensor *gan__elu(const char *function, gan_tensor *x, gan_real alpha,
 
 GAN_API gan_tensor *gan_elu(gan_tensor *x) { return gan__elu("gan_elu", x, 1, 1); }
 GAN_API gan_tensor *gan_selu(gan_tensor *x) { return gan__elu("gan_selu", x, (gan_real)1.6732632423543772848, (gan_real)1.0507009873554804934); }
-
 GAN_API gan_tensor *gan_silu(gan_tensor *x) { gan__valid(x, "gan_silu"); return gan_mul(x, gan_sigmoid(x)); }
-
 GAN_API gan_tensor *gan_gelu(gan_tensor *x) {
     gan__valid(x, "gan_gelu");
     gan_tensor *erf_ = gan__map("gan_gelu", GAN_ERF, gan_mul_scalar(x, (gan_real)0.70710678118654752440), 0, 0);
@@ -2052,7 +2041,6 @@ GAN_API gan_tensor *gan_prelu_f(gan_tensor *x, gan_tensor *slope) {
 
 /* y lies in x's memory, and x is no more. */
 static gan_tensor *gan__took_over(gan_tensor *y, gan_tensor *x) { x->stale = 1, x->buffer->references--; return y; }
-
 static gan_tensor *gan__leaky_in_place(const char *function, gan_tensor *x, gan_real slope) {
     gan *g = gan__valid(x, function);
     if (!(slope >= 0)) gan__fail(g, function, "slope %g: in place it must be 0 or more", (double)slope);
@@ -2069,7 +2057,6 @@ GAN_API gan_tensor *gan_leaky_relu_(gan_tensor *x, gan_real slope) { return gan_
 /* ===========================================================================================
    >>reduce (implementation)
    =========================================================================================== */
-
 GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y) {
     const int *in = p->in, *out = p->out;
     for (int n = 0; n < out[0]; n++)
@@ -2153,7 +2140,6 @@ static gan_tensor *gan__sum_vjp(gan_tensor *y, gan_tensor *gy, int i) { return g
 static gan_tensor *gan__expand_vjp(gan_tensor *y, gan_tensor *gy, int i) { return gan__fit(gy, y->in[i]); }
 static const struct gan__op gan__op_sum = {"gan_sum_to", gan__sum_vjp, false};
 static const struct gan__op gan__op_expand = {"gan_expand", gan__expand_vjp, false};
-
 GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h, int w) {
     gan *g = gan__valid(x, "gan_sum_to");
     gan_sums p = {{GAN__SHAPE(x)}, {n, c, h, w}};
@@ -2190,7 +2176,6 @@ GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h, int w) {
 
 GAN_API gan_tensor *gan_sum(gan_tensor *x) { gan__valid(x, "gan_sum"); return gan_sum_to(x, 1, 1, 1, 1); }
 GAN_API gan_tensor *gan_mean(gan_tensor *x) { gan__valid(x, "gan_mean"); return gan_mean_to(x, 1, 1, 1, 1); }
-
 GAN_API gan_tensor *gan_mean_to(gan_tensor *x, int n, int c, int h, int w) {
     gan__valid(x, "gan_mean_to");
     gan_tensor *total = gan_sum_to(x, n, c, h, w);
@@ -2243,7 +2228,6 @@ static void gan__lines(const gan_lines *p, const gan_real *a, const gan_real *b,
     gan__job job = {p, {a, b}, {y, (gan_real *)gan__workspace(0, 3 * p->count * (size_t)gan__threads() * sizeof *y)}};
     gan__parallel(p->outer * p->inner, 8192 / p->count + 1, gan__lines_body, &job);
 }
-
 GAN_API void gan_cpu_softmax(const gan_lines *p, const gan_real *x, gan_real *y) { gan__lines(p, x, NULL, y); }
 GAN_API void gan_cpu_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y, gan_real *gx) { gan__lines(p, gy, y, gx); }
 
@@ -2290,7 +2274,6 @@ GAN_API gan_tensor *gan_log_softmax(gan_tensor *x, int dim) { return gan__softma
 /* ===========================================================================================
    >>shape (implementation)
    =========================================================================================== */
-
 GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y) {
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
@@ -2343,7 +2326,6 @@ static const struct gan__op gan__op_permute = {"gan_permute", gan__permute_vjp, 
 static const struct gan__op gan__op_slice = {"gan_slice", gan__slice_vjp, false};
 static const struct gan__op gan__op_embed = {"gan_slice's adjoint", gan__embed_vjp, false};
 static const struct gan__op gan__op_concat = {"gan_concat", gan__concat_vjp, false};
-
 GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h, int w) {
     gan *g = gan__valid(x, "gan_reshape");
     int size[4] = {n, c, h, w}, unknown = -1;
@@ -2384,7 +2366,6 @@ GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0, int dim1) {
 
 /* x's elements along a dimension lie this far apart. */
 static ptrdiff_t gan__step_of(const gan_tensor *x, int dim) { return (ptrdiff_t)gan__lines_of("gan_slice", x, dim).inner; }
-
 GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length) {
     gan *g = gan__valid(x, "gan_slice");
     int size[4] = {GAN__SHAPE(x)};
@@ -2418,11 +2399,9 @@ static gan_tensor *gan__embed(gan_tensor *x, int dim, int start, int size) {
 }
 
 static int gan__size_of(const gan_tensor *x, int dim) { return dim == 0 ? x->n : dim == 1 ? x->c : dim == 2 ? x->h : x->w; }
-
 static gan_tensor *gan__slice_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     return gan__embed(gy, y->attr[0], y->attr[1], gan__size_of(y->in[i], y->attr[0]));
 }
-
 static gan_tensor *gan__embed_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     return gan_slice(gy, y->attr[0], y->attr[1], gan__size_of(y->in[i], y->attr[0]));
 }
@@ -2458,7 +2437,6 @@ GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count, int dim) {
 /* ===========================================================================================
    >>gather (implementation)
    =========================================================================================== */
-
 GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_real *index, gan_real *y) {
     for (size_t i = 0; p->adjoint && i < p->outer * p->in * p->inner; i++) y[i] = 0;
     for (size_t o = 0; o < p->outer; o++)
@@ -2540,7 +2518,6 @@ static gan_tensor *gan__gather_vjp(gan_tensor *y, gan_tensor *gy, int i) {
 }
 
 GAN_API gan_tensor *gan_gather(gan_tensor *x, int dim, gan_tensor *index) { return gan__gather("gan_gather", x, dim, index, 0, 0); }
-
 GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, int dim, gan_tensor *index, int size) {
     return gan__gather("gan_scatter_add", x, dim, index, size, 1);
 }
@@ -2549,7 +2526,7 @@ GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, int dim, gan_tensor *index, i
 static gan_tensor *gan__counting(gan *g, int count) {
     gan_real *numbers = (gan_real *)gan__workspace(0, (size_t)count * sizeof *numbers);
     for (int i = 0; i < count; i++) numbers[i] = (gan_real)i;
-    return gan_from_host(g, numbers, 1, count, 1, 1);
+    return gan__constant(g, numbers, 1, count, 1, 1);
 }
 
 GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes) {
@@ -2562,7 +2539,6 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes) {
 /* ===========================================================================================
    >>matmul (implementation)
    =========================================================================================== */
-
 GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y) {
     for (int n = 0; n < p->n; n++) for (int c = 0; c < p->c; c++)
         for (int i = 0; i < p->m; i++) for (int j = 0; j < p->w; j++) {
@@ -2671,7 +2647,6 @@ static gan_tensor *gan__matmul_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     return gan__fit(tb ? gan_matmul_t(gy, a, true, ta) : gan_matmul_t(a, gy, !ta, false), b);
 }
 static const struct gan__op gan__op_matmul = {"gan_matmul", gan__matmul_vjp, false};
-
 GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b) {
     gan__valid_pair(a, b, "gan_matmul");
     int k = transpose_b ? b->w : b->h;
@@ -2714,7 +2689,6 @@ GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *
 /* ===========================================================================================
    >>conv (implementation)
    =========================================================================================== */
-
 /* Sizes that all loops below share. */
 typedef struct { int s, d, groups, c, o, oh, ow; } gan__conv_sizes;    /* stride, dilation; c, o: channels in a group */
 static gan__conv_sizes gan__conv_of(const gan_conv *p) {
@@ -2805,7 +2779,6 @@ static void gan__cpu_phase(const gan_conv *p, const gan__conv_sizes *q, int grou
 /* x with few channels would leave most rows of a tile empty, and dilated taps fit no phase. Then one product makes what each y gives to each tap, parts (C*KH*KW, N*OH*OW),
    and every image of x gathers its own, in a fixed order; a few images at a time, so that parts stay in the cache. */
 typedef struct { const gan_conv *p; gan__conv_sizes q; const gan_real *parts; gan_real *x; int images; } gan__gather_job;
-
 static void gan__gather_image(void *argument, size_t n, size_t end, int thread) {
     const gan__gather_job *job = (const gan__gather_job *)argument;
     const gan_conv *p = job->p;
@@ -2938,7 +2911,6 @@ GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_
 /* ===========================================================================================
    >>resample (implementation)
    =========================================================================================== */
-
 GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const gan_real *rows, const gan_real *columns, gan_real *y) {
     size_t plane_x = (size_t)p->h * p->w, plane_y = (size_t)p->out_h * p->out_w;
     for (size_t i = 0; i < (size_t)p->n * p->c * (p->adjoint ? plane_x : plane_y); i++) y[i] = 0;
@@ -3082,7 +3054,6 @@ GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *y
 /* One axis of a resampling: which taps an output i has. FIR: position i*down + t - pad0 in x with up-1 zeros after each number. */
 enum { GAN__AXIS_PAD, GAN__AXIS_RESIZE, GAN__AXIS_FIR };
 typedef struct { int kind, in, out, taps, mode, before, up, down, count; const gan_real *filter; gan_real gain; } gan__axis;
-
 static double gan__axis_tap(const gan__axis *a, int i, int t, int *index) {
     *index = i - a->before;
     if (a->kind == GAN__AXIS_PAD) {
@@ -3113,12 +3084,11 @@ static gan_tensor *gan__axis_table(gan *g, const gan__axis *a) {
             if (index < 0 || index >= a->in || weight == 0) index = -1, weight = 0;
             *to++ = (gan_real)index, *to++ = (gan_real)weight;
         }
-    return gan_from_host(g, table, 1, a->out, a->taps, 2);
+    return gan__constant(g, table, 1, a->out, a->taps, 2);
 }
 
 static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i);
 static const struct gan__op gan__op_resample = {"a resampling", gan__resample_vjp, false};
-
 static gan_tensor *gan__resample_with(const gan_resample *p, gan_tensor *x, gan_tensor *rows, gan_tensor *columns) {
     gan_tensor *y = gan__tensor(x->g, NULL, p->n, p->c, p->adjoint ? p->h : p->out_h, p->adjoint ? p->w : p->out_w);
     const gan_real *in[3] = {x->data, rows->data, columns->data};
@@ -3216,7 +3186,6 @@ GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r) {
 /* ===========================================================================================
    >>norm (implementation)
    =========================================================================================== */
-
 GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s) {
     double count = (double)p->n * (double)p->size;
     for (int c = 0; c < p->c; c++) {
@@ -3365,7 +3334,6 @@ static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i) {
     return gx;
 }
 static const struct gan__op gan__op_norm = {"gan_batch_norm", gan__norm_vjp, false};
-
 static gan_tensor *gan__norm_with(const gan_norm *p, gan_tensor *x, gan_tensor *stats, gan_tensor *weight, gan_tensor *bias) {
     gan_tensor *y = gan__tensor(x->g, NULL, GAN__SHAPE(x));
     const gan_real *in[4] = {x->data, stats->data, weight->data, bias->data};
@@ -3498,7 +3466,6 @@ static void gan__copy_numbers(gan *g, size_t count, const gan_real *x, gan_real 
     gan_copy p = {1, 1, 1, (int)count, {0, 0, 0, 1}, {0, 0, 0, 1}, 0, 0};
     gan__run_1(g, GAN__K_copy, &p, x, y);
 }
-
 static void gan__mix_numbers(gan *g, size_t count, gan_real k, gan_real *y, gan_real l, const gan_real *x) {
     gan_zip p = {GAN_MIX, 1, 1, 1, (int)count, {0, 0, 0, 1}, {0, 0, 0, 1}, k, l};
     gan__run_2(g, GAN__K_zip, &p, y, x, y);
@@ -3584,7 +3551,6 @@ GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x) {
 /* ===========================================================================================
    >>gradcheck (implementation)
    =========================================================================================== */
-
 /* Standard normal numbers of t's shape, the same each time: the fixed combination in which f's elements are checked. */
 static gan_tensor *gan__check_noise(gan_tensor *t, int which) {
     gan_tensor *noise = gan__tensor(t->g, NULL, GAN__SHAPE(t));
@@ -3668,7 +3634,6 @@ GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int c
 /* ===========================================================================================
    >>models (implementation)
    =========================================================================================== */
-
 typedef struct {
     char *name; gan_tensor *value; bool trainable;
     int rank;                          /* dimensions in a file: PyTorch keeps a bias (C), a linear weight (OUT,IN), layer norm's (C,H,W) */
@@ -3692,7 +3657,7 @@ struct gan_model {
 GAN_API gan_model *gan_model_new(gan *g, const char *name) {
     if (!g) gan__fail(NULL, "gan_model_new", "the device is NULL; gan_open gives NULL when it fails, and gan_error() says why");
     if (!name || !*name || strpbrk(name, ".#")) gan__fail(g, "gan_model_new", "\"%s\": a model has a name, without . and #, which divide names in a file", name ? name : "NULL");
-    if (g->plan) gan__fail(g, "gan_model_new", "\"%s\": a model is made before gan_plan", name);
+    if (g->plan) gan__fail(g, "gan_model_new", "\"%s\": a model is made before gan_plan and gan_capture", name);
     gan_model *model = (gan_model *)gan__alloc_zero(sizeof *model), **last = &g->models;
     model->g = g, model->name = gan__copy_string(name), model->rate = 1;
     while (*last) last = &(*last)->next;
@@ -3703,7 +3668,6 @@ GAN_API gan_model *gan_model_new(gan *g, const char *name) {
 GAN_API void gan_train(gan_model *model) { model->mode = GAN__TRAIN; }
 GAN_API void gan_eval(gan_model *model) { model->mode = GAN__EVAL; }
 GAN_API void gan_freeze(gan_model *model) { model->mode = GAN__FREEZE; }
-
 static gan__param *gan__find(const gan_model *model, const char *name) {
     for (int i = 0; i < model->count; i++)
         if (strcmp(model->params[i].name, name) == 0) return &model->params[i];
@@ -3861,7 +3825,6 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model) {
 /* ===========================================================================================
    >>layers (implementation)
    =========================================================================================== */
-
 static gan *gan__layer_begin(gan_model *model, const char *kind, const char *name, gan_tensor *x) {
     if (!model) gan__fail(NULL, kind, "\"%s\": the model is NULL", name);
     snprintf(model->g->where, sizeof model->g->where, "%s \"%s\"", kind, name);
@@ -3923,7 +3886,6 @@ GAN_API gan_tensor *gan_spectral_norm(gan_model *model, const char *name, gan_te
 /* Begins a layer: its weight (OUT,IN,K,K), or (IN,OUT,K,K) if transposed, and bias, as the model's kind of weights has them used; params
    counts their numbers. IN is x's channels, or in a linear layer (rank 2) all numbers of one. PyTorch takes the weight's second size for fan_in in transposed convolutions too. */
 typedef struct { gan_tensor *weight, *bias; size_t params; } gan__map_of;
-
 static gan__map_of gan__weights_of(gan_model *model, const char *kind, const char *name, gan_tensor *x, int rank, int out, int kernel, bool transposed) {
     gan__layer_begin(model, kind, name, x);
     int in = rank == 2 ? x->c * x->h * x->w : x->c, n = transposed ? in : out, c = transposed ? out : in;
@@ -3942,12 +3904,10 @@ GAN_API gan_tensor *gan_linear(gan_model *model, const char *name, gan_tensor *x
     gan__map_of m = gan__weights_of(model, "gan_linear", name, x, 2, out, 1, false);
     return gan__layer_end(model, "linear", name, gan_linear_f(x, m.weight, m.bias), m.params);
 }
-
 GAN_API gan_tensor *gan_conv2d(gan_model *model, const char *name, gan_tensor *x, int out, int kernel, int stride, int pad) {
     gan__map_of m = gan__weights_of(model, "gan_conv2d", name, x, 4, out, kernel, false);
     return gan__layer_end(model, "conv2d", name, gan_conv2d_f(x, m.weight, m.bias, stride, pad, 1), m.params);
 }
-
 GAN_API gan_tensor *gan_conv_transpose2d(gan_model *model, const char *name, gan_tensor *x, int out, int kernel, int stride, int pad) {
     gan__map_of m = gan__weights_of(model, "gan_conv_transpose2d", name, x, 4, out, kernel, true);
     return gan__layer_end(model, "conv_transpose2d", name, gan_conv_transpose2d_f(x, m.weight, m.bias, stride, pad, 0, 1), m.params);
@@ -3976,7 +3936,6 @@ static gan_tensor *gan__norm_layer(gan_model *model, const char *kind, const cha
 GAN_API gan_tensor *gan_batch_norm(gan_model *model, const char *name, gan_tensor *x) { return gan__norm_layer(model, "gan_batch_norm", name, x, GAN__BATCH, 0); }
 GAN_API gan_tensor *gan_instance_norm(gan_model *model, const char *name, gan_tensor *x) { return gan__norm_layer(model, "gan_instance_norm", name, x, GAN__INSTANCE, 0); }
 GAN_API gan_tensor *gan_layer_norm(gan_model *model, const char *name, gan_tensor *x) { return gan__norm_layer(model, "gan_layer_norm", name, x, GAN__LAYER, 0); }
-
 GAN_API gan_tensor *gan_group_norm(gan_model *model, const char *name, gan_tensor *x, int groups) {
     return gan__norm_layer(model, "gan_group_norm", name, x, GAN__GROUP, groups);
 }
@@ -4062,7 +4021,6 @@ GAN_API gan_tensor *gan_modulated_conv2d(gan_model *model, const char *name, gan
 /* ===========================================================================================
    >>losses (implementation)
    =========================================================================================== */
-
 /* -ln s(x) = softplus(-x) and -ln(1 - s(x)) = softplus(x): no logarithm of a number near 0 or 1 is ever taken. */
 GAN_API gan_tensor *gan_bce_logits(gan_tensor *logits, gan_real target) {
     gan__valid(logits, "gan_bce_logits");
@@ -4174,7 +4132,6 @@ GAN_API gan_tensor *gan_gradient_penalty(gan_tensor *logits, gan_tensor *x, gan_
 }
 GAN_API gan_tensor *gan_r1(gan_tensor *logits, gan_tensor *real) { return gan_mean(gan__slope("gan_r1", logits, real)); }
 GAN_API gan_tensor *gan_r2(gan_tensor *logits, gan_tensor *fake) { return gan_mean(gan__slope("gan_r2", logits, fake)); }
-
 GAN_API gan_tensor *gan_wgan_gp(gan_network *critic, gan_model *D, gan_tensor *real, gan_tensor *fake) {
     gan__check_same(real, fake, "gan_wgan_gp");
     gan_tensor *t = gan_rand(real->g, real->n, 1, 1, 1), *x = gan_detach(gan_add(gan_mul(gan_sub(fake, real), t), real));
@@ -4226,7 +4183,6 @@ static gan_tensor *gan__feature_loss(const char *function, gan_tensor **target, 
 GAN_API gan_tensor *gan_perceptual_loss(gan_tensor **target, gan_tensor **x, int count) { return gan__feature_loss("gan_perceptual_loss", target, x, count, GAN__FEATURES); }
 GAN_API gan_tensor *gan_style_loss(gan_tensor **target, gan_tensor **x, int count) { return gan__feature_loss("gan_style_loss", target, x, count, GAN__GRAMS); }
 GAN_API gan_tensor *gan_feature_matching(gan_tensor **target, gan_tensor **x, int count) { return gan__feature_loss("gan_feature_matching", target, x, count, GAN__MEANS); }
-
 GAN_API gan_tensor *gan_total_variation(gan_tensor *x) {
     gan_tensor *total = gan_zeros(gan__valid(x, "gan_total_variation"), 1, 1, 1, 1);
     for (int dim = 2; dim < 4; dim++) {
@@ -4248,7 +4204,6 @@ GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real tempera
 /* ===========================================================================================
    >>optim (implementation)
    =========================================================================================== */
-
 GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m) {
     for (size_t i = 0; i < p->count; i++) m[i] = p->beta1 * m[i] + g[i], w[i] = w[i] - p->lr * m[i];
 }
@@ -4276,9 +4231,7 @@ GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *g, gan_real *w, g
     gan__update(gan__best()->adam, p, g, w, m, v);
 }
 GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m) { gan__update(gan__best()->sgd, p, g, w, m, 0); }
-GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v) {
-    gan__update(gan__best()->rmsprop, p, g, w, v, 0);
-}
+GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v) { gan__update(gan__best()->rmsprop, p, g, w, v, 0); }
 
 enum { GAN__SGD, GAN__ADAM, GAN__RMSPROP, GAN__LBFGS };
 static const char *const gan__opt_names[] = {"sgd", "adam", "rmsprop", "lbfgs"};   /* in the state of a training */
@@ -4297,7 +4250,7 @@ static gan_opt *gan__opt_new(gan_model *model, const char *function, int kind, i
     if (!model) gan__fail(NULL, function, "the model is NULL");
     if (!(lr >= 0) || !(beta1 >= 0 && beta1 < 1) || !(beta2 >= 0 && beta2 < 1) || !(decay >= 0))
         gan__fail(model->g, function, "learning rate %g and decay %g are 0 or more, momentum and betas %g, %g in [0,1)", (double)lr, (double)decay, (double)beta1, (double)beta2);
-    if (model->g->plan) gan__fail(model->g, function, "an optimizer is made before gan_plan");
+    if (model->g->plan) gan__fail(model->g, function, "an optimizer is made before gan_plan and gan_capture");
     gan_opt *opt = (gan_opt *)gan__alloc_zero(sizeof *opt), **last = &model->opts;
     opt->model = model, opt->kind = kind, opt->slots = slots, opt->lr = lr, opt->beta1 = beta1, opt->beta2 = beta2, opt->decay = decay;
     while (*last) last = &(*last)->next;
@@ -4390,6 +4343,13 @@ static void gan__lbfgs_step(gan_opt *opt) {
     gan__slots_mix(opt, 1, GAN__VALUES, 1, 0);
 }
 
+/* Of step number steps of parameter i. */
+static gan_update gan__update_of(const gan_opt *opt, int i, double steps) {
+    gan_real bias1 = (gan_real)(1 - pow(opt->beta1, steps)), bias2 = (gan_real)(1 - pow(opt->beta2, steps));
+    gan_update p = {gan_count(opt->model->params[i].value), opt->lr, opt->beta1, opt->beta2, (gan_real)1e-8, bias1, bias2, opt->decay};
+    return p;
+}
+
 static double gan__length(gan *g, const gan_real *data, const gan_real *from, size_t count);
 static gan_real *gan__doctor_before(gan__param *param, const gan_real *gradient);
 GAN_API void gan_step(gan_opt *opt) {
@@ -4402,11 +4362,10 @@ GAN_API void gan_step(gan_opt *opt) {
         if (!g) continue;
         if (opt->kind != GAN__LBFGS) {
             gan__moments *of = gan__moments_of(opt, i);
-            double steps = ++of->steps;
             gan_real *out[3] = {value->data, of->slot[0]->data, opt->slots > 1 ? of->slot[1]->data : NULL};
-            gan_update p = {gan_count(value), opt->lr, opt->beta1, opt->beta2, (gan_real)1e-8, (gan_real)(1 - pow(opt->beta1, steps)), (gan_real)(1 - pow(opt->beta2, steps)), opt->decay};
+            gan_update p = gan__update_of(opt, i, ++of->steps);
             gan_real *before = model->g->look ? gan__doctor_before(&model->params[i], g) : NULL;
-            gan__run(model->g, kernels[opt->kind], &p, &g, out);
+            gan__run(model->g, kernels[opt->kind], &p, &g, out), gan__changes(model->g, opt, NULL, i);
             if (before) model->params[i].change = gan__length(model->g, out[0], before, p.count), GAN_FREE(before);
         }
         gan__give_numbers(model->g, value->gradient->block), value->gradient->references = 0, model->g->gradients--;
@@ -4437,7 +4396,6 @@ static gan_model *gan__clip(const char *function, gan_model *model, gan_real mos
 }
 GAN_API void gan_clip_grad_value(gan_model *model, gan_real max) { gan__map_all(gan__clip("gan_clip_grad_value", model, max), GAN_CLAMP, -max, max, false); }
 GAN_API void gan_clip_weights(gan_model *model, gan_real c) { gan__map_all(gan__clip("gan_clip_weights", model, c), GAN_CLAMP, -c, c, true); }
-
 GAN_API gan_real gan_clip_grad_norm(gan_model *model, gan_real max) {
     gan *g = gan__clip("gan_clip_grad_norm", model, max)->g;
     gan_mark mark = gan_here(g);
@@ -4463,7 +4421,6 @@ static void gan__average(const char *function, gan_model *into, gan_model *model
 }
 GAN_API void gan_ema(gan_model *into, gan_model *model, gan_real decay) { gan__average("gan_ema", into, model, decay); }
 GAN_API void gan_copy_params(gan_model *into, gan_model *from) { gan__average("gan_copy_params", into, from, 0); }
-
 GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real rampup) {
     double window = rampup > 0 ? GAN__MIN((double)images, (double)rampup * step * batch) : (double)images;
     return window > 0 ? (gan_real)pow(0.5, batch / window) : 0;
@@ -4472,7 +4429,6 @@ GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real ra
 /* ===========================================================================================
    >>data (implementation)
    =========================================================================================== */
-
 enum { GAN__WAITING, GAN__DECODING, GAN__GOOD, GAN__BROKEN };
 typedef struct { char *path; int state; } gan__picture;
 struct gan_data {
@@ -4486,6 +4442,7 @@ struct gan_data {
     gan__picture *pictures;             /* the files that fill pixels, or NULL */
     int left_out, skipped;              /* files that are not in the set; broken files in all */
     gan_data *half[2];                  /* a pair's, or NULL */
+    gan_tensor *there, *labels_there;   /* (COUNT,C,H,W) and (COUNT,1,1,1) on a device with memory of its own, or NULL */
     bool lazy, threaded, stop;          /* lazy: has pictures; threaded: a thread decodes them in order, from start on */
 #ifdef GAN__PTHREAD
     pthread_t thread;
@@ -4581,6 +4538,7 @@ static void gan__data_free(gan_data *data) {
     for (int i = 0; folder && i < data->count; i++) GAN_FREE(data->pictures[i].path);
     for (int i = 0; folder && i < data->class_count; i++) GAN_FREE(data->classes[i]);
     if (folder) GAN_FREE(data->classes);
+    gan__lasting_free(data->there), gan__lasting_free(data->labels_there);
     GAN_FREE(data->pictures), GAN_FREE(data->pixels), GAN_FREE(data->labels), GAN_FREE(data->order), GAN_FREE(data);
 }
 
@@ -4589,7 +4547,7 @@ static bool gan__good(gan_data *data, int i);
 static gan_data *gan__data_join(gan *g, gan_data *data, const char *name, const char *problem) {
     gan_data **last = &g->datas;
     int i = 0;
-    if (g->plan) gan__fail(g, name, "data is made before gan_plan");
+    if (g->plan) gan__fail(g, name, "data is made before gan_plan and gan_capture");
     while (!problem && i < data->count && !gan__good(data, i)) i++;
     if (!problem && i == data->count) problem = "no picture (.png .jpg ..) that can be read";
     if (problem) return gan__refuse("%s: %s", name, problem), gan__data_free(data), (gan_data *)NULL;
@@ -5011,13 +4969,12 @@ GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b) {
                            a->h, a->w, a->left_out, b->count, b->h, b->w, b->left_out), (gan_data *)NULL;
     gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data);
     *data = *a, data->c += b->c, data->half[0] = a, data->half[1] = b, data->lazy = a->lazy || b->lazy;
-    data->pixels = NULL, data->pictures = NULL, data->next = NULL, data->drawn = 0, data->threaded = false;
+    data->pixels = NULL, data->pictures = NULL, data->next = NULL, data->drawn = 0, data->threaded = false, data->there = data->labels_there = NULL;
     data->labels = a->labels ? (unsigned char *)memcpy(gan__alloc((size_t)a->count), a->labels, (size_t)a->count) : NULL;
     return gan__data_join(g, data, "gan_data_pair", NULL);
 }
 GAN_API int gan_data_size(const gan_data *data) { return data->count; }
 GAN_API const char *gan_data_class_name(const gan_data *data, int k) { return k >= 0 && k < data->class_count ? data->classes[k] : NULL; }
-
 GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *label) {
     size_t size = (size_t)data->c * data->h * data->w;
     if (i < 0 || i >= data->count) gan__fail(data->g, "gan_data_item", "image %d of %d", i, data->count);
@@ -5042,23 +4999,41 @@ static void gan__shuffle(gan_data *data, uint64_t epoch) {
     data->epoch = epoch;
 }
 
+static int gan__next_item(gan_data *data) {
+    uint64_t epoch = data->drawn / (uint64_t)data->count;
+    if (epoch != data->epoch) gan__ahead(data, false), gan__shuffle(data, epoch), gan__ahead(data, true);
+    return (int)data->order[data->drawn++ % (uint64_t)data->count];
+}
+
+/* Brings a set to a device that has memory of its own: up to 4 GiB, and not a folder's. */
+static void gan__data_there(gan_data *data, size_t size) {
+    size_t count = (size_t)data->count;
+    if (data->there || data->lazy || !data->g->backend->alloc || count > 1 << 24 || count * (size + 1) > 1 << 30 || data->g->plan) return;
+    gan_real *host = (gan_real *)gan__alloc(count * (size + 1) * sizeof *host), *labels = host + count * size;
+    for (int i = 0, label; i < data->count; i++) gan_data_item(data, i, host + (size_t)i * size, &label), labels[i] = (gan_real)label;
+    gan_set(data->there = gan__lasting(data->g, data->count, data->c, data->h, data->w), host);
+    gan_set(data->labels_there = gan__lasting(data->g, data->count, 1, 1, 1), labels);
+    GAN_FREE(host);
+}
+
 GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels) {
     if (!data) gan__fail(NULL, "gan_batch", "the data is NULL; gan_data_idx gives NULL when it fails, and gan_error() says why");
     gan *g = data->g;
     gan__check_shape(g, "gan_batch", n, data->c, data->h, data->w);
     if (labels && !data->labels) gan__fail(g, "gan_batch", "labels are asked for, the data has none");
     size_t size = (size_t)data->c * data->h * data->w;
-    gan_real *host = (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], (size_t)n * size);
+    gan__data_there(data, size);
+    gan_real *host = (gan_real *)gan__room(g, &gan__ref, &g->staging[0], &g->staging_size[0], (size_t)n * (data->there ? 1 : size));
     gan_real *classes = (gan_real *)gan__room(g, &gan__ref, &g->staging[1], &g->staging_size[1], (size_t)n);
-    for (int i = 0; i < n; i++) {
-        uint64_t epoch = data->drawn / (uint64_t)data->count;
-        if (epoch != data->epoch) gan__ahead(data, false), gan__shuffle(data, epoch), gan__ahead(data, true);
-        int item = (int)data->order[data->drawn++ % (uint64_t)data->count], label;
-        gan_data_item(data, item, host + (size_t)i * size, &label);
-        classes[i] = (gan_real)label;
+    for (int i = 0, label; i < n; i++) {
+        int item = gan__next_item(data);
+        if (data->there) host[i] = (gan_real)item;
+        else gan_data_item(data, item, host + (size_t)i * size, &label), classes[i] = (gan_real)label;
     }
-    if (labels) *labels = gan_from_host(g, classes, n, 1, 1, 1);
-    return gan_from_host(g, host, n, data->c, data->h, data->w);
+    gan_tensor *places = data->there ? gan__constant(g, host, n, 1, 1, 1) : NULL;
+    if (places) gan__changes(g, NULL, data, n);
+    if (labels) *labels = places ? gan_detach(gan_gather(data->labels_there, 0, places)) : gan_from_host(g, classes, n, 1, 1, 1);
+    return places ? gan_detach(gan_gather(data->there, 0, places)) : gan_from_host(g, host, n, data->c, data->h, data->w);
 }
 
 GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tensor *images, int size) {
@@ -5089,7 +5064,6 @@ GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tenso
 /* ===========================================================================================
    >>augment (implementation)
    =========================================================================================== */
-
 /* count numbers uniform in [0,1) on the host, from the stream of gan_rand; valid until the next call. */
 static gan_real *gan__host_rand(gan *g, int count) {
     gan_real *numbers = (gan_real *)gan__workspace(1, (size_t)count * sizeof *numbers);
@@ -5186,7 +5160,6 @@ GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target,
    What takes time is one number for each pair of rows of two matrices. Rows stand in panels of 8: (r,k) at (r/8*d + k)*8 + r%8. */
 enum { GAN__PAIR_DOT, GAN__PAIR_KERNEL, GAN__PAIR_NEAREST, GAN__PAIR_REACHED };
 typedef struct { int kind; bool same; size_t na, nb, d, k; double *out; const double *reach; double *panels[2]; } gan__pairs;
-
 static void gan__pairs_body(void *job, size_t begin, size_t end, int thread) {
     const gan__pairs *p = (const gan__pairs *)job;
     size_t down = (end - begin + 7) / 8, across = (p->nb + 7) / 8;
@@ -5398,7 +5371,7 @@ static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, 
     gan_real *mean = (gan_real *)(score + count);
     gan_mark mark = gan_here(a->g);
     for (int i = 0; i < 121; i++) sum += taps[i] = (gan_real)exp(((i / 11 - 5) * (i / 11 - 5) + (i % 11 - 5) * (i % 11 - 5)) / -4.5);
-    gan_tensor *window = gan_mul_scalar(gan_from_host(a->g, taps, 1, 1, 11, 11), 1 / sum), *quarter = gan_full(a->g, 0.25f, 1, 1, 2, 2);
+    gan_tensor *window = gan_mul_scalar(gan__constant(a->g, taps, 1, 1, 11, 11), 1 / sum), *quarter = gan_full(a->g, 0.25f, 1, 1, 2, 2);
     gan_tensor *x = gan_reshape(a, count, -1, a->h, a->w), *y = gan_reshape(b, count, -1, a->h, a->w), *s = gan_square(gan_sub(x, y));
     for (int scale = 0; scale <= last; scale++) {
         if (scale > 0) x = gan_conv2d_f(x, quarter, NULL, 2, 0, 1), y = gan_conv2d_f(y, quarter, NULL, 2, 0, 1);
@@ -5426,11 +5399,9 @@ GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range) { return 
 /* ===========================================================================================
    >>files (implementation)
    =========================================================================================== */
-
 /* ---- writing: a file is complete under its name, or not there */
 
 typedef struct { FILE *file; const char *path; char *temporary; bool failed; int error; } gan__writer;
-
 static bool gan__write_begin(gan__writer *w, const char *path) {
     memset(w, 0, sizeof *w), w->path = path, w->temporary = (char *)gan__alloc(strlen(path) + 5);
     strcat(strcpy(w->temporary, path), ".tmp");
@@ -5488,7 +5459,6 @@ static void gan__list_add(gan__list *list, const char *prefix, const char *name,
 }
 
 static size_t gan__item_size(const gan_tensor *t, bool half) { return t ? gan_count(t) * (half ? 2 : sizeof(gan_real)) : sizeof(double); }
-
 static char *gan__list_header(const gan__list *list, size_t *length) {
     char *header = (char *)gan__alloc(8192 + (size_t)list->count * 2500), *to = header;
     size_t offset = 0;
@@ -5562,9 +5532,7 @@ typedef struct {
     char *meta[64][2];                             /* __metadata__: names and texts */
     int count, meta_count;
 } gan__tensors;
-
 static bool gan__json_problem(gan__tensors *f, const char *problem) { if (!f->problem) f->problem = problem; return false; }
-
 static void gan__json_space(gan__tensors *f) { while (f->at < f->end && *f->at && strchr(" \n\t\r", *f->at)) f->at++; }
 static bool gan__json_take(gan__tensors *f, char c) { gan__json_space(f); return f->at < f->end && *f->at == c && f->at++; }
 static bool gan__json_want(gan__tensors *f, char c) { return gan__json_take(f, c) || gan__json_problem(f, "its header is not the JSON of safetensors"); }
@@ -5808,14 +5776,13 @@ static void gan__model_read(gan__tensors *f, gan_model *model, const char *prefi
 
 static bool gan__save(gan_model *model, const char *path, bool half) {
     gan__list list = {NULL, 0, "", half};
-    if (model->g->plan) return true;
+    if (gan__planned(model->g, "gan_save")) return true;
     for (int i = 0; i < model->count; i++) gan__list_add(&list, "", model->params[i].name, "", model->params[i].rank, model->params[i].value, 0);
     return gan__list_write(model->g, &list, path);
 }
 
 GAN_API bool gan_save(gan_model *model, const char *path) { return gan__save(model, path, false); }
 GAN_API bool gan_save_f16(gan_model *model, const char *path) { return gan__save(model, path, true); }
-
 GAN_API bool gan_load(gan_model *model, const char *path) {
     gan__tensors f;
     if (!gan__tensors_read(&f, path)) return false;
@@ -5838,7 +5805,7 @@ static const char *gan__slot_suffix(char suffix[48], const gan_opt *opt, int s) 
 
 GAN_API bool gan_save_state(gan *g, const char *path, int step) {
     gan__list list = {NULL, 0, "", false};
-    if (g->plan) return true;
+    if (gan__planned(g, "gan_save_state")) return true;
     int length = snprintf(list.meta, sizeof list.meta, ",\"step\":\"%d\",\"seed\":\"%" PRIu64 "\",\"drawn\":\"%" PRIu64 "\"", step, g->seed, g->drawn), k = 0;
     for (gan_data *data = g->datas; data && length < 4000; data = data->next, k++)
         length += snprintf(list.meta + length, sizeof list.meta - (size_t)length, ",\"data%d\":\"%" PRIu64 "\"", k, data->drawn);
@@ -5935,13 +5902,12 @@ GAN_API bool gan_load_state(gan *g, const char *path, int *step) {
 #ifdef INCLUDE_STB_IMAGE_WRITE_H
 
 static void gan__png_write(void *writer, void *data, int size) { gan__write((gan__writer *)writer, data, (size_t)size); }
-
 GAN_API bool gan_save_png(gan_tensor *x, int columns, const char *path) {
     gan *g = gan__valid(x, "gan_save_png");
     gan__writer w;
     if (x->c != 1 && x->c != 3) gan__fail(g, "gan_save_png", "the tensor " GAN__DIMS " has %d channels, 1 (grey) or 3 (colour) are wanted", GAN__SHAPE(x), x->c);
     if (columns < 1) gan__fail(g, "gan_save_png", "%d columns", columns);
-    if (g->plan) return true;
+    if (gan__planned(g, "gan_save_png")) return true;
     columns = GAN__MIN(columns, x->n);
     int gap = x->n > 1 ? 2 : 0, rows = (x->n + columns - 1) / columns, width = columns * (x->w + gap) + gap, height = rows * (x->h + gap) + gap;
     gan_real *host = (gan_real *)gan__alloc(gan_count(x) * sizeof *host), *from = host;
@@ -5963,7 +5929,6 @@ GAN_API bool gan_save_png(gan_tensor *x, int columns, const char *path) {
 /* ===========================================================================================
    >>progress (implementation)
    =========================================================================================== */
-
 struct gan_progress {
     gan *g;
     FILE *csv;
@@ -6025,7 +5990,7 @@ GAN_API void gan_progress_step(gan_progress *log, int step, ...) {
     double values[8], now = gan__now();
     bool last = step + 1 >= log->steps;
     va_list list;
-    if (log->g->plan) return;
+    if (gan__planned(log->g, "gan_progress_step")) return;
     va_start(list, step);
     for (int i = 0; i < log->columns; i++) values[i] = va_arg(list, double);
     va_end(list);
@@ -6052,7 +6017,6 @@ GAN_API void gan_progress_close(gan_progress *log) {
 /* ===========================================================================================
    >>look (implementation)
    =========================================================================================== */
-
 GAN_API void gan_summary(gan_model *model) {
     printf("%-24s %-18s %-22s %12s\n", model->name, "layer", "output (N,C,H,W)", "parameters");
     for (const gan__layer *layer = model->layers; layer && layer < model->layers + model->layer_count; layer++) {
@@ -6109,9 +6073,11 @@ static void gan__model_free(gan_model *model) {
     GAN_FREE(model->params), GAN_FREE(model->layers), GAN_FREE(model->name), GAN_FREE(model);
 }
 
+static void gan__captures_drop(gan *g, bool all);
 GAN_API void gan_close(gan *g) {
     if (!g) return;
     while (g->logs) gan_progress_close(g->logs);
+    gan__captures_drop(g, true);
     for (gan_model *model = g->models, *next; model; model = next) next = model->next, gan__model_free(model);
     for (gan_data *data = g->datas; data; data = data->next) gan__ahead(data, false);
     for (gan_data *data = g->datas, *next; data; data = next) next = data->next, gan__data_free(data);
@@ -6127,7 +6093,6 @@ GAN_API void gan_close(gan *g) {
 /* ===========================================================================================
    >>doctor (implementation)
    =========================================================================================== */
-
 enum { GAN__VANISHES, GAN__EXPLODES, GAN__FAST, GAN__NOT_FINITE, GAN__CONSTANT, GAN__COLLAPSED, GAN__WON, GAN__DECEIVED, GAN__FROZEN, GAN__DEAD,
        GAN__CLASSES, GAN__ILLNESSES };
 
@@ -6313,7 +6278,7 @@ GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor
     if (every < 1 || real->n < 2 || fake->n < 2) gan__fail(g, "gan_doctor", "it wants every >= 1, not %d, and batches of 2 or more", every);
     if (!real_logits) real_logits = gan__find_logits(g, real);
     if (!fake_logits) fake_logits = gan__find_logits(g, fake);
-    if (g->plan) return 0;
+    if (gan__planned(g, "gan_doctor")) return 0;
     gan_model *model = g->doctor ? NULL : g->models;
     if (!g->doctor) g->doctor = (struct gan__doctor *)gan__alloc_zero(sizeof *g->doctor);
     for (; model; model = model->next)
@@ -6411,6 +6376,7 @@ static void gan__plan_walk(gan *g, bool undo) {
 }
 
 static void gan__plan_end(gan *g) {
+    if (g->recorded) g->backend->forget(g->backend->recorded()), g->recorded = NULL;   /* ended by an error */
     gan_clear_to(g, g->plan->mark);    /* views of parameters go before them */
     gan__plan_walk(g, true);
     GAN_FREE(g->plan->kept), GAN_FREE(g->plan), g->plan = NULL, gan__thread.planning = NULL;
@@ -6464,6 +6430,77 @@ GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user) {
     peak = g->peak, g->peak = GAN__MAX(before, peak);
     gan__plan_end(g);
     return peak;
+}
+
+/* A step is recorded inside a plan, so that nothing shows if it cannot be. changes: what is other in each play, where the backend noted it:
+   the sizes of an update of parameter n, the places of a batch of n, or the sizes of random numbers. */
+typedef struct { void *noted; gan_opt *opt; gan_data *data; int n; } gan__change;
+struct gan__capture {
+    gan_step_fn *step;
+    void *user, *recording;
+    const char *why;                   /* it cannot be recorded */
+    int calls, count;
+    gan__change *changes;
+    uint64_t drawn, draws;             /* g->drawn at the last play; how much a step adds to it */
+    struct gan__capture *next;
+};
+
+/* A plan or a recording is under way, and function is no part of either. */
+static bool gan__planned(gan *g, const char *function) {
+    if (g->recorded && !g->recorded->why) g->recorded->why = function;
+    return g->plan != NULL;
+}
+
+static void gan__changes(gan *g, gan_opt *opt, gan_data *data, int n) {
+    struct gan__capture *c = g->recorded;
+    if (!c) return;
+    gan__change change = {g->backend->noted(), opt, data, n};
+    c->changes = (gan__change *)gan__grow(c->changes, (size_t)c->count, sizeof change);
+    c->changes[c->count++] = change;
+}
+
+static void gan__captures_drop(gan *g, bool all) {
+    for (struct gan__capture *c = g->captures, *next; c; c = next) {
+        if (c->recording) g->backend->forget(c->recording);
+        GAN_FREE(c->changes), c->recording = NULL, c->changes = NULL, c->count = 0, c->calls = c->why ? 2 : 0, next = c->next;
+        if (all) GAN_FREE(c);
+    }
+    memset(&g->floor, 0, sizeof g->floor), g->recordings = 0;
+}
+
+static void gan__capture_record(gan *g, struct gan__capture *c) {
+    g->plan = (struct gan__plan *)gan__alloc_zero(sizeof *g->plan);
+    gan__thread.planning = g, g->plan->mark = gan_here(g);
+    gan__plan_walk(g, false);
+    g->recorded = c, c->drawn = g->drawn;
+    g->backend->record();
+    c->step(g, c->user);
+    if (g->gradients) gan__planned(g, "a gradient that waits for gan_step");
+    c->draws = g->drawn - c->drawn, c->recording = g->backend->recorded(), g->recorded = NULL;
+    if (!c->recording && !c->why) c->why = "the device gives no reason";
+    if (!c->why) g->plan->mark = g->floor = gan_here(g), g->recordings++;
+    else fprintf(stderr, "gan_capture: the step is called each time, as it cannot be recorded: %s\n", c->why), g->backend->forget(c->recording), c->recording = NULL;
+    gan__plan_end(g);
+}
+
+GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user) {
+    if (!g || !step || g->plan || g->gradients) gan__fail(g, "gan_capture", "it wants a device, a function, no plan, and no gradient that waits for gan_step");
+    struct gan__capture *c = g->captures;
+    while (c && c->user != user) c = c->next;
+    if (!c) c = (struct gan__capture *)gan__alloc_zero(sizeof *c), c->step = step, c->user = user, c->next = g->captures, g->captures = c;
+    if (c->step != step || g->look) c->why = c->step == step ? c->why : NULL, gan__captures_drop(g, false), c->step = step;
+    gan_clear(g);
+    if (g->backend->play && !g->other && c->calls < 2 && c->calls++ == 1) gan__capture_record(g, c);
+    if (!c->recording) { step(g, user); return; }
+    for (int i = 0; i < c->count; i++) {
+        gan__change *at = &c->changes[i];
+        gan_random *random = (gan_random *)at->noted;
+        if (at->opt) *(gan_update *)at->noted = gan__update_of(at->opt, at->n, ++at->opt->moments[at->n].steps);
+        else if (at->data) for (int k = 0; k < at->n; k++) ((gan_real *)at->noted)[k] = (gan_real)gan__next_item(at->data);
+        else random->seed = g->seed, random->index += g->drawn - c->drawn;
+    }
+    c->drawn = g->drawn, g->drawn += c->draws;
+    g->backend->play(c->recording);
 }
 
 #ifdef __cplusplus

@@ -31,14 +31,59 @@ static_assert(sizeof(gan_real) == 4, "gan_cuda.cu computes with float: GAN_REAL 
    >>errors
    =========================================================================================== */
 
-static const char *gan__kernel_running = "";   /* the kernel launched last, for messages */
+/* The kernel launched last, its sizes and what puts them into words: for messages, so that a launch only copies. */
+static struct { const char *name; alignas(16) char sizes[128]; void (*say)(const char *sizes, char *text, size_t room); } gan__last;
 
-/* Ends the program, or calls gan_on_error's function, where a CUDA call fails that should not. */
+static void gan__say(const gan_fill &p, char *text, size_t room) { snprintf(text, room, "%zu numbers", p.count); }
+static void gan__say(const gan_random &p, char *text, size_t room) { snprintf(text, room, "%zu numbers", p.count); }
+static void gan__say(const gan_map &p, char *text, size_t room) { snprintf(text, room, "operation %d, %zu numbers", p.op, p.count); }
+static void gan__say(const gan_update &p, char *text, size_t room) { snprintf(text, room, "the last parameter has %zu numbers", p.count); }
+static void gan__say(const gan_zip &p, char *text, size_t room) { snprintf(text, room, "operation %d, (%d,%d,%d,%d)", p.op, p.n, p.c, p.h, p.w); }
+static void gan__say(const gan_copy &p, char *text, size_t room) { snprintf(text, room, "(%d,%d,%d,%d)", p.n, p.c, p.h, p.w); }
+static void gan__say(const gan_sums &p, char *text, size_t room)
+{
+    snprintf(text, room, "(%d,%d,%d,%d) -> (%d,%d,%d,%d)", p.in[0], p.in[1], p.in[2], p.in[3], p.out[0], p.out[1], p.out[2], p.out[3]);
+}
+static void gan__say(const gan_product &p, char *text, size_t room)
+{
+    snprintf(text, room, "%d x %d times (%d,%d)%s (%d,%d)%s", p.n, p.c, p.m, p.k, p.transpose_a ? " transposed" : "", p.k, p.w, p.transpose_b ? " transposed" : "");
+}
+static void gan__say(const gan_conv &p, char *text, size_t room)
+{
+    snprintf(text, room, "(%d,%d,%d,%d) -> (%d,%d,%d,%d), kernel %dx%d, stride %d, pad %d, groups %d, dilation %d", p.n, p.c, p.h, p.w, p.n, p.out_c,
+             gan_conv_out_h(&p), gan_conv_out_w(&p), p.kernel_h, p.kernel_w, p.stride, p.pad, p.groups, p.dilation);
+}
+static void gan__say(const gan_norm &p, char *text, size_t room) { snprintf(text, room, "(%d,%d,%zu)", p.n, p.c, p.size); }
+static void gan__say(const gan_resample &p, char *text, size_t room)
+{
+    snprintf(text, room, "(%d,%d,%d,%d) -> %d x %d%s", p.n, p.c, p.h, p.w, p.out_h, p.out_w, p.adjoint ? ", the adjoint" : "");
+}
+static void gan__say(const gan_index &p, char *text, size_t room)
+{
+    snprintf(text, room, "(%zu,%zu,%zu) -> (%zu,%zu,%zu)%s", p.outer, p.in, p.inner, p.outer, p.out, p.inner, p.adjoint ? ", the adjoint" : "");
+}
+static void gan__say(const gan_pool &p, char *text, size_t room) { snprintf(text, room, "%d planes of %d x %d -> %d x %d", p.planes, p.h, p.w, p.out_h, p.out_w); }
+static void gan__say(const gan_lines &p, char *text, size_t room) { snprintf(text, room, "(%zu,%zu,%zu)", p.outer, p.count, p.inner); }
+
+template <class T> static void gan__say_sizes(const char *sizes, char *text, size_t room) { gan__say(*(const T *)sizes, text, room); }
+
+/* A kernel is to be launched: p is its sizes, or a problem of the product that holds them. */
+template <class T> static void gan__launching(const char *name, const T *p)
+{
+    static_assert(sizeof *p <= sizeof gan__last.sizes, "room for the sizes of every kernel");
+    gan__last.name = name, gan__last.say = gan__say_sizes<T>;
+    memcpy(gan__last.sizes, p, sizeof *p);
+}
+template <class P> static void gan__launching(const char *name, const P &problem) { gan__launching(name, &problem.p); }
+
+/* Ends the program, or calls gan_on_error's function, where a CUDA call fails that should not. A kernel that goes wrong shows in a later call. */
 static void gan__cuda_check(cudaError_t status, const char *call)
 {
     if (status == cudaSuccess) return;
-    char text[512];
-    snprintf(text, sizeof text, "%s failed: %s%s%s", call, cudaGetErrorString(status), *gan__kernel_running ? "; the last kernel was " : "", gan__kernel_running);
+    char text[768], sizes[256] = "";
+    if (gan__last.say) gan__last.say(gan__last.sizes, sizes, sizeof sizes);
+    snprintf(text, sizeof text, "%s failed: %s%s%s%s%s", call, cudaGetErrorString(status), gan__last.name ? "; the last kernel was " : "",
+             gan__last.name ? gan__last.name : "", gan__last.say ? ", " : "", sizes);
     gan_fail("cuda", text);
 }
 #define GAN__CHECK(call) gan__cuda_check(call, #call)
@@ -60,13 +105,13 @@ extern "C" void gan_cuda_set_version(int version) { gan__gemm_version = version;
 
 static void gan__flush(void);
 
-/* A launch of kernel with threads of a block, enough of them for count; the update kernels that wait go first. */
+/* A launch of kernel, with p where it stands as the sizes that a message tells; the update kernels that wait go first. */
 #define GAN__RUN(name, kernel, grid, block, ...)                                   \
     do {                                                                           \
         gan__flush();                                                              \
-        gan__kernel_running = name;                                                \
+        gan__launching(name, p);                                                   \
         GAN_LAUNCH(kernel, grid, block, gan__stream, __VA_ARGS__);                 \
-        gan__cuda_check(cudaGetLastError(), name);                                 \
+        gan__cuda_check(cudaGetLastError(), "a launch of " #kernel);               \
     } while (0)
 
 /* Blocks of 256 threads for count pieces of work; a thread takes more than one where there are very many. */
@@ -81,16 +126,22 @@ static dim3 gan__blocks(size_t count)
    >>device
    =========================================================================================== */
 
-/* Scratch memory of a kernel call in the device: kept, and moved to twice the size when a call wants more. */
-static void *gan__scratch[2];
+/* Scratch memory of a kernel call in the device: kept, and replaced by twice as much when a call wants more. What is replaced goes at once, or with the
+   last recording, which knows its address. */
+static void *gan__scratch[2], *gan__outgrown[2 * 64];      /* at most one for each doubling of a size_t */
 static size_t gan__scratch_size[2];
+static int gan__outgrown_count, gan__recordings;
 static void *gan__cuda_scratch(int which, size_t bytes)
 {
     if (gan__scratch_size[which] < bytes) {
-        GAN__CHECK(cudaStreamSynchronize(gan__stream));
-        if (gan__scratch[which]) GAN__CHECK(cudaFree(gan__scratch[which]));
+        if (gan__scratch[which] && gan__recordings) gan__outgrown[gan__outgrown_count++] = gan__scratch[which];
+        else if (gan__scratch[which]) GAN__CHECK(cudaFree(gan__scratch[which]));        /* waits until the device is done with it */
         gan__scratch[which] = NULL, gan__scratch_size[which] = 0;
-        GAN__CHECK(cudaMalloc(&gan__scratch[which], 2 * bytes));
+        if (cudaMalloc(&gan__scratch[which], 2 * bytes) == cudaErrorMemoryAllocation) {
+            char text[160];
+            snprintf(text, sizeof text, "no memory on the GPU for %.0f bytes of scratch: a smaller batch, or \"cpu\", needs less", 2.0 * (double)bytes);
+            gan_fail("cuda", text);
+        }
         gan__scratch_size[which] = 2 * bytes;
     }
     return gan__scratch[which];
@@ -138,9 +189,83 @@ static void gan__cuda_release(void *memory)
     GAN__CHECK(cudaFree(memory));
 }
 
+/* ---- gan_capture: while a recording is made, the stream notes what is launched in a graph. What is other in each play, the sizes of random numbers and
+   updates and what is uploaded, lies in host, which is copied to device before the graph is launched; the kernels read it there. */
+struct gan__recording { cudaGraphExec_t graph; char *host, *device; size_t used, last; };
+enum { GAN__RECORDING_ROOM = 1 << 18 };
+static gan__recording *gan__recorded;       /* the one being made, or NULL */
+static bool gan__recorded_all;              /* all there was room for */
+
+/* Notes bytes of the host: where on the device they will be. NULL if nothing is recorded. */
+static const void *gan__note(const void *bytes, size_t count)
+{
+    gan__recording *r = gan__recorded;
+    if (!r) return NULL;
+    size_t next = (r->used + count + 15) / 16 * 16;
+    if (next > GAN__RECORDING_ROOM) gan__recorded_all = false, next = r->used = 0;
+    else memcpy(r->host + r->used, bytes, count);
+    r->last = r->used, r->used = next;
+    return r->device + r->last;
+}
+
+static void gan__cuda_record(void)
+{
+    gan__flush();
+    gan__recorded = new gan__recording(), gan__recordings++;
+    gan__recorded->host = new char[GAN__RECORDING_ROOM];
+    GAN__CHECK(cudaMalloc(&gan__recorded->device, GAN__RECORDING_ROOM));
+    gan__recorded_all = true;
+    GAN__CHECK(cudaStreamBeginCapture(gan__stream, cudaStreamCaptureModeRelaxed));
+}
+
+static void *gan__cuda_noted(void) { return gan__recorded->host + gan__recorded->last; }
+
+static void gan__cuda_forget(void *recording)
+{
+    gan__recording *r = (gan__recording *)recording;
+    if (!r) return;
+    GAN__CHECK(cudaStreamSynchronize(gan__stream));
+    if (r->graph) GAN__CHECK(cudaGraphExecDestroy(r->graph));
+    GAN__CHECK(cudaFree(r->device));
+    delete[] r->host;
+    delete r;
+    if (--gan__recordings == 0)
+        while (gan__outgrown_count) GAN__CHECK(cudaFree(gan__outgrown[--gan__outgrown_count]));
+}
+
+static void *gan__cuda_recorded(void)
+{
+    gan__recording *r = gan__recorded;
+    cudaGraph_t graph = NULL;
+    if (!r) return NULL;
+    gan__flush();
+    gan__recorded = NULL;
+    bool good = cudaStreamEndCapture(gan__stream, &graph) == cudaSuccess && gan__recorded_all && cudaGraphInstantiateWithFlags(&r->graph, graph, 0) == cudaSuccess;
+    if (graph) GAN__CHECK(cudaGraphDestroy(graph));
+    cudaGetLastError();
+    if (good) return r;
+    gan__cuda_forget(r);
+    return NULL;
+}
+
+/* host is ordinary memory, which cudaMemcpyAsync has read when it returns: the next play's bytes may be written while this one is under way. */
+static void gan__cuda_play(void *recording)
+{
+    gan__recording *r = (gan__recording *)recording;
+    gan__flush();
+    GAN__CHECK(cudaMemcpyAsync(r->device, r->host, r->used, cudaMemcpyHostToDevice, gan__stream));
+    gan__last.name = "in a recorded step", gan__last.say = NULL;
+    GAN__CHECK(cudaGraphLaunch(r->graph, gan__stream));
+}
+
 static void gan__cuda_upload(void *device, const void *host, size_t bytes)
 {
     gan__flush();
+    if (gan__recorded) {
+        const void *noted = gan__note(host, bytes);
+        GAN__CHECK(cudaMemcpyAsync(device, noted, bytes, cudaMemcpyDeviceToDevice, gan__stream));
+        return;
+    }
     GAN__CHECK(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, gan__stream));
     GAN__CHECK(cudaStreamSynchronize(gan__stream));
 }
@@ -181,9 +306,10 @@ __device__ static void gan__philox(uint64_t seed, uint64_t stream, uint64_t inde
     out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
 }
 
-/* A thread draws the four numbers of one Philox block. */
-__global__ static void gan__random_kernel(gan_random p, float *y)
+/* A thread draws the four numbers of one Philox block. noted: the sizes in a recording, or NULL. */
+__global__ static void gan__random_kernel(gan_random p, const gan_random *noted, float *y)
 {
+    if (noted) p = *noted;
     GAN__EACH(block, (p.count + 3) / 4) {
         uint32_t word[4];
         float out[4];
@@ -198,7 +324,11 @@ __global__ static void gan__random_kernel(gan_random p, float *y)
     }
 }
 
-extern "C" void gan_cuda_random(const gan_random *p, gan_real *y) { GAN__RUN("random", gan__random_kernel, gan__blocks((p->count + 3) / 4), 256, *p, y); }
+extern "C" void gan_cuda_random(const gan_random *p, gan_real *y)
+{
+    const gan_random *noted = (const gan_random *)gan__note(p, sizeof *p);
+    GAN__RUN("random", gan__random_kernel, gan__blocks((p->count + 3) / 4), 256, *p, noted, y);
+}
 
 /* ===========================================================================================
    >>arithmetic
@@ -504,13 +634,16 @@ extern "C" void gan_cuda_gather(const gan_index *p, const gan_real *x, const gan
    >>matmul
    ===========================================================================================
    Products and convolutions are one kernel: C (M,N) = A (M,K) B (K,N), whose problem says where an element of A, of B and of C lies in memory, so
-   that no matrix of windows is ever written. Versions, all callable through gan_cuda_set_version (times are printed by tests/gpu.sh):
+   that no matrix of windows is ever written. Versions, all callable through gan_cuda_set_version; time is that of the convolution (128,64,32,32) ->
+   (128,128,16,16), kernel 4x4, stride 2, pad 1, and of its two adjoints:
 
-     version  idea
-     0        naive: a thread computes one element of C, reading a row of A and a column of B from global memory
-     1        tiled: 256 threads hold a tile of 64x64 of C in registers, 4x4 each; A and B come through shared memory, 16 terms at a time
-     2        tensor cores, tf32: 4 warps hold 32x32 each; cp.async brings the next 16 terms while these are multiplied (compute 8.0 and up)
-     3        the same with factors rounded to bf16
+     version  idea                                                                                                          time
+     0        naive: a thread computes one element of C, reading a row of A and a column of B from global memory            not measured
+     1        tiled: 256 threads hold a tile of 64x64 of C in registers, 4x4 each; A and B come through shared memory,      not measured
+              16 terms at a time
+     2        tensor cores, tf32: 4 warps hold 32x32 each; cp.async brings the next 16 terms while these are multiplied     not measured
+              (compute 8.0 and up)
+     3        the same with factors rounded to bf16                                                                         not measured
 
    Where C is small and K long, K is cut into splits, each summed by blocks of its own, and the splits are added in order afterwards. */
 
@@ -1042,7 +1175,7 @@ extern "C" void gan_cuda_norm_grad(const gan_norm *p, const gan_real *gy, const 
    gan_step calls an update kernel for each parameter. They wait here until something else is to run, and then go as one launch. */
 
 enum { GAN__SGD_STEP, GAN__ADAM_STEP, GAN__RMSPROP_STEP };
-struct gan__waiting { gan_update p; const float *g; float *w, *m, *v; size_t first; };      /* first: blocks before this one's */
+struct gan__waiting { gan_update p; const gan_update *noted; const float *g; float *w, *m, *v; size_t first; };      /* first: blocks before this one's */
 struct gan__updates { int kind, count; gan__waiting of[32]; };
 static gan__updates gan__queue;
 static size_t gan__queue_blocks;
@@ -1068,26 +1201,29 @@ __global__ static void gan__update_kernel(gan__updates all)
     int k = 0;
     while (k + 1 < all.count && blockIdx.x >= all.of[k + 1].first) k++;
     const gan__waiting &u = all.of[k];
+    const gan_update p = u.noted ? *u.noted : u.p;
     for (int e = 0; e < 4; e++) {
         size_t i = (blockIdx.x - u.first) * 1024 + e * 256 + threadIdx.x;
-        if (i < u.p.count) gan__update_one(all.kind, u.p, u.g[i], u.w + i, u.m + i, u.v ? u.v + i : NULL);
+        if (i < u.p.count) gan__update_one(all.kind, p, u.g[i], u.w + i, u.m + i, u.v ? u.v + i : NULL);
     }
 }
 
 static void gan__flush(void)
 {
     if (gan__queue.count == 0) return;
-    gan__kernel_running = "the optimizer's update";
+    static const char *const names[] = {"sgd", "adam", "rmsprop"};
+    const gan_update *last = &gan__queue.of[gan__queue.count - 1].p;
+    gan__launching(names[gan__queue.kind], last);
     GAN_LAUNCH(gan__update_kernel, dim3((unsigned)gan__queue_blocks), 256, gan__stream, gan__queue);
     gan__queue.count = 0, gan__queue_blocks = 0;
-    gan__cuda_check(cudaGetLastError(), "the optimizer's update");
+    gan__cuda_check(cudaGetLastError(), "a launch of gan__update_kernel");
 }
 
 static void gan__wait(int kind, const gan_update *p, const float *g, float *w, float *m, float *v)
 {
     if (p->count == 0) return;
     if (gan__queue.count == 32 || (gan__queue.count && gan__queue.kind != kind)) gan__flush();
-    gan__waiting one = {*p, g, w, m, v, gan__queue_blocks};
+    gan__waiting one = {*p, (const gan_update *)gan__note(p, sizeof *p), g, w, m, v, gan__queue_blocks};
     gan__queue.kind = kind, gan__queue.of[gan__queue.count++] = one;
     gan__queue_blocks += (p->count + 1023) / 1024;
 }
@@ -1142,7 +1278,8 @@ static const char *gan__cuda_start_tensor(void)
 static bool gan__cuda_register(void)
 {
 #define GAN__FIELD(name, type, in, out) gan_cuda_##name,
-    gan_backend b = {"cuda", gan__cuda_start, gan__cuda_alloc, gan__cuda_release, gan__cuda_upload, gan__cuda_download, GAN_KERNELS(GAN__FIELD)};
+    gan_backend b = {"cuda", gan__cuda_start, gan__cuda_alloc, gan__cuda_release, gan__cuda_upload, gan__cuda_download,
+                     gan__cuda_record, gan__cuda_noted, gan__cuda_recorded, gan__cuda_play, gan__cuda_forget, GAN_KERNELS(GAN__FIELD)};
 #undef GAN__FIELD
     gan_backend tf32 = b, bf16 = b;
     tf32.name = "cuda:tf32", bf16.name = "cuda:bf16", tf32.start = bf16.start = gan__cuda_start_tensor;

@@ -10,7 +10,9 @@ void gan_cuda_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real
 void gan_cuda_set_version(int version);
 void gan_cuda_synchronize(void);
 #ifdef GAN_CUDA_ON_CPU
-extern int gan_cuda_order, gan_cuda_devices, gan_cuda_driver;
+extern int gan_cuda_order, gan_cuda_devices, gan_cuda_driver, gan_cuda_fail_with;
+extern long gan_cuda_fail_after;
+extern const char *gan_cuda_fail_call;
 #endif
 
 static uint32_t seed = 1;
@@ -88,6 +90,29 @@ static void test_no_gpu(void)
     gan_cuda_driver = driver;
     CHECK(!g && strstr(gan_error(), "10.2") && strstr(gan_error(), "newer driver"), "an old driver: %s", gan_error());
 }
+
+static gan *on;
+static void a_convolution(void *user) { (void)user; gan_conv2d_f(gan_zeros(on, 2, 3, 8, 8), gan_zeros(on, 5, 3, 4, 4), NULL, 2, 1, 1); }
+static void a_download(void *user) { (void)user; gan_item(gan_sum(gan_zeros(on, 2, 3, 1, 1))); }
+static void a_sum(void *user) { (void)user; gan_sum(gan_zeros(on, 1000, 1000, 1, 1)); }
+
+/* What is said of a call that fails: its name, the kernel's and its sizes. */
+static void test_errors(void)
+{
+    static const struct { const char *call; long after; int with; void (*f)(void *); const char *words[3]; } cases[] = {
+        {"cudaLaunchKernel", 3, 701, a_convolution, {"a launch of gan__gemm_tiled<P> failed", "conv2d, (2,3,8,8) -> (2,5,4,4), kernel 4x4, stride 2, pad 1", "kernel"}},
+        {"cudaMemcpyAsync", 1, 700, a_download, {"cudaMemcpyAsync", "the last kernel was sum", "(2,3,1,1) -> (1,1,1,1)"}},
+        {"cudaMalloc", 3, 2, a_sum, {"no memory on the GPU for", "scratch", "smaller batch"}},
+    };
+    for (int i = 0; i < 3; i++) {
+        on = gan_open("cuda", 1);
+        gan_cuda_fail_after = cases[i].after, gan_cuda_fail_call = cases[i].call, gan_cuda_fail_with = cases[i].with;
+        message_of(cases[i].f, NULL);
+        gan_cuda_fail_after = 0, gan_cuda_fail_call = NULL;
+        for (int k = 0; k < 3; k++) CHECK(strstr(test_message, cases[i].words[k]), "%s: no \"%s\" in: %s", cases[i].call, cases[i].words[k], test_message);
+        gan_close(on);
+    }
+}
 #endif
 
 /* Four steps of a small GAN; losses go to out (8 numbers). */
@@ -147,15 +172,103 @@ static void test_same_bits(void)
     CHECK(memcmp(first, second, sizeof first) == 0, "two runs differ: %.9g and %.9g", (double)first[7], (double)second[7]);
 }
 
+/* A training that gan_capture may record: random numbers, batches that go over an epoch's end, two optimizers of which one steps twice, constant tables. */
+typedef struct {
+    gan_model *G, *D, *average;
+    gan_opt *opt_g, *opt_d;
+    gan_data *digits;
+    gan_tensor *loss, *labels;
+    int calls;
+    bool reads;
+} net;
+
+static gan_tensor *judge(net *a, gan_tensor *x)
+{
+    x = gan_leaky_relu(gan_conv2d(a->D, "conv", x, 3, 4, 2, 1), (gan_real)0.2);
+    return gan_linear(a->D, "fc", gan_dropout(a->D, x, (gan_real)0.3), 1);
+}
+
+static void one_step(gan *g, void *user)
+{
+    net *a = (net *)user;
+    a->calls++;
+    gan_tensor *fake = NULL;
+    for (int k = 0; k < 2; k++) {
+        gan_tensor *real = gan_avg_pool2d(gan_batch(a->digits, 4, &a->labels), 4, 4, 0);             /* (4,1,7,7) */
+        fake = gan_tanh(gan_batch_norm(a->G, "bn", gan_reshape(gan_linear(a->G, "fc", gan_randn(g, 4, 5, 1, 1), 49), -1, 1, 7, 7)));
+        a->loss = gan_d_loss(GAN_HINGE, judge(a, real), judge(a, gan_detach(fake)));
+        if (a->reads && gan_item(a->loss) < 0) printf("a hinge loss below 0\n");
+        gan_minimize(a->opt_d, a->loss);
+    }
+    gan_minimize(a->opt_g, gan_g_loss(GAN_HINGE, NULL, judge(a, fake)));
+    gan_ema(a->average, a->G, (gan_real)0.9);
+}
+
+enum { PLAIN, CAPTURED, READING };
+/* 10 steps; losses, labels and all parameters go to out. Returns how many numbers there are; *called: how often the step was. */
+static int captured(const char *device, int how, gan_real *out, int *called)
+{
+    gan *g = gan_open(device, 9);
+    net a = {NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, how == READING};
+    int n = 0;
+    if (!g) { printf("%s\n", gan_error()); exit(1); }
+    a.G = gan_model_new(g, "G"), a.D = gan_model_new(g, "D"), a.average = gan_model_new(g, "average");
+    a.opt_g = gan_adam(a.G, (gan_real)2e-2, (gan_real)0.5, (gan_real)0.99), a.opt_d = gan_rmsprop(a.D, (gan_real)1e-2, (gan_real)0.9);
+    a.digits = gan_data_digits(g, 24);
+    for (int step = 0; step < 10; step++) {
+        gan_set_lr(a.opt_g, (gan_real)(2e-2 - 1e-3 * step));
+        if (how == PLAIN) gan_clear(g), one_step(g, &a);
+        else gan_capture(g, one_step, &a);
+        out[n++] = gan_item(a.loss);
+        gan_to_host(a.labels, out + n), n += 4;
+        gan_clear(g);
+        if (step % 3 == 2) out[n++] = gan_item(gan_mean(gan_rand(g, 1 + step, 64, 9, 9)));       /* what else a program does, in more memory and more */
+    }
+    gan_model *models[3] = {a.G, a.D, a.average};
+    static const char *const names[] = {"fc.weight", "fc.bias", "bn.weight", "bn.running_var", "conv.weight", "conv.bias"};
+    for (int m = 0; m < 3; m++)
+        for (int k = 0; k < 6; k++) {
+            gan_tensor *p = gan_find_param(models[m], names[k]);
+            if (p) gan_to_host(p, out + n), n += (int)gan_count(p);
+        }
+    gan_close(g);
+    *called = a.calls;
+    return n;
+}
+
+static void test_capture(void)
+{
+    static gan_real plain[2000], other[2000];
+    int calls, n = captured("cuda", PLAIN, plain, &calls);
+    CHECK(n > 500 && n < 2000 && calls == 10, "%d numbers, %d calls", n, calls);
+    CHECK(captured("cuda", CAPTURED, other, &calls) == n && memcmp(plain, other, (size_t)n * sizeof *plain) == 0, "a recorded step has other bits");
+    CHECK(calls == 2, "a recorded step was called %d times", calls);
+}
+
+/* A step that reads its loss, and devices that cannot record: each step is called. */
+static void test_no_capture(void)
+{
+    static gan_real plain[2000], other[2000];
+    int calls, n = captured("cuda", PLAIN, plain, &calls);
+    fflush(stdout);
+    CHECK(captured("cuda", READING, other, &calls) == n && memcmp(plain, other, (size_t)n * sizeof *plain) == 0, "a step that is not recorded has other bits");
+    CHECK(calls == 11, "the step was called %d times, not 10 and in vain", calls);
+    n = captured("cpu", PLAIN, plain, &calls);
+    CHECK(captured("cpu", CAPTURED, other, &calls) == n && calls == 10 && memcmp(plain, other, (size_t)n * sizeof *plain) == 0, "cpu: %d calls", calls);
+}
+
 int main(void)
 {
 #ifdef GAN_CUDA_ON_CPU
     run("cuda: every version of the product", test_versions);
     run("cuda: a long product in parts", test_splits);
     run("cuda: no GPU, no driver, an old driver", test_no_gpu);
+    run("cuda: what failing calls say", test_errors);
 #endif
     run("cuda: a training as the CPU's", test_training);
     run("cuda: compare:ref,cuda", test_compare);
     run("cuda: the same bits twice", test_same_bits);
+    run("cuda: a recorded step has the bits of a called one", test_capture);
+    run("cuda: a step that cannot be recorded is called", test_no_capture);
     return finish();
 }

@@ -170,6 +170,20 @@ static void files(void)
     CHECK(strcmp(text, "step,D\n") == 0, "the plan wrote to the log: %s", text);
 }
 
+/* A device that cannot record calls the step each time. What a device that can does is tests/cuda.c's. */
+static void capture(void)
+{
+    net a, b;
+    gan *g = begin(&a, DCGAN), *h = begin(&b, DCGAN);
+    for (int i = 0; i < 5; i++) gan_capture(g, one_step, &a);
+    steps(h, &b, 5);
+    CHECK(a.calls == 5 && gan_item(gan_add_scalar(gan_zeros(g, 1, 1, 1, 1), a.zero)) == b.zero, "%d calls, losses %.9g and %.9g", a.calls, (double)a.zero, (double)b.zero);
+    size_t n = everything(&a, with), m = everything(&b, without);
+    CHECK(n == m && memcmp(with, without, n * sizeof *with) == 0, "the bits of the training are others");
+    gan_close(g);
+    gan_close(h);
+}
+
 static void misfit(gan *g, void *user)
 {
     net *a = (net *)user;
@@ -179,12 +193,14 @@ static void misfit(gan *g, void *user)
 static void makes_model(gan *g, void *user) { (void)user; gan_model_new(g, "late"); }
 static void null_tensor(gan *g, void *user) { generator((net *)user, gan_randn(g, 8, 16, 1, 1)); gan_add(NULL, NULL); }
 static void nested(gan *g, void *user) { gan_plan(g, nested, user); }
+static void captures(gan *g, void *user) { gan_capture(g, nested, user); }
 
 static gan *on;
 static net *of;
 static void plan_misfit(void *f) { gan_plan(on, f == (void *)of ? misfit : null_tensor, of); }
 static void plan_late(void *f) { (void)f; gan_plan(on, makes_model, of); }
 static void plan_nested(void *f) { (void)f; gan_plan(on, nested, of); }
+static void plan_capture(void *f) { (void)f; gan_plan(on, captures, of); }
 static void plan_waiting(void *f) { (void)f; gan_backward(gan_sum(generator(of, gan_randn(on, 8, 16, 1, 1))), of->G); gan_plan(on, one_step, of); }
 
 /* A step that does not fit says so as it would in the run, and leaves nothing behind. */
@@ -200,6 +216,7 @@ static void mistakes(void)
     CHECK(strstr(message_of(plan_misfit, NULL), "a tensor is NULL"), "%s", test_message);
     CHECK(strstr(message_of(plan_late, NULL), "made before gan_plan"), "%s", test_message);
     CHECK(strstr(message_of(plan_nested, NULL), "no other plan"), "%s", test_message);
+    CHECK(strstr(message_of(plan_capture, NULL), "gan_capture: it wants a device, a function, no plan"), "%s", test_message);
     gan_clear(on);
     steps(on, &a, 2);
     size_t n = everything(&a, with), m = everything(&b, without);
@@ -218,6 +235,7 @@ int main(int argc, char **argv)
     run("a step with batch norm, SGD and a moving average", ema);
     run("the table", the_table);
     run("a plan writes no log", files);
+    run("a capture where nothing can be recorded", capture);
     run("mistakes in a plan", mistakes);
     return finish();
 }
