@@ -18,7 +18,7 @@
 #include "common.h"
 
 static int side = 64, width = 32;       /* pixels of a picture, channels of the widest layers' unit */
-static float lambda = 0.02f;            /* --adversarial */
+static float lambda = 0.03f;            /* --adversarial */
 static bool plain_content;              /* --pixels-only-content: no F */
 
 static int hole = 24, held = 64;        /* the hole's side; pictures held out, a multiple of 8 */
@@ -194,6 +194,15 @@ static void save_rows(gan *g, const networks *net, const bool *wanted, gan_data 
 
 /* ---- training */
 
+/* E ln(1 + e^(sign*logits)) over the patches, by the share of the hole in each: outside of it nothing can be told. */
+static gan_tensor *verdict(int task, gan_tensor *logits, float sign, gan_tensor *c)
+{
+    gan_tensor *each = gan_softplus(gan_mul_scalar(logits, sign));
+    if (task == SUPER) return gan_mean(each);
+    gan_tensor *share = gan_avg_pool2d(gan_slice(c, 1, 3, 1), 8, 8, 0);                     /* (N,1,8,8) */
+    return gan_div(gan_sum(gan_mul(each, share)), gan_sum(share));
+}
+
 /* One step of a task, its first half on pixels alone. Fills in what the log shows: D, adversarial and content loss. */
 static void train(gan *g, int task, networks *net, gan_data *data, int step, const options *o, double losses[3])
 {
@@ -202,13 +211,13 @@ static void train(gan *g, int task, networks *net, gan_data *data, int step, con
     gan_tensor *x = pictures(g, data, o->batch, -1, 0), *c = damage(task, x, true), *y = generator(task, net->G, c), *fx[2], *fy[2];
     gan_tensor *content = gan_mul_scalar(gan_l1(y, x), task == INPAINT ? (float)(side * side) / (float)(hole * hole) : 1), *loss = content;
     losses[0] = losses[1] = 0;
-    gan_set_lr(net->opt_g, adversarial ? gan_lr_linear(1e-3f, step, half, o->steps) : gan_lr_cosine(2e-3f, step, half));
-    gan_set_lr(net->opt_d, gan_lr_linear(1e-3f, step, half, o->steps));
+    gan_set_lr(net->opt_g, adversarial ? gan_lr_linear(1e-3f, step, half, o->steps) : gan_lr_cosine(1.5e-3f, step, half));
+    gan_set_lr(net->opt_d, gan_lr_linear(2e-3f, step, half, o->steps));
     if (adversarial) {
-        gan_tensor *a = discriminator(net->D, x, c, fx), *b = discriminator(net->D, y, c, fy), *fooled = gan_bce_logits(b, 1);
-        gan_tensor *d_loss = gan_add(gan_bce_logits(a, 1), gan_bce_logits(b, 0));
+        gan_tensor *a = discriminator(net->D, x, c, fx), *b = discriminator(net->D, y, c, fy), *fooled = verdict(task, b, -1, c);
+        gan_tensor *d_loss = gan_add(verdict(task, a, -1, c), verdict(task, b, 1, c));
         losses[0] = (double)gan_item(d_loss), losses[1] = (double)gan_item(fooled);
-        if (step % 16 == 0) d_loss = gan_add(d_loss, gan_mul_scalar(gan_r1(discriminator(net->D, x, c, NULL), x), 16 * 0.5f / (float)(a->h * a->w)));
+        if (step % 16 == 0) d_loss = gan_add(d_loss, gan_mul_scalar(gan_r1(discriminator(net->D, x, c, NULL), x), 0.5f));
         loss = gan_add(content, gan_mul_scalar(fooled, lambda));
         if (!plain_content) loss = gan_add(loss, gan_perceptual_loss(fx, fy, 2));
         gan_minimize(net->opt_g, loss);         /* each finds its own model's parameters in what both share */
@@ -236,9 +245,9 @@ static gan_data *open_data(gan *g, const options *o)
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/07_restore", 1600, 16, 6, 4, 42, NULL, 0, false, false};
+    options o = {"cpu", "out/07_restore", 1600, 8, 6, 4, 42, NULL, 0, false, false};
     const char *only = "";
-    const flag own[] = {{"--task", 't', &only, "inpaint or super; both without it"}, {"--lambda", 'f', &lambda, "the weight of the adversarial loss (0.02)"},
+    const flag own[] = {{"--task", 't', &only, "inpaint or super; both without it"}, {"--lambda", 'f', &lambda, "the weight of the adversarial loss (0.03)"},
                         {"--plain", 's', &plain_content, "content by pixels only, without D's features"}, {0}};
     parse(argc, argv, &o, "07_restore: inpainting and super-resolution with a GAN", own);
     bool wanted[TASKS] = {strcmp(only, "super") != 0, strcmp(only, "inpaint") != 0};
