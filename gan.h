@@ -3170,9 +3170,9 @@ GAN_API gan_tensor *gan_max_pool2d(gan_tensor *x, int kernel, int stride, int pa
     if ((h - 1) * stride >= x->h + pad) h--;                /* a window begins in the image or its padding above and left */
     if ((w - 1) * stride >= x->w + pad) w--;
     gan_pool p = {x->n * x->c, x->h, x->w, h, w, kernel_h, kernel_w, stride, pad};
-    gan_tensor *index = gan__tensor(x->g, NULL, x->n, x->c, 1, h * w);
+    gan_tensor *index = gan__tensor(x->g, NULL, 1, x->n * x->c, 1, h * w);     /* (N,1,1,1) would be a list of slices */
     gan__run_1(x->g, GAN__K_max_index, &p, x->data, index->data);
-    return gan_reshape(gan_gather(gan_reshape(x, x->n, x->c, 1, x->h * x->w), 3, index), x->n, x->c, h, w);
+    return gan_reshape(gan_gather(gan_reshape(x, 1, x->n * x->c, 1, x->h * x->w), 3, index), x->n, x->c, h, w);
 }
 
 GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r) {
