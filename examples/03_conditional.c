@@ -20,6 +20,7 @@ enum { CONCAT, ACGAN, PROJECTION, KINDS };
 static const char *const kind_name[KINDS] = {"concat", "acgan", "projection"};
 
 static int kind = PROJECTION, width = 32;       /* channels of the networks' 14x14 maps; the 7x7 maps have twice as many */
+static int settling = 20;                       /* batches that settle batch norm's statistics */
 
 /* z (N,64,1,1), y (N,1,1,1) of 0 .. 9 -> (N,1,28,28). The class is 64 numbers behind z, learnt for each class; they start normal, as z is. */
 static gan_tensor *generator(gan_model *G, gan_tensor *z, gan_tensor *y)
@@ -63,7 +64,7 @@ static gan_tensor *in_turn(gan *g, int n, int first, int times)
 static void settle(gan *g, gan_model *G)
 {
     gan_train(G);
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < settling; i++) {
         gan_mark mark = gan_here(g);
         generator(G, gan_randn(g, 100, 64, 1, 1), in_turn(g, 100, 0, 1));
         gan_clear_to(g, mark);
@@ -158,17 +159,17 @@ static void train(const options *o, double row[12])
     snprintf(csv, sizeof csv, "%s", in_folder(o, "log.csv"));
     save_curves(g, csv, in_folder(o, "losses.png"));
 #endif
-    measure(g, average, data, o->quick ? 100 : 5000, row);
+    measure(g, average, data, o->quick ? 20 : 5000, row);
     gan_close(g);
 }
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/03_conditional", 5000, 64, 8, 8, 42, NULL, 0, false, false};
+    options o = {"cpu", "out/03_conditional", 5000, 64, 5, 8, 42, NULL, 0, false, false};
     const char *kinds = NULL;
     const flag own[] = {{"--kind", 't', &kinds, "concat, acgan, projection or all"}, {"--width", 'i', &width, "channels of the 14x14 maps"}, {0}};
     parse(argc, argv, &o, "03_conditional: a GAN draws the digit it is asked for", own);
-    if (o.quick) width = 16;
+    if (o.quick) width = 8, settling = 1;
     if (!kinds) kinds = o.quick ? "all" : "projection";
     bool all = strcmp(kinds, "all") == 0;
     for (kind = 0; !all && strcmp(kind_name[kind], kinds) != 0; )
