@@ -167,7 +167,8 @@ int main(int argc, char **argv)
 {
     options o = {"cpu", "out/03_conditional", 5000, 64, 5, 8, 42, NULL, 0, false, false};
     const char *kinds = NULL;
-    const flag own[] = {{"--kind", 't', &kinds, "concat, acgan, projection or all"}, {"--width", 'i', &width, "channels of the 14x14 maps"}, {0}};
+    const flag own[] = {{"--kind", 't', &kinds, "concat, acgan, projection or all"}, {"--width", 'i', &width, "channels of the 14x14 maps"},
+                        {NULL, 0, NULL, NULL}};
     parse(argc, argv, &o, "03_conditional: a GAN draws the digit it is asked for", own);
     if (o.quick) width = 8, settling = 1;
     if (!kinds) kinds = o.quick ? "all" : "projection";

@@ -251,7 +251,7 @@ int main(int argc, char **argv)
     options o = {"cpu", "out/13_augment", 600, 32, 4, 8, 42, NULL, 0, false, false};
     int labels[BUDGETS] = {5, 10, 20, 50}, budgets = BUDGETS, rounds = 3;
     const flag own[] = {{"--rounds", 'i', &rounds, "seeds that the median is of, at most 32"}, {"--lessons", 'i', &lessons, "a classifier's steps"},
-                        {"--guesses", 's', &guesses, "the GAN learns from all images, labelled by classifier 2"}, {0}};
+                        {"--guesses", 's', &guesses, "the GAN learns from all images, labelled by classifier 2"}, {NULL, 0, NULL, NULL}};
     parse(argc, argv, &o, "13_augment: a GAN's images help a classifier that has few labels", own);
     if (o.quick) budgets = 2, rounds = 2, lessons = 4, width = 8, test_count = 100;
     rounds = rounds > ROUNDS ? ROUNDS : rounds;
