@@ -154,7 +154,7 @@ static void save_triples(gan *g, gan_model *G, const pairs *test, int size, int 
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/05_pix2pix", 5000, 8, 12, 4, 42, NULL, 0, false, false};
+    options o = {"cpu", "out/05_pix2pix", 4000, 8, 12, 4, 42, NULL, 0, false, false};
     const char *test_path = NULL;
     int size = 64;
     bool swap = false;
@@ -180,6 +180,7 @@ int main(int argc, char **argv)
     const float lr = 1e-3f;
     gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D"), *average = gan_model_new(g, "average");
     gan_opt *opt_g = gan_adam(G, lr, 0.5f, 0.999f), *opt_d = gan_adam(D, lr / 2, 0.5f, 0.999f);
+    gan_eval(average);             /* its dropout is off: one answer, not one of many */
     int first = resume_from(g, &o);
     gan_progress *log = gan_progress_open(g, in_folder(&o, "log.csv"), "D,G,L1", first, o.steps, o.batch);
     if (!log) fail();
