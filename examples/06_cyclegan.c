@@ -17,7 +17,7 @@
              losses.png, state.safetensors, generator.safetensors */
 #include "common.h"
 
-static int width = 16, blocks = 4;     /* channels of the first layers; residual blocks of the generators */
+static int width = 16, blocks = 3;     /* channels of the first layers; residual blocks of the generators */
 static bool cut;                       /* --cut */
 
 /* ---- data */
@@ -215,7 +215,7 @@ static void save_rows(gan *g, gan_model *G, const domains *test, int size, int s
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/06_cyclegan", 4000, 4, 6, 2, 42, NULL, 0, false, false};
+    options o = {"cpu", "out/06_cyclegan", 2600, 2, 6, 2, 42, NULL, 0, false, false};
     const char *test_path = NULL;
     int size = 64;
     float lambda = 0, identity = 0.5f;
@@ -223,7 +223,7 @@ int main(int argc, char **argv)
                         {"--cut", 's', &cut, "CUT: A to B alone, by patches in place of the cycle"},
                         {"--size", 'i', &size, "side of the pictures, a multiple of 4 (64)"},
                         {"--width", 'i', &width, "channels of the first layers (16)"},
-                        {"--blocks", 'i', &blocks, "residual blocks (4)"},
+                        {"--blocks", 'i', &blocks, "residual blocks (3)"},
                         {"--lambda", 'f', &lambda, "weight of the cycle (10), or of the patches (1)"},
                         {"--identity", 'f', &identity, "weight of the identity, a share of lambda (0.5)"}, {0, 0, 0, 0}};
     parse(argc, argv, &o, "06_cyclegan: from one kind of picture to another and back, without pairs", own);
@@ -239,9 +239,9 @@ int main(int argc, char **argv)
     else if (own_data) paired = false, printf("no --test: what is shown has also been trained on\n");
     else test = built_in(g, count, o.quick ? 6 : 120, size);
 
-    const float lr = 5e-4f;
+    const float lr = 1e-3f;
     gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D"), *average = gan_model_new(g, "average");
-    gan_opt *opt_g = gan_adam(G, lr, 0.5f, 0.999f), *opt_d = gan_adam(D, lr, 0.5f, 0.999f);
+    gan_opt *opt_g = gan_adam(G, lr, 0.5f, 0.999f), *opt_d = gan_adam(D, lr / 2, 0.5f, 0.999f);
     int first = resume_from(g, &o);
     gan_progress *log = gan_progress_open(g, in_folder(&o, "log.csv"), cut ? "D,G,NCE" : "D,G,cycle", first, o.steps, o.batch);
     if (!log) fail();
@@ -251,7 +251,7 @@ int main(int argc, char **argv)
     int every = o.steps / 10 > 0 ? o.steps / 10 : 1;
     for (int step = first; step < o.steps; step++) {
         gan_set_lr(opt_g, gan_lr_linear(lr, step, o.steps / 2, o.steps));
-        gan_set_lr(opt_d, gan_lr_linear(lr, step, o.steps / 2, o.steps));
+        gan_set_lr(opt_d, gan_lr_linear(lr / 2, step, o.steps / 2, o.steps));
 
         gan_tensor *a = next(data.a, o.batch, size), *b = next(data.b, o.batch, size), *to_a = NULL, *to_b, *keep;
         gan_tensor *g_loss = cut ? cut_loss(g, G, D, a, b, lambda, &to_b, &keep) : cycle_loss(G, D, a, b, lambda, identity, &to_b, &to_a, &keep);
