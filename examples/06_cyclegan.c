@@ -104,19 +104,21 @@ static gan_tensor *encode(gan_model *G, const char *net, gan_tensor *x, gan_tens
     return map[3] = x;
 }
 
-static gan_tensor *decode(gan_model *G, const char *net, gan_tensor *x)        /* (N,4*width,S/4,S/4) -> (N,3,S,S) in [-1,1] */
+/* x (N,4*width,S/4,S/4) -> (N,3,S,S) in [-1,1]. Instance norm has taken away how bright and of what colour the whole picture was: the
+   picture itself, beside the last layer's input, brings that back (the paper has no such skip). */
+static gan_tensor *decode(gan_model *G, const char *net, gan_tensor *x, gan_tensor *picture)
 {
     char out[64];
     x = gan_relu(layer(G, net, "up1", x, 2 * width, 4, 2, true));
     x = gan_relu(layer(G, net, "up2", x, width, 4, 2, true));
     snprintf(out, sizeof out, "%s.out", net);
-    return gan_tanh(gan_conv2d(G, out, x, 3, 7, 1, 3));
+    return gan_tanh(gan_conv2d(G, out, gan_concat(x, picture, 1), 3, 7, 1, 3));
 }
 
 static gan_tensor *translate(gan_model *G, const char *net, gan_tensor *x)     /* net "AB" is G: A -> B, "BA" is F: B -> A */
 {
-    gan_tensor *map[MAPS];
-    return decode(G, net, encode(G, net, x, map));
+    gan_tensor *map[MAPS], *middle = encode(G, net, x, map);
+    return decode(G, net, middle, x);
 }
 
 /* 05's PatchGAN: x (N,3,S,S) -> (N,1,S/4-2,S/4-2), near 1 for patches that look like the kind net ("A" or "B"), near 0 for others. */
@@ -171,7 +173,7 @@ static gan_tensor *some_places(gan *g, int count, int area)
    places, E_i -ln( e^(u_i.v_i/t) / sum_j e^(u_i.v_j/t) ), t = 0.07: which of the P patches of x is that of G(x) at place i? */
 static gan_tensor *cut_loss(gan *g, gan_model *G, gan_model *D, gan_tensor *a, gan_tensor *b, float lambda, gan_tensor **to_b, gan_tensor **nce)
 {
-    gan_tensor *v[MAPS], *u[MAPS], *out = decode(G, "AB", encode(G, "AB", gan_concat(a, b, 0), v));
+    gan_tensor *x = gan_concat(a, b, 0), *v[MAPS], *u[MAPS], *middle = encode(G, "AB", x, v), *out = decode(G, "AB", middle, x);
     encode(G, "AB", out, u);
     *to_b = first_half(out), *nce = NULL;
     for (int i = 0; i < MAPS; i++) {
@@ -215,7 +217,7 @@ static void save_rows(gan *g, gan_model *G, const domains *test, int size, int s
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/06_cyclegan", 2600, 2, 6, 2, 42, NULL, 0, false, false};
+    options o = {"cpu", "out/06_cyclegan", 1200, 2, 6, 2, 42, NULL, 0, false, false};
     const char *test_path = NULL;
     int size = 64;
     float lambda = 0, identity = 0.5f;
