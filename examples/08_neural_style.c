@@ -63,15 +63,15 @@ static gan_tensor *unit(gan_tensor *pixels) { return gan_mul_scalar(gan_add_scal
 int main(int argc, char **argv)
 {
     options o = {"cpu", "out/08_neural_style", 300, 1, 4, 1, 42, NULL, 0, false, false};
-    settings s = {NULL, NULL, NULL, NULL, 256, 0, 1, 0.1f, 1, 0.1f, false, false};
+    settings s = {NULL, NULL, NULL, NULL, 256, 0, 1, 0.2f, 1, 0.1f, false, false};
     const flag own[] = {{"--style", 't', &s.style, "paintings: a.jpg,b.jpg"}, {"--weights", 't', &s.weights, "how much of each: 0.7,0.3 (equal)"},
                         {"--net", 't', &s.net, "weights of the feature network (examples/style_net.safetensors)"},
                         {"--kind", 't', &s.kind, "own, squeezenet, vgg19, vgg19-3, vgg19-small (squeezenet with --net, else own)"},
                         {"--size", 'i', &s.size, "longer side of the picture (256)"}, {"--style-size", 'i', &s.style_size, "of the paintings (as --size)"},
                         {"--strip", 'i', &s.strip, "so many pictures, from the first style to the last"},
-                        {"--content", 'f', &s.content, "weight of the content (0.1)"}, {"--tv", 'f', &s.tv, "weight of the total variation (1)"},
+                        {"--content", 'f', &s.content, "weight of the content (0.2)"}, {"--tv", 'f', &s.tv, "weight of the total variation (1)"},
                         {"--lr", 'f', &s.lr, "Adam's learning rate (0.1)"}, {"--noise", 's', &s.noise, "begin with noise, not with the photo"},
-                        {"--lbfgs", 's', &s.lbfgs, "L-BFGS, not Adam: fewer steps"}, {0}};
+                        {"--lbfgs", 's', &s.lbfgs, "L-BFGS, not Adam: fewer steps"}, {NULL, 0, NULL, NULL}};
     parse(argc, argv, &o, "08_neural_style: a photo in the style of paintings", own);
     if (o.quick) s.size = 32, s.strip = 2, s.style = s.net = s.kind = s.weights = o.data = NULL;
     if (!s.style_size || o.quick) s.style_size = s.size;

@@ -55,18 +55,19 @@ typedef struct { const char *kind, *content, *style[7]; } style_layers;
 typedef struct { gan_model *model; const style_layers *layers; } style_net;
 
 static const style_layers style_kinds[] = {
-    {"own", "relu2", {"relu1", "relu2", "relu3", "relu4", NULL}},                           /* style_own, below */
-    {"squeezenet", "4", {"1", "3", "4", "6", "7", "10"}},                                          /* SqueezeNet 1.1 */
+    {"own", "relu3", {"rgb", "relu1", "relu2", "relu3", "relu4", NULL}},                           /* style_own, below; the colours as they are, too */
+    {"squeezenet", "4", {"1", "3", "4", "6", "7", "10"}},                                          /* SqueezeNet 1.1: names as in zoo.h */
     {"vgg19", "relu4_2", {"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1", NULL}},           /* torchvision's, all of it: the paper's layers */
-    {"vgg19-3", "relu2_2", {"relu1_1", "relu2_1", "relu3_1", NULL, NULL}},                   /* zoo_vgg_encoder to relu3_1, as AdaIN has it */
+    {"vgg19-3", "relu2_2", {"relu1_1", "relu2_1", "relu3_1", NULL, NULL}},                         /* zoo_vgg_encoder to relu3_1, as AdaIN has it */
     {"vgg19-small", "relu3_1", {"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1", NULL}},     /* the same to relu5_1 with a quarter of the channels */
     {NULL, NULL, {NULL}}};
 
-/* The project's own: four 3x3 convolutions with 32, 64, 96 and 128 channels, ReLU, and halving by means. */
+/* The project's own: a 5x5 and three 3x3 convolutions with 32, 64, 96 and 128 channels, ReLU, and halving by means. */
 static inline gan_tensor *style_own(gan_model *m, gan_tensor *x, zoo_features *f)     /* (N,3,H,W) -> (N,128,H/8,W/8) */
 {
     static const int channels[4] = {32, 64, 96, 128};
     char name[16];
+    zoo_keep(f, "rgb", x);
     x = zoo_imagenet(x);
     for (int i = 0; i < 4; i++) {
         if (i) x = gan_avg_pool2d(x, 2, 2, 0);
