@@ -11,8 +11,9 @@
              squeezenet, vgg19, vgg19-3 or vgg19-small (style.h says which is what). Without --net: examples/style_net.safetensors,
              which style_net.c trained.
    Leaves:   out/08_neural_style/       panel.png (content, styles, results), result.png, log.csv, state.safetensors
-   Time:     TIMES
-   Expect:   PICTURE
+   Time:     15 s of one core for 300 steps at 256 px with SqueezeNet, 26 s with the shipped network; 5 s with --lbfgs --steps 100
+   Expect:   the photo's things in the painting's colours and strokes (08_neural_style.png). The shipped network saw 20 pictures, not a million:
+             it gives colours, contrast and brush marks, but none of the larger forms, swirls for instance, for which take SqueezeNet or VGG-19.
 
    The loss of the picture x, the photo p and the paintings a_k is
 
@@ -40,9 +41,9 @@ static void weigh(const settings *s, int count, gan_real *weights)
     if (s->strip > 1 && count < 2) fprintf(stderr, "--strip goes from one style to another: --style a.jpg,b.jpg\n"), exit(2);
     for (int n = 0; n < s->strip; n++)
         for (int k = 0; k < count; k++) {
-            gan_real at = s->strip > 1 ? (gan_real)n * (gan_real)(count - 1) / (gan_real)(s->strip - 1) : 0, far = at > (gan_real)k ? at - (gan_real)k : (gan_real)k - at;
-            gan_real alone = s->weights ? (gan_real)real_number("--weights", part[k]) : 1 / (gan_real)count;
-            weights[n * count + k] = s->strip > 1 ? (far < 1 ? 1 - far : 0) : alone;
+            double at = s->strip > 1 ? (double)n * (count - 1) / (s->strip - 1) : 0, near = 1 - fabs(at - k);     /* at: between which styles */
+            double alone = s->weights ? (double)real_number("--weights", part[k]) : 1.0 / count;
+            weights[n * count + k] = (gan_real)(s->strip == 1 ? alone : near > 0 ? near : 0);
         }
 }
 
@@ -67,7 +68,8 @@ int main(int argc, char **argv)
     const flag own[] = {{"--style", 't', &s.style, "paintings: a.jpg,b.jpg"}, {"--weights", 't', &s.weights, "how much of each: 0.7,0.3 (equal)"},
                         {"--net", 't', &s.net, "weights of the feature network (examples/style_net.safetensors)"},
                         {"--kind", 't', &s.kind, "own, squeezenet, vgg19, vgg19-3, vgg19-small (squeezenet with --net, else own)"},
-                        {"--size", 'i', &s.size, "longer side of the picture (256)"}, {"--style-size", 'i', &s.style_size, "of the paintings (as --size)"},
+                        {"--size", 'i', &s.size, "longer side of the picture (256)"},
+                        {"--style-size", 'i', &s.style_size, "of the paintings (as --size)"},
                         {"--strip", 'i', &s.strip, "so many pictures, from the first style to the last"},
                         {"--content", 'f', &s.content, "weight of the content (0.2)"}, {"--tv", 'f', &s.tv, "weight of the total variation (1)"},
                         {"--lr", 'f', &s.lr, "Adam's learning rate (0.1)"}, {"--noise", 's', &s.noise, "begin with noise, not with the photo"},
@@ -103,8 +105,8 @@ int main(int argc, char **argv)
         style_losses(&net, unit(pixels), &target, &content_loss, &style_loss, &rough);
         gan_tensor *loss = gan_add(style_loss, gan_add(gan_mul_scalar(content_loss, s.content), gan_mul_scalar(rough, s.tv)));
         gan_set_lr(opt[0], gan_lr_cosine(s.lr, step, o.steps));
-        gan_minimize(opt[lbfgs], gan_mul_scalar(loss, (gan_real)s.strip));      /* losses are means over the strip: a picture is not to wait for the others */
-        if (!lbfgs) gan_clip_weights(image, 1);                                 /* to [-1,1]; L-BFGS takes gradients for those of the unclipped picture */
+        gan_minimize(opt[lbfgs], gan_mul_scalar(loss, (gan_real)s.strip));      /* times strip: losses are means over it */
+        if (!lbfgs) gan_clip_weights(image, 1);                                 /* to [-1,1]; L-BFGS would mistake it for curvature */
         gan_progress_step(log, step, (double)gan_item(content_loss), (double)gan_item(style_loss), (double)gan_item(rough));
         gan_clear_to(g, mark);
         if ((step + 1) % 100 == 0 || step + 1 == o.steps) {

@@ -7,10 +7,11 @@
    Run:      make 09_fast_style         built-in shapes, or trained on a folder of photos for one painting:
              make 09_fast_style ARGS="--data photos --style starry_night.jpg --net squeezenet1_1.safetensors"
              make 09_fast_style ARGS="--apply examples/painter.safetensors --data photo.jpg"                        paint with what was trained
-             make 09_fast_style ARGS="--any vgg19_norm_relu3_1.safetensors,vgg19_norm_decoders.safetensors --data photo.jpg --style a.jpg,b.jpg --weights 0.5,0.5 --alpha 0.8"
-             make 09_fast_style ARGS="--any microast.safetensors --data photo.jpg --style a.jpg"
+             make 09_fast_style ARGS="--any microast.safetensors --data photo.jpg --style a.jpg"                    any style: MicroAST, or AdaIN:
+             make 09_fast_style ARGS="--any encoder.safetensors,decoder.safetensors --data photo.jpg --style a.jpg,b.jpg --alpha 0.8"
    Reads:    --data a folder of photos (training) or one photo, --style, --net and --kind as 08
-   Leaves:   out/09_fast_style/         panel.png (photo, styles, painting); from a training also samples-NNNNN.png, painter.safetensors, log.csv, state.safetensors
+   Leaves:   out/09_fast_style/         panel.png (photo, styles, painting); from a training also samples-NNNNN.png, painter.safetensors,
+             log.csv, state.safetensors
    Time:     TIMES
    Expect:   PICTURE
 
@@ -74,8 +75,8 @@ static void train(gan *g, gan_model *m, const settings *s, const options *o, gan
     if (!log) fail();
     gan_mark mark = gan_here(g);
     for (int step = first; step < o->steps; step++) {
-        gan_tensor *photo = gan_augment(gan_random_crop(gan_batch(photos, o->batch, NULL), s->crop, s->crop), GAN_FLIP, 0.5f), *content, *look, *rough;
-        photo = unit(photo);                                                    /* (N,3,CROP,CROP) */
+        gan_tensor *crop = gan_random_crop(gan_batch(photos, o->batch, NULL), s->crop, s->crop), *content, *look, *rough;
+        gan_tensor *photo = unit(gan_augment(crop, GAN_FLIP, 0.5f));            /* (N,3,CROP,CROP) */
         style_content(&net, photo, &target);
         style_losses(&net, painter(m, photo), &target, &content, &look, &rough);
         gan_set_lr(adam, gan_lr_cosine(s->lr, step, o->steps));
@@ -117,7 +118,8 @@ static gan_tensor *paint_any(const any_style *any, gan_tensor *photo, gan_tensor
 }
 
 /* The photo painted, and processor time of the last of a few passes: with several threads, a pass takes less. m NULL: by any. */
-static gan_tensor *timed(const char *how, gan_model *m, const any_style *any, int passes, gan_tensor *photo, gan_tensor **style, const gan_real *weights, int count)
+static gan_tensor *timed(const char *how, gan_model *m, const any_style *any, int passes, gan_tensor *photo,
+                         gan_tensor **style, const gan_real *weights, int count)
 {
     gan *g = photo->g;
     gan_tensor *x = NULL;
@@ -136,15 +138,16 @@ static gan_tensor *timed(const char *how, gan_model *m, const any_style *any, in
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/09_fast_style", 2000, 4, 2, 2, 42, NULL, 0, false, false};
-    settings s = {NULL, NULL, NULL, NULL, NULL, NULL, 256, 256, 128, 0.3f, 1, 2e-3f, 1};
+    options o = {"cpu", "out/09_fast_style", 1500, 2, 2, 2, 42, NULL, 0, false, false};
+    settings s = {NULL, NULL, NULL, NULL, NULL, NULL, 256, 256, 128, 0.6f, 1, 2e-3f, 1};
     const flag own[] = {{"--style", 't', &s.style, "paintings: a.jpg,b.jpg"}, {"--weights", 't', &s.weights, "how much of each: 0.7,0.3 (equal)"},
                         {"--net", 't', &s.net, "weights of the feature network, as 08"}, {"--kind", 't', &s.kind, "its kind, as 08"},
                         {"--apply", 't', &s.apply, "no training: a painter's weights, for the photo at --data"},
                         {"--any", 't', &s.any, "no training: MicroAST's weights, or an encoder's and decoder's: e,d"},
                         {"--alpha", 'f', &s.alpha, "how much style with --any, 0 to 1 (1)"}, {"--size", 'i', &s.size, "longer side of a photo (256)"},
-                        {"--style-size", 'i', &s.style_size, "of the paintings (256)"}, {"--crop", 'i', &s.crop, "side of a training's patches (128)"},
-                        {"--content", 'f', &s.content, "weight of the content (0.3)"}, {"--tv", 'f', &s.tv, "weight of the total variation (1)"},
+                        {"--style-size", 'i', &s.style_size, "of the paintings (256)"},
+                        {"--crop", 'i', &s.crop, "side of a training's patches (128)"},
+                        {"--content", 'f', &s.content, "weight of the content (0.6)"}, {"--tv", 'f', &s.tv, "weight of the total variation (1)"},
                         {"--lr", 'f', &s.lr, "Adam's learning rate (0.002)"}, {NULL, 0, NULL, NULL}};
     parse(argc, argv, &o, "09_fast_style: a network that paints photos in one pass", own);
     if (o.quick) s.size = s.style_size = 32, s.crop = 24, s.style = s.net = s.kind = s.weights = s.apply = s.any = o.data = NULL;
@@ -155,7 +158,8 @@ int main(int argc, char **argv)
     int count = s.style ? style_split(s.style, names, sizeof names, name, STYLES) : 1;
     gan_tensor *shown[STYLES + 4], **style = shown + 1, *styles[STYLES + 1];
     gan_real weights[STYLES + 1];
-    if (s.weights && style_split(s.weights, numbers, sizeof numbers, number, STYLES) != count) fprintf(stderr, "--weights: one number a style is wanted\n"), exit(2);
+    if (s.weights && style_split(s.weights, numbers, sizeof numbers, number, STYLES) != count)
+        fprintf(stderr, "--weights: one number a style is wanted\n"), exit(2);
     for (int k = 0; k < count; k++) {
         styles[k] = style[k] = style_picture(g, name[k], s.style_size, GAN_SHAPES_STRIPED);
         weights[k] = s.weights ? (gan_real)real_number("--weights", number[k]) : 1 / (gan_real)count;
@@ -174,9 +178,12 @@ int main(int argc, char **argv)
         int parts = s.any ? style_split(s.any, files, sizeof files, file, 2) : 2;
         for (int k = 0; k < count; k++) weights[k] *= s.alpha;
         styles[count] = photo, weights[count] = 1 - s.alpha;
-        any_style any = {filled(g, "encoder", file[0]), parts > 1 ? filled(g, "decoder", file[1]) : NULL}, micro = {o.quick ? gan_model_new(g, "microast") : NULL, NULL};
+        any_style any = {filled(g, "encoder", file[0]), parts > 1 ? filled(g, "decoder", file[1]) : NULL};
         style[count + results++] = timed(parts > 1 ? "AdaIN" : "MicroAST", NULL, &any, passes, photo, styles, weights, count + 1);
-        if (o.quick) style[count + results++] = timed("MicroAST", NULL, &micro, passes, photo, styles, weights, count + 1);     /* both untrained, to try them */
+        if (o.quick) {                                                          /* both untrained here, only to try them */
+            any_style micro = {gan_model_new(g, "microast"), NULL};
+            style[count + results++] = timed("MicroAST", NULL, &micro, passes, photo, styles, weights, count + 1);
+        }
     }
     style_panel(shown, 1 + count + results, &o, "panel.png");
     printf("the picture: %s/panel.png\n", o.out);

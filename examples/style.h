@@ -15,7 +15,8 @@ static inline gan_tensor *style_shapes(gan *g, int size, int look)
     for (int i = 0; i < 4; i++) gan_data_item(data, i, pixels + (size_t)i * count, NULL);
     gan_tensor *x = gan_from_host(g, pixels, 4, 3, half, half);
     free(pixels);
-    gan_tensor *top = gan_concat(gan_slice(x, 0, 0, 1), gan_slice(x, 0, 1, 1), 3), *bottom = gan_concat(gan_slice(x, 0, 2, 1), gan_slice(x, 0, 3, 1), 3);
+    gan_tensor *top = gan_concat(gan_slice(x, 0, 0, 1), gan_slice(x, 0, 1, 1), 3);
+    gan_tensor *bottom = gan_concat(gan_slice(x, 0, 2, 1), gan_slice(x, 0, 3, 1), 3);
     return gan_mul_scalar(gan_add_scalar(gan_concat(top, bottom, 2), 1), 0.5f);
 }
 
@@ -31,7 +32,8 @@ static inline gan_tensor *style_picture(gan *g, const char *path, int size, int 
     for (size_t i = 0, area = (size_t)w * (size_t)h; i < 3 * area; i++) pixels[i] = (gan_real)bytes[i % area * 3 + i / area] / 255;
     gan_tensor *x = gan_from_host(g, pixels, 1, 3, h, w);
     free(pixels), stbi_image_free(bytes);
-    int most = h > w ? h : w, whole = most / size, to_h = (int)((double)h * size / most / 4 + 0.5) * 4, to_w = (int)((double)w * size / most / 4 + 0.5) * 4;
+    int most = h > w ? h : w, whole = most / size;
+    int to_h = (int)((double)h * size / most / 4 + 0.5) * 4, to_w = (int)((double)w * size / most / 4 + 0.5) * 4;
     if (whole > 1) x = gan_avg_pool2d(x, whole, whole, 0);      /* means first: bilinear weights alone would skip pixels */
     return gan_resize(x, to_h > 4 ? to_h : 4, to_w > 4 ? to_w : 4, GAN_BILINEAR);
 #else
@@ -55,11 +57,16 @@ typedef struct { const char *kind, *content, *style[7]; } style_layers;
 typedef struct { gan_model *model; const style_layers *layers; } style_net;
 
 static const style_layers style_kinds[] = {
-    {"own", "relu3", {"rgb", "relu1", "relu2", "relu3", "relu4", NULL}},                           /* style_own, below; the colours as they are, too */
-    {"squeezenet", "4", {"1", "3", "4", "6", "7", "10"}},                                          /* SqueezeNet 1.1: names as in zoo.h */
-    {"vgg19", "relu4_2", {"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1", NULL}},           /* torchvision's, all of it: the paper's layers */
-    {"vgg19-3", "relu2_2", {"relu1_1", "relu2_1", "relu3_1", NULL, NULL}},                         /* zoo_vgg_encoder to relu3_1, as AdaIN has it */
-    {"vgg19-small", "relu3_1", {"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1", NULL}},     /* the same to relu5_1 with a quarter of the channels */
+    /* style_own, below, and the colours as they are */
+    {"own", "relu3", {"rgb", "relu1", "relu2", "relu3", "relu4", NULL}},
+    /* SqueezeNet 1.1, names as in zoo.h */
+    {"squeezenet", "4", {"1", "3", "4", "6", "7", "10"}},
+    /* torchvision's VGG-19 to relu5_1, the paper's layers */
+    {"vgg19", "relu4_2", {"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1", NULL}},
+    /* zoo_vgg_encoder to relu3_1, as AdaIN takes it */
+    {"vgg19-3", "relu2_2", {"relu1_1", "relu2_1", "relu3_1", NULL}},
+    /* the same to relu5_1 with a quarter of the channels */
+    {"vgg19-small", "relu3_1", {"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1", NULL}},
     {NULL, NULL, {NULL}}};
 
 /* The project's own: a 5x5 and three 3x3 convolutions with 32, 64, 96 and 128 channels, ReLU, and halving by means. */
@@ -125,8 +132,8 @@ static inline gan_tensor *style_distance(gan_tensor *x, gan_tensor *target)
     return gan_mean(gan_div(difference, gan_sum_to(gan_square(target), target->n, 1, 1, 1)));
 }
 
-/* The statistics of count styles, mixed for each of n pictures: picture i has weights[i*count + k] of style k. With weights that add up to 1 the sum of
-   w_k |G - G_k|^2 is |G - sum of w_k G_k|^2 and a constant: to mix the losses is to mix the matrices. */
+/* The statistics of count styles, mixed for each of n pictures: picture i has weights[i*count + k] of style k. With weights that add up to 1
+   the sum of w_k |G - G_k|^2 is |G - sum of w_k G_k|^2 and a constant: to mix the losses is to mix the matrices. */
 static inline void style_mix(const style_net *net, gan_tensor **style, int count, const gan_real *weights, int n, style_target *t)
 {
     gan_tensor *all = gan_from_host(style[0]->g, weights, n, count, 1, 1);
@@ -151,7 +158,8 @@ static inline void style_content(const style_net *net, gan_tensor *content, styl
 
 /* How far x (N,3,H,W) is from the content (features, one for all or one each) and from the style (the mean over the layers), and how rough it is:
    the mean of the squares of neighbours' differences, total variation with beta = 2 (Mahendran and Vedaldi 2015). */
-static inline void style_losses(const style_net *net, gan_tensor *x, const style_target *t, gan_tensor **content, gan_tensor **style, gan_tensor **rough)
+static inline void style_losses(const style_net *net, gan_tensor *x, const style_target *t,
+                                gan_tensor **content, gan_tensor **style, gan_tensor **rough)
 {
     zoo_features f;
     int l = 0;
@@ -164,10 +172,11 @@ static inline void style_losses(const style_net *net, gan_tensor *x, const style
         *style = gan_add(*style, gan_add(style_distance(mean, t->mean[l]), style_distance(gram, t->gram[l])));
     }
     *style = gan_mul_scalar(*style, 1 / (gan_real)l);
-    *rough = gan_add(gan_mse(gan_slice(x, 2, 1, x->h - 1), gan_slice(x, 2, 0, x->h - 1)), gan_mse(gan_slice(x, 3, 1, x->w - 1), gan_slice(x, 3, 0, x->w - 1)));
+    gan_tensor *down = gan_mse(gan_slice(x, 2, 1, x->h - 1), gan_slice(x, 2, 0, x->h - 1));
+    *rough = gan_add(down, gan_mse(gan_slice(x, 3, 1, x->w - 1), gan_slice(x, 3, 0, x->w - 1)));
 }
 
-/* Pictures of one height or not side by side, all at the first one's height, white between them, as out/name. */
+/* Pictures side by side, all at the first one's height, white between them, as out/name. */
 static inline void style_panel(gan_tensor **picture, int count, const options *o, const char *name)
 {
     gan_tensor *row[16];
