@@ -238,20 +238,46 @@ static gan_tensor *zoo_modulated(gan_model *m, const char *name, gan_tensor *x, 
     return gan_add(x, gan_add(gan_mul(w, zoo_grouped(m, name, "conv2", r, 64, 3, 1, 1)), gan_mul(b, r)));
 }
 
-static inline gan_tensor *zoo_microast(gan_model *m, gan_tensor *content, gan_tensor *style)
+/* The sum of weights[k] * AdaIN(x, map k of the styles). */
+static gan_tensor *zoo_adain_mix(gan_tensor *x, gan_tensor **style, const gan_real *weights, int count)
+{
+    gan_tensor *sum = NULL;
+    for (int k = 0; k < count; k++) {
+        gan_tensor *one = gan_adain(x, style[k], (gan_real)1e-5);
+        if (count > 1) one = gan_mul_scalar(one, weights[k]);
+        sum = sum ? gan_add(sum, one) : one;
+    }
+    return sum;
+}
+
+/* Several styles, whose statistics and filters are mixed with weights that add up to 1 (at most 16). */
+static inline gan_tensor *zoo_microast_mix(gan_model *m, gan_tensor *content, gan_tensor **styles, const gan_real *weights, int count)
 {
     static const char *const part[4] = {"weight1.0", "bias1.0", "weight2.0", "bias2.0"};
-    gan_tensor *c[2], *s[2], *filter[4], *x;
+    gan_tensor *c[2], *s[2], *map[2][16], *filter[4] = {NULL, NULL, NULL, NULL}, *x;
     zoo_microast_encoder(m, "content_encoder", content, c);
-    zoo_microast_encoder(m, "style_encoder", style, s);
-    for (int i = 0; i < 4; i++) filter[i] = gan_avg_pool2d(zoo_grouped(m, "modulator", part[i], s[i / 2], 64, 3, 1, 64), 0, 1, 0);
-    x = zoo_modulated(m, "decoder.dec1", gan_adain(c[1], s[1], (gan_real)1e-5), filter[2], filter[3]);
-    x = zoo_modulated(m, "decoder.dec2", gan_adain(x, s[0], (gan_real)1e-5), filter[0], filter[1]);
+    for (int k = 0; k < count; k++) {
+        zoo_microast_encoder(m, "style_encoder", styles[k], s);
+        map[0][k] = s[0], map[1][k] = s[1];
+        for (int i = 0; i < 4; i++) {
+            x = gan_avg_pool2d(zoo_grouped(m, "modulator", part[i], s[i / 2], 64, 3, 1, 64), 0, 1, 0);
+            if (count > 1) x = gan_mul_scalar(x, weights[k]);
+            filter[i] = k ? gan_add(filter[i], x) : x;
+        }
+    }
+    x = zoo_modulated(m, "decoder.dec1", zoo_adain_mix(c[1], map[1], weights, count), filter[2], filter[3]);
+    x = zoo_modulated(m, "decoder.dec2", zoo_adain_mix(x, map[0], weights, count), filter[0], filter[1]);
     x = gan_resize(x, 2 * x->h, 2 * x->w, GAN_BILINEAR);
     x = gan_relu(zoo_grouped(m, "decoder", "dec3.3", gan_relu(zoo_grouped(m, "decoder", "dec3.1", x, 32, 3, 1, 32)), 32, 1, 1, 1));
     x = gan_resize(x, 2 * x->h, 2 * x->w, GAN_BILINEAR);
     x = gan_relu(zoo_grouped(m, "decoder", "dec3.8", gan_relu(zoo_grouped(m, "decoder", "dec3.6", x, 16, 3, 1, 16)), 16, 1, 1, 1));
     return zoo_grouped(m, "decoder", "dec3.10", x, 3, 9, 1, 1);
+}
+
+static inline gan_tensor *zoo_microast(gan_model *m, gan_tensor *content, gan_tensor *style)
+{
+    const gan_real one = 1;
+    return zoo_microast_mix(m, content, &style, &one, 1);
 }
 
 /* ---- LeNet: x (N,1,28,28), a white digit on black, in [0,1] -> logits (N,10,1,1); features: (N,500,1,1), or NULL where not wanted. */
