@@ -8,7 +8,7 @@
 #include "stylegan.h"
 
 static int size = 32;
-static float gamma_r1 = 0.05f, psi = 0.7f, mixing = 0.9f;
+static float gamma_r1 = 0.3f, psi = 0.7f, mixing = 0.9f;
 static bool progressive, ada, path;
 
 /* ---- the discriminator: residual, the same sides backwards */
@@ -108,7 +108,7 @@ static void save_samples(gan *g, gan_model *G, const gan_real *noise, int step, 
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/10_stylegan", 9000, 16, 9, 4, 42, NULL, 0, false, false};
+    options o = {"cpu", "out/10_stylegan", 8000, 16, 9, 4, 42, NULL, 0, false, false};
     float lr = 2.5e-3f, fade;
     const flag own[] = {{"--size", 'i', &size, "side of the pictures: 8, 16, 32, 64 ..."},
                         {"--width", 'i', &width, "channels of the small sides"},
@@ -118,7 +118,7 @@ int main(int argc, char **argv)
                         {"--lr", 'f', &lr, "learning rate"},
                         {"--path", 's', &path, "path length regularisation, every fourth step"},
                         {"--ada", 's', &ada, "adaptive augmentation: for little data"},
-                        {"--progressive", 's', &progressive, "grow from 4x4 to the full size"}, {0}};
+                        {"--progressive", 's', &progressive, "grow from 4x4 to the full size"}, {NULL, 0, NULL, NULL}};
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--quick") == 0) size = 16, width = 8, progressive = path = ada = true;
     parse(argc, argv, &o, "10_stylegan: StyleGAN2 in small learns faces, or your pictures", own);
@@ -134,7 +134,7 @@ int main(int argc, char **argv)
     gan_progress *log = gan_progress_open(g, in_folder(&o, "log.csv"), "D,G,p", first, o.steps, o.batch);
     if (!log) fail();
 
-    int every = o.steps / 10 > 500 ? 500 : o.steps / 10 > 0 ? o.steps / 10 : 1;
+    int every = o.quick || o.steps < 500 ? o.steps : 500;
     for (int step = first; step < o.steps; step++) {
         int side = side_at(step, o.steps, &fade);
         float rate = gan_lr_linear(lr, step, o.steps * 4 / 5, o.steps);
