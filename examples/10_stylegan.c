@@ -8,7 +8,7 @@
 #include "stylegan.h"
 
 static int size = 32;
-static float gamma_r1 = 0.3f, psi = 0.7f, mixing = 0.9f;
+static float gamma_r1 = 1, psi = 0.7f, mixing = 0.9f;
 static bool progressive, ada, path;
 
 /* ---- the discriminator: residual, the same sides backwards */
@@ -134,7 +134,7 @@ int main(int argc, char **argv)
     gan_progress *log = gan_progress_open(g, in_folder(&o, "log.csv"), "D,G,p", first, o.steps, o.batch);
     if (!log) fail();
 
-    int every = o.quick || o.steps < 500 ? o.steps : 500;
+    int every = o.quick || o.steps < 10 ? o.steps : o.steps / 10 > 500 ? 500 : o.steps / 10;
     for (int step = first; step < o.steps; step++) {
         int side = side_at(step, o.steps, &fade);
         float rate = gan_lr_linear(lr, step, o.steps * 4 / 5, o.steps);

@@ -5,7 +5,7 @@
 enum { LATENT = 128, LARGEST = 256, STYLES = 14 };              /* numbers in z and w; largest side; layers with a style then */
 static int width = 64;                                          /* channels of the small sides */
 
-static inline int channels(int side) { return side <= 16 ? width : width * 24 / side; }
+static inline int channels(int side) { return side <= 16 ? width : width * 16 / side; }
 
 /* How many w's a picture of that side takes: one for the first convolution, two a doubling, one for the last RGB. */
 static inline int styles_of(int side)
