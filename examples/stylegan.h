@@ -43,7 +43,7 @@ static inline gan_tensor *normal_param(gan_model *G, const char *name, int c, in
 }
 
 /* Layer number layer: x (N,C,S,S) -> (N,out,S,S), or (N,out,2S,2S) if grow; its style is that row of ws (N,LATENT,STYLES,1). Noise of
-   one channel makes what no style decides, as strong as is learned: 0 at first, and at a fiftieth of the rate, or dots would be its first
+   one channel makes what no style decides, as strong as is learned: 0 at first, and at a 500th of the rate, or dots would be its first
    guess at what a face has inside. noise[layer] (1 or N,1,S,S) if given, else drawn. */
 static inline gan_tensor *layer(gan_model *G, gan_tensor *x, gan_tensor *ws, int layer, int out, bool grow, gan_tensor **noise)
 {
@@ -53,7 +53,7 @@ static inline gan_tensor *layer(gan_model *G, gan_tensor *x, gan_tensor *ws, int
     if (grow) x = up(x);                                        /* after the convolution: a quarter of the work */
     snprintf(name, sizeof name, "conv%d.noise", layer);
     gan_tensor *n = noise ? noise[layer] : gan_randn(x->g, x->n, 1, x->h, x->w);
-    return act(gan_add(x, gan_mul(n, gan_mul_scalar(normal_param(G, name, 1, 1, 0), 0.02f))));
+    return act(gan_add(x, gan_mul(n, gan_mul_scalar(normal_param(G, name, 1, 1, 0), 0.002f))));
 }
 
 static inline gan_tensor *to_rgb(gan_model *G, gan_tensor *x, gan_tensor *ws, int layer)
