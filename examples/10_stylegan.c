@@ -1,14 +1,22 @@
-/* 10_stylegan: StyleGAN2 in small. A mapping network turns z into w, and w sets the style of every layer of the generator.
-   Karras et al. 2019 (StyleGAN), 2020 (StyleGAN2), 2020 (ADA: training with limited data); growing: Karras et al. 2018.
+/* 10_stylegan: StyleGAN2 in small. A mapping network bends z into w, and w sets the style of every layer of the generator.
+   Karras et al. 2019 (StyleGAN), 2020 (StyleGAN2), 2020 (ADA: training with limited data), 2018 (progressive growing).
 
-   Run:      make 10_stylegan ARGS="..."    or   cc -O2 -fopenmp examples/10_stylegan.c -o stylegan -lm && ./stylegan
+   Run:      make 10_stylegan    or   cc -O2 -fopenmp examples/10_stylegan.c -o stylegan -lm && ./stylegan
    --data    a folder of pictures of any size, or an IDX file of colour pictures whose side is a multiple of --size; without it
              data/avatars, or, where that is not there, shapes that gan.h draws
-*/
+   Leaves:   out/10_stylegan/    samples-NNNNN.png, log.csv, state.safetensors, generator.safetensors (F16, with the mean w)
+
+   New since the DCGAN:
+     - The generator (stylegan.h): modulated and demodulated convolutions, noise in every layer, an RGB layer for each side.
+     - Weights at an equalized rate: N(0,1), scaled when used. Adam's steps are then as large for a wide layer as for a narrow one, and a
+       step is a part lr of the weights: the papers' 0.002 is for millions of pictures, 0.008 learns as much from a quarter of them.
+     - A residual discriminator that also sees how varied four pictures are; lazy R1: every 16th step, 16 times as strong.
+     - Style mixing: half of the pictures take their later layers' style from a second z. 11_style_mixing shows what that is good for.
+     - --path: path length regularisation. --ada: augmentation that grows where data is little. --progressive: 4x4 first, then doubled. */
 #include "stylegan.h"
 
 static int size = 32;
-static float gamma_r1 = 0.3f, psi = 0.7f, mixing = 0.5f;
+static float gamma_r1 = 0.5f, psi = 0.7f, mixing = 0.5f;
 static bool progressive, ada, path;
 
 /* ---- the discriminator: residual, the same sides backwards */
@@ -108,8 +116,8 @@ static void save_samples(gan *g, gan_model *G, const gan_real *noise, int step, 
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/10_stylegan", 10000, 8, 9, 4, 42, NULL, 0, false, false};
-    float lr = 2.5e-3f, fade;
+    options o = {"cpu", "out/10_stylegan", 8500, 8, 9, 4, 42, NULL, 0, false, false};
+    float lr = 8e-3f, fade;
     const flag own[] = {{"--size", 'i', &size, "side of the pictures: 8, 16, 32, 64 ..."},
                         {"--width", 'i', &width, "channels of the small sides"},
                         {"--gamma", 'f', &gamma_r1, "weight of R1"},
