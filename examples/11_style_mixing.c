@@ -127,25 +127,34 @@ static void journey(gan *g, gan_model *G, int stops, int frames, const options *
 
 /* ---- the numbers: what changes when some layers of a picture take another's style */
 
-/* Outlines: how much luminance (N,1,S,S) changes from a pixel to the next, blurred, in units of its mean over the picture, so that a
-   strong contrast and a weak one count alike. */
-static gan_tensor *outlines(gan *g, gan_tensor *x)
+/* How bright each pixel is: x (N,3,S,S) -> (N,1,S,S). */
+static gan_tensor *luminance(gan *g, gan_tensor *x)
 {
     const gan_real parts[3] = {0.299f, 0.587f, 0.114f};
-    int s = x->h;
-    gan_tensor *y = gan_sum_to(gan_mul(x, gan_from_host(g, parts, 1, 3, 1, 1)), x->n, 1, s, s);
-    gan_tensor *right = gan_sub(gan_slice(gan_slice(y, 3, 1, s - 1), 2, 0, s - 1), gan_slice(gan_slice(y, 3, 0, s - 1), 2, 0, s - 1));
-    gan_tensor *below = gan_sub(gan_slice(gan_slice(y, 2, 1, s - 1), 3, 0, s - 1), gan_slice(gan_slice(y, 2, 0, s - 1), 3, 0, s - 1));
+    return gan_sum_to(gan_mul(x, gan_from_host(g, parts, 1, 3, 1, 1)), x->n, 1, x->h, x->w);
+}
+
+/* Outlines: how much luminance changes from a pixel to the next, blurred, in units of its mean over the picture, so that a strong contrast
+   and a weak one count alike: (N,1,S-1,S-1). */
+static gan_tensor *outlines(gan *g, gan_tensor *x)
+{
+    int s = x->h - 1;
+    gan_tensor *y = luminance(g, x), *top = gan_slice(y, 2, 0, s), *here = gan_slice(top, 3, 0, s);
+    gan_tensor *right = gan_sub(gan_slice(top, 3, 1, s), here), *below = gan_sub(gan_slice(gan_slice(y, 2, 1, s), 3, 0, s), here);
     gan_tensor *steep = gan_avg_pool2d(gan_add(gan_abs(right), gan_abs(below)), 3, 1, 1);
     return gan_div(steep, gan_add_scalar(gan_mean_to(steep, x->n, 1, 1, 1), 1e-6f));
 }
 
 static double shape_change(gan *g, gan_tensor *a, gan_tensor *b) { return (double)gan_item(gan_l1(outlines(g, a), outlines(g, b))); }
 
-/* Of the mean colours: nothing that moves within the picture changes them. */
-static double colour_change(gan_tensor *a, gan_tensor *b)
+/* The difference of x - luminance(x), averaged with weights max(0, 1 - 4 |difference of luminance|): over places that stayed as bright as
+   they were, for a place that became hair has changed its colour without telling anything about colours. */
+static double colour_change(gan *g, gan_tensor *a, gan_tensor *b)
 {
-    return (double)gan_item(gan_l1(gan_mean_to(a, a->n, 3, 1, 1), gan_mean_to(b, b->n, 3, 1, 1)));
+    gan_tensor *la = luminance(g, a), *lb = luminance(g, b);
+    gan_tensor *weight = gan_relu(gan_add_scalar(gan_mul_scalar(gan_abs(gan_sub(la, lb)), -4), 1));
+    gan_tensor *chroma = gan_sum_to(gan_abs(gan_sub(gan_sub(a, la), gan_sub(b, lb))), a->n, 1, a->h, a->w);
+    return (double)gan_item(gan_div(gan_sum(gan_mul(weight, chroma)), gan_add_scalar(gan_sum(weight), 1e-6f)));
 }
 
 static void print_changes(gan *g, gan_model *G, int pairs, const options *o)
@@ -170,7 +179,7 @@ static void print_changes(gan *g, gan_model *G, int pairs, const options *o)
             }
             x[swapped] = paint(g, G, ws, pairs, still);
         }
-        shape[band] = shape_change(g, x[0], x[1]), colour[band] = colour_change(x[0], x[1]);
+        shape[band] = shape_change(g, x[0], x[1]), colour[band] = colour_change(g, x[0], x[1]);
         if (pass < 0) continue;
         printf("%-8s %d to %d   %4.0f%%   %5.0f%%\n", name[band], from[band], to[band] - 1, 100 * shape[band] / shape[3],
                100 * colour[band] / colour[3]);
