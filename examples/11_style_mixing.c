@@ -1,14 +1,19 @@
-/* 11_style_mixing: what the layers of a trained StyleGAN decide, shown without training. Each layer takes a w of its own, so two pictures
-   can be crossed: the shape of one, the colours of the other.
+/* 11_style_mixing: what the layers of a trained StyleGAN decide, shown without training. Each layer can take a w of its own, so two
+   pictures can be crossed: the shape of one, the colours of the other.
    Karras et al. 2019 (style mixing, truncation, noise), 2020.
 
    Run:      make 11_style_mixing    or   cc -O2 -fopenmp examples/11_style_mixing.c -o mixing -lm && ./mixing
    --data    weights that 10_stylegan left (out/10_stylegan/generator.safetensors); without it those that come along,
-             examples/10_stylegan.safetensors */
+             examples/10_stylegan.safetensors
+   Leaves:   out/11_style_mixing/    mixing.png, one-style.png, truncation.png, noise.png, journey.gif, log.csv (the numbers it prints)
+
+   mixing.png is the paper's table: sources A along the top, sources B down the left side. In the first rows each picture is A with the
+   coarse styles of B (4x4 and 8x8), and has B's head; then with the middle ones (16x16); then with the fine ones (32x32), and it is A
+   in B's colours. --seed chooses other sources; --steps does nothing here. Seconds on a CPU. */
 #include "stylegan.h"
 
 static int side, layers, coarse_end, middle_end;    /* of the picture; styles it takes; where the middle and the fine ones begin */
-static float psi = 0.7f;
+static float psi = 0.7f, strength = 1;
 static gan_tensor *still[STYLES];                   /* noise (1,1,S,S) of each layer, the same for all pictures */
 
 /* ---- styles on the host: ws (N,LATENT,layers), so that any layer of any picture can take any w */
@@ -91,22 +96,31 @@ static void truncation(gan *g, gan_model *G, int columns, int rows, const option
     free(w);
 }
 
-/* Each row one w: without noise, with columns-2 different noises, and how much each pixel differs between those, brightened. */
+/* Each row one w: without noise, with columns-2 different noises, and how much each pixel differs between those, its mean a quarter of white. */
 static void noise_rows(gan *g, gan_model *G, int columns, int rows, const options *o)
 {
     gan_real *w = new_w(g, G, rows, psi);
-    gan_tensor *none[STYLES], *row[64];
-    for (int k = 0; k < layers; k++) none[k] = gan_mul_scalar(still[k], 0);
+    gan_tensor *none[STYLES], *drawn[STYLES], *row[8];
+    int n = columns - 2;
+    double mean = 0;
     for (int y = 0; y < rows; y++) {
-        gan_real *one = new_styles(1), *many = new_styles(columns - 2);
+        gan_real *one = new_styles(1), *many = new_styles(n);
         set_style(one, 0, 0, layers, w + y * LATENT);
-        for (int i = 0; i < columns - 2; i++) set_style(many, i, 0, layers, w + y * LATENT);
-        gan_tensor *off = paint(g, G, one, 1, none), *on = paint(g, G, many, columns - 2, NULL);
-        gan_tensor *variance = gan_mean_to(gan_square(gan_sub(on, gan_mean_to(on, 1, 3, side, side))), 1, 3, side, side);
-        gan_tensor *parts[3] = {off, on, gan_clamp(gan_add_scalar(gan_mul_scalar(gan_sqrt(gan_add_scalar(variance, 1e-8f)), 8), -1), -1, 1)};
+        for (int i = 0; i < n; i++) set_style(many, i, 0, layers, w + y * LATENT);
+        for (int k = 0; k < layers; k++) {
+            none[k] = gan_mul_scalar(still[k], 0);
+            drawn[k] = gan_mul_scalar(gan_randn(g, n, 1, still[k]->h, still[k]->w), strength);
+        }
+        gan_tensor *off = paint(g, G, one, 1, none), *on = paint(g, G, many, n, drawn);
+        gan_tensor *square = gan_mean_to(gan_square(gan_sub(on, gan_mean_to(on, 1, 3, side, side))), 1, 3, side, side);
+        gan_tensor *deviation = gan_sqrt(gan_add_scalar(square, 1e-12f));
+        gan_tensor *map = gan_add_scalar(gan_div(deviation, gan_mul_scalar(gan_mean(deviation), 2)), -1);
+        gan_tensor *parts[3] = {off, on, gan_clamp(map, -1, 1)};
         row[y] = gan_concat_all(parts, 3, 0);
+        mean += (double)gan_item(gan_mean(deviation)) / rows;
     }
     draw(larger(gan_concat_all(row, rows, 0), 2), columns, o, "noise.png");
+    printf("noise moves a pixel by %.4f, where black to white is 2\n", mean);
     free(w);
 }
 
@@ -212,6 +226,7 @@ int main(int argc, char **argv)
     options o = {"cpu", "out/11_style_mixing", 1, 64, 1, 4, 42, NULL, 0, false, false};
     int coarse = 0, middle = 0;
     const flag own[] = {{"--psi", 'f', &psi, "truncation of all sources"},
+                        {"--noise", 'f', &strength, "how many times as strong as learned the noise is"},
                         {"--coarse", 'i', &coarse, "how many of the first layers are coarse"},
                         {"--middle", 'i', &middle, "how many of the next are middle"}, {NULL, 0, NULL, NULL}};
     parse(argc, argv, &o, "11_style_mixing: the layers of a trained StyleGAN, crossed; --batch: pairs for the numbers", own);
@@ -223,7 +238,7 @@ int main(int argc, char **argv)
     middle_end = coarse_end + (middle ? middle : 2);            /* 16x16 */
     if (middle_end >= layers) fprintf(stderr, "%d layers: none is left for fine styles\n", layers), exit(2);
     for (int k = 0, s = 4; k < layers - 1; k++) {
-        still[k] = gan_randn(g, 1, 1, s, s);
+        still[k] = gan_mul_scalar(gan_randn(g, 1, 1, s, s), strength);
         if (k % 2 == 0) s *= 2;
     }
     still[layers - 1] = still[0];                               /* the last style is that of an RGB layer, which takes no noise */
