@@ -16,7 +16,7 @@
 #include "stylegan.h"
 
 static int size = 32;
-static float gamma_r1 = 0.5f, psi = 0.7f, mixing = 0.5f;
+static float gamma_r1 = 0.5f, psi = 0.85f, mixing = 0.5f;
 static bool progressive, ada, path;
 
 /* ---- the discriminator: residual, the same sides backwards */
@@ -116,7 +116,7 @@ static void save_samples(gan *g, gan_model *G, const gan_real *noise, int step, 
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/10_stylegan", 8500, 8, 9, 4, 42, NULL, 0, false, false};
+    options o = {"cpu", "out/10_stylegan", 7000, 8, 9, 4, 42, NULL, 0, false, false};
     float lr = 8e-3f, fade;
     const flag own[] = {{"--size", 'i', &size, "side of the pictures: 8, 16, 32, 64 ..."},
                         {"--width", 'i', &width, "channels of the small sides"},

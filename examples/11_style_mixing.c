@@ -175,26 +175,25 @@ static void print_changes(gan *g, gan_model *G, int pairs, const options *o)
 {
     const char *const name[4] = {"coarse", "middle", "fine", "all"};
     const int from[4] = {0, coarse_end, middle_end, 0}, to[4] = {coarse_end, middle_end, layers, layers};
-    gan_real *a = new_w(g, G, pairs, psi), *b = new_w(g, G, pairs, psi), *ws;
-    double shape[5], colour[5];
+    gan_real *a = new_w(g, G, pairs, psi), *b = new_w(g, G, pairs, psi), *ws = new_styles(pairs);
+    double shape[4], colour[4];
     FILE *file = fopen(in_folder(o, "log.csv"), "w");
     if (!file) perror(o->out), exit(1);
+    for (int i = 0; i < pairs; i++) set_style(ws, i, 0, layers, a + i * LATENT);
+    gan_tensor *before = paint(g, G, ws, pairs, still);
+    for (int band = 0; band < 4; band++) {
+        ws = new_styles(pairs);
+        for (int i = 0; i < pairs; i++) {
+            set_style(ws, i, 0, layers, a + i * LATENT);
+            set_style(ws, i, from[band], to[band], b + i * LATENT);
+        }
+        gan_tensor *after = paint(g, G, ws, pairs, still);
+        shape[band] = shape_change(g, before, after), colour[band] = colour_change(g, before, after);
+    }
     fprintf(file, "styles,first,last,shape,colour\n");
     printf("Of what another w changes, so much is changed by some layers' styles alone (%d pairs):\n"
            "styles   layers   shape   colour\n", pairs);
-    for (int pass = -1; pass < 4; pass++) {                     /* first all layers: the measure of the others */
-        int band = pass < 0 ? 3 : pass;
-        gan_tensor *x[2];
-        for (int swapped = 0; swapped < 2; swapped++) {
-            ws = new_styles(pairs);
-            for (int i = 0; i < pairs; i++) {
-                set_style(ws, i, 0, layers, a + i * LATENT);
-                if (swapped) set_style(ws, i, from[band], to[band], b + i * LATENT);
-            }
-            x[swapped] = paint(g, G, ws, pairs, still);
-        }
-        shape[band] = shape_change(g, x[0], x[1]), colour[band] = colour_change(g, x[0], x[1]);
-        if (pass < 0) continue;
+    for (int band = 0; band < 4; band++) {
         printf("%-8s %d to %d   %4.0f%%   %5.0f%%\n", name[band], from[band], to[band] - 1, 100 * shape[band] / shape[3],
                100 * colour[band] / colour[3]);
         fprintf(file, "%s,%d,%d,%g,%g\n", name[band], from[band], to[band] - 1, shape[band], colour[band]);
