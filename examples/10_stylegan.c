@@ -72,6 +72,13 @@ static gan_tensor *styles(gan *g, gan_model *G, int n, int side)
     return gan_add(a, gan_mul(mask, gan_sub(b, a)));
 }
 
+/* A step in w shall move the picture equally far wherever it is taken. Lazy: on half a batch every fourth step, and 4 times as strong. */
+static gan_tensor *path_penalty(gan *g, gan_model *G, int n, int side, float fade)
+{
+    gan_tensor *ws = styles(g, G, n, side);
+    return gan_mul_scalar(gan_path_length(G, synthesis(G, ws, side, fade, NULL), ws), 4 * 2);
+}
+
 /* ---- growing: each side for an equal part of the first three fifths of the training, fading in during the first half of its part */
 static int side_at(int step, int steps, float *fade)
 {
@@ -118,7 +125,7 @@ int main(int argc, char **argv)
 {
     options o = {"cpu", "out/10_stylegan", 7000, 8, 9, 4, 42, NULL, 0, false, false};
     float lr = 8e-3f, fade;
-    const flag own[] = {{"--size", 'i', &size, "side of the pictures: 8, 16, 32, 64 ..."},
+    const flag own[] = {{"--size", 'i', &size, "side of the pictures: a power of two from 8 to 256"},
                         {"--width", 'i', &width, "channels of the small sides"},
                         {"--gamma", 'f', &gamma_r1, "weight of R1"},
                         {"--mixing", 'f', &mixing, "how often two w share a picture"},
@@ -130,6 +137,7 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--quick") == 0) size = 16, width = 8, progressive = path = ada = true;
     parse(argc, argv, &o, "10_stylegan: StyleGAN2 in small learns faces, or your pictures", own);
+    if (size < 8 || size > LARGEST || (size & (size - 1))) fprintf(stderr, "--size %d: a power of two from 8 to %d\n", size, LARGEST), exit(2);
 
     gan *g = open_device(&o);
     gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D"), *average = gan_model_new(g, "average");
@@ -147,7 +155,7 @@ int main(int argc, char **argv)
         int side = side_at(step, o.steps, &fade);
         float rate = gan_lr_linear(lr, step, o.steps * 4 / 5, o.steps);
         gan_tensor *kept = gan_find_param(D, "ada.running_p");
-        gan_real p = ada && kept ? gan_item(kept) : 0;
+        gan_real p = ada && kept ? gan_item(kept) : 0;        /* how often to augment */
         gan_set_lr(opt_g, rate);
         gan_set_lr(opt_d, rate);
 
@@ -157,15 +165,11 @@ int main(int argc, char **argv)
         gan_tensor *d_real = discriminator(D, real, fade);
         gan_tensor *d_loss = gan_d_loss(GAN_NON_SATURATING, d_real, discriminator(D, gan_detach(shown), fade));
         gan_tensor *d_all = step % 16 ? d_loss : gan_add(d_loss, gan_mul_scalar(gan_r1(d_real, real), 16 * gamma_r1 / 2));
-        if (ada) p = gan_ada(D, d_real, 0.6f, 100000);
+        if (ada) p = gan_ada(D, d_real, 0.6f, 100000);          /* for the next step */
         gan_minimize(opt_d, d_all);
 
-        gan_tensor *g_loss = gan_g_loss(GAN_NON_SATURATING, NULL, discriminator(D, shown, fade)), *g_all = g_loss;
-        if (path && step % 4 == 0) {
-            gan_tensor *ws = styles(g, G, (o.batch + 1) / 2, side);
-            g_all = gan_add(g_loss, gan_mul_scalar(gan_path_length(G, synthesis(G, ws, side, fade, NULL), ws), 4 * 2));
-        }
-        gan_minimize(opt_g, g_all);
+        gan_tensor *g_loss = gan_g_loss(GAN_NON_SATURATING, NULL, discriminator(D, shown, fade));
+        gan_minimize(opt_g, path && step % 4 == 0 ? gan_add(g_loss, path_penalty(g, G, (o.batch + 1) / 2, side, fade)) : g_loss);
         gan_ema(average, G, gan_ema_decay(step, o.batch, 8000, 0.05f));
 
         gan_progress_step(log, step, (double)gan_item(d_loss), (double)gan_item(g_loss), (double)p);

@@ -242,7 +242,7 @@ int main(int argc, char **argv)
     }
     still[layers - 1] = still[0];                               /* the last style is that of an RGB layer, which takes no noise */
     gan_mark mark = gan_here(g);
-    mixing_table(g, G, o.quick ? 2 : 8, few, &o), gan_clear_to(g, mark);
+    mixing_table(g, G, o.quick ? 2 : 7, few, &o), gan_clear_to(g, mark);
     one_style(g, G, o.quick ? 2 : 12, o.quick ? 2 : 5, &o), gan_clear_to(g, mark);
     truncation(g, G, o.quick ? 3 : 9, o.quick ? 1 : 5, &o), gan_clear_to(g, mark);
     noise_rows(g, G, o.quick ? 4 : 8, o.quick ? 1 : 4, &o), gan_clear_to(g, mark);
