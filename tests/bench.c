@@ -149,40 +149,43 @@ static gan_tensor *discriminator64(gan_model *D, gan_tensor *x)
 
 typedef gan_tensor *network(gan_model *m, gan_tensor *x);
 
-/* One step as the peer's: D on real images, D on generated ones, Adam; G through D, Adam. What a half-step leaves is cleared. */
-static void train_step(gan *g, gan_model *G, gan_model *D, gan_opt *opt_g, gan_opt *opt_d, network *generator, network *discriminator, const gan_real *pixels,
-                       int size, int batch)
+typedef struct { gan_model *G, *D, *X; gan_opt *opt_g, *opt_d; network *generator, *discriminator; int size, batch; } training;
+
+/* One step as the peer's: D on real images, D on generated ones, Adam; G through D, Adam. What a half-step leaves is cleared. The images stay in the
+   device's memory, as the peer's do. */
+static void train_step(gan *g, void *user)
 {
+    training *t = (training *)user;
     gan_mark mark = gan_here(g);
-    gan_backward(gan_bce_logits(discriminator(D, gan_from_host(g, pixels, batch, 1, size, size)), 1), D);
+    gan_tensor *real = gan_detach(gan_param(t->X, "pixels", t->batch, 1, t->size, t->size));
+    gan_backward(gan_bce_logits(t->discriminator(t->D, real), 1), t->D);
     gan_clear_to(g, mark);
-    gan_tensor *fake = generator(G, gan_randn(g, batch, 100, 1, 1));
+    gan_tensor *fake = t->generator(t->G, gan_randn(g, t->batch, 100, 1, 1));
     mark = gan_here(g);
-    gan_minimize(opt_d, gan_bce_logits(discriminator(D, gan_detach(fake)), 0));
+    gan_minimize(t->opt_d, gan_bce_logits(t->discriminator(t->D, gan_detach(fake)), 0));
     gan_clear_to(g, mark);
-    gan_minimize(opt_g, gan_bce_logits(discriminator(D, fake), 1));
+    gan_minimize(t->opt_g, gan_bce_logits(t->discriminator(t->D, fake), 1));
 }
 
 static void bench_step(const char *device, const char *name, network *generator, network *discriminator, int size, int batch, int steps)
 {
     gan *g = gan_open(device, 1);
     if (!g) printf("%s\n", gan_error()), exit(1);
-    gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D");
-    gan_opt *opt_g = gan_adam(G, 2e-4f, 0.5f, 0.999f), *opt_d = gan_adam(D, 2e-4f, 0.5f, 0.999f);
+    training t = {gan_model_new(g, "G"), gan_model_new(g, "D"), gan_model_new(g, "X"), NULL, NULL, generator, discriminator, size, batch};
+    t.opt_g = gan_adam(t.G, 2e-4f, 0.5f, 0.999f), t.opt_d = gan_adam(t.D, 2e-4f, 0.5f, 0.999f);
     double seconds[64], flops = 0;
     size_t peak_bytes;
     struct rusage usage;
     gan_real *pixels = filled((size_t)batch * size * size);
     for (size_t i = 0; i < (size_t)batch * size * size; i++) pixels[i] /= 8;
-    for (int i = -2; i < steps; i++) {
-        if (i == 0) flops = -(double)gan_profile_flops(g);
+    gan_set(gan_param(t.X, "pixels", batch, 1, size, size), pixels);
+    for (int i = -3; i < steps; i++) {
+        if (i == -2) flops = (double)gan_profile_flops(g);          /* of the first; a GPU does not call the step later on */
         double start = gan__now();
-        train_step(g, G, D, opt_g, opt_d, generator, discriminator, pixels, size, batch);
+        gan_capture(g, train_step, &t);
         gan_item(gan_zeros(g, 1, 1, 1, 1));         /* a GPU may still be at work until a number is read from it */
         if (i >= 0) seconds[i] = gan__now() - start;
-        gan_clear(g);
     }
-    flops = (flops + (double)gan_profile_flops(g)) / steps;
     gan_memory(g, &peak_bytes);
     getrusage(RUSAGE_SELF, &usage);
     double step_s = median(seconds, steps);
@@ -268,7 +271,7 @@ static void bench_operations(void)
 {
     size_t count = (size_t)16 << 20;
     gan_map copy = {GAN_AFFINE, count, 1, 0};           /* y = x: every number is read once and written once */
-    gan_update adam = {10000000, 1e-3f, 0.9f, 0.999f, 1e-8f, 0.5f, 0.5f};
+    gan_update adam = {10000000, 1e-3f, 0.9f, 0.999f, 1e-8f, 0.5f, 0.5f, 0};
     gan_real *a = filled(count), *b = filled(count), *c = filled(count), *d = filled(count);
     double seconds[9], s;
     for (int part = 0; part < 2; part++) {
@@ -294,6 +297,105 @@ static void bench_operations(void)
     bench_operation("modulated_conv", op_modulated_conv, 1, 1, 2, 1);
 }
 
+#ifdef BENCH_CUDA
+/* ---- on a GPU (tests/gpu.sh): kernels against the card's own copying, the versions of the product, and convolutions against cuBLAS's product of the same
+   size in tf32, all in the device's memory */
+#include <cuda_runtime_api.h>
+#ifdef BENCH_CUBLAS
+#include <cublas_v2.h>
+static cublasHandle_t cublas;
+#endif
+void gan_cuda_synchronize(void);
+void gan_cuda_set_version(int version);
+
+static const gan_backend *gpu;
+static gan_real *there[5];                  /* 16M numbers, 64 MiB, are used of each; the first has 32M, cuBLAS's matrix of windows, the last 4M */
+enum { COPY, MAP, ZIP, SGD, ADAM, NORM, CONV, DATA, WEIGHT, CUBLAS };
+static const gan_conv *conv;
+
+static void work(int what)
+{
+    gan_map map = {GAN_TANH, (size_t)16 << 20, 1, 0};
+    gan_zip zip = {GAN_MIX, 256, 64, 32, 32, {65536, 1024, 32, 1}, {65536, 1024, 32, 1}, 1, 2};
+    gan_update update = {(size_t)16 << 20, 1e-3f, 0.9f, 0.999f, 1e-8f, 0.5f, 0.5f, 0};
+    gan_norm norm = {256, 64, 1024, 1e-5f, 0};
+    gan_real **t = there;
+    if (what == COPY) cudaMemcpyAsync(t[1], t[0], map.count * sizeof(gan_real), cudaMemcpyDeviceToDevice, NULL), cudaDeviceSynchronize();
+    if (what == MAP) gpu->map(&map, t[0], t[1]);
+    if (what == ZIP) gpu->zip(&zip, t[0], t[1], t[2]);
+    if (what == SGD) gpu->sgd(&update, t[0], t[1], t[2]);
+    if (what == ADAM) gpu->adam(&update, t[0], t[1], t[2], t[3]);
+    if (what == NORM) gpu->norm_stats(&norm, t[0], t[4]), gpu->norm_apply(&norm, t[0], t[4], t[4], t[4], t[1]);
+    if (what == CONV) gpu->conv2d(conv, t[0], t[4], t[1]);
+    if (what == DATA) gpu->conv_transpose2d(conv, t[1], t[4], t[0]);
+    if (what == WEIGHT) gpu->conv2d_weight(conv, t[0], t[1], t[4]);
+#ifdef BENCH_CUBLAS
+    int m = CONV <= what ? conv->out_c : 0, k = m ? conv->c * conv->kernel_h * conv->kernel_w : 0, n = m ? conv->n * gan_conv_out_h(conv) * gan_conv_out_w(conv) : 0;
+    const float one = 1, zero = 0;
+    if (what == CUBLAS) cublasSgemm(cublas, CUBLAS_OP_N, CUBLAS_OP_N, n, m, k, &one, t[0], n, t[4], k, &zero, t[1], n), cudaDeviceSynchronize();
+#endif
+}
+
+/* The median time of ten runs of ten, so that the wait at the end of a run counts little. */
+static double device_time(int what)
+{
+    double seconds[10];
+    for (int i = -1; i < 10; i++) {
+        gan_cuda_synchronize();
+        double start = gan__now();
+        for (int k = 0; k < 10; k++) work(what);
+        gan_cuda_synchronize();
+        if (i >= 0) seconds[i] = (gan__now() - start) / 10;
+    }
+    return median(seconds, 10);
+}
+
+static void bench_device(const char *device)
+{
+    static const struct { const char *name; int what; double moves; } kernels[] = {{"copy (cudaMemcpy)", COPY, 2}, {"map, tanh", MAP, 2}, {"zip, mix", ZIP, 3},
+        {"sgd", SGD, 5}, {"adam", ADAM, 7}, {"batch norm, forward", NORM, 3}};
+    static const gan_conv convs[] = {{128, 64, 32, 32, 128, 4, 4, 2, 1, 1, 1}, {128, 128, 16, 16, 256, 4, 4, 2, 1, 1, 1}, {128, 256, 8, 8, 512, 4, 4, 2, 1, 1, 1},
+        {128, 1, 64, 64, 64, 4, 4, 2, 1, 1, 1}};
+    double copying = 0;
+    gan *g = gan_open(device, 1);
+    if (!g) printf("%s\n", gan_error()), exit(1);
+    gpu = gan_find_backend(device);
+    for (int i = 0; i < 5; i++) {
+        gan_fill p = {(size_t)(i == 0 ? 32 : i < 4 ? 16 : 4) << 20, 0.25f};
+        there[i] = (gan_real *)gpu->alloc(p.count * sizeof(gan_real)), gpu->fill(&p, there[i]);
+    }
+    for (int i = 0; i < 6; i++) {
+        double s = device_time(kernels[i].what), rate = kernels[i].moves * 4 * (double)((size_t)16 << 20) / s;
+        if (i == 0) copying = rate;
+        printf("%-22s %8.3f ms %8.1f GB/s  %3.0f%% of copying\n", kernels[i].name, 1e3 * s, rate * 1e-9, 100 * rate / copying);
+    }
+    conv = &convs[0];
+    for (int version = 0; version < 4; version++) {
+        gan_cuda_set_version(version);
+        printf("version %d of the product: conv2d %.3f ms, conv_transpose2d %.3f ms, conv2d_weight %.3f ms\n", version, 1e3 * device_time(CONV), 1e3 * device_time(DATA),
+               1e3 * device_time(WEIGHT));
+    }
+    gan_cuda_set_version(2);
+#ifdef BENCH_CUBLAS
+    if (cublasCreate(&cublas) != CUBLAS_STATUS_SUCCESS) printf("no cuBLAS\n"), exit(1);
+    cublasSetMathMode(cublas, CUBLAS_TF32_TENSOR_OP_MATH);
+#endif
+    for (int i = 0; i < 4; i++) {
+        conv = &convs[i];
+        double s = device_time(CONV), flops = gan__conv_flops(conv);
+        printf("conv2d tf32 (128,%d,%d,%d) to %d: %.3f ms %.0f GFLOP/s", conv->c, conv->h, conv->w, conv->out_c, 1e3 * s, flops / s * 1e-9);
+#ifdef BENCH_CUBLAS
+        double their = device_time(CUBLAS);
+        printf(", cuBLAS's product of that size %.3f ms, %.0f%% of its speed", 1e3 * their, 100 * their / s);
+#endif
+        printf("\n");
+    }
+    gan_cuda_set_version(-1);
+    for (int i = 0; i < 5; i++) gpu->release(there[i]);
+    gan_close(g);
+}
+#endif
+
 int main(int argc, char **argv)
 {
     int threads = argc > 1 ? atoi(argv[1]) : 0;
@@ -318,8 +420,11 @@ int main(int argc, char **argv)
         bench_conv("dcgan64", 128, 512, 4, 100, 4, 1, 0);
     }
     if (all || strcmp(what, "operations") == 0) bench_operations();
+#ifdef BENCH_CUDA
+    if (strcmp(what, "cuda") == 0) bench_device(device);
+#endif
     bool steps = all || strcmp(what, "steps") == 0;
-    if (steps || strcmp(what, "dcgan28") == 0) bench_step(device, "dcgan28", generator28, discriminator28, 28, 64, 15);
-    if (steps || strcmp(what, "dcgan64") == 0) bench_step(device, "dcgan64", generator64, discriminator64, 64, 128, 5);
+    if (steps || strcmp(what, "dcgan28") == 0) bench_step(device, "dcgan28", generator28, discriminator28, 28, 64, strncmp(device, "cuda", 4) ? 15 : 60);
+    if (steps || strcmp(what, "dcgan64") == 0) bench_step(device, "dcgan64", generator64, discriminator64, 64, 128, strncmp(device, "cuda", 4) ? 5 : 60);
     return 0;
 }
