@@ -3,30 +3,29 @@
 
    Papers:   Simonyan et al. 2014 (saliency), Smilkov et al. 2017 (SmoothGrad), Sundararajan et al. 2017 (integrated gradients),
              Selvaraju et al. 2017 (Grad-CAM); Petsiuk et al. 2018 (deletion as a test).
-   New:      nothing is trained but a small DCGAN to have a discriminator; gan_grad asks for the derivative by the input, and by a layer.
-   Run:      make 12_explain        or, of photos,  ... ARGS="--net squeezenet1_1.safetensors --names imagenet_classes.txt --data my/photos"
-   --data    digits: MNIST's folder, an IDX file or "digits"; else data/mnist, else built-in ones. With --net a folder of photos. The discriminator is
-             01_dcgan's where out/01_dcgan/state.safetensors is there (--from: another), else one trained here.
-   Leaves:   out/12_explain/     explain.png, deletion.csv, faults.csv, log.csv, state.safetensors; of photos photos.png and deletion.csv
-   Time:     TIME
-   Picture:  a digit a column: it, then the four heats for the class it was given; below a fake, the same with a fault planted in the frame,
-             and the four heats for "this is fake". Red is hottest.
+   New:      gan_grad asks for derivatives by the input, and by a layer inside; nothing is trained but a small DCGAN.
+   Run:      make 12_explain        of photos: ARGS="--net squeezenet1_1.safetensors --names imagenet_classes.txt --data my/photos"
+   --data    MNIST's folder, an IDX file or "digits"; else data/mnist, else built-in digits. With --net a folder of photos. The discriminator
+             is that of out/01_dcgan/state.safetensors where it is there (--from: of another), else one trained here.
+   Leaves:   out/12_explain/     explain.png, deletion.csv, faults.csv, log.csv, state.safetensors; of photos photos.png, deletion.csv
+   Time:     53 s on one core, so about half a minute on two
+   Picture:  a digit a column: it, then the four heats (in the order above) for the class it was given; below, fakes, the same with a fault in
+             the frame, and the four heats for "this is fake". Red is hottest.
 
-   S is the score explained: a class's logit, or -D(x), the evidence that x is fake (of +D, Grad-CAM keeps what speaks for real: often nothing).
-     saliency               |dS/dx|                                 which pixels would change S
-     SmoothGrad             |mean over k of dS/dx(x + noise_k)|     the same with less grain
-     integrated gradients   |(x - b) mean over t of dS/dx(b + t(x - b))|, 0 < t < 1     how S grows from blank b to x; without the |.| the sum is S(x) - S(b)
-     Grad-CAM               ReLU(sum over k of alpha_k A_k), alpha_k = the mean over i,j of dS/dA_k[i,j]     A a convolution's maps: coarse, but of what it means */
+   S is the score explained: a class's logit, or -D(x), for x is fake. (Of +D Grad-CAM keeps what speaks for real, which can be nothing.)
+     saliency               |dS/dx|: which pixels would change S
+     SmoothGrad             |mean over k of dS/dx(x + noise_k)|: the same with less grain
+     integrated gradients   |(x - b) mean over 0 < t < 1 of dS/dx(b + t(x - b))|, b blank; without |.| its sum is S(x) - S(b)
+     Grad-CAM               ReLU(sum over k of alpha_k A_k), alpha_k = mean over i,j of dS/dA_k[i,j]; A_k a layer's maps: coarse */
 #include "common.h"
 #include "zoo.h"
 
 enum { SALIENCY, SMOOTHGRAD, INTEGRATED, GRAD_CAM, METHODS, RANDOM = METHODS, RANDOM_INK, ORDERS };
 enum { NOISE, NEGATIVE, ANOTHER, FAULTS, PATCH = 8, COLUMNS = 12 };
 static const char *const order_name[ORDERS] = {"saliency", "SmoothGrad", "integrated", "Grad-CAM", "at random", "random ink"};
-static const char *const fault_name[2 * FAULTS] = {"without", "noise", "without", "negative", "without", "another's patch"};
+static const char *const fault_name[2 * FAULTS] = {"before", "noise", "before", "negative", "before", "another's patch"};
 
 static int units = 64, points = 16;     /* channels of G's and D's layers; gradients averaged by SmoothGrad and integrated gradients */
-
 /* A network under questioning: x (N,C,H,W) in [-1,1] -> logits (N,K,1,1), and the maps A (N,k,h,w) of the layer that Grad-CAM reads. */
 typedef gan_tensor *forward(gan_model *m, gan_tensor *x, gan_tensor **maps);
 typedef struct { gan_model *m; forward *f; float blank; } subject;      /* blank: the value of a pixel that says nothing */
@@ -73,8 +72,8 @@ static gan_tensor *explain(int method, const subject *s, gan_tensor *x, gan_tens
     gan_real *mean = (gan_real *)calloc(2 * count, sizeof *mean), *one = mean + count;
     gan_mark mark = gan_here(g);
     for (int k = 0; k < times; k++) {
-        float t = ((float)k + 0.5f) / (float)times;
         gan_tensor *maps, *at = x;
+        float t = ((float)k + 0.5f) / (float)times;
         if (method == SMOOTHGRAD) at = gan_add(x, gan_mul_scalar(gan_randn(g, x->n, x->c, x->h, x->w), 0.3f));      /* 15% of the range */
         if (method == INTEGRATED) at = gan_add_scalar(gan_mul_scalar(x, t), (1 - t) * s->blank);                    /* b + t(x - b) */
         at = gan_detach(at);
@@ -86,50 +85,43 @@ static gan_tensor *explain(int method, const subject *s, gan_tensor *x, gan_tens
         }
         gan_to_host(gan_grad(S, at), one);
         for (size_t i = 0; i < count; i++) mean[i] += one[i] / (gan_real)times;
-        gan_clear_to(g, mark);                                  /* only one pass through the network is held */
+        gan_clear_to(g, mark);                                  /* one pass through the network is held at a time */
     }
     gan_tensor *slope = gan_from_host(g, mean, x->n, x->c, x->h, x->w);
-    free(mean);
     if (method == INTEGRATED) slope = gan_mul(slope, gan_add_scalar(x, -s->blank));
+    free(mean);
     return gan_sum_to(gan_abs(slope), x->n, 1, x->h, x->w);     /* colours are added up */
 }
 
-/* (N,K,1,1): 1 at the class that the network names, its largest logit, which is all that a softmax as steep as this leaves. */
-static gan_tensor *named(const subject *s, gan_tensor *x)
+/* (N,K,1,1): the network's answer; as steep as 10000 the softmax is 1 at the largest logit, the class that it names. */
+static gan_tensor *answer(const subject *s, gan_tensor *x, float steep)
 {
     gan_tensor *maps;
-    return gan_detach(gan_softmax(gan_mul_scalar(s->f(s->m, x, &maps), 10000), 1));
+    return gan_detach(gan_softmax(gan_mul_scalar(s->f(s->m, x, &maps), steep), 1));
 }
 
-/* x (N,C,H,W) -> (N,3,H,W): the picture, grey and dark, and over it green to red as it gets hot. heat NULL: the picture, and at, if it is not
-   NULL, frames a patch in each. */
-static gan_tensor *overlay(gan_tensor *x, gan_tensor *heat, const int *at)
+/* x (N,C,H,W), its heat (N,1,H,W) -> (N,3,H,W): the picture, grey and dark, and over it from green to red as it gets hot. */
+static gan_tensor *overlay(gan_tensor *x, gan_tensor *heat)
 {
-    static const gan_real frame[3] = {-1, (gan_real)0.6, 1};
-    int area = x->h * x->w;
-    gan_real *in = (gan_real *)malloc((gan_count(x) + (size_t)x->n * 4 * (size_t)area) * sizeof *in), *out = in + gan_count(x), *hot = out + x->n * 3 * area;
-    gan_to_host(x, in);
-    if (heat) gan_to_host(heat, hot);
-    for (int n = 0; n < x->n; n++) {
-        gan_real most = (gan_real)1e-20;
-        for (int i = 0; heat && i < area; i++) most = hot[n * area + i] > most ? hot[n * area + i] : most;
-        for (int i = 0; i < 3 * area; i++) {
-            int c = i / area, p = i % area, down = at ? p / x->w - at[2 * n] + 1 : -1, right = at ? p % x->w - at[2 * n + 1] + 1 : -1, last = PATCH + 1;
-            bool edge = down >= 0 && down <= last && right >= 0 && right <= last && (down % last == 0 || right % last == 0);
-            gan_real t = heat ? hot[n * area + p] / most : 0, opaque = t < 0.5f ? 2 * t : 1, grey = 0;
-            gan_real colour = c == 2 ? -1 : c == 0 ? (t < 0.5f ? 4 * t - 1 : 1) : t < 0.5f ? 1 : 3 - 4 * t;
-            for (int k = 0; k < x->c; k++) grey += in[(n * x->c + k) * area + p] / (gan_real)x->c;
-            gan_real plain = in[(n * x->c + (x->c == 3 ? c : 0)) * area + p], dark = (grey + 1) * 0.35f - 1;
-            out[n * 3 * area + i] = heat ? (1 - opaque) * dark + opaque * colour : edge ? frame[c] : plain;
-        }
-    }
-    gan_tensor *y = gan_from_host(x->g, out, x->n, 3, x->h, x->w);
-    free(in);
-    return y;
+    gan_tensor *t = gan_div(heat, gan_add_scalar(gan_max_pool2d(heat, 0, 1, 0, false), (gan_real)1e-20));       /* 1 at the hottest pixel */
+    gan_tensor *red = gan_clamp(gan_add_scalar(gan_mul_scalar(t, 4), -1), -1, 1);
+    gan_tensor *green = gan_clamp(gan_add_scalar(gan_mul_scalar(t, -4), 3), -1, 1);
+    gan_tensor *part[3] = {red, green, gan_full(x->g, -1, x->n, 1, x->h, x->w)}, *opaque = gan_clamp(gan_mul_scalar(t, 2), 0, 1);
+    gan_tensor *dark = gan_add_scalar(gan_mul_scalar(gan_mean_to(x, x->n, 1, x->h, x->w), 0.35f), -0.65f);
+    return gan_add(dark, gan_mul(opaque, gan_sub(gan_concat_all(part, 3, 1), dark)));
+}
+
+/* x (N,1,H,W) -> (N,3,H,W): with a frame around where mask (N,1,H,W) is 1. */
+static gan_tensor *framed(gan_tensor *x, gan_tensor *mask)
+{
+    static const gan_real blue[3] = {-1, (gan_real)0.6, 1};
+    gan_tensor *frame = gan_sub(gan_max_pool2d(mask, 3, 1, 1, false), mask);
+    return gan_add(x, gan_mul(frame, gan_sub(gan_from_host(x->g, blue, 1, 3, 1, 1), x)));
 }
 
 /* Numbers (rows,columns) on the terminal and in out/name; the columns' names are comma separated. */
-static void table(const char *about, const char *columns, const char *const *row, const double *value, int rows, int width, const options *o, const char *name)
+static void table(const char *about, const char *columns, const char *const *row, const double *value, int rows, int width, const options *o,
+                  const char *name)
 {
     FILE *csv = fopen(in_folder(o, name), "w");
     if (!csv) perror(name), exit(1);
@@ -140,8 +132,8 @@ static void table(const char *about, const char *columns, const char *const *row
         if (i % width == 0) printf("\n  %-18s", row[i / width]), fprintf(csv, "%s", row[i / width]);
         printf("%12.3f", value[i]), fprintf(csv, i % width == width - 1 ? ",%.4f\n" : ",%.4f", value[i]);
     }
-    printf("\n");
     if (fclose(csv) != 0) perror(name), exit(1);
+    printf("\n");
 }
 
 /* ---- is it true? Deletion: the class's probability when the hottest pixels are made blank, against pixels at random */
@@ -163,22 +155,21 @@ static void deletion(const subject *s, gan_tensor *x, gan_tensor *wanted, const 
     for (int method = 0; method < orders; method++)
         for (int k = 0; k < 6; k++) {
             gan_mark mark = gan_here(x->g);
-            gan_tensor *maps;
             if (k == 0) {
                 gan_to_host(x, pixels);
                 gan_to_host(method < METHODS ? explain(method, s, x, wanted) : gan_rand(x->g, x->n, 1, x->h, x->w), heat);
-                for (int i = 0; i < x->n * area && method == RANDOM_INK; i++) heat[i] *= pixels[i] > s->blank + 0.5f;       /* where something is drawn */
+                for (int i = 0; i < x->n * area && method == RANDOM_INK; i++) heat[i] *= pixels[i] > s->blank + 0.5f;
             }
             for (int n = 0; n < x->n; n++) {
                 for (int i = 0; i < area; i++) order[i].heat = heat[n * area + i], order[i].at = i;
                 qsort(order, (size_t)area, sizeof *order, hotter);
                 for (int i = 0; i < area * percent[k] / 100 * x->c; i++) pixels[(n * x->c + i % x->c) * area + order[i / x->c].at] = s->blank;
             }
-            gan_tensor *p = gan_softmax(s->f(s->m, gan_from_host(x->g, pixels, x->n, x->c, x->h, x->w), &maps), 1);
+            gan_tensor *p = answer(s, gan_from_host(x->g, pixels, x->n, x->c, x->h, x->w), 1);
             value[method][k] = (double)gan_item(gan_sum(gan_mul(wanted, p))) / x->n;
             gan_clear_to(x->g, mark);
         }
-    table("deletion: probability of the class named, after so many of the pixels", "0%,1%,2%,5%,10%,20%", order_name, value[0], orders, 6, o, "deletion.csv");
+    table("deletion: the class's probability without so many pixels", "0%,1%,2%,5%,10%,20%", order_name, value[0], orders, 6, o, "deletion.csv");
     free(pixels), free(order);
 }
 
@@ -188,18 +179,15 @@ static void train(gan *g, gan_data *data, const options *o, const char *from, ga
 {
     gan_opt *opt_g = gan_adam(G, 2e-3f, 0, 0.99f), *opt_d = gan_adam(D, 2e-3f, 0, 0.99f);
     int first = 0;
-    if (from && there(from) && gan_load_state(g, from, &first)) {
-        printf("discriminator and generator: those of %s, after %d steps\n", from, first);
-        return;
-    }
-    first = resume_from(g, o);
+    if (!from || !there(from) || !gan_load_state(g, from, &first)) first = resume_from(g, o);
+    else printf("discriminator and generator: those of %s, after %d steps\n", from, first);
     gan_progress *log = gan_progress_open(g, in_folder(o, "log.csv"), "D,G", first, o->steps, o->batch);
     if (!log) fail();
     for (int step = first; step < o->steps; step++) {
-        float rate = 2e-3f * (1 - (float)step / (float)o->steps);
         gan_tensor *real = gan_batch(data, o->batch, NULL), *fake = generator(G, gan_randn(g, o->batch, 100, 1, 1)), *maps;
         gan_tensor *a = discriminator(D, real, &maps), *b = discriminator(D, gan_detach(fake), &maps);
         gan_tensor *d_loss = gan_d_loss(GAN_NON_SATURATING, a, b);
+        float rate = 2e-3f * (1 - (float)step / (float)o->steps);
         gan_set_lr(opt_g, rate), gan_set_lr(opt_d, rate);
         gan_minimize(opt_d, step % 16 == 0 ? gan_add(d_loss, gan_mul_scalar(gan_r1(a, real), 8)) : d_loss);
         gan_tensor *g_loss = gan_g_loss(GAN_NON_SATURATING, NULL, discriminator(D, fake, &maps));
@@ -212,22 +200,21 @@ static void train(gan *g, gan_data *data, const options *o, const char *from, ga
     gan_progress_close(log);
 }
 
-/* x (N,1,28,28) with something wrong where mask, filled in here, is 1: a patch of 8x8 of each, at[2n], at[2n+1] its top left corner. */
-static gan_tensor *plant(int fault, gan_tensor *x, int *at, gan_tensor **mask)
+/* x (N,1,28,28) with something wrong where mask is 1, a patch of 8x8 somewhere in each picture. */
+static gan_tensor *plant(int fault, gan_tensor *x, gan_tensor **mask)
 {
     gan *g = x->g;
-    gan_real *m = (gan_real *)calloc((size_t)x->n * 786, sizeof *m), *u = m + x->n * 784;
-    gan_to_host(gan_rand(g, x->n, 2, 1, 1), u);
-    for (int i = 0; i < 2 * x->n; i++) at[i] = 5 + (int)(u[i] * 11);
+    gan_real *m = (gan_real *)malloc((size_t)x->n * 786 * sizeof *m), *at = m + x->n * 784;
+    gan_to_host(gan_rand(g, x->n, 2, 1, 1), at);
     for (int i = 0; i < x->n * 784; i++) {
-        int down = i % 784 / 28 - at[i / 784 * 2], right = i % 28 - at[i / 784 * 2 + 1];
+        int down = i % 784 / 28 - 5 - (int)(at[i / 784 * 2] * 11), right = i % 28 - 5 - (int)(at[i / 784 * 2 + 1] * 11);
         m[i] = down >= 0 && down < PATCH && right >= 0 && right < PATCH;
     }
     *mask = gan_from_host(g, m, x->n, 1, 28, 28);
     free(m);
     gan_tensor *wrong = fault == NOISE ? gan_add_scalar(gan_mul_scalar(gan_rand(g, x->n, 1, 28, 28), 2), -1)
                       : fault == NEGATIVE ? gan_neg(x) : gan_concat(gan_slice(x, 0, 1, x->n - 1), gan_slice(x, 0, 0, 1), 0);
-    return gan_detach(gan_add(x, gan_mul(*mask, gan_sub(wrong, x))));
+    return gan_add(x, gan_mul(*mask, gan_sub(wrong, x)));
 }
 
 /* For each fault, in n fakes: D, and the share of the heat for "fake" in the patch, without and with the fault. rows: 6 rows of pictures, of
@@ -235,24 +222,24 @@ static gan_tensor *plant(int fault, gan_tensor *x, int *at, gan_tensor **mask)
 static void faults(gan *g, const subject *s, gan_model *G, int n, const options *o, gan_tensor **rows)
 {
     double value[2 * FAULTS][1 + METHODS];
-    int *at = (int *)malloc(2 * (size_t)n * sizeof *at), some = COLUMNS / FAULTS;
-    gan_tensor *both[2] = {NULL, NULL}, *mask = NULL;
-    for (int i = 0; i < 2 * FAULTS; i++) {
-        int fault = i / 2, planted = i % 2;
-        gan_tensor *wanted = gan_full(g, -1, n, 1, 1, 1), *maps;
-        if (!planted) both[0] = gan_detach(generator(G, gan_randn(g, n, 100, 1, 1))), both[1] = plant(fault, both[0], at, &mask);
-        gan_tensor *x = both[planted];
-        rows[planted * FAULTS + fault] = overlay(gan_slice(x, 0, 0, some), NULL, planted ? at : NULL);
-        value[i][0] = (double)gan_item(gan_mean(s->f(s->m, x, &maps)));
-        for (int method = 0; method < METHODS; method++) {
-            gan_tensor *heat = explain(method, s, x, wanted), *all = gan_add_scalar(gan_sum_to(heat, n, 1, 1, 1), (gan_real)1e-20);
-            value[i][1 + method] = (double)gan_item(gan_mean(gan_div(gan_sum_to(gan_mul(heat, mask), n, 1, 1, 1), all)));
-            if (planted) rows[(2 + method) * FAULTS + fault] = overlay(gan_slice(x, 0, 0, some), gan_slice(heat, 0, 0, some), NULL);
+    int some = COLUMNS / FAULTS;
+    for (int fault = 0; fault < FAULTS; fault++) {
+        gan_tensor *fake = generator(G, gan_randn(g, n, 100, 1, 1)), *mask, *maps, *both[2] = {fake, plant(fault, fake, &mask)};
+        rows[fault] = gan_expand(gan_slice(fake, 0, 0, some), some, 3, 28, 28);
+        rows[FAULTS + fault] = framed(gan_slice(both[1], 0, 0, some), gan_slice(mask, 0, 0, some));
+        for (int planted = 0; planted < 2; planted++) {
+            gan_tensor *x = both[planted], *wanted = gan_full(g, -1, n, 1, 1, 1);
+            double *row = value[2 * fault + planted];
+            row[0] = (double)gan_item(gan_mean(s->f(s->m, x, &maps)));
+            for (int method = 0; method < METHODS; method++) {
+                gan_tensor *heat = explain(method, s, x, wanted), *all = gan_add_scalar(gan_sum_to(heat, n, 1, 1, 1), (gan_real)1e-20);
+                row[1 + method] = (double)gan_item(gan_mean(gan_div(gan_sum_to(gan_mul(heat, mask), n, 1, 1, 1), all)));
+                if (planted) rows[(2 + method) * FAULTS + fault] = overlay(gan_slice(x, 0, 0, some), gan_slice(heat, 0, 0, some));
+            }
         }
     }
     table("faults: D(x), and the share of the heat in the patch, which is 0.082 of the area", "D,saliency,SmoothGrad,integrated,Grad-CAM",
           fault_name, value[0], 2 * FAULTS, 1 + METHODS, o, "faults.csv");
-    free(at);
 }
 
 /* ---- photos, by SqueezeNet: up to six of the folder --data, and what it names them */
@@ -265,35 +252,32 @@ static void explain_photos(gan *g, const options *o, const char *net, const char
     int n = gan_data_size(data) < 6 ? gan_data_size(data) : 6, size = 3 * 224 * 224;
     gan_real *pixels = (gan_real *)malloc((size_t)(n * size) * sizeof *pixels);
     for (int i = 0; i < n; i++) gan_data_item(data, i, pixels + i * size, NULL);
-    gan_tensor *x = gan_from_host(g, pixels, n, 3, 224, 224), *wanted = named(&s, x), *rows[1 + METHODS] = {x};
+    FILE *file = names ? fopen(names, "r") : NULL;
+    gan_tensor *x = gan_from_host(g, pixels, n, 3, 224, 224), *wanted = answer(&s, x, 10000), *rows[1 + METHODS] = {x};
     gan_to_host(wanted, pixels);                                /* (n,1000,1,1) */
-    for (int i = 0; i < 1000 * n; i++) {
-        char line[128] = "\n";
-        FILE *file = names && pixels[i] > 0.5f ? fopen(names, "r") : NULL;
-        for (int k = 0; file && k <= i % 1000 && fgets(line, sizeof line, file); k++) { }
-        if (file) fclose(file);
-        if (pixels[i] > 0.5f) printf("photo %d: class %d %s", i / 1000 + 1, i % 1000, line);
-    }
-    for (int method = 0; method < METHODS; method++) rows[1 + method] = overlay(x, explain(method, &s, x, wanted), NULL);
+    char line[128] = "\n";
+    for (int k = 0; k < 1000 && (!file || fgets(line, sizeof line, file)); k++)
+        for (int i = 0; i < n; i++)
+            if (pixels[1000 * i + k] > 0.5f) printf("photo %d: class %d %s", i + 1, k, line);
+    if (file) fclose(file);
+    for (int method = 0; method < METHODS; method++) rows[1 + method] = overlay(x, explain(method, &s, x, wanted));
     draw(gan_avg_pool2d(gan_concat_all(rows, 1 + METHODS, 0), 2, 2, 0), n, o, "photos.png");
-    deletion(&s, x, wanted, o);
-    free(pixels);
+    deletion(&s, x, wanted, o), free(pixels);
 }
 
 int main(int argc, char **argv)
 {
     options o = {"cpu", "out/12_explain", 800, 32, 10, 8, 42, NULL, 0, false, false};
     const char *net = NULL, *names = NULL, *from = NULL;
-    const flag own[] = {{"--net", 't', &net, "SqueezeNet 1.1's file: explains the photos of the folder --data"}, {"--names", 't', &names, "its class names, one a line"},
-                        {"--from", 't', &from, "01_dcgan's state, for its discriminator (out/01_dcgan/state.safetensors)"}, {0}};
+    const flag own[] = {{"--net", 't', &net, "SqueezeNet 1.1's file: explains the photos of the folder --data"},
+                        {"--names", 't', &names, "its class names, one a line"},
+                        {"--from", 't', &from, "a state of 01_dcgan for its discriminator (out/01_dcgan/state.safetensors)"}, {0}};
     parse(argc, argv, &o, "12_explain: which pixels gave it away", own);
 
+    if (net && !o.data) fprintf(stderr, "--net wants photos: --data my/photos\n"), exit(2);
+
     gan *g = open_device(&o);
-    if (net) {
-        explain_photos(g, &o, net, names);
-        gan_close(g);
-        return 0;
-    }
+    if (net) return explain_photos(g, &o, net, names), gan_close(g), 0;
     if (o.quick) units = 16, points = 2;
     int n = o.quick ? COLUMNS : 100;
     gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D"), *average = gan_model_new(g, "average");
@@ -303,10 +287,10 @@ int main(int argc, char **argv)
     subject digits = {zoo_classifier(g), lenet, -1}, judge = {D, discriminator, -1};
     gan_tensor *part[1 + METHODS + 6 * FAULTS];
     if (!digits.m) fail();
-    gan_tensor *x = gan_batch(data, n, NULL), *first = gan_slice(x, 0, 0, COLUMNS), *wanted = named(&digits, first);
-    deletion(&digits, x, named(&digits, x), &o);
-    part[0] = overlay(first, NULL, NULL);
-    for (int method = 0; method < METHODS; method++) part[1 + method] = overlay(first, explain(method, &digits, first, wanted), NULL);
+    gan_tensor *x = gan_batch(data, n, NULL), *first = gan_slice(x, 0, 0, COLUMNS), *wanted = answer(&digits, first, 10000);
+    deletion(&digits, x, answer(&digits, x, 10000), &o);
+    part[0] = gan_expand(first, COLUMNS, 3, 28, 28);
+    for (int method = 0; method < METHODS; method++) part[1 + method] = overlay(first, explain(method, &digits, first, wanted));
     faults(g, &judge, average, n, &o, part + 1 + METHODS);
     draw(gan_resize(gan_concat_all(part, 1 + METHODS + 6 * FAULTS, 0), 56, 56, GAN_NEAREST), COLUMNS, &o, "explain.png");
     gan_profile(g);
