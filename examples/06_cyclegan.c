@@ -207,7 +207,7 @@ static void measure(gan *g, gan_model *G, const domains *test, int size, double 
 static void save_rows(gan *g, gan_model *G, const domains *test, int size, int step, const options *o)
 {
     char name[64];
-    int n = test->count < 12 ? test->count : 12;
+    int n = test->count < 8 ? test->count : 8;
     gan_tensor *row[6];
     row[0] = items(g, test->a, test->first, n, size), row[1] = translate(G, "AB", row[0]);
     gan_tensor *b = items(g, test->b, test->first, n, size);
