@@ -15,7 +15,7 @@
              --test: the same for pictures kept apart; if both have as many, picture i of both should show the same thing: it is measured.
    Leaves:   out/06_cyclegan/       samples-NNNNN.png (rows a, G(a), F(G(a)), b, F(b), G(F(b)); with --cut a, G(a), b, G(b)), log.csv,
              losses.png, state.safetensors, generator.safetensors
-   Time:     four minutes of one core, less on two.
+   Time:     four minutes of one core.
    Expect:   filled shapes striped, on dark cloth, in an outline; striped ones plain on pale paper; place, form and colour kept. */
 #include "common.h"
 
