@@ -12,7 +12,7 @@
              or one folder of pictures with input and output side by side (--swap: output and input).
              Without it: gan.h's shapes, from outlines to filled. --test: the same for pictures kept apart from training.
    Leaves:   out/05_pix2pix/        samples-NNNNN.png, log.csv, losses.png, state.safetensors, generator.safetensors
-   Time:     eight minutes of one core, 4 to 5 on two.
+   Time:     eight minutes of one core.
    Expect:   rows of four times input, output, truth, none of them seen in training. Drawings of faces and hands come out in the right
              colours; where the drawing does not say the colour (the shapes), in one that would have been possible. */
 #include "common.h"
