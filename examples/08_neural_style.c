@@ -66,7 +66,7 @@ int main(int argc, char **argv)
     options o = {"cpu", "out/08_neural_style", 300, 1, 4, 1, 42, NULL, 0, false, false};
     settings s = {NULL, NULL, NULL, NULL, 256, 0, 1, 0.2f, 1, 0.1f, false, false};
     const flag own[] = {{"--style", 't', &s.style, "paintings: a.jpg,b.jpg"}, {"--weights", 't', &s.weights, "how much of each: 0.7,0.3 (equal)"},
-                        {"--net", 't', &s.net, "weights of the feature network (examples/style_net.safetensors)"},
+                        {"--net", 't', &s.net, "weights of the feature network, or random (examples/style_net.safetensors)"},
                         {"--kind", 't', &s.kind, "own, squeezenet, vgg19, vgg19-3, vgg19-small (squeezenet with --net, else own)"},
                         {"--size", 'i', &s.size, "longer side of the picture (256)"},
                         {"--style-size", 'i', &s.style_size, "of the paintings (as --size)"},
