@@ -12,7 +12,12 @@
        step is a part lr of the weights: the papers' 0.002 is for millions of pictures, 0.008 learns as much from a quarter of them.
      - A residual discriminator that also sees how varied four pictures are; lazy R1: every 16th step, 16 times as strong.
      - Style mixing: half of the pictures take their later layers' style from a second z. 11_style_mixing shows what that is good for.
-     - --path: path length regularisation. --ada: augmentation that grows where data is little. --progressive: 4x4 first, then doubled. */
+     - --path: path length regularisation. --ada: augmentation that grows where data is little. --progressive: 4x4 first, then doubled.
+
+   Time: one thread takes 87 ms of processor time a step, 10 minutes in all. After 1,500 steps there are heads, after 4,000 hair, clothes and
+   backgrounds of many kinds. 10_stylegan.safetensors (the averaged generator) and 10_stylegan.png are what the defaults leave, --seed 42,
+   7000 steps of 8 pictures, from 5,977 CC0 avatars (peeps64: Open Peeps by Pablo Stanley, drawn by DiceBear; --data with their IDX file of
+   64x64, halved); 36 minutes with --threads 1 on a busy machine. A few of a hundred fail at psi 0.85: --psi 0.7 is safer, and duller. */
 #include "stylegan.h"
 
 static int size = 32;

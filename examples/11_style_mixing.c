@@ -13,7 +13,7 @@
 #include "stylegan.h"
 
 static int side, layers, coarse_end, middle_end;    /* of the picture; styles it takes; where the middle and the fine ones begin */
-static float psi = 0.7f, strength = 1;
+static float psi = 0.85f, strength = 1;
 static gan_tensor *still[STYLES];                   /* noise (1,1,S,S) of each layer, the same for all pictures */
 
 /* ---- styles on the host: ws (N,LATENT,layers), so that any layer of any picture can take any w */
