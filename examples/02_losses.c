@@ -2,20 +2,18 @@
    eight Gaussians, a GAN that runs after one mode at a time and an unrolled one that finds them all.
 
    New since 01: what D and G want is a choice, and a choice is judged by a measure and over seeds, not by one lucky picture.
-   Papers:   Goodfellow et al. 2014 (minimax, non-saturating), Mao et al. 2017 (least squares), Lim and Ye 2017 (hinge), Arjovsky et al.
-             2017 (WGAN), Gulrajani et al. 2017 (WGAN-GP), Mescheder et al. 2018 (R1), Miyato et al. 2018 (spectral norm),
-             Heusel et al. 2017 (Frechet distance), Metz et al. 2017 (unrolled GAN)
-   Run:      make 02_losses      or, for instance, with ARGS="--losses hinge,wgan-gp --seeds 5"   or with ARGS="--ring"
+   Papers:   Goodfellow et al. 2014, Mao et al. 2017, Lim and Ye 2017, Arjovsky et al. 2017, Gulrajani et al. 2017, Mescheder et al. 2018,
+             Miyato et al. 2018 (the losses); Heusel et al. 2017 (Frechet distance); Metz et al. 2017 (unrolled GAN)
+   Run:      make 02_losses      or with ARGS="--losses hinge,wgan-gp --seeds 5"   or with ARGS="--ring"
    Data:     --data reads MNIST's folder, one IDX file of 28x28 images, or "digits"; without it data/mnist or built-in digits.
-   Time:     @TIME@
-   Leaves:   out/02_losses/   samples.png (a row for each loss, in the table's order), ring.png, log.csv (every run), table.csv,
-             LOSS-SEED.csv and .safetensors (a run's losses and its generator), state.safetensors (of the run under way)
-   Resume:   --resume passes over the runs that log.csv holds and takes up the interrupted one where it was last saved, every 100 steps;
-             an interrupted ring begins again. */
+   Time:     TIME
+   Leaves:   out/02_losses/   samples.png (rows in the table's order), ring.png, log.csv (every run), table.csv, state.safetensors (of the
+             run under way), and LOSS-SEED.csv and .safetensors (a run's losses and generator). --resume passes over the runs that log.csv
+             holds and takes up the interrupted one where it was last saved, every 100 steps; an interrupted ring begins again. */
 #include "common.h"
 #include "zoo.h"
 
-enum { Z = 64, MOST_SEEDS = 100 };
+enum { Z = 64, MOST_SEEDS = 100, RECIPES = 8 };
 static int width = 24;      /* channels next to the pixels; twice as many at 7x7 */
 static bool normed;         /* batch norm in D, as in DCGAN: it keeps D in reach of G in the runs that have nothing else for that */
 
@@ -38,7 +36,7 @@ static gan_tensor *discriminator(gan_model *D, gan_tensor *x)   /* (N,1,28,28) -
 /* What differs between the losses. D makes critics steps for each of G's. Adam, or RMSprop where beta1 is below 0. */
 enum { PLAIN, CLIP, PENALTY, R1, SPECTRAL };
 typedef struct { const char *name; int loss, extra, critics; float lr, beta1, beta2; } recipe;
-static const recipe recipes[] = {
+static const recipe recipes[RECIPES] = {
     {"minimax",        GAN_MINIMAX,        PLAIN,    1, 5e-4f, 0.5f, 0.999f},
     {"non-saturating", GAN_NON_SATURATING, PLAIN,    1, 5e-4f, 0.5f, 0.999f},
     {"least-squares",  GAN_LEAST_SQUARES,  PLAIN,    1, 5e-4f, 0.5f, 0.999f},
@@ -48,7 +46,6 @@ static const recipe recipes[] = {
     {"ns-r1",          GAN_NON_SATURATING, R1,       1, 2e-3f, 0,    0.99f},
     {"hinge-sn",       GAN_HINGE,          SPECTRAL, 1, 1e-3f, 0,    0.9f},
 };
-enum { RECIPES = sizeof recipes / sizeof recipes[0] };
 
 /* gan.h lists the losses of a = D(real), b = D(fake). Added to D's are
      wgan-gp   10 E (|grad D(x)| - 1)^2 at points x between real and fake images
@@ -61,7 +58,8 @@ static gan_tensor *d_loss(const recipe *r, gan_model *D, gan_tensor *real, gan_t
     return loss;
 }
 
-static gan_opt *optimizer(gan_model *m, const recipe *r) { return r->beta1 < 0 ? gan_rmsprop(m, r->lr, r->beta2) : gan_adam(m, r->lr, r->beta1, r->beta2); }
+static gan_opt *optimizer(gan_model *m, recipe r) { return r.beta1 < 0 ? gan_rmsprop(m, r.lr, r.beta2) : gan_adam(m, r.lr, r.beta1, r.beta2); }
+static void rates(gan_opt *g, gan_opt *d, gan_real lr) { gan_set_lr(g, lr), gan_set_lr(d, lr); }
 
 /* ---- a run: one loss, one seed, and what came of it */
 typedef struct { double frechet, ms; int classes; unsigned long long seed; } result;
@@ -91,69 +89,55 @@ static bool find_run(const options *o, const recipe *r, unsigned long long seed,
     return found;
 }
 
-/* Leaves in average the moving average of G's weights. Returns the processor's milliseconds a step of G. */
-static double train(gan *g, const options *o, const recipe *r, gan_model *average)
+static gan_tensor *samples(gan *g, int n, void *G) { return generator((gan_model *)G, gan_randn(g, n, Z, 1, 1)); }
+static gan_tensor *real_images(gan *g, int n, void *data) { (void)g; return gan_batch((gan_data *)data, n, NULL); }
+
+/* Trains, measures, and adds a row to log.csv. Every run has a device of its own: its numbers do not depend on what ran before it. */
+static void run(options o, const recipe *r, const gan_real *real, int count)
 {
-    char name[2][64];
-    for (int i = 0; i < 2; i++) snprintf(name[i], sizeof name[i], "%c of %s %llu", "GD"[i], r->name, o->seed);   /* a state fits its own run alone */
-    gan_model *G = gan_model_new(g, name[0]), *D = gan_model_new(g, name[1]);
+    char name[2][64], row[256];
+    for (int i = 0; i < 2; i++) snprintf(name[i], sizeof name[i], "%c of %s %llu", "GD"[i], r->name, o.seed);   /* a state fits its own run alone */
+    gan *g = open_device(&o);
+    gan_model *average = gan_model_new(g, "average"), *classifier = zoo_classifier(g), *G = gan_model_new(g, name[0]), *D = gan_model_new(g, name[1]);
     normed = r->extra == PLAIN || r->extra == CLIP;
     if (r->extra == SPECTRAL) gan_weights(D, GAN_SPECTRAL, 1);
-    gan_opt *opt_g = optimizer(G, r), *opt_d = optimizer(D, r);
-    gan_data *data = open_digits(g, o);
-    int first = resume_from(g, o);
-    gan_progress *log = gan_progress_open(g, run_file(o, r, o->seed, "csv"), "D,G", first, o->steps, o->batch);
-    if (!log) fail();
+    gan_opt *opt_g = optimizer(G, *r), *opt_d = optimizer(D, *r);
+    gan_data *data = open_digits(g, &o);
+    int first = resume_from(g, &o), histogram[10], caught = 0;
+    printf("%s, seed %llu\n", r->name, o.seed);
+    gan_progress *log = gan_progress_open(g, run_file(&o, r, o.seed, "csv"), "D,G", first, o.steps, o.batch);
+    if (!log || !classifier) fail();
     clock_t start = clock();
-    for (int step = first; step < o->steps; step++) {
+    for (int step = first; step < o.steps; step++) {
         double d = 0;
-        gan_set_lr(opt_g, gan_lr_linear(r->lr, step, o->steps / 2, o->steps));      /* constant, then falling to 0 */
-        gan_set_lr(opt_d, gan_lr_linear(r->lr, step, o->steps / 2, o->steps));
+        rates(opt_g, opt_d, gan_lr_linear(r->lr, step, o.steps / 2, o.steps));      /* constant, then falling to 0 */
         for (int k = 0; k < r->critics; k++) {
-            gan_tensor *fake = gan_detach(generator(G, gan_randn(g, o->batch, Z, 1, 1)));
-            gan_tensor *loss = d_loss(r, D, gan_batch(data, o->batch, NULL), fake, step);
+            gan_tensor *fake = gan_detach(generator(G, gan_randn(g, o.batch, Z, 1, 1)));
+            gan_tensor *loss = d_loss(r, D, gan_batch(data, o.batch, NULL), fake, step);
             gan_minimize(opt_d, loss);
             if (r->extra == CLIP) gan_clip_weights(D, 0.01f);
             d = (double)gan_item(loss);
             gan_clear(g);
         }
-        gan_tensor *loss = gan_g_loss(r->loss, NULL, discriminator(D, generator(G, gan_randn(g, o->batch, Z, 1, 1))));
+        gan_tensor *loss = gan_g_loss(r->loss, NULL, discriminator(D, generator(G, gan_randn(g, o.batch, Z, 1, 1))));
         gan_minimize(opt_g, loss);
         gan_ema(average, G, step < 20 ? 0 : 0.99f);
         gan_progress_step(log, step, d, (double)gan_item(loss));
         gan_clear(g);
-        if ((step + 1) % 100 == 0 || step + 1 == o->steps) save_all(g, o, step + 1);
+        if ((step + 1) % 100 == 0 || step + 1 == o.steps) save_all(g, &o, step + 1);
     }
-    gan_progress_close(log);
-    return 1000.0 * (double)(clock() - start) / CLOCKS_PER_SEC / (o->steps > first ? o->steps - first : 1);
-}
-
-static gan_tensor *samples(gan *g, int n, void *G) { return generator((gan_model *)G, gan_randn(g, n, Z, 1, 1)); }
-static gan_tensor *real_images(gan *g, int n, void *data) { (void)g; return gan_batch((gan_data *)data, n, NULL); }
-
-/* Trains, measures, and adds a row to log.csv. Every run has a device of its own: its numbers do not depend on what ran before it. */
-static void run(options o, const recipe *r, unsigned long long seed, const gan_real *real, int count)
-{
-    int histogram[10], caught = 0;
-    char row[256];
-    o.seed = seed;
-    gan *g = open_device(&o);
-    gan_model *average = gan_model_new(g, "average"), *classifier = zoo_classifier(g);
-    if (!classifier) fail();
-    printf("%s, seed %llu\n", r->name, seed);
-    double ms = train(g, &o, r, average);
-    gan_eval(average);
+    double ms = 1000.0 * (double)(clock() - start) / CLOCKS_PER_SEC / (o.steps > first ? o.steps - first : 1);
+    gan_progress_close(log), gan_eval(average);
     gan_real *fake = (gan_real *)malloc((size_t)count * 510 * sizeof *fake), *classes = fake + (size_t)count * 500;
     zoo_measure(classifier, g, samples, average, count, fake, classes);
     double frechet = gan_frechet_distance(real, count, fake, count, 500);
     gan_modes(classes, count, 10, histogram);
     for (int k = 0; k < 10; k++) caught += histogram[k] * 100 > count;          /* a class is caught by more than 1% of the samples */
-    if (!gan_save(average, run_file(&o, r, seed, "safetensors"))) fail();
-    snprintf(row, sizeof row, "%s,%llu,%d,%.3f,%d,%.3f\n", r->name, seed, o.steps, frechet, caught, ms);
+    if (!gan_save(average, run_file(&o, r, o.seed, "safetensors"))) fail();
+    snprintf(row, sizeof row, "%s,%llu,%d,%.3f,%d,%.3f\n", r->name, o.seed, o.steps, frechet, caught, ms);
     add_line(&o, "log.csv", "a", row);
     printf("  Frechet distance %.1f, %d of 10 classes\n", frechet, caught);
-    free(fake);
-    gan_close(g);
+    free(fake), gan_close(g);
 }
 
 /* Features (count,500) of the real side: zoo.h's protocol, MNIST's test images, or else built-in digits of a seed that no run learns from. */
@@ -164,7 +148,7 @@ static gan_real *real_features(const options *o, int count)
     gan_model *classifier = zoo_classifier(g);
     gan_real *features = (gan_real *)malloc((size_t)count * 510 * sizeof *features);
     if (!classifier) fail();
-    printf("Frechet distance: to %d %s\n", count, data ? "test images of MNIST" : "built-in digits of another seed; not comparable with that to MNIST");
+    printf("Frechet distance: to %d %s\n", count, data ? "test images of MNIST" : "built-in digits of another seed, not MNIST");
     zoo_measure(classifier, g, real_images, data ? data : gan_data_digits(g, count), count, features, features + (size_t)count * 500);
     gan_close(g);
     return features;
@@ -200,32 +184,15 @@ static void table(const options *o, const bool *chosen, int seeds, int count)
     gan_close(g);
 }
 
-static void compare_losses(options o, const bool *chosen, int seeds, int count)
-{
-    result ready;
-    make_folders(o.out);
-    if (!o.resume) remove(in_folder(&o, "log.csv"));
-    gan_real *real = real_features(&o, count);
-    for (int i = 0; i < seeds * RECIPES; i++) {                 /* all losses with the first seed, then all with the next */
-        const recipe *r = &recipes[i % RECIPES];
-        unsigned long long seed = o.seed + (unsigned)(i / RECIPES);
-        if (!chosen[i % RECIPES] || (o.resume && find_run(&o, r, seed, &ready))) continue;
-        run(o, r, seed, real, count);
-        o.resume = false;
-    }
-    table(&o, chosen, seeds, count);
-    free(real);
-}
-
 /* ---- the ring: p(x) is eight Gaussians of deviation 0.1 on a circle of radius 2 */
-enum { MODES = 8, H = 64, WEIGHTS = 2 * H + H + H * H + H + H + 1, FRAMES = 6, SIDE = 140 };
-static const float mode[MODES][2] = {{2, 0}, {1.4142f, 1.4142f}, {0, 2}, {-1.4142f, 1.4142f}, {-2, 0}, {-1.4142f, -1.4142f}, {0, -2}, {1.4142f, -1.4142f}};
+enum { MODES = 8, H = 64, WEIGHTS = 2 * H + H + H * H + H + H + 1, FRAMES = 6, SIDE = 140, BATCH = 256, SHOWN = 2000 };
+static const float mode[MODES][2] = {{2, 0}, {1.414f, 1.414f}, {0, 2}, {-1.414f, 1.414f}, {-2, 0}, {-1.414f, -1.414f}, {0, -2}, {1.414f, -1.414f}};
 
-static gan_tensor *ring(gan *g, int n)                          /* (N,2,1,1): every mode as often as any other */
+static gan_tensor *ring(gan *g)                                 /* (BATCH,2,1,1): every mode as often as any other */
 {
-    gan_real x[2 * 256];
-    for (int i = 0; i < 2 * n; i++) x[i] = mode[i / 2 % MODES][i % 2];
-    return gan_add(gan_from_host(g, x, n, 2, 1, 1), gan_mul_scalar(gan_randn(g, n, 2, 1, 1), 0.1f));
+    gan_real x[2 * BATCH];
+    for (int i = 0; i < 2 * BATCH; i++) x[i] = mode[i / 2 % MODES][i % 2];
+    return gan_add(gan_from_host(g, x, BATCH, 2, 1, 1), gan_mul_scalar(gan_randn(g, BATCH, 2, 1, 1), 0.1f));
 }
 
 static gan_tensor *ring_generator(gan_model *G, gan_tensor *z)  /* (N,64,1,1) -> (N,2,1,1) */
@@ -240,43 +207,41 @@ static gan_tensor *ring_discriminator(gan_tensor *w, gan_tensor *x)
     for (int i = 0, at = 0; i < 3; i++) {
         int in = size[i], out = size[i + 1];
         gan_tensor *weight = gan_reshape(gan_slice(w, 0, at, out * in), out, in, 1, 1), *bias = gan_slice(w, 0, at + out * in, out);
-        x = gan_linear_f(x, weight, gan_reshape(bias, 1, out, 1, 1));
-        if (i < 2) x = gan_relu(x);
+        x = gan_linear_f(i > 0 ? gan_relu(x) : x, weight, gan_reshape(bias, 1, out, 1, 1));
         at += out * in + out;
     }
     return x;
 }
 
+static gan_tensor *ring_d_loss(gan_tensor *w, gan_tensor *real, gan_tensor *fake)
+{
+    return gan_d_loss(GAN_NON_SATURATING, ring_discriminator(w, real), ring_discriminator(w, fake));
+}
+
 /* w_0 = w,  w_k+1 = w_k - eta grad_w L_D(w_k): D as it answers after so many steps. Every w_k depends on fake, and so on G's weights:
-   the gradient of G's loss at the last one goes back through all of them (Metz et al. 2017, section 2.4). */
+   the gradient of G's loss at the last one goes back through all of them (Metz et al. 2017). */
 static gan_tensor *unrolled(gan_tensor *w, gan_tensor *real, gan_tensor *fake, int steps, float eta)
 {
-    for (int k = 0; k < steps; k++) {
-        gan_tensor *loss = gan_d_loss(GAN_NON_SATURATING, ring_discriminator(w, real), ring_discriminator(w, fake));
-        w = gan_sub(w, gan_mul_scalar(gan_grad(loss, w), eta));
-    }
+    for (int k = 0; k < steps; k++) w = gan_sub(w, gan_mul_scalar(gan_grad(ring_d_loss(w, real, fake), w), eta));
     return w;
 }
 
-/* x (n,2) as blue points in a picture (3,SIDE,SIDE) of [-3,3]^2, on discs of three deviations around the modes. Returns how many modes are
-   caught: more than 1% of the points lie on its disc. */
-static int draw_ring(const gan_real *x, int n, gan_real *picture)
+/* x (SHOWN,2) as blue points in a picture (3,SIDE,SIDE) of [-3,3]^2, on orange discs of three deviations around the modes. Returns how many
+   modes are caught: more than 1% of the points lie on its disc. */
+static int draw_ring(const gan_real *x, gan_real *picture)
 {
-    int inside[MODES] = {0}, caught = 0;
-    for (int i = -SIDE * SIDE; i < n; i++) {                    /* first every pixel of the paper, then the points */
-        int row = (i + SIDE * SIDE) / SIDE, column = (i + SIDE * SIDE) % SIDE;
+    int inside[MODES + 1] = {0}, caught = 0;
+    for (int i = -SIDE * SIDE; i < SHOWN; i++) {                /* first every pixel of the paper, then the points */
+        int row = (i + SIDE * SIDE) / SIDE, column = (i + SIDE * SIDE) % SIDE, m = 0;
         double px = i < 0 ? (column + 0.5) * 6 / SIDE - 3 : (double)x[2 * i], py = i < 0 ? 3 - (row + 0.5) * 6 / SIDE : (double)x[2 * i + 1];
-        gan_real colour[3] = {i < 0 ? 1.0f : -1.0f, i < 0 ? 1.0f : 0.0f, 1};
-        for (int m = 0; m < MODES; m++) {
-            if (hypot(px - (double)mode[m][0], py - (double)mode[m][1]) > 0.3) continue;
-            if (i >= 0) inside[m]++;
-            else colour[1] = 0.6f, colour[2] = 0.2f;
-        }
-        if (!(fabs(px) < 3 && fabs(py) < 3)) continue;
-        row = (int)((3 - py) / 6 * SIDE), column = (int)((px + 3) / 6 * SIDE);
-        for (int c = 0; c < 3; c++) picture[(c * SIDE + row) * SIDE + column] = colour[c];
+        while (m < MODES && hypot(px - (double)mode[m][0], py - (double)mode[m][1]) > 0.3) m++;     /* its mode, or MODES: none */
+        const gan_real paper[2][3] = {{1, 1, 1}, {1, 0.6f, 0.2f}}, point[3] = {-1, 0, 1};
+        inside[m] += i >= 0;
+        row = (int)floor((3 - py) / 6 * SIDE), column = (int)floor((px + 3) / 6 * SIDE);
+        if (row < 0 || row >= SIDE || column < 0 || column >= SIDE) continue;
+        for (int c = 0; c < 3; c++) picture[(c * SIDE + row) * SIDE + column] = i < 0 ? paper[m < MODES][c] : point[c];
     }
-    for (int m = 0; m < MODES; m++) caught += inside[m] * 100 > n;
+    for (int m = 0; m < MODES; m++) caught += inside[m] * 100 > SHOWN;
     return caught;
 }
 
@@ -287,21 +252,19 @@ static void train_ring(const options *o, int steps, int unroll, float eta, gan_r
     gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D");
     gan_opt *opt_g = gan_adam(G, 1e-3f, 0.5f, 0.999f), *opt_d = gan_adam(D, 1e-3f, 0.5f, 0.999f);
     gan_tensor *w = gan_param(D, "w", WEIGHTS, 1, 1, 1);
-    gan_real x[2 * 2000];
-    int batch = o->quick ? 16 : 256, shown = o->quick ? 100 : 2000;
+    gan_real x[2 * SHOWN];
     gan_init(w, GAN_INIT_NORMAL, 0.1f);
     gan_init_model(G, GAN_INIT_ORTHOGONAL, 0.8f);
     for (int step = 0, frame = 0; frame < FRAMES; step++) {
         if (step == frame * (steps / (FRAMES - 1))) {
-            gan_to_host(ring_generator(G, gan_randn(g, shown, Z, 1, 1)), x);
-            int caught = draw_ring(x, shown, pictures + 3 * SIDE * SIDE * frame++);
+            gan_to_host(ring_generator(G, gan_randn(g, SHOWN, Z, 1, 1)), x);
+            int caught = draw_ring(x, pictures + 3 * SIDE * SIDE * frame++);
             printf("%s step %5d: %d of %d modes caught\n", unroll ? "unrolled" : "plain   ", step, caught, MODES);
         }
-        gan_set_lr(opt_g, gan_lr_linear(1e-3f, step, 0, steps));
-        gan_set_lr(opt_d, gan_lr_linear(1e-3f, step, 0, steps));
-        gan_tensor *real = ring(g, batch), *fake = ring_generator(G, gan_randn(g, batch, Z, 1, 1));
+        rates(opt_g, opt_d, gan_lr_linear(1e-3f, step, 0, steps));
+        gan_tensor *real = ring(g), *fake = ring_generator(G, gan_randn(g, BATCH, Z, 1, 1));
         gan_backward(gan_g_loss(GAN_NON_SATURATING, NULL, ring_discriminator(unrolled(w, real, fake, unroll, eta), fake)), G);
-        gan_minimize(opt_d, gan_d_loss(GAN_NON_SATURATING, ring_discriminator(w, real), ring_discriminator(w, gan_detach(fake))));
+        gan_minimize(opt_d, ring_d_loss(w, real, gan_detach(fake)));
         gan_step(opt_g);
         gan_clear(g);
     }
@@ -328,13 +291,20 @@ int main(int argc, char **argv)
         runs += chosen[i] = !ring_only && strstr(list, name);
     }
     if (!ring_only && !runs) fprintf(stderr, "--losses: some of minimax, non-saturating, least-squares, hinge, wgan, wgan-gp, ns-r1, hinge-sn\n"), exit(2);
-    if (runs) compare_losses(o, chosen, seeds, count);
-
-    gan_real *pictures = (gan_real *)malloc(sizeof *pictures * 2 * FRAMES * 3 * SIDE * SIDE);
+    if (runs && !o.resume) make_folders(o.out), remove(in_folder(&o, "log.csv"));
+    gan_real *real = runs ? real_features(&o, count) : NULL, *pictures = (gan_real *)malloc(sizeof *pictures * 2 * FRAMES * 3 * SIDE * SIDE);
+    options now = o;
+    result ready;
+    for (int i = 0; i < seeds * RECIPES; i++) {                 /* all losses with the first seed, then all with the next */
+        now.seed = o.seed + (unsigned)(i / RECIPES);
+        if (!chosen[i % RECIPES] || (now.resume && find_run(&o, &recipes[i % RECIPES], now.seed, &ready))) continue;
+        run(now, &recipes[i % RECIPES], real, count);
+        now.resume = false;
+    }
+    if (runs) table(&o, chosen, seeds, count);
     for (int row = 0; row < 2; row++) train_ring(&o, ring_steps, row * unroll, eta, pictures + row * FRAMES * 3 * SIDE * SIDE);
     gan *g = open_device(&o);
     draw(gan_from_host(g, pictures, 2 * FRAMES, 3, SIDE, SIDE), FRAMES, &o, "ring.png");
-    gan_close(g);
-    free(pictures);
+    gan_close(g), free(pictures), free(real);
     return 0;
 }
