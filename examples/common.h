@@ -55,7 +55,7 @@ static inline void usage(const char *about, const options *o, const flag *own, i
            "  --resume        go on from FOLDER/state.safetensors\n"
            "  --quick         all of it in little: seconds, built-in data, no picture to be proud of\n",
            about, o->device, o->steps, o->batch, o->seed, o->threads, o->out);
-    for (; own && own->name; own++) printf("  %-7s%-9s%s\n", own->name, own->kind == 's' ? "" : own->kind == 't' ? "TEXT" : "N", own->what);
+    for (; own && own->name; own++) printf("  %-10s %-4s %s\n", own->name, own->kind == 's' ? "" : own->kind == 't' ? "TEXT" : "N", own->what);
     printf("  --help          this\n");
     exit(status);
 }
