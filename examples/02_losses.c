@@ -1,12 +1,11 @@
 /* 02_losses: the same small GAN trained with eight losses, several seeds each, and judged by numbers and by pictures; then, on a ring of
    eight Gaussians, a GAN that runs after one mode at a time and an unrolled one that finds them all.
-
    New since 01: what D and G want is a choice, and a choice is judged by a measure and over seeds, not by one lucky picture.
    Papers:   Goodfellow et al. 2014, Mao et al. 2017, Lim and Ye 2017, Arjovsky et al. 2017, Gulrajani et al. 2017, Mescheder et al. 2018,
              Miyato et al. 2018 (the losses); Heusel et al. 2017 (Frechet distance); Metz et al. 2017 (unrolled GAN)
    Run:      make 02_losses      or with ARGS="--losses hinge,wgan-gp --seeds 5"   or with ARGS="--ring"
+   Time:     about 6 minutes on 2 cores: 24 runs of 9 to 45 s and their measuring, the ring's 20 s (one processor's time); @
    Data:     --data reads MNIST's folder, one IDX file of 28x28 images, or "digits"; without it data/mnist or built-in digits.
-   Time:     TIME
    Leaves:   out/02_losses/   samples.png (rows in the table's order), ring.png, log.csv (every run), table.csv, state.safetensors (of the
              run under way), and LOSS-SEED.csv and .safetensors (a run's losses and generator). --resume passes over the runs that log.csv
              holds and takes up the interrupted one where it was last saved, every 100 steps; an interrupted ring begins again. */
@@ -20,10 +19,8 @@ static bool normed;         /* batch norm in D, as in DCGAN: it keeps D in reach
 static gan_tensor *generator(gan_model *G, gan_tensor *z)       /* (N,64,1,1) -> (N,1,28,28) in [-1,1] */
 {
     gan_tensor *x = gan_reshape(gan_linear(G, "fc", z, 2 * width * 7 * 7), -1, 2 * width, 7, 7);
-    x = gan_relu(gan_batch_norm(G, "bn0", x));
-    x = gan_conv_transpose2d(G, "up1", x, width, 4, 2, 1);      /* (N,24,14,14) */
-    x = gan_relu(gan_batch_norm(G, "bn1", x));
-    return gan_tanh(gan_conv_transpose2d(G, "up2", x, 1, 4, 2, 1));
+    x = gan_conv_transpose2d(G, "up1", gan_relu(gan_batch_norm(G, "bn0", x)), width, 4, 2, 1);      /* (N,48,7,7) -> (N,24,14,14) */
+    return gan_tanh(gan_conv_transpose2d(G, "up2", gan_relu(gan_batch_norm(G, "bn1", x)), 1, 4, 2, 1));
 }
 
 static gan_tensor *discriminator(gan_model *D, gan_tensor *x)   /* (N,1,28,28) -> (N,1,1,1): any number; what it means is the loss's choice */
@@ -44,12 +41,10 @@ static const recipe recipes[RECIPES] = {
     {"wgan",           GAN_WASSERSTEIN,    CLIP,     5, 5e-4f, -1,   0.99f},
     {"wgan-gp",        GAN_WASSERSTEIN,    PENALTY,  5, 5e-4f, 0.5f, 0.9f},
     {"ns-r1",          GAN_NON_SATURATING, R1,       1, 2e-3f, 0,    0.99f},
-    {"hinge-sn",       GAN_HINGE,          SPECTRAL, 1, 1e-3f, 0,    0.9f},
-};
+    {"hinge-sn",       GAN_HINGE,          SPECTRAL, 1, 1e-3f, 0,    0.9f}};
 
-/* gan.h lists the losses of a = D(real), b = D(fake). Added to D's are
-     wgan-gp   10 E (|grad D(x)| - 1)^2 at points x between real and fake images
-     ns-r1     1/2 E |grad D(x)|^2 at real images x, every 4th step and then 4 times (lazily, as Karras et al. 2020 do) */
+/* Of a = D(real), b = D(fake), as gan.h lists them. wgan-gp adds 10 E (|grad D(x)| - 1)^2 at points x between real and fake images; ns-r1 adds
+   1/2 E |grad D(x)|^2 at real images x, every 4th step and then 4 times (lazily, as Karras et al. 2020 do). */
 static gan_tensor *d_loss(const recipe *r, gan_model *D, gan_tensor *real, gan_tensor *fake, int step)
 {
     gan_tensor *a = discriminator(D, real), *loss = gan_d_loss(r->loss, a, discriminator(D, fake));
@@ -60,7 +55,6 @@ static gan_tensor *d_loss(const recipe *r, gan_model *D, gan_tensor *real, gan_t
 
 static gan_opt *optimizer(gan_model *m, recipe r) { return r.beta1 < 0 ? gan_rmsprop(m, r.lr, r.beta2) : gan_adam(m, r.lr, r.beta1, r.beta2); }
 static void rates(gan_opt *g, gan_opt *d, gan_real lr) { gan_set_lr(g, lr), gan_set_lr(d, lr); }
-
 /* ---- a run: one loss, one seed, and what came of it */
 typedef struct { double frechet, ms; int classes; unsigned long long seed; } result;
 
@@ -112,14 +106,13 @@ static void run(options o, const recipe *r, const gan_real *real, int count)
         double d = 0;
         rates(opt_g, opt_d, gan_lr_linear(r->lr, step, o.steps / 2, o.steps));      /* constant, then falling to 0 */
         for (int k = 0; k < r->critics; k++) {
-            gan_tensor *fake = gan_detach(generator(G, gan_randn(g, o.batch, Z, 1, 1)));
-            gan_tensor *loss = d_loss(r, D, gan_batch(data, o.batch, NULL), fake, step);
+            gan_tensor *fake = gan_detach(samples(g, o.batch, G)), *loss = d_loss(r, D, gan_batch(data, o.batch, NULL), fake, step);
             gan_minimize(opt_d, loss);
             if (r->extra == CLIP) gan_clip_weights(D, 0.01f);
             d = (double)gan_item(loss);
             gan_clear(g);
         }
-        gan_tensor *loss = gan_g_loss(r->loss, NULL, discriminator(D, generator(G, gan_randn(g, o.batch, Z, 1, 1))));
+        gan_tensor *loss = gan_g_loss(r->loss, NULL, discriminator(D, samples(g, o.batch, G)));
         gan_minimize(opt_g, loss);
         gan_ema(average, G, step < 20 ? 0 : 0.99f);
         gan_progress_step(log, step, d, (double)gan_item(loss));
@@ -203,9 +196,8 @@ static gan_tensor *ring_generator(gan_model *G, gan_tensor *z)  /* (N,64,1,1) ->
 /* x (N,2,1,1) -> (N,1,1,1). All weights of D are one column w (WEIGHTS,1,1,1), a tensor like any other: D after a step is another one. */
 static gan_tensor *ring_discriminator(gan_tensor *w, gan_tensor *x)
 {
-    static const int size[4] = {2, H, H, 1};
     for (int i = 0, at = 0; i < 3; i++) {
-        int in = size[i], out = size[i + 1];
+        int in = i > 0 ? H : 2, out = i < 2 ? H : 1;
         gan_tensor *weight = gan_reshape(gan_slice(w, 0, at, out * in), out, in, 1, 1), *bias = gan_slice(w, 0, at + out * in, out);
         x = gan_linear_f(i > 0 ? gan_relu(x) : x, weight, gan_reshape(bias, 1, out, 1, 1));
         at += out * in + out;
@@ -230,16 +222,15 @@ static gan_tensor *unrolled(gan_tensor *w, gan_tensor *real, gan_tensor *fake, i
    modes are caught: more than 1% of the points lie on its disc. */
 static int draw_ring(const gan_real *x, gan_real *picture)
 {
+    static const gan_real colour[3][3] = {{1, 1, 1}, {1, 0.6f, 0.2f}, {-1, 0, 1}};      /* paper, disc, point */
     int inside[MODES + 1] = {0}, caught = 0;
     for (int i = -SIDE * SIDE; i < SHOWN; i++) {                /* first every pixel of the paper, then the points */
         int row = (i + SIDE * SIDE) / SIDE, column = (i + SIDE * SIDE) % SIDE, m = 0;
         double px = i < 0 ? (column + 0.5) * 6 / SIDE - 3 : (double)x[2 * i], py = i < 0 ? 3 - (row + 0.5) * 6 / SIDE : (double)x[2 * i + 1];
         while (m < MODES && hypot(px - (double)mode[m][0], py - (double)mode[m][1]) > 0.3) m++;     /* its mode, or MODES: none */
-        const gan_real paper[2][3] = {{1, 1, 1}, {1, 0.6f, 0.2f}}, point[3] = {-1, 0, 1};
         inside[m] += i >= 0;
         row = (int)floor((3 - py) / 6 * SIDE), column = (int)floor((px + 3) / 6 * SIDE);
-        if (row < 0 || row >= SIDE || column < 0 || column >= SIDE) continue;
-        for (int c = 0; c < 3; c++) picture[(c * SIDE + row) * SIDE + column] = i < 0 ? paper[m < MODES][c] : point[c];
+        for (int c = 0; c < 3 && fabs(px) < 3 && fabs(py) < 3; c++) picture[(c * SIDE + row) * SIDE + column] = colour[i < 0 ? m < MODES : 2][c];
     }
     for (int m = 0; m < MODES; m++) caught += inside[m] * 100 > SHOWN;
     return caught;
@@ -253,17 +244,16 @@ static void train_ring(const options *o, int steps, int unroll, float eta, gan_r
     gan_opt *opt_g = gan_adam(G, 1e-3f, 0.5f, 0.999f), *opt_d = gan_adam(D, 1e-3f, 0.5f, 0.999f);
     gan_tensor *w = gan_param(D, "w", WEIGHTS, 1, 1, 1);
     gan_real x[2 * SHOWN];
-    gan_init(w, GAN_INIT_NORMAL, 0.1f);
-    gan_init_model(G, GAN_INIT_ORTHOGONAL, 0.8f);
+    gan_init(w, GAN_INIT_NORMAL, 0.1f), gan_init_model(G, GAN_INIT_ORTHOGONAL, 0.8f);
     for (int step = 0, frame = 0; frame < FRAMES; step++) {
         if (step == frame * (steps / (FRAMES - 1))) {
             gan_to_host(ring_generator(G, gan_randn(g, SHOWN, Z, 1, 1)), x);
-            int caught = draw_ring(x, pictures + 3 * SIDE * SIDE * frame++);
-            printf("%s step %5d: %d of %d modes caught\n", unroll ? "unrolled" : "plain   ", step, caught, MODES);
+            printf("%s step %5d: %d of 8 modes caught\n", unroll ? "unrolled" : "plain   ", step, draw_ring(x, pictures + 3 * SIDE * SIDE * frame++));
         }
-        rates(opt_g, opt_d, gan_lr_linear(1e-3f, step, 0, steps));
+        gan_real left = gan_lr_linear(1, step, 0, steps);       /* the rates fall to 0, and those looked ahead with them */
+        rates(opt_g, opt_d, 1e-3f * left);
         gan_tensor *real = ring(g), *fake = ring_generator(G, gan_randn(g, BATCH, Z, 1, 1));
-        gan_backward(gan_g_loss(GAN_NON_SATURATING, NULL, ring_discriminator(unrolled(w, real, fake, unroll, eta), fake)), G);
+        gan_backward(gan_g_loss(GAN_NON_SATURATING, NULL, ring_discriminator(unrolled(w, real, fake, unroll, eta * left), fake)), G);
         gan_minimize(opt_d, ring_d_loss(w, real, gan_detach(fake)));
         gan_step(opt_g);
         gan_clear(g);
@@ -282,15 +272,15 @@ int main(int argc, char **argv)
                         {"--ring", 's', &ring_only, "only the ring of Gaussians"}, {"--unroll", 'i', &unroll, "steps of D that G looks ahead there"},
                         {"--ring-steps", 'i', &ring_steps, "training steps there"}, {"--eta", 'f', &eta, "rate of the steps looked ahead"}, {0}};
     parse(argc, argv, &o, "02_losses: one small GAN, eight losses; and unrolling against mode collapse", own);
-    if (seeds > MOST_SEEDS) seeds = MOST_SEEDS;
-    if (o.quick) seeds = 1, ring_steps = 5, unroll = 2, count = 20, width = 8;
+    seeds = o.quick ? 1 : seeds < MOST_SEEDS ? seeds : MOST_SEEDS;
+    if (o.quick) ring_steps = 5, unroll = 2, count = 20, width = 8;
     for (int i = 0; i < RECIPES; i++) {
         char list[1024], name[64];
         snprintf(list, sizeof list, ",%s,", losses ? losses : recipes[i].name);
         snprintf(name, sizeof name, ",%s,", recipes[i].name);
         runs += chosen[i] = !ring_only && strstr(list, name);
     }
-    if (!ring_only && !runs) fprintf(stderr, "--losses: some of minimax, non-saturating, least-squares, hinge, wgan, wgan-gp, ns-r1, hinge-sn\n"), exit(2);
+    if (!ring_only && !runs) fprintf(stderr, "--losses %s: none of minimax, non-saturating, least-squares, hinge ..\n", losses), exit(2);
     if (runs && !o.resume) make_folders(o.out), remove(in_folder(&o, "log.csv"));
     gan_real *real = runs ? real_features(&o, count) : NULL, *pictures = (gan_real *)malloc(sizeof *pictures * 2 * FRAMES * 3 * SIDE * SIDE);
     options now = o;
