@@ -1,14 +1,14 @@
 /* 07_restore: a network fills a hole in a picture (inpainting) and draws a picture of 16x16 pixels at 64x64 (super-resolution). Both are
-   first trained on pixels alone and then against a discriminator, and the table shows what that changes.
+   trained on pixels alone for half of the steps, then against a discriminator too. (--lambda 0 --plain: on pixels to the end, to compare.)
 
    Papers:   Pathak et al. 2016 (context encoders: distance + GAN for a hole), Ledig et al. 2017 (SRGAN: residual blocks, pixel shuffle,
              content + GAN, and the first half of the training without the GAN).
    New:      the input is a picture with something missing (05_pix2pix: a picture of another kind), so there is a truth to measure
              against: PSNR and SSIM on pictures that were held out, beside what needs no learning at all.
    Run:      make 07_restore        or   ... ARGS="--task inpaint --data my/photos"
-   --data    a folder of pictures (any size: scaled and cropped to 64x64) or an IDX file (N,3,64,64); else data/emoji, else built-in shapes.
+   --data    a folder of pictures (any size: scaled and cropped to 64x64) or an IDX file (N,3,64,64); else data/avatars, data/emoji, shapes.
    Leaves:   out/07_restore/     restore.png, table.csv, log.csv, state.safetensors, inpaint.safetensors, super.safetensors
-   Time:     about 5 minutes on a 2-core CPU
+   Time:     about 4 minutes on one core
    Picture:  a row: for each task what went in, the guess without learning, pixels alone, with the GAN, the truth.
 
    The generator sees c: the picture with the hole in grey and the hole's mask (4 channels), or the small picture enlarged (3 channels).
