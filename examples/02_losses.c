@@ -3,8 +3,7 @@
    New since 01: what D and G want is a choice, and a choice is judged by a measure and over seeds, not by one lucky picture.
    Papers:   Goodfellow et al. 2014, Mao et al. 2017, Lim and Ye 2017, Arjovsky et al. 2017, Gulrajani et al. 2017, Mescheder et al. 2018,
              Miyato et al. 2018 (the losses); Heusel et al. 2017 (Frechet distance); Metz et al. 2017 (unrolled GAN)
-   Run:      make 02_losses      or with ARGS="--losses hinge,wgan-gp --seeds 5"   or with ARGS="--ring"
-   Time:     about 6 minutes on 2 cores: 24 runs of 9 to 45 s and their measuring, the ring's 20 s (one processor's time); @
+   Run:      make 02_losses     or with ARGS="--losses hinge,wgan-gp --seeds 5"     or with ARGS="--ring";  9 minutes of one core's time
    Data:     --data reads MNIST's folder, one IDX file of 28x28 images, or "digits"; without it data/mnist or built-in digits.
    Leaves:   out/02_losses/   samples.png (rows in the table's order), ring.png, log.csv (every run), table.csv, state.safetensors (of the
              run under way), and LOSS-SEED.csv and .safetensors (a run's losses and generator). --resume passes over the runs that log.csv
