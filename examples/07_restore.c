@@ -114,8 +114,8 @@ static gan_tensor *damage(int task, gan_tensor *x, bool training)
     gan_real *mask = (gan_real *)calloc((size_t)x->n * (size_t)(side * side + 2), sizeof *mask), *u = mask + (size_t)x->n * side * side;
     if (training) gan_to_host(gan_rand(g, x->n, 2, 1, 1), u);
     for (int n = 0; n < x->n; n++) {
-        int middle = (side - hole) / 2, top = middle, left = middle;
-        if (training) top += (int)(u[2 * n] * 25) - 12, left += (int)(u[2 * n + 1] * 25) - 12;
+        int top = (side - hole) / 2, left = top, reach = side * 3 / 16;
+        if (training) top += (int)(u[2 * n] * (2 * reach + 1)) - reach, left += (int)(u[2 * n + 1] * (2 * reach + 1)) - reach;
         for (int i = 0; i < hole * hole; i++) mask[(n * side + top + i / hole) * side + left + i % hole] = 1;
     }
     gan_tensor *m = gan_from_host(g, mask, x->n, 1, side, side);
