@@ -892,7 +892,8 @@ GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user);
    the second, and from then on played without being called: the same bits, faster. Random numbers, gan_batch, Adam's count and gan_set_lr
    outside it go on; its own ifs and numbers stay as recorded. The tensors that it leaves in *user are there until the next gan_capture.
    One step for each user: another one, or a look of gan_doctor, begins anew. A step that reads tensors, gives numbers from the host,
-   writes files or makes parameters at its second call cannot be recorded: stderr says what it was, and step is called each time. */
+   writes files or makes parameters at its second call cannot be recorded: stderr says what it was, and step is called each time.
+   gan_profile counts what is called, not what is played. */
 GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user);
 #ifdef __cplusplus
 }

@@ -693,6 +693,20 @@ static void test_mistakes(void)
     gan_close(here);
 }
 
+/* Pictures of one channel, each pooled to one number: the places of the maxima must not be taken for a list of slices. */
+static void test_max_pool_to_one(void)
+{
+    const gan_real pixels[12] = {1, 4, 2, 3, -1, -2, -3, -4, 5, 6, 8, 7}, most[3] = {4, -1, 8};
+    gan_real y[3], slope[12];
+    gan *g = gan_open("cpu", 1);
+    gan_tensor *x = gan_from_host(g, pixels, 3, 1, 2, 2), *pooled = gan_max_pool2d(x, 2, 2, 0, false);
+    gan_to_host(pooled, y);
+    gan_to_host(gan_grad(gan_sum(pooled), x), slope);
+    gan_close(g);
+    for (int i = 0; i < 3; i++) CHECK(y[i] == most[i], "picture %d: %g, not %g", i, (double)y[i], (double)most[i]);
+    for (int i = 0; i < 12; i++) CHECK(slope[i] == (pixels[i] == most[i / 4]), "pixel %d has the derivative %g", i, (double)slope[i]);
+}
+
 int main(void)
 {
     run("using a tensor twice doubles its gradient", test_twice);
@@ -724,5 +738,6 @@ int main(void)
     run("gan_ema", test_ema);
     run("the message of a mistake", test_example_message);
     run("mistakes", test_mistakes);
+    run("max pooling of whole pictures", test_max_pool_to_one);
     return finish();
 }
