@@ -62,26 +62,37 @@ printf '#include "gan.h"\n#define GAN_IMPLEMENTATION\n#include "gan.h"\n#include
 for f in one library matrix twice; do cp $f.c $f.cpp; done
 sed -i 's/matrix\.c/matrix.cpp/' one.cpp
 
-passed=0 failed=0
 have() { command -v "$1" > /dev/null; }
 
-# check NAME TOOLS FLAGS... : compiles with the first tool and runs with the second ("-" for not at all)
-check() {
-    local name=$1 compiler=${2%% *} runner=${2#* }
+# say NAME TOOLS FLAGS... : compiles with the first tool and runs with the second ("-" for not at all); one line says how it went.
+say() {
+    local name=$1 compiler=${2%% *} runner=${2#* } losses code
     shift 2
-    [[ $name == *"$only"* ]] || return
     if ! have "$compiler"; then echo "skip $name ($compiler is not here)"; return; fi
     if [ "$runner" != "$compiler" ] && [ "$runner" != - ] && ! have "$runner"; then echo "skip $name ($runner is not here)"; return; fi
-    rm -f program
-    if ! "$compiler" -I"$root" "$@" -o program -lm > log 2>&1; then echo "FAIL $name: $(grep -m 1 -iE 'error|warning' log)"; failed=$((failed + 1)); return; fi
-    if [ -s log ]; then echo "FAIL $name: $(head -n 1 log)"; failed=$((failed + 1)); return; fi
-    if [ "$runner" = - ]; then echo "ok   $name (compiles and links)"; passed=$((passed + 1)); return; fi
+    if ! "$compiler" -I"$root" "$@" -o program.$count -lm > log.$count 2>&1; then echo "FAIL $name: $(grep -m 1 -iE 'error|warning' log.$count)"; return; fi
+    if [ -s log.$count ]; then echo "FAIL $name: $(head -n 1 log.$count)"; return; fi
+    if [ "$runner" = - ]; then echo "ok   $name (compiles and links)"; return; fi
     [ "$runner" = "$compiler" ] && runner=
-    losses=$(timeout 300 $runner ./program 2>&1)
+    losses=$(timeout 300 $runner ./program.$count 2>&1)
     code=$?
-    if [ $code = 0 ]; then echo "ok   $name  $losses"; passed=$((passed + 1))
-    else echo "FAIL $name: exit $code: $(echo "$losses" | tail -n 1)"; failed=$((failed + 1)); fi
+    if [ $code = 0 ]; then echo "ok   $name  $losses"; else echo "FAIL $name: exit $code: $(echo "$losses" | tail -n 1)"; fi
 }
+# read_only NAME COMPILER FLAGS... SOURCE: the compiler reads it, and builds nothing.
+read_only() {
+    local name=$1
+    shift
+    if "$@" -fsyntax-only > log.$count 2>&1; then echo "ok   $name"; else echo "FAIL $name: $(grep -m 1 -E 'error|warning' log.$count)"; fi
+}
+# Two at a time; what they say is put in order at the end.
+count=1000
+in_turn() {
+    [[ $2 == *"$only"* ]] || return
+    count=$((count + 1))
+    while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n; done
+    "$@" > said.$count &
+}
+check() { in_turn say "$@"; }
 
 strict="-Wall -Wextra -pedantic -Werror"
 for pair in gcc:g++ clang:clang++; do
@@ -111,15 +122,15 @@ check "aarch64 gcc"                "aarch64-linux-gnu-gcc qemu-aarch64" $strict 
 check "MinGW gcc"                  "x86_64-w64-mingw32-gcc -" $strict -std=c99 -O2 one.c
 check "MinGW g++"                  "x86_64-w64-mingw32-g++ -" $strict -std=c++17 -O2 one.cpp
 
-# The examples, without stb: as C and as C++, read by the compiler and not built.
+# The examples, without stb: as C and as C++.
 for source in "$root"/examples/*.c; do
-    for as in "gcc -std=c99 -pedantic" "g++ -x c++ -std=c++17 -Wno-missing-field-initializers"; do
-        name="$(basename "$source") by ${as%% *}"
-        [[ $name == *"$only"* ]] || continue
-        if $as -Wall -Wextra -Werror -DNO_STB -fsyntax-only "$source" > log 2>&1; then echo "ok   $name"; passed=$((passed + 1))
-        else echo "FAIL $name: $(grep -m 1 -E 'error|warning' log)"; failed=$((failed + 1)); fi
-    done
+    name=$(basename "$source")
+    in_turn read_only "$name by gcc" gcc -std=c99 -pedantic -Wall -Wextra -Werror -DNO_STB "$source"
+    in_turn read_only "$name by g++" g++ -x c++ -std=c++17 -Wall -Wextra -Wno-missing-field-initializers -Werror -DNO_STB "$source"
 done
 
+wait
+cat said.* 2> /dev/null
+passed=$(cat said.* | grep -c '^ok') failed=$(cat said.* | grep -c '^FAIL')
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
