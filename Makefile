@@ -331,8 +331,12 @@ notebook: notebook-packages lib
 # ---------------------------------------------------------------------------------------------------------------------
 # make bench
 
-bench: found build/bench
-	@sh tests/bench.sh build/bench $(TORCH)
+# With a GPU and nvcc also a table of CPU against GPU.
+GPU := $(if $(filter bench,$(MAKECMDGOALS)),$(if $(NVCC),$(shell nvidia-smi -L 2> /dev/null | head -n 1)))
+bench: found build/bench $(if $(GPU),build/bench_cuda)
+	@sh tests/bench.sh build/bench "$(TORCH)" $(if $(GPU),build/bench_cuda "$(GPU)")
+build/bench_cuda: tests/bench.c gan.h build/gan_cuda.o
+	$(CC) $(CFLAGS) -DBENCH_CUDA -I$(dir $(NVCC))../include -Ibuild $(STB_FLAGS) $< build/gan_cuda.o -o $@ -L$(dir $(NVCC))../lib64 -lcudart -lstdc++ $(OPENMP_FLAGS) $(LDLIBS)
 build/bench: tests/bench.c gan.h
 	@mkdir -p build
 	$(CC) $(CFLAGS) -Ibuild $(STB_FLAGS) $< -o $@ $(OPENMP_FLAGS) $(LDLIBS)

@@ -1,7 +1,8 @@
 #!/bin/sh
-# tests/bench.sh BENCH [PYTHON]: products and convolutions against the machine's peak, then single operations and whole training steps of
-# both networks at 1 and at 2 threads, each beside PyTorch's in the same run if PYTHON has it.
-bench=$1 python=$2
+# tests/bench.sh BENCH [PYTHON [CUDA_BENCH CARD]]: products and convolutions against the machine's peak, then single operations and whole training steps of
+# both networks at 1 and at 2 threads, each beside PyTorch's in the same run if PYTHON has it; with CUDA_BENCH, linked with
+# the GPU's kernels, the steps on the CPU and on the card called CARD side by side.
+bench=$1 python=$2 cuda=$3 card=$4
 field() { sed -n "s/.*\"$1\": *\([0-9.]*\).*/\1/p"; }
 grep -m 1 'model name' /proc/cpuinfo 2> /dev/null
 for threads in 1 2; do OMP_NUM_THREADS=$threads "$bench" $threads kernels; echo; done
@@ -31,4 +32,17 @@ for net in dcgan28 dcgan64; do
             print ""
         }'
     done
+done
+
+echo
+[ -n "$cuda" ] || { echo "CPU against GPU: no card with nvcc here, so no table"; exit 0; }
+echo "one training step, all of the CPU's threads against $card"
+for net in dcgan28 dcgan64; do
+    printf '%s' $net
+    for device in cpu cuda cuda:tf32 cuda:bf16; do
+        s=$("$cuda" 0 $net $device | grep '^{' | field step_s)
+        [ $device = cpu ] && cpu=$s
+        awk -v d=$device -v s="$s" -v c="$cpu" 'BEGIN { if (s > 0) printf "   %s %.3f ms (%.1f x)", d, 1000 * s, c / s; else printf "   %s failed", d }'
+    done
+    echo
 done
