@@ -248,7 +248,7 @@ $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),build/tests,$(CFLAGS))))
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),build/sanitized,$(SANITIZE))))
 
 # CUDA kernels on a CPU: with fibers under the address sanitizer, with threads under ThreadSanitizer, and under clang's MemorySanitizer.
-ON_CPU_FLAGS = -std=c++17 -O1 -g -fno-omit-frame-pointer $(filter-out -pedantic,$(WARN)) -fno-strict-aliasing -Wno-unknown-pragmas -pthread
+ON_CPU_FLAGS = -std=c++17 -O1 -g1 -fno-omit-frame-pointer $(filter-out -pedantic,$(WARN)) -fno-strict-aliasing -Wno-unknown-pragmas -pthread
 ON_CPU_TESTS = $(if $(ON_CPU),cuda_on_cpu) $(if $(RACES),cuda_on_cpu-races) $(if $(UNWRITTEN),cuda_on_cpu-unwritten)
 # $(1) a program of ON_CPU_TESTS, $(2) what its probe said, $(3) why it is left out
 on_cpu_run = $(if $(2),"$(strip $(filter-out yes,$(2)) build/tests/$(1))","echo 'skip $(1) ($(3))'; echo '0 passed, 0 failed'")
