@@ -266,8 +266,10 @@ int main(int argc, char **argv)
     if (o.quick) across = 3;
     gan *g = open_device(&o);
     gan_model *G = gan_model_new(g, "G"), *classifier = zoo_classifier(g);
-    if (!classifier || !gan_load(G, weights)) fail();
     gan_eval(G);
+    generator(G, gan_zeros(g, 1, Z, 1, 1));                     /* makes the parameters, so that a file of another network is refused */
+    if (!classifier || !gan_load(G, weights)) fail();
+    gan_clear(g);
     FILE *table = fopen(in_folder(&o, "table.csv"), "w");
     if (!table) perror("table.csv"), exit(1);
     between(g, G, &o);
