@@ -103,15 +103,15 @@ for pair in gcc:g++ clang:clang++; do
     check "$c C11 -O2"             $c   $strict -std=c11 -O2 one.c
     check "$cpp C++17 -O0"         $cpp $strict -std=c++17 -O0 one.cpp
     check "$cpp C++17 -O3 -fopenmp" $cpp $strict -std=c++17 -O3 -fopenmp one.cpp
-    check "$c GAN_STATIC"          $c   $strict -std=c99 -O1 -DGAN_STATIC one.c
+    check "$c GAN_STATIC"          $c   $strict -std=c99 -O0 -DGAN_STATIC one.c
     check "$c GAN_REAL double"     $c   $strict -std=c99 -O1 -DGAN_REAL=double one.c
-    check "$c two files"           $c   $strict -std=c99 -O1 library.c matrix.c
-    check "$c included twice"      $c   $strict -std=c99 -O1 twice.c matrix.c
+    check "$c two files"           $c   $strict -std=c99 -O0 library.c matrix.c
+    check "$c included twice"      $c   $strict -std=c99 -O0 twice.c matrix.c
 done
-check "g++ two files"              g++  $strict -std=c++17 -O1 library.cpp matrix.cpp
-check "g++ GAN_STATIC"             g++  $strict -std=c++17 -O1 -DGAN_STATIC one.cpp
+check "g++ two files"              g++  $strict -std=c++17 -O0 library.cpp matrix.cpp
+check "g++ GAN_STATIC"             g++  $strict -std=c++17 -O0 -DGAN_STATIC one.cpp
 check "gcc GNU17 -O2 -march=native -fopenmp" gcc $strict -std=gnu17 -O2 -march=native -fopenmp one.c
-check "gcc GAN_NO_OPENMP"          gcc  $strict -std=c99 -O1 -fopenmp -DGAN_NO_OPENMP one.c
+check "gcc GAN_NO_OPENMP"          gcc  $strict -std=c99 -O0 -fopenmp -DGAN_NO_OPENMP one.c
 check "gcc GAN_MAX_VECTOR 32"      gcc  $strict -std=c99 -O2 -DGAN_MAX_VECTOR=32 one.c
 check "clang GAN_MAX_VECTOR 16"    clang $strict -std=c99 -O2 -DGAN_MAX_VECTOR=16 one.c
 check "gcc GAN_MAX_VECTOR 0"       gcc  $strict -std=c99 -O2 -DGAN_MAX_VECTOR=0 one.c
