@@ -213,6 +213,7 @@ static gan_model *open_generator(gan *g, const options *o)
         printf("weights: %s; a generator that learned nothing takes its place\n", gan_error());
         side = 16, width = 8;
     } else {
+        if (!gan_find_param(G, "constant")) fprintf(stderr, "%s: no generator of 10_stylegan: it lacks \"constant\"\n", path), exit(1);
         for (side = 4; snprintf(name, sizeof name, "rgb%d.weight", 2 * side) && gan_find_param(G, name); side *= 2) {}
         width = gan_find_param(G, "constant")->c;
     }

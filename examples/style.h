@@ -86,6 +86,8 @@ static inline gan_tensor *style_own(gan_model *m, gan_tensor *x, zoo_features *f
     return x;
 }
 
+static inline void style_features(const style_net *net, gan_tensor *x, zoo_features *f);
+
 static inline style_net style_open(gan *g, const char *kind, const char *file)
 {
     style_net net = {gan_model_new(g, "features"), style_kinds};
@@ -96,6 +98,15 @@ static inline style_net style_open(gan *g, const char *kind, const char *file)
     if (!file && !gan_load(net.model, "examples/style_net.safetensors") && !gan_load(net.model, "style_net.safetensors"))
         printf("%s: random weights take its place\n", gan_error());
     gan_eval(net.model);
+    if (!file && strcmp(kind, "own") != 0) fprintf(stderr, "--kind %s wants its weights: --net FILE\n", kind), exit(2);
+    if (file && strcmp(file, "random") != 0) {      /* a file of another network would leave layers at random */
+        gan_mark mark = gan_here(g);
+        zoo_features f;
+        size_t held = gan_param_count(net.model);
+        style_features(&net, gan_zeros(g, 1, 3, 64, 64), &f);
+        if (gan_param_count(net.model) != held) fprintf(stderr, "%s: it lacks layers of --kind %s\n", file, kind), exit(1);
+        gan_clear_to(g, mark);
+    }
     return net;
 }
 
