@@ -129,9 +129,7 @@ int main(int argc, char **argv)
     if (!gan_save_f16(average, in_folder(&o, "generator.safetensors"))) fail();
     if (samples) write_idx(g, average, samples, in_folder(&o, "samples-idx3-ubyte"));
 #ifdef INCLUDE_STB_IMAGE_WRITE_H
-    char csv[1024];
-    snprintf(csv, sizeof csv, "%s", in_folder(&o, "log.csv"));
-    save_curves(g, csv, in_folder(&o, "losses.png"));
+    draw_curves(g, &o);
     printf("the digits: %s/samples-%05d.png\n", o.out, o.steps);
 #endif
     gan_profile(g);

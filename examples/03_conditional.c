@@ -154,11 +154,7 @@ static void train(const options *o, double row[12])
     }
     gan_progress_close(log);
     if (!gan_save_f16(average, in_folder(o, "generator.safetensors"))) fail();
-#ifdef INCLUDE_STB_IMAGE_WRITE_H
-    char csv[1024];
-    snprintf(csv, sizeof csv, "%s", in_folder(o, "log.csv"));
-    save_curves(g, csv, in_folder(o, "losses.png"));
-#endif
+    draw_curves(g, o);
     measure(g, average, data, o->quick ? 20 : 5000, row);
     gan_close(g);
 }

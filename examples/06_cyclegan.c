@@ -284,11 +284,7 @@ int main(int argc, char **argv)
     }
     gan_progress_close(log);
     if (!gan_save(average, in_folder(&o, "generator.safetensors"))) fail();
-#ifdef INCLUDE_STB_IMAGE_WRITE_H
-    char csv[1024];
-    snprintf(csv, sizeof csv, "%s", in_folder(&o, "log.csv"));
-    save_curves(g, csv, in_folder(&o, "losses.png"));
-#endif
+    draw_curves(g, &o);
     gan_close(g);
     return 0;
 }

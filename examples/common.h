@@ -328,3 +328,15 @@ static inline void save_curves(gan *g, const char *csv, const char *png)
     free(image), free(row);
 }
 #endif
+
+/* The first two columns of out/log.csv as out/losses.png; without stb_image_write.h nothing is drawn. */
+static inline void draw_curves(gan *g, const options *o)
+{
+#ifdef INCLUDE_STB_IMAGE_WRITE_H
+    char csv[1024];
+    snprintf(csv, sizeof csv, "%s", in_folder(o, "log.csv"));
+    save_curves(g, csv, in_folder(o, "losses.png"));
+#else
+    (void)g, (void)o;
+#endif
+}
