@@ -1,30 +1,38 @@
-/* 01_dcgan: a generator learns to draw handwritten digits that a discriminator cannot tell from real ones.
-   Radford, Metz and Chintala 2016; the losses are those of Goodfellow et al. 2014 (the generator's non-saturating).
+/* 01_dcgan: a generator learns to draw handwritten digits that a discriminator cannot tell from
+   real ones. Radford, Metz and Chintala 2016; the losses are those of Goodfellow et al. 2014
+   (the generator's non-saturating).
 
    Run:      make dcgan        or   cc -O2 -fopenmp examples/01_dcgan.c -o dcgan -lm && ./dcgan
-   Leaves:   out/01_dcgan/     samples-NNNN.png, losses.png, log.csv, state.safetensors, generator.safetensors
+   Leaves:   out/01_dcgan/     samples-NNNN.png, losses.png, log.csv, state.safetensors,
+             generator.safetensors
 
    The networks are the paper's, at 28x28. What came after it, and what --plain leaves out:
-     - R1 (Mescheder et al. 2018): the discriminator pays for being steep at real images, which keeps it from running away from the
-       generator; every 16th step is enough (Karras et al. 2020). It takes the place of the discriminator's batch norm, allows ten times
+     - R1 (Mescheder et al. 2018): the discriminator pays for being steep at real images, which
+       keeps it from running away from the
+       generator; every 16th step is enough (Karras et al. 2020). It takes the place of the
+         discriminator's batch norm, allows ten times
        the learning rate, and wants Adam without momentum: beta1 0, beta2 0.99.
-     - The pictures come from a moving average of the generator's weights (Yazici et al. 2019), which smooths the to and fro of the two.
+     - The pictures come from a moving average of the generator's weights (Yazici et al. 2019),
+       which smooths the to and fro of the two.
      - The learning rate falls to zero. */
 #include "common.h"
 
-static bool plain;                          /* --plain */
-static int drawn = 100, settling = 20;      /* digits in a picture; batches of as many that settle batch norm */
+static bool plain; /* --plain */
+static int drawn = 100,
+           settling = 20; /* digits in a picture; batches of as many that settle batch norm */
 
-static gan_tensor *generator(gan_model *G, gan_tensor *z)       /* (N,100,1,1) -> (N,1,28,28) in [-1,1] */
+static gan_tensor *generator(gan_model *G, gan_tensor *z) /* (N,100,1,1) -> (N,1,28,28) in [-1,1] */
 {
     gan_tensor *x = gan_reshape(gan_linear(G, "fc", z, 128 * 7 * 7), -1, 128, 7, 7);
     x = gan_relu(gan_batch_norm(G, "bn0", x));
-    x = gan_conv_transpose2d(G, "up1", x, 64, 4, 2, 1);         /* (N,64,14,14) */
+    x = gan_conv_transpose2d(G, "up1", x, 64, 4, 2, 1); /* (N,64,14,14) */
     x = gan_relu(gan_batch_norm(G, "bn1", x));
     return gan_tanh(gan_conv_transpose2d(G, "up2", x, 1, 4, 2, 1));
 }
 
-static gan_tensor *discriminator(gan_model *D, gan_tensor *x)   /* (N,1,28,28) -> (N,1,1,1): above 0 it believes the picture is real */
+static gan_tensor *discriminator(
+    gan_model *D,
+    gan_tensor *x) /* (N,1,28,28) -> (N,1,1,1): above 0 it believes the picture is real */
 {
     x = gan_leaky_relu(gan_conv2d(D, "conv1", x, 64, 4, 2, 1), 0.2f);
     x = gan_conv2d(D, "conv2", x, 128, 4, 2, 1);
@@ -32,14 +40,16 @@ static gan_tensor *discriminator(gan_model *D, gan_tensor *x)   /* (N,1,28,28) -
     return gan_linear(D, "fc", x, 1);
 }
 
-/* R1 = 1/2 E |grad D(x)|^2 at real images x. The gradient is a tensor like any other: gan_minimize differentiates it once more. */
+/* R1 = 1/2 E |grad D(x)|^2 at real images x. The gradient is a tensor like any other:
+   gan_minimize differentiates it once more. */
 static gan_tensor *r1(gan_model *D, gan_tensor *real)
 {
     gan_tensor *slope = gan_grad(gan_sum(discriminator(D, real)), real);
     return gan_mul_scalar(gan_sum(gan_square(slope)), 0.5f / (float)real->n);
 }
 
-/* Batch norm's running statistics for weights that no batch has met: a few batches, then evaluation mode. */
+/* Batch norm's running statistics for weights that no batch has met: a few batches, then
+   evaluation mode. */
 static void settle(gan *g, gan_model *G)
 {
     gan_train(G);
@@ -64,17 +74,39 @@ static void save_samples(gan *g, gan_model *G, const gan_real *noise, int step, 
 static void write_idx(gan *g, gan_model *G, int count, const char *path)
 {
     gan_real *host = (gan_real *)malloc(100 * 784 * sizeof *host);
-    unsigned char header[16] = {0, 0, 8, 3, (unsigned char)(count >> 24), (unsigned char)(count >> 16), (unsigned char)(count >> 8), (unsigned char)count, 0, 0, 0, 28, 0, 0, 0, 28};
+    unsigned char header[16] = {0,
+                                0,
+                                8,
+                                3,
+                                (unsigned char)(count >> 24),
+                                (unsigned char)(count >> 16),
+                                (unsigned char)(count >> 8),
+                                (unsigned char)count,
+                                0,
+                                0,
+                                0,
+                                28,
+                                0,
+                                0,
+                                0,
+                                28};
     FILE *file = fopen(path, "wb");
-    if (!file) perror(path), exit(1);
+    if (!file) {
+        perror(path);
+        exit(1);
+    }
     fwrite(header, 1, sizeof header, file);
     settle(g, G);
     for (int done = 0; done < count; done += 100) {
         gan_to_host(generator(G, gan_randn(g, 100, 100, 1, 1)), host);
-        for (int i = 0; i < 784 * (count - done < 100 ? count - done : 100); i++) fputc((int)((host[i] + 1) * 127.5f + 0.5f), file);
+        for (int i = 0; i < 784 * (count - done < 100 ? count - done : 100); i++)
+            fputc((int)((host[i] + 1) * 127.5f + 0.5f), file);
         gan_clear(g);
     }
-    if (fclose(file) != 0) perror(path), exit(1);
+    if (fclose(file) != 0) {
+        perror(path);
+        exit(1);
+    }
     free(host);
 }
 
@@ -82,22 +114,34 @@ int main(int argc, char **argv)
 {
     options o = {"cpu", "out/01_dcgan", 4000, 64, 10, 4, 42, NULL, 0, false, false};
     int samples = 0;
-    const flag own[] = {{"--samples", 'i', &samples, "at the end write N samples as FOLDER/samples-idx3-ubyte"},
-                        {"--plain", 's', &plain, "the first paper's settings, without what came later"}, {0}};
+    const flag own[] = {
+        {"--samples", 'i', &samples, "at the end write N samples as FOLDER/samples-idx3-ubyte"},
+        {"--plain", 's', &plain, "the first paper's settings, without what came later"},
+        {0}};
     parse(argc, argv, &o, "01_dcgan: a DCGAN learns handwritten digits", own);
 
-    if (o.quick) drawn = 10, settling = 2;
-    const float lr = plain ? 2e-4f : 2e-3f, beta1 = plain ? 0.5f : 0, beta2 = plain ? 0.999f : 0.99f;
+    if (o.quick) {
+        drawn = 10;
+        settling = 2;
+    }
+    const float lr = plain ? 2e-4f : 2e-3f;
+    const float beta1 = plain ? 0.5f : 0;
+    const float beta2 = plain ? 0.999f : 0.99f;
 
     gan *g = open_device(&o);
-    gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D"), *average = gan_model_new(g, "average");
-    gan_opt *opt_g = gan_adam(G, lr, beta1, beta2), *opt_d = gan_adam(D, lr, beta1, beta2);
+    gan_model *G = gan_model_new(g, "G");
+    gan_model *D = gan_model_new(g, "D");
+    gan_model *average = gan_model_new(g, "average");
+    gan_opt *opt_g = gan_adam(G, lr, beta1, beta2);
+    gan_opt *opt_d = gan_adam(D, lr, beta1, beta2);
     gan_data *data = open_digits(g, &o);
-    gan_real noise[100 * 100];                                  /* the same for every picture */
+    gan_real noise[100 * 100]; /* the same for every picture */
     gan_to_host(gan_randn(g, 100, 100, 1, 1), noise);
     int first = resume_from(g, &o);
-    gan_progress *log = gan_progress_open(g, in_folder(&o, "log.csv"), "D,G", first, o.steps, o.batch);
-    if (!log) fail();
+    gan_progress *log = gan_progress_open(g, in_folder(&o, "log.csv"), "D,G", first, o.steps,
+                                          o.batch);
+    if (!log)
+        fail();
 
     int every = o.quick ? o.steps : o.steps / 10 > 500 ? 500 : o.steps / 10 > 0 ? o.steps / 10 : 1;
     for (int step = first; step < o.steps; step++) {
@@ -110,14 +154,19 @@ int main(int argc, char **argv)
 
         gan_tensor *d_loss = gan_add(gan_bce_logits(discriminator(D, real), 1.0f),
                                      gan_bce_logits(discriminator(D, gan_detach(fake)), 0.0f));
-        gan_minimize(opt_d, !plain && step % 16 == 0 ? gan_add(d_loss, gan_mul_scalar(r1(D, real), 16)) : d_loss);
+        gan_minimize(opt_d, !plain && step % 16 == 0
+                                ? gan_add(d_loss, gan_mul_scalar(r1(D, real), 16))
+                                : d_loss);
 
         gan_tensor *g_loss = gan_bce_logits(discriminator(D, fake), 1.0f);
         gan_minimize(opt_g, g_loss);
         gan_ema(average, G, plain || step < 20 ? 0 : 0.998f);
 
         gan_progress_step(log, step, (double)gan_item(d_loss), (double)gan_item(g_loss));
-        if (step == 0) gan_summary(G), gan_summary(D);
+        if (step == 0) {
+            gan_summary(G);
+            gan_summary(D);
+        }
         gan_clear(g);
         if ((step + 1) % every == 0 || step + 1 == o.steps) {
             save_samples(g, average, noise, step + 1, &o);
@@ -126,8 +175,10 @@ int main(int argc, char **argv)
         }
     }
     gan_progress_close(log);
-    if (!gan_save_f16(average, in_folder(&o, "generator.safetensors"))) fail();
-    if (samples) write_idx(g, average, samples, in_folder(&o, "samples-idx3-ubyte"));
+    if (!gan_save_f16(average, in_folder(&o, "generator.safetensors")))
+        fail();
+    if (samples)
+        write_idx(g, average, samples, in_folder(&o, "samples-idx3-ubyte"));
 #ifdef INCLUDE_STB_IMAGE_WRITE_H
     draw_curves(g, &o);
     printf("the digits: %s/samples-%05d.png\n", o.out, o.steps);

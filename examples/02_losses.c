@@ -1,63 +1,105 @@
-/* 02_losses: the same small GAN trained with eight losses, several seeds each, and judged by numbers and by pictures; then, on a ring of
-   eight Gaussians, a GAN that runs after one mode at a time and an unrolled one that finds them all.
-   New since 01: what D and G want is a choice, and a choice is judged by a measure and over seeds, not by one lucky picture.
-   Papers:   Goodfellow et al. 2014, Mao et al. 2017, Lim and Ye 2017, Arjovsky et al. 2017, Gulrajani et al. 2017, Mescheder et al. 2018,
-             Miyato et al. 2018 (the losses); Heusel et al. 2017 (Frechet distance); Metz et al. 2017 (unrolled GAN)
-   Run:      make 02_losses     or with ARGS="--losses hinge,wgan-gp --seeds 5"     or with ARGS="--ring";  9 minutes of one core's time
-   Data:     --data reads MNIST's folder, one IDX file of 28x28 images, or "digits"; without it data/mnist or built-in digits.
-   Leaves:   out/02_losses/   samples.png (rows in the table's order), ring.png, log.csv (every run), table.csv, state.safetensors (of the
-             run under way), and LOSS-SEED.csv and .safetensors (a run's losses and generator). --resume passes over the runs that log.csv
-             holds and takes up the interrupted one where it was last saved, every 100 steps; an interrupted ring begins again. */
+/* 02_losses: the same small GAN trained with eight losses, several seeds each, and judged by
+   numbers and by pictures; then, on a ring of eight Gaussians, a GAN that runs after one mode at
+   a time and an unrolled one that finds them all. New since 01: what D and G want is a choice,
+   and a choice is judged by a measure and over seeds, not by one lucky picture.
+   Papers:   Goodfellow et al. 2014, Mao et al. 2017, Lim and Ye 2017, Arjovsky et al. 2017,
+             Gulrajani et al. 2017, Mescheder et al. 2018,
+             Miyato et al. 2018 (the losses); Heusel et al. 2017 (Frechet distance); Metz et al.
+               2017 (unrolled GAN)
+   Run:      make 02_losses     or with ARGS="--losses hinge,wgan-gp --seeds 5"     or with
+             ARGS="--ring";  9 minutes of one core's time
+   Data:     --data reads MNIST's folder, one IDX file of 28x28 images, or "digits"; without it
+             data/mnist or built-in digits.
+   Leaves:   out/02_losses/   samples.png (rows in the table's order), ring.png, log.csv (every
+             run), table.csv, state.safetensors (of the
+             run under way), and LOSS-SEED.csv and .safetensors (a run's losses and generator).
+               --resume passes over the runs that log.csv
+             holds and takes up the interrupted one where it was last saved, every 100 steps; an
+               interrupted ring begins again. */
 #include "common.h"
 #include "zoo.h"
 
 enum { Z = 64, MOST_SEEDS = 100, RECIPES = 8 };
-static int width = 24;      /* channels next to the pixels; twice as many at 7x7 */
-static bool normed;         /* batch norm in D, as in DCGAN: it keeps D in reach of G in the runs that have nothing else for that */
 
-static gan_tensor *generator(gan_model *G, gan_tensor *z)       /* (N,64,1,1) -> (N,1,28,28) in [-1,1] */
+static int width = 24; /* channels next to the pixels; twice as many at 7x7 */
+static bool
+    /* batch norm in D, as in DCGAN: it keeps D in reach of G in the runs that have nothing else
+       for that */
+    normed;
+
+static gan_tensor *generator(gan_model *G, gan_tensor *z) /* (N,64,1,1) -> (N,1,28,28) in [-1,1] */
 {
     gan_tensor *x = gan_reshape(gan_linear(G, "fc", z, 2 * width * 7 * 7), -1, 2 * width, 7, 7);
-    x = gan_conv_transpose2d(G, "up1", gan_relu(gan_batch_norm(G, "bn0", x)), width, 4, 2, 1);      /* (N,48,7,7) -> (N,24,14,14) */
-    return gan_tanh(gan_conv_transpose2d(G, "up2", gan_relu(gan_batch_norm(G, "bn1", x)), 1, 4, 2, 1));
+    x = gan_conv_transpose2d(G, "up1", gan_relu(gan_batch_norm(G, "bn0", x)), width, 4, 2,
+                             1); /* (N,48,7,7) -> (N,24,14,14) */
+    return gan_tanh(
+        gan_conv_transpose2d(G, "up2", gan_relu(gan_batch_norm(G, "bn1", x)), 1, 4, 2, 1));
 }
 
-static gan_tensor *discriminator(gan_model *D, gan_tensor *x)   /* (N,1,28,28) -> (N,1,1,1): any number; what it means is the loss's choice */
+static gan_tensor *discriminator(
+    gan_model *D,
+    gan_tensor *x) /* (N,1,28,28) -> (N,1,1,1): any number; what it means is the loss's choice */
 {
-    x = gan_leaky_relu(gan_conv2d(D, "conv1", x, width, 4, 2, 1), 0.2f);        /* (N,24,14,14) */
-    x = gan_conv2d(D, "conv2", x, 2 * width, 4, 2, 1);                          /* (N,48,7,7) */
+    x = gan_leaky_relu(gan_conv2d(D, "conv1", x, width, 4, 2, 1), 0.2f); /* (N,24,14,14) */
+    x = gan_conv2d(D, "conv2", x, 2 * width, 4, 2, 1);                   /* (N,48,7,7) */
     return gan_linear(D, "fc", gan_leaky_relu(normed ? gan_batch_norm(D, "bn2", x) : x, 0.2f), 1);
 }
 
-/* What differs between the losses. D makes critics steps for each of G's. Adam, or RMSprop where beta1 is below 0. */
+/* What differs between the losses. D makes critics steps for each of G's. Adam, or RMSprop where
+   beta1 is below 0. */
 enum { PLAIN, CLIP, PENALTY, R1, SPECTRAL };
-typedef struct { const char *name; int loss, extra, critics; float lr, beta1, beta2; } recipe;
-static const recipe recipes[RECIPES] = {
-    {"minimax",        GAN_MINIMAX,        PLAIN,    1, 5e-4f, 0.5f, 0.999f},
-    {"non-saturating", GAN_NON_SATURATING, PLAIN,    1, 5e-4f, 0.5f, 0.999f},
-    {"least-squares",  GAN_LEAST_SQUARES,  PLAIN,    1, 5e-4f, 0.5f, 0.999f},
-    {"hinge",          GAN_HINGE,          PLAIN,    1, 5e-4f, 0.5f, 0.999f},
-    {"wgan",           GAN_WASSERSTEIN,    CLIP,     5, 5e-4f, -1,   0.99f},
-    {"wgan-gp",        GAN_WASSERSTEIN,    PENALTY,  5, 5e-4f, 0.5f, 0.9f},
-    {"ns-r1",          GAN_NON_SATURATING, R1,       1, 2e-3f, 0,    0.99f},
-    {"hinge-sn",       GAN_HINGE,          SPECTRAL, 1, 1e-3f, 0,    0.9f}};
 
-/* Of a = D(real), b = D(fake), as gan.h lists them. wgan-gp adds 10 E (|grad D(x)| - 1)^2 at points x between real and fake images; ns-r1 adds
-   1/2 E |grad D(x)|^2 at real images x, every 4th step and then 4 times (lazily, as Karras et al. 2020 do). */
-static gan_tensor *d_loss(const recipe *r, gan_model *D, gan_tensor *real, gan_tensor *fake, int step)
+typedef struct {
+    const char *name;
+    int loss, extra, critics;
+    float lr, beta1, beta2;
+} recipe;
+
+static const recipe recipes[RECIPES] = {
+    {"minimax", GAN_MINIMAX, PLAIN, 1, 5e-4f, 0.5f, 0.999f},
+    {"non-saturating", GAN_NON_SATURATING, PLAIN, 1, 5e-4f, 0.5f, 0.999f},
+    {"least-squares", GAN_LEAST_SQUARES, PLAIN, 1, 5e-4f, 0.5f, 0.999f},
+    {"hinge", GAN_HINGE, PLAIN, 1, 5e-4f, 0.5f, 0.999f},
+    {"wgan", GAN_WASSERSTEIN, CLIP, 5, 5e-4f, -1, 0.99f},
+    {"wgan-gp", GAN_WASSERSTEIN, PENALTY, 5, 5e-4f, 0.5f, 0.9f},
+    {"ns-r1", GAN_NON_SATURATING, R1, 1, 2e-3f, 0, 0.99f},
+    {"hinge-sn", GAN_HINGE, SPECTRAL, 1, 1e-3f, 0, 0.9f}};
+
+/* Of a = D(real), b = D(fake), as gan.h lists them. wgan-gp adds 10 E (|grad D(x)| - 1)^2 at
+   points x between real and fake images; ns-r1 adds 1/2 E |grad D(x)|^2 at real images x, every
+   4th step and then 4 times (lazily, as Karras et al. 2020 do). */
+static gan_tensor *d_loss(const recipe *r, gan_model *D, gan_tensor *real, gan_tensor *fake,
+                          int step)
 {
-    gan_tensor *a = discriminator(D, real), *loss = gan_d_loss(r->loss, a, discriminator(D, fake));
-    if (r->extra == PENALTY) loss = gan_add(loss, gan_mul_scalar(gan_wgan_gp(discriminator, D, real, fake), 10));
-    if (r->extra == R1 && step % 4 == 0) loss = gan_add(loss, gan_mul_scalar(gan_r1(a, real), 0.5f * 4));
+    gan_tensor *a = discriminator(D, real);
+    gan_tensor *loss = gan_d_loss(r->loss, a, discriminator(D, fake));
+    if (r->extra == PENALTY)
+        loss = gan_add(loss, gan_mul_scalar(gan_wgan_gp(discriminator, D, real, fake), 10));
+    if (r->extra == R1 && step % 4 == 0)
+        loss = gan_add(loss, gan_mul_scalar(gan_r1(a, real), 0.5f * 4));
     return loss;
 }
 
-static gan_opt *optimizer(gan_model *m, recipe r) { return r.beta1 < 0 ? gan_rmsprop(m, r.lr, r.beta2) : gan_adam(m, r.lr, r.beta1, r.beta2); }
-static void rates(gan_opt *g, gan_opt *d, gan_real lr) { gan_set_lr(g, lr), gan_set_lr(d, lr); }
-/* ---- a run: one loss, one seed, and what came of it */
-typedef struct { double frechet, ms; int classes; unsigned long long seed; } result;
+static gan_opt *optimizer(gan_model *m, recipe r)
+{
+    return r.beta1 < 0 ? gan_rmsprop(m, r.lr, r.beta2) : gan_adam(m, r.lr, r.beta1, r.beta2);
+}
 
-static const char *run_file(const options *o, const recipe *r, unsigned long long seed, const char *ending)     /* out/LOSS-SEED.ending */
+static void rates(gan_opt *g, gan_opt *d, gan_real lr)
+{
+    gan_set_lr(g, lr);
+    gan_set_lr(d, lr);
+}
+
+/* ---- a run: one loss, one seed, and what came of it */
+typedef struct {
+    double frechet, ms;
+    int classes;
+    unsigned long long seed;
+} result;
+
+static const char *run_file(const options *o, const recipe *r, unsigned long long seed,
+                            const char *ending) /* out/LOSS-SEED.ending */
 {
     char name[64];
     snprintf(name, sizeof name, "%s-%llu.%s", r->name, seed, ending);
@@ -67,47 +109,73 @@ static const char *run_file(const options *o, const recipe *r, unsigned long lon
 static void add_line(const options *o, const char *name, const char *how, const char *line)
 {
     FILE *file = fopen(in_folder(o, name), how);
-    if (!file || fputs(line, file) < 0 || fclose(file) != 0) perror(name), exit(1);
+    if (!file || fputs(line, file) < 0 || fclose(file) != 0) {
+        perror(name);
+        exit(1);
+    }
 }
 
-static bool find_run(const options *o, const recipe *r, unsigned long long seed, result *run)       /* its row in log.csv */
+static bool find_run(const options *o, const recipe *r, unsigned long long seed,
+                     result *run) /* its row in log.csv */
 {
     FILE *file = fopen(in_folder(o, "log.csv"), "r");
     char line[256], start[64];
     int length = snprintf(start, sizeof start, "%s,%llu,%d,", r->name, run->seed = seed, o->steps);
     bool found = false;
     while (file && !found && fgets(line, sizeof line, file))
-        found = strncmp(line, start, (size_t)length) == 0 && sscanf(line + length, "%lf,%d,%lf", &run->frechet, &run->classes, &run->ms) == 3;
-    if (file) fclose(file);
+        found = strncmp(line, start, (size_t)length) == 0 &&
+                sscanf(line + length, "%lf,%d,%lf", &run->frechet, &run->classes, &run->ms) == 3;
+    if (file)
+        fclose(file);
     return found;
 }
 
-static gan_tensor *samples(gan *g, int n, void *G) { return generator((gan_model *)G, gan_randn(g, n, Z, 1, 1)); }
-static gan_tensor *real_images(gan *g, int n, void *data) { (void)g; return gan_batch((gan_data *)data, n, NULL); }
+static gan_tensor *samples(gan *g, int n, void *G)
+{
+    return generator((gan_model *)G, gan_randn(g, n, Z, 1, 1));
+}
 
-/* Trains, measures, and adds a row to log.csv. Every run has a device of its own: its numbers do not depend on what ran before it. */
+static gan_tensor *real_images(gan *g, int n, void *data)
+{
+    (void)g;
+    return gan_batch((gan_data *)data, n, NULL);
+}
+
+/* Trains, measures, and adds a row to log.csv. Every run has a device of its own: its numbers do
+   not depend on what ran before it. */
 static void run(options o, const recipe *r, const gan_real *real, int count)
 {
     char name[2][64], row[256];
-    for (int i = 0; i < 2; i++) snprintf(name[i], sizeof name[i], "%c of %s %llu", "GD"[i], r->name, o.seed);   /* a state fits its own run alone */
+    for (int i = 0; i < 2; i++)
+        snprintf(name[i], sizeof name[i], "%c of %s %llu", "GD"[i], r -> name,
+                 o.seed); /* a state fits its own run alone */
     gan *g = open_device(&o);
-    gan_model *average = gan_model_new(g, "average"), *classifier = zoo_classifier(g), *G = gan_model_new(g, name[0]), *D = gan_model_new(g, name[1]);
+    gan_model *average = gan_model_new(g, "average");
+    gan_model *classifier = zoo_classifier(g);
+    gan_model *G = gan_model_new(g, name[0]);
+    gan_model *D = gan_model_new(g, name[1]);
     normed = r->extra == PLAIN || r->extra == CLIP;
-    if (r->extra == SPECTRAL) gan_weights(D, GAN_SPECTRAL, 1);
+    if (r->extra == SPECTRAL)
+        gan_weights(D, GAN_SPECTRAL, 1);
     gan_opt *opt_g = optimizer(G, *r), *opt_d = optimizer(D, *r);
     gan_data *data = open_digits(g, &o);
     int first = resume_from(g, &o), histogram[10], caught = 0;
     printf("%s, seed %llu\n", r->name, o.seed);
-    gan_progress *log = gan_progress_open(g, run_file(&o, r, o.seed, "csv"), "D,G", first, o.steps, o.batch);
-    if (!log || !classifier) fail();
+    gan_progress *log = gan_progress_open(g, run_file(&o, r, o.seed, "csv"), "D,G", first, o.steps,
+                                          o.batch);
+    if (!log || !classifier)
+        fail();
     clock_t start = clock();
     for (int step = first; step < o.steps; step++) {
         double d = 0;
-        rates(opt_g, opt_d, gan_lr_linear(r->lr, step, o.steps / 2, o.steps));      /* constant, then falling to 0 */
+        rates(opt_g, opt_d,
+              gan_lr_linear(r->lr, step, o.steps / 2, o.steps)); /* constant, then falling to 0 */
         for (int k = 0; k < r->critics; k++) {
-            gan_tensor *fake = gan_detach(samples(g, o.batch, G)), *loss = d_loss(r, D, gan_batch(data, o.batch, NULL), fake, step);
+            gan_tensor *fake = gan_detach(samples(g, o.batch, G));
+            gan_tensor *loss = d_loss(r, D, gan_batch(data, o.batch, NULL), fake, step);
             gan_minimize(opt_d, loss);
-            if (r->extra == CLIP) gan_clip_weights(D, 0.01f);
+            if (r->extra == CLIP)
+                gan_clip_weights(D, 0.01f);
             d = (double)gan_item(loss);
             gan_clear(g);
         }
@@ -116,59 +184,82 @@ static void run(options o, const recipe *r, const gan_real *real, int count)
         gan_ema(average, G, step < 20 ? 0 : 0.99f);
         gan_progress_step(log, step, d, (double)gan_item(loss));
         gan_clear(g);
-        if ((step + 1) % 100 == 0 || step + 1 == o.steps) save_all(g, &o, step + 1);
+        if ((step + 1) % 100 == 0 || step + 1 == o.steps)
+            save_all(g, &o, step + 1);
     }
-    double ms = 1000.0 * (double)(clock() - start) / CLOCKS_PER_SEC / (o.steps > first ? o.steps - first : 1);
-    gan_progress_close(log), gan_eval(average);
-    gan_real *fake = (gan_real *)malloc((size_t)count * 510 * sizeof *fake), *classes = fake + (size_t)count * 500;
+    double ms = 1000.0 * (double)(clock() - start) / CLOCKS_PER_SEC /
+                (o.steps > first ? o.steps - first : 1);
+    gan_progress_close(log);
+    gan_eval(average);
+    gan_real *fake = (gan_real *)malloc((size_t)count * 510 * sizeof *fake);
+    gan_real *classes = fake + (size_t)count * 500;
     zoo_measure(classifier, g, samples, average, count, fake, classes);
     double frechet = gan_frechet_distance(real, count, fake, count, 500);
     gan_modes(classes, count, 10, histogram);
-    for (int k = 0; k < 10; k++) caught += histogram[k] * 100 > count;          /* a class is caught by more than 1% of the samples */
-    if (!gan_save(average, run_file(&o, r, o.seed, "safetensors"))) fail();
-    snprintf(row, sizeof row, "%s,%llu,%d,%.3f,%d,%.3f\n", r->name, o.seed, o.steps, frechet, caught, ms);
+    for (int k = 0; k < 10; k++)
+        caught += histogram[k] * 100 > count; /* a class is caught by more than 1% of the samples */
+    if (!gan_save(average, run_file(&o, r, o.seed, "safetensors")))
+        fail();
+    snprintf(row, sizeof row, "%s,%llu,%d,%.3f,%d,%.3f\n", r->name, o.seed, o.steps, frechet,
+             caught, ms);
     add_line(&o, "log.csv", "a", row);
     printf("  Frechet distance %.1f, %d of 10 classes\n", frechet, caught);
-    free(fake), gan_close(g);
+    free(fake);
+    gan_close(g);
 }
 
-/* Features (count,500) of the real side: zoo.h's protocol, MNIST's test images, or else built-in digits of a seed that no run learns from. */
+/* Features (count,500) of the real side: zoo.h's protocol, MNIST's test images, or else built-in
+   digits of a seed that no run learns from. */
 static gan_real *real_features(const options *o, int count)
 {
     gan *g = gan_open(o->device, o->seed + 1000000);
     gan_data *data = o->quick ? NULL : open_mnist(g, o->data ? o->data : "data/mnist", "t10k");
     gan_model *classifier = zoo_classifier(g);
     gan_real *features = (gan_real *)malloc((size_t)count * 510 * sizeof *features);
-    if (!classifier) fail();
-    printf("Frechet distance: to %d %s\n", count, data ? "test images of MNIST" : "built-in digits of another seed, not MNIST");
-    zoo_measure(classifier, g, real_images, data ? data : gan_data_digits(g, count), count, features, features + (size_t)count * 500);
+    if (!classifier)
+        fail();
+    printf("Frechet distance: to %d %s\n", count,
+           data ? "test images of MNIST" : "built-in digits of another seed, not MNIST");
+    zoo_measure(classifier, g, real_images, data ? data : gan_data_digits(g, count), count,
+                features, features + (size_t)count * 500);
     gan_close(g);
     return features;
 }
 
-/* The table: for each loss its run in the middle by Frechet distance, whose samples are the loss's row in the picture; best and worst run. */
+/* The table: for each loss its run in the middle by Frechet distance, whose samples are the
+   loss's row in the picture; best and worst run. */
 static void table(const options *o, const bool *chosen, int seeds, int count)
 {
     gan *g = gan_open(o->device, o->seed);
-    gan_tensor *rows[RECIPES], *z = gan_randn(g, o->quick ? 4 : 24, Z, 1, 1);   /* the same z for every row */
+    gan_tensor *rows[RECIPES],
+        *z = gan_randn(g, o->quick ? 4 : 24, Z, 1, 1); /* the same z for every row */
     char row[256];
     int used = 0;
     add_line(o, "table.csv", "w", "loss,frechet,best,worst,classes,ms\n");
-    printf("\nFrechet distance, N = %d; median, best and worst of %d seeds; classes caught; processor's ms a step\n", count, seeds);
+    printf("\nFrechet distance, N = %d; median, best and worst of %d seeds; classes caught; "
+           "processor's ms a step\n",
+           count, seeds);
     for (int i = 0; i < RECIPES; i++) {
         result runs[MOST_SEEDS], next;
-        if (!chosen[i]) continue;
-        for (int s = 0, k; s < seeds; s++) {                    /* sorted as they come */
+        if (!chosen[i])
+            continue;
+        for (int s = 0, k; s < seeds; s++) { /* sorted as they come */
             find_run(o, &recipes[i], o->seed + (unsigned)s, &next);
-            for (k = s; k > 0 && runs[k - 1].frechet > next.frechet; k--) runs[k] = runs[k - 1];
+            for (k = s; k > 0 && runs[k - 1].frechet > next.frechet; k--)
+                runs[k] = runs[k - 1];
             runs[k] = next;
         }
-        result m = runs[(seeds - 1) / 2], best = runs[0], worst = runs[seeds - 1];
-        printf("%-15s %8.1f %8.1f %8.1f %6d of 10 %8.1f ms\n", recipes[i].name, m.frechet, best.frechet, worst.frechet, m.classes, m.ms);
-        snprintf(row, sizeof row, "%s,%.3f,%.3f,%.3f,%d,%.3f\n", recipes[i].name, m.frechet, best.frechet, worst.frechet, m.classes, m.ms);
+        result m = runs[(seeds - 1) / 2];
+        result best = runs[0];
+        result worst = runs[seeds - 1];
+        printf("%-15s %8.1f %8.1f %8.1f %6d of 10 %8.1f ms\n", recipes[i].name, m.frechet,
+               best.frechet, worst.frechet, m.classes, m.ms);
+        snprintf(row, sizeof row, "%s,%.3f,%.3f,%.3f,%d,%.3f\n", recipes[i].name, m.frechet,
+                 best.frechet, worst.frechet, m.classes, m.ms);
         add_line(o, "table.csv", "a", row);
         gan_model *G = gan_model_new(g, recipes[i].name);
-        if (!gan_load(G, run_file(o, &recipes[i], m.seed, "safetensors"))) fail();
+        if (!gan_load(G, run_file(o, &recipes[i], m.seed, "safetensors")))
+            fail();
         gan_eval(G);
         rows[used++] = generator(G, z);
     }
@@ -177,27 +268,42 @@ static void table(const options *o, const bool *chosen, int seeds, int count)
 }
 
 /* ---- the ring: p(x) is eight Gaussians of deviation 0.1 on a circle of radius 2 */
-enum { MODES = 8, H = 64, WEIGHTS = 2 * H + H + H * H + H + H + 1, FRAMES = 6, SIDE = 140, BATCH = 256, SHOWN = 2000 };
-static const float mode[MODES][2] = {{2, 0}, {1.414f, 1.414f}, {0, 2}, {-1.414f, 1.414f}, {-2, 0}, {-1.414f, -1.414f}, {0, -2}, {1.414f, -1.414f}};
+enum {
+    MODES = 8,
+    H = 64,
+    WEIGHTS = 2 * H + H + H * H + H + H + 1,
+    FRAMES = 6,
+    SIDE = 140,
+    BATCH = 256,
+    SHOWN = 2000
+};
 
-static gan_tensor *ring(gan *g)                                 /* (BATCH,2,1,1): every mode as often as any other */
+static const float mode[MODES][2] = {{2, 0},  {1.414f, 1.414f},   {0, 2},  {-1.414f, 1.414f},
+                                     {-2, 0}, {-1.414f, -1.414f}, {0, -2}, {1.414f, -1.414f}};
+
+static gan_tensor *ring(gan *g) /* (BATCH,2,1,1): every mode as often as any other */
 {
     gan_real x[2 * BATCH];
-    for (int i = 0; i < 2 * BATCH; i++) x[i] = mode[i / 2 % MODES][i % 2];
-    return gan_add(gan_from_host(g, x, BATCH, 2, 1, 1), gan_mul_scalar(gan_randn(g, BATCH, 2, 1, 1), 0.1f));
+    for (int i = 0; i < 2 * BATCH; i++)
+        x[i] = mode[i / 2 % MODES][i % 2];
+    return gan_add(gan_from_host(g, x, BATCH, 2, 1, 1),
+                   gan_mul_scalar(gan_randn(g, BATCH, 2, 1, 1), 0.1f));
 }
 
-static gan_tensor *ring_generator(gan_model *G, gan_tensor *z)  /* (N,64,1,1) -> (N,2,1,1) */
+static gan_tensor *ring_generator(gan_model *G, gan_tensor *z) /* (N,64,1,1) -> (N,2,1,1) */
 {
-    return gan_linear(G, "fc3", gan_relu(gan_linear(G, "fc2", gan_relu(gan_linear(G, "fc1", z, H)), H)), 2);
+    return gan_linear(G, "fc3",
+                      gan_relu(gan_linear(G, "fc2", gan_relu(gan_linear(G, "fc1", z, H)), H)), 2);
 }
 
-/* x (N,2,1,1) -> (N,1,1,1). All weights of D are one column w (WEIGHTS,1,1,1), a tensor like any other: D after a step is another one. */
+/* x (N,2,1,1) -> (N,1,1,1). All weights of D are one column w (WEIGHTS,1,1,1), a tensor like any
+   other: D after a step is another one. */
 static gan_tensor *ring_discriminator(gan_tensor *w, gan_tensor *x)
 {
     for (int i = 0, at = 0; i < 3; i++) {
         int in = i > 0 ? H : 2, out = i < 2 ? H : 1;
-        gan_tensor *weight = gan_reshape(gan_slice(w, 0, at, out * in), out, in, 1, 1), *bias = gan_slice(w, 0, at + out * in, out);
+        gan_tensor *weight = gan_reshape(gan_slice(w, 0, at, out * in), out, in, 1, 1);
+        gan_tensor *bias = gan_slice(w, 0, at + out * in, out);
         x = gan_linear_f(i > 0 ? gan_relu(x) : x, weight, gan_reshape(bias, 1, out, 1, 1));
         at += out * in + out;
     }
@@ -209,50 +315,71 @@ static gan_tensor *ring_d_loss(gan_tensor *w, gan_tensor *real, gan_tensor *fake
     return gan_d_loss(GAN_NON_SATURATING, ring_discriminator(w, real), ring_discriminator(w, fake));
 }
 
-/* w_0 = w,  w_k+1 = w_k - eta grad_w L_D(w_k): D as it answers after so many steps. Every w_k depends on fake, and so on G's weights:
-   the gradient of G's loss at the last one goes back through all of them (Metz et al. 2017). */
+/* w_0 = w,  w_k+1 = w_k - eta grad_w L_D(w_k): D as it answers after so many steps. Every w_k
+   depends on fake, and so on G's weights: the gradient of G's loss at the last one goes back
+   through all of them (Metz et al. 2017). */
 static gan_tensor *unrolled(gan_tensor *w, gan_tensor *real, gan_tensor *fake, int steps, float eta)
 {
-    for (int k = 0; k < steps; k++) w = gan_sub(w, gan_mul_scalar(gan_grad(ring_d_loss(w, real, fake), w), eta));
+    for (int k = 0; k < steps; k++)
+        w = gan_sub(w, gan_mul_scalar(gan_grad(ring_d_loss(w, real, fake), w), eta));
     return w;
 }
 
-/* x (SHOWN,2) as blue points in a picture (3,SIDE,SIDE) of [-3,3]^2, on orange discs of three deviations around the modes. Returns how many
-   modes are caught: more than 1% of the points lie on its disc. */
+/* x (SHOWN,2) as blue points in a picture (3,SIDE,SIDE) of [-3,3]^2, on orange discs of three
+   deviations around the modes. Returns how many modes are caught: more than 1% of the points lie
+   on its disc. */
 static int draw_ring(const gan_real *x, gan_real *picture)
 {
-    static const gan_real colour[3][3] = {{1, 1, 1}, {1, 0.6f, 0.2f}, {-1, 0, 1}};      /* paper, disc, point */
+    static const gan_real colour[3][3] = {
+        {1, 1, 1}, {1, 0.6f, 0.2f}, {-1, 0, 1}}; /* paper, disc, point */
     int inside[MODES + 1] = {0}, caught = 0;
-    for (int i = -SIDE * SIDE; i < SHOWN; i++) {                /* first every pixel of the paper, then the points */
-        int row = (i + SIDE * SIDE) / SIDE, column = (i + SIDE * SIDE) % SIDE, m = 0;
-        double px = i < 0 ? (column + 0.5) * 6 / SIDE - 3 : (double)x[2 * i], py = i < 0 ? 3 - (row + 0.5) * 6 / SIDE : (double)x[2 * i + 1];
-        while (m < MODES && hypot(px - (double)mode[m][0], py - (double)mode[m][1]) > 0.3) m++;     /* its mode, or MODES: none */
+    for (int i = -SIDE * SIDE; i < SHOWN;
+         i++) { /* first every pixel of the paper, then the points */
+        int row = (i + SIDE * SIDE) / SIDE;
+        int column = (i + SIDE * SIDE) % SIDE;
+        int m = 0;
+        double px = i < 0 ? (column + 0.5) * 6 / SIDE - 3 : (double)x[2 * i];
+        double py = i < 0 ? 3 - (row + 0.5) * 6 / SIDE : (double)x[2 * i + 1];
+        while (m < MODES && hypot(px - (double)mode[m][0], py - (double)mode[m][1]) > 0.3)
+            m++; /* its mode, or MODES: none */
         inside[m] += i >= 0;
-        row = (int)floor((3 - py) / 6 * SIDE), column = (int)floor((px + 3) / 6 * SIDE);
-        for (int c = 0; c < 3 && fabs(px) < 3 && fabs(py) < 3; c++) picture[(c * SIDE + row) * SIDE + column] = colour[i < 0 ? m < MODES : 2][c];
+        row = (int)floor((3 - py) / 6 * SIDE);
+        column = (int)floor((px + 3) / 6 * SIDE);
+        for (int c = 0; c < 3 && fabs(px) < 3 && fabs(py) < 3; c++)
+            picture[(c * SIDE + row) * SIDE + column] = colour[i < 0 ? m < MODES : 2][c];
     }
-    for (int m = 0; m < MODES; m++) caught += inside[m] * 100 > SHOWN;
+    for (int m = 0; m < MODES; m++)
+        caught += inside[m] * 100 > SHOWN;
     return caught;
 }
 
-/* One row of the strip: FRAMES pictures of a training in which G sees D unrolled so many steps; 0 is the usual GAN. */
+/* One row of the strip: FRAMES pictures of a training in which G sees D unrolled so many steps;
+   0 is the usual GAN. */
 static void train_ring(const options *o, int steps, int unroll, float eta, gan_real *pictures)
 {
     gan *g = open_device(o);
     gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D");
-    gan_opt *opt_g = gan_adam(G, 1e-3f, 0.5f, 0.999f), *opt_d = gan_adam(D, 1e-3f, 0.5f, 0.999f);
+    gan_opt *opt_g = gan_adam(G, 1e-3f, 0.5f, 0.999f);
+    gan_opt *opt_d = gan_adam(D, 1e-3f, 0.5f, 0.999f);
     gan_tensor *w = gan_param(D, "w", WEIGHTS, 1, 1, 1);
     gan_real x[2 * SHOWN];
-    gan_init(w, GAN_INIT_NORMAL, 0.1f), gan_init_model(G, GAN_INIT_ORTHOGONAL, 0.8f);
+    gan_init(w, GAN_INIT_NORMAL, 0.1f);
+    gan_init_model(G, GAN_INIT_ORTHOGONAL, 0.8f);
     for (int step = 0, frame = 0; frame < FRAMES; step++) {
         if (step == frame * (steps / (FRAMES - 1))) {
             gan_to_host(ring_generator(G, gan_randn(g, SHOWN, Z, 1, 1)), x);
-            printf("%s step %5d: %d of 8 modes caught\n", unroll ? "unrolled" : "plain   ", step, draw_ring(x, pictures + 3 * SIDE * SIDE * frame++));
+            printf("%s step %5d: %d of 8 modes caught\n", unroll ? "unrolled" : "plain   ", step,
+                   draw_ring(x, pictures + 3 * SIDE * SIDE * frame++));
         }
-        gan_real left = gan_lr_linear(1, step, 0, steps);       /* the rates fall to 0, and those looked ahead with them */
+        gan_real left = gan_lr_linear(
+            1, step, 0, steps); /* the rates fall to 0, and those looked ahead with them */
         rates(opt_g, opt_d, 1e-3f * left);
-        gan_tensor *real = ring(g), *fake = ring_generator(G, gan_randn(g, BATCH, Z, 1, 1));
-        gan_backward(gan_g_loss(GAN_NON_SATURATING, NULL, ring_discriminator(unrolled(w, real, fake, unroll, eta * left), fake)), G);
+        gan_tensor *real = ring(g);
+        gan_tensor *fake = ring_generator(G, gan_randn(g, BATCH, Z, 1, 1));
+        gan_backward(
+            gan_g_loss(GAN_NON_SATURATING, NULL,
+                       ring_discriminator(unrolled(w, real, fake, unroll, eta * left), fake)),
+            G);
         gan_minimize(opt_d, ring_d_loss(w, real, gan_detach(fake)));
         gan_step(opt_g);
         gan_clear(g);
@@ -264,36 +391,65 @@ int main(int argc, char **argv)
 {
     options o = {"cpu", "out/02_losses", 600, 32, 2, 4, 42, NULL, 0, false, false};
     const char *losses = NULL;
-    int seeds = 3, unroll = 5, ring_steps = 2000, count = 10000, runs = 0;
+    int seeds = 3;
+    int unroll = 5;
+    int ring_steps = 2000;
+    int count = 10000;
+    int runs = 0;
     float eta = 0.03f;
     bool ring_only = false, chosen[RECIPES];
-    const flag own[] = {{"--losses", 't', &losses, "some of the losses: NAME,NAME"}, {"--seeds", 'i', &seeds, "runs of each loss"},
-                        {"--ring", 's', &ring_only, "only the ring of Gaussians"}, {"--unroll", 'i', &unroll, "steps of D that G looks ahead there"},
-                        {"--ring-steps", 'i', &ring_steps, "training steps there"}, {"--eta", 'f', &eta, "rate of the steps looked ahead"}, {0}};
-    parse(argc, argv, &o, "02_losses: one small GAN, eight losses; and unrolling against mode collapse", own);
+    const flag own[] = {{"--losses", 't', &losses, "some of the losses: NAME,NAME"},
+                        {"--seeds", 'i', &seeds, "runs of each loss"},
+                        {"--ring", 's', &ring_only, "only the ring of Gaussians"},
+                        {"--unroll", 'i', &unroll, "steps of D that G looks ahead there"},
+                        {"--ring-steps", 'i', &ring_steps, "training steps there"},
+                        {"--eta", 'f', &eta, "rate of the steps looked ahead"},
+                        {0}};
+    parse(argc, argv, &o,
+          "02_losses: one small GAN, eight losses; and unrolling against mode collapse", own);
     seeds = o.quick ? 1 : seeds < MOST_SEEDS ? seeds : MOST_SEEDS;
-    if (o.quick) ring_steps = 5, unroll = 2, count = 20, width = 8;
+    if (o.quick) {
+        ring_steps = 5;
+        unroll = 2;
+        count = 20;
+        width = 8;
+    }
     for (int i = 0; i < RECIPES; i++) {
         char list[1024], name[64];
         snprintf(list, sizeof list, ",%s,", losses ? losses : recipes[i].name);
         snprintf(name, sizeof name, ",%s,", recipes[i].name);
         runs += chosen[i] = !ring_only && strstr(list, name);
     }
-    if (!ring_only && !runs) fprintf(stderr, "--losses %s: none of minimax, non-saturating, least-squares, hinge ..\n", losses), exit(2);
-    if (runs && !o.resume) make_folders(o.out), remove(in_folder(&o, "log.csv"));
-    gan_real *real = runs ? real_features(&o, count) : NULL, *pictures = (gan_real *)malloc(sizeof *pictures * 2 * FRAMES * 3 * SIDE * SIDE);
+    if (!ring_only && !runs) {
+        fprintf(stderr, "--losses %s: none of minimax, non-saturating, least-squares, hinge ..\n",
+                losses);
+        exit(2);
+    }
+    if (runs && !o.resume) {
+        make_folders(o.out);
+        remove(in_folder(&o, "log.csv"));
+    }
+    gan_real *real = runs ? real_features(&o, count) : NULL;
+    gan_real *pictures = (gan_real *)malloc(sizeof *pictures * 2 * FRAMES * 3 * SIDE * SIDE);
     options now = o;
     result ready;
-    for (int i = 0; i < seeds * RECIPES; i++) {                 /* all losses with the first seed, then all with the next */
+    for (int i = 0; i < seeds * RECIPES;
+         i++) { /* all losses with the first seed, then all with the next */
         now.seed = o.seed + (unsigned)(i / RECIPES);
-        if (!chosen[i % RECIPES] || (now.resume && find_run(&o, &recipes[i % RECIPES], now.seed, &ready))) continue;
+        if (!chosen[i % RECIPES] ||
+            (now.resume && find_run(&o, &recipes[i % RECIPES], now.seed, &ready)))
+            continue;
         run(now, &recipes[i % RECIPES], real, count);
         now.resume = false;
     }
-    if (runs) table(&o, chosen, seeds, count);
-    for (int row = 0; row < 2; row++) train_ring(&o, ring_steps, row * unroll, eta, pictures + row * FRAMES * 3 * SIDE * SIDE);
+    if (runs)
+        table(&o, chosen, seeds, count);
+    for (int row = 0; row < 2; row++)
+        train_ring(&o, ring_steps, row * unroll, eta, pictures + row * FRAMES * 3 * SIDE * SIDE);
     gan *g = open_device(&o);
     draw(gan_from_host(g, pictures, 2 * FRAMES, 3, SIDE, SIDE), FRAMES, &o, "ring.png");
-    gan_close(g), free(pictures), free(real);
+    gan_close(g);
+    free(pictures);
+    free(real);
     return 0;
 }

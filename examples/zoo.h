@@ -1,23 +1,32 @@
-/* examples/zoo.h: known networks built from gan.h's layers, under the names that their PyTorch files use, so that gan_load fills them.
-   Include it after gan.h.
+/* examples/zoo.h: known networks built from gan.h's layers, under the names that their PyTorch
+   files use, so that gan_load fills them. Include it after gan.h.
 
-     zoo_vgg           VGG-16 and VGG-19 (Simonyan and Zisserman 2015), any first part of them; torchvision's names
+     zoo_vgg           VGG-16 and VGG-19 (Simonyan and Zisserman 2015), any first part of them;
+                       torchvision's names
      zoo_squeezenet    SqueezeNet 1.1 (Iandola et al. 2016); torchvision's names
-     zoo_vgg_encoder   VGG-19 as style transfer uses it (conv0, mirrored borders), and zoo_vgg_decoder, its inverse
-     zoo_johnson       the feed-forward style network (Johnson et al. 2016); pytorch/examples' names
+     zoo_vgg_encoder   VGG-19 as style transfer uses it (conv0, mirrored borders), and
+                       zoo_vgg_decoder, its inverse
+     zoo_johnson       the feed-forward style network (Johnson et al. 2016); pytorch/examples'
+                       names
      zoo_tiny_johnson  the same in small, with transposed convolutions
      zoo_microast      any style in one pass (Wang et al. 2023, MicroAST)
      zoo_lenet         the digit classifier whose features the metrics use (LeCun et al. 1998)
 
-   Pictures are (N,3,H,W). A network that is asked for features hands them out in a zoo_features, by name. */
+   Pictures are (N,3,H,W). A network that is asked for features hands them out in a zoo_features,
+   by name. */
 #ifndef ZOO_H
 #define ZOO_H
 
-typedef struct { int count; char name[40][64]; gan_tensor *map[40]; } zoo_features;
+typedef struct {
+    int count;
+    char name[40][64];
+    gan_tensor *map[40];
+} zoo_features;
 
 static void zoo_keep(zoo_features *f, const char *name, gan_tensor *map)
 {
-    if (!f || f->count == 40) return;
+    if (!f || f->count == 40)
+        return;
     snprintf(f->name[f->count], sizeof f->name[0], "%s", name);
     f->map[f->count++] = map;
 }
@@ -26,30 +35,38 @@ static void zoo_keep(zoo_features *f, const char *name, gan_tensor *map)
 static inline gan_tensor *zoo_feature(const zoo_features *f, const char *name)
 {
     for (int i = 0; i < f->count; i++)
-        if (strcmp(f->name[i], name) == 0) return f->map[i];
+        if (strcmp(f->name[i], name) == 0)
+            return f->map[i];
     return NULL;
 }
 
 /* [0,1] -> what ImageNet's networks were trained on: (x - mean)/deviation of each of R, G, B. */
 static inline gan_tensor *zoo_imagenet(gan_tensor *x)
 {
-    static const gan_real mean[3] = {(gan_real)0.485, (gan_real)0.456, (gan_real)0.406}, deviation[3] = {(gan_real)0.229, (gan_real)0.224, (gan_real)0.225};
-    return gan_div(gan_sub(x, gan_from_host(x->g, mean, 1, 3, 1, 1)), gan_from_host(x->g, deviation, 1, 3, 1, 1));
+    static const gan_real mean[3] = {(gan_real)0.485, (gan_real)0.456, (gan_real)0.406};
+    static const gan_real deviation[3] = {(gan_real)0.229, (gan_real)0.224, (gan_real)0.225};
+    return gan_div(gan_sub(x, gan_from_host(x->g, mean, 1, 3, 1, 1)),
+                   gan_from_host(x->g, deviation, 1, 3, 1, 1));
 }
 
 /* A convolution that keeps the size (at stride 1), with mirrored borders. */
-static gan_tensor *zoo_conv(gan_model *m, const char *name, gan_tensor *x, int out, int kernel, int stride)
+static gan_tensor *zoo_conv(gan_model *m, const char *name, gan_tensor *x, int out, int kernel,
+                            int stride)
 {
     int p = kernel / 2;
     return gan_conv2d(m, name, p ? gan_pad(x, GAN_REFLECT, p, p, p, p) : x, out, kernel, stride, 0);
 }
 
-/* ---- VGG: blocks of 3x3 convolutions with ReLU, then halving. Names: features.K, K counting convolutions, ReLUs and poolings. */
+/* ---- VGG: blocks of 3x3 convolutions with ReLU, then halving. Names: features.K, K counting
+   convolutions, ReLUs and poolings. */
 
-static const int zoo_vgg16_blocks[5] = {2, 2, 3, 3, 3}, zoo_vgg19_blocks[5] = {2, 2, 4, 4, 4}, zoo_vgg_channels[5] = {64, 128, 256, 512, 512};
+static const int zoo_vgg16_blocks[5] = {2, 2, 3, 3, 3}, zoo_vgg19_blocks[5] = {2, 2, 4, 4, 4},
+                 zoo_vgg_channels[5] = {64, 128, 256, 512, 512};
 
-/* x as from zoo_imagenet; depth 16 or 19. Goes as far as the layer last, "relu5_1" for instance, and returns it. Features: relu1_1 ... */
-static inline gan_tensor *zoo_vgg(gan_model *m, int depth, gan_tensor *x, const char *last, zoo_features *f)
+/* x as from zoo_imagenet; depth 16 or 19. Goes as far as the layer last, "relu5_1" for instance,
+   and returns it. Features: relu1_1 ... */
+static inline gan_tensor *zoo_vgg(gan_model *m, int depth, gan_tensor *x, const char *last,
+                                  zoo_features *f)
 {
     const int *blocks = depth == 16 ? zoo_vgg16_blocks : zoo_vgg19_blocks;
     char name[32];
@@ -59,16 +76,19 @@ static inline gan_tensor *zoo_vgg(gan_model *m, int depth, gan_tensor *x, const 
             x = gan_relu(gan_conv2d(m, name, x, zoo_vgg_channels[block], 3, 1, 1));
             snprintf(name, sizeof name, "relu%d_%d", block + 1, i);
             zoo_keep(f, name, x);
-            if (strcmp(name, last) == 0) return x;
+            if (strcmp(name, last) == 0)
+                return x;
         }
         x = gan_max_pool2d(x, 2, 2, 0, false);
     }
     return x;
 }
 
-/* VGG-19 with mirrored borders behind a 1x1 convolution conv0, which turns RGB in [0,1] into what the network wants. first: what its names
-   begin with: "features" (then torchvision's numbers follow) or "enc5" (then convB_I); channels (5) of its blocks. To reluB_1, B = blocks. */
-static inline gan_tensor *zoo_vgg_encoder(gan_model *m, const char *first, const int *channels, int blocks, gan_tensor *x, zoo_features *f)
+/* VGG-19 with mirrored borders behind a 1x1 convolution conv0, which turns RGB in [0,1] into
+   what the network wants. first: what its names begin with: "features" (then torchvision's
+   numbers follow) or "enc5" (then convB_I); channels (5) of its blocks. To reluB_1, B = blocks. */
+static inline gan_tensor *zoo_vgg_encoder(gan_model *m, const char *first, const int *channels,
+                                          int blocks, gan_tensor *x, zoo_features *f)
 {
     bool numbered = strcmp(first, "features") == 0;
     char name[64];
@@ -76,19 +96,24 @@ static inline gan_tensor *zoo_vgg_encoder(gan_model *m, const char *first, const
     x = gan_conv2d(m, name, x, 3, 1, 1, 0);
     for (int block = 0, k = 0; block < blocks; block++, k++) {
         for (int i = 1; i <= (block == blocks - 1 ? 1 : zoo_vgg19_blocks[block]); i++, k += 2) {
-            if (numbered) snprintf(name, sizeof name, "%s.%d", first, k);
-            else snprintf(name, sizeof name, "%s.conv%d_%d", first, block + 1, i);
+            if (numbered)
+                snprintf(name, sizeof name, "%s.%d", first, k);
+            else
+                snprintf(name, sizeof name, "%s.conv%d_%d", first, block + 1, i);
             x = gan_relu(zoo_conv(m, name, x, channels[block], 3, 1));
             snprintf(name, sizeof name, "relu%d_%d", block + 1, i);
             zoo_keep(f, name, x);
         }
-        if (block < blocks - 1) x = gan_max_pool2d(x, 2, 2, 0, numbered);
+        if (block < blocks - 1)
+            x = gan_max_pool2d(x, 2, 2, 0, numbered);
     }
     return x;
 }
 
-/* The way back from reluB_1 to RGB in about [0,1]: convolutions in the opposite order, twice the size where the encoder halves. */
-static inline gan_tensor *zoo_vgg_decoder(gan_model *m, const char *first, const int *channels, int blocks, gan_tensor *x, bool last_relu)
+/* The way back from reluB_1 to RGB in about [0,1]: convolutions in the opposite order, twice the
+   size where the encoder halves. */
+static inline gan_tensor *zoo_vgg_decoder(gan_model *m, const char *first, const int *channels,
+                                          int blocks, gan_tensor *x, bool last_relu)
 {
     char name[64];
     for (int block = blocks - 1; block >= 0; block--)
@@ -96,8 +121,10 @@ static inline gan_tensor *zoo_vgg_decoder(gan_model *m, const char *first, const
             int out = i > 1 ? channels[block] : block > 0 ? channels[block - 1] : 3;
             snprintf(name, sizeof name, "%s.conv%d_%d", first, block + 1, i);
             x = zoo_conv(m, name, x, out, 3, 1);
-            if (out != 3 || last_relu) x = gan_relu(x);
-            if (i == 1 && block > 0) x = gan_resize(x, 2 * x->h, 2 * x->w, GAN_NEAREST);
+            if (out != 3 || last_relu)
+                x = gan_relu(x);
+            if (i == 1 && block > 0)
+                x = gan_resize(x, 2 * x->h, 2 * x->w, GAN_NEAREST);
         }
     return x;
 }
@@ -115,27 +142,32 @@ static gan_tensor *zoo_fire(gan_model *m, int k, gan_tensor *x, int squeeze, int
     return gan_relu(gan_concat(one, gan_conv2d(m, name, x, expand, 3, 1, 1), 1));
 }
 
-/* x (N,3,H,W) as from zoo_imagenet -> logits (N,1000,1,1). Features: "0", "1" ... "12", the outputs of features.K. features_only: the last of these. */
-static inline gan_tensor *zoo_squeezenet(gan_model *m, gan_tensor *x, zoo_features *f, bool features_only)
+/* x (N,3,H,W) as from zoo_imagenet -> logits (N,1000,1,1). Features: "0", "1" ... "12", the
+   outputs of features.K. features_only: the last of these. */
+static inline gan_tensor *zoo_squeezenet(gan_model *m, gan_tensor *x, zoo_features *f,
+                                         bool features_only)
 {
     static const int squeeze[13] = {0, 0, 0, 16, 16, 0, 32, 32, 0, 48, 48, 64, 64};
     char name[16];
     for (int k = 0; k < 13; k++) {
-        x = k == 0 ? gan_conv2d(m, "features.0", x, 64, 3, 2, 0)
-          : k == 1 ? gan_relu(x)
+        x = k == 0     ? gan_conv2d(m, "features.0", x, 64, 3, 2, 0)
+          : k == 1     ? gan_relu(x)
           : squeeze[k] ? zoo_fire(m, k, x, squeeze[k], 4 * squeeze[k])
                        : gan_max_pool2d(x, 3, 2, 0, true);
         snprintf(name, sizeof name, "%d", k);
         zoo_keep(f, name, x);
     }
-    if (features_only) return x;
+    if (features_only)
+        return x;
     x = gan_relu(gan_conv2d(m, "classifier.1", x, 1000, 1, 1, 0));
     return gan_avg_pool2d(x, 0, 1, 0);
 }
 
-/* ---- Johnson's network: two halvings, five residual blocks, two doublings. x and the result are in 0 .. 255, the result not clamped. */
+/* ---- Johnson's network: two halvings, five residual blocks, two doublings. x and the result
+   are in 0 .. 255, the result not clamped. */
 
-static gan_tensor *zoo_johnson_conv(gan_model *m, const char *conv, const char *norm, gan_tensor *x, int out, int kernel, int stride)
+static gan_tensor *zoo_johnson_conv(gan_model *m, const char *conv, const char *norm, gan_tensor *x,
+                                    int out, int kernel, int stride)
 {
     char name[48];
     snprintf(name, sizeof name, "%s.conv2d", conv);
@@ -155,25 +187,35 @@ static inline gan_tensor *zoo_johnson(gan_model *m, gan_tensor *x)
             snprintf(conv, sizeof conv, "res%d.conv%d", i, part);
             snprintf(norm, sizeof norm, "res%d.in%d", i, part);
             y = zoo_johnson_conv(m, conv, norm, y, 128, 3, 1);
-            if (part == 1) y = gan_relu(y);
+            if (part == 1)
+                y = gan_relu(y);
         }
         x = gan_add(x, y);
     }
-    x = gan_relu(zoo_johnson_conv(m, "deconv1", "in4", gan_resize(x, 2 * x->h, 2 * x->w, GAN_NEAREST), 64, 3, 1));
-    x = gan_relu(zoo_johnson_conv(m, "deconv2", "in5", gan_resize(x, 2 * x->h, 2 * x->w, GAN_NEAREST), 32, 3, 1));
+    x = gan_relu(zoo_johnson_conv(m, "deconv1", "in4",
+                                  gan_resize(x, 2 * x->h, 2 * x->w, GAN_NEAREST), 64, 3, 1));
+    x = gan_relu(zoo_johnson_conv(m, "deconv2", "in5",
+                                  gan_resize(x, 2 * x->h, 2 * x->w, GAN_NEAREST), 32, 3, 1));
     return zoo_johnson_conv(m, "deconv3", NULL, x, 3, 9, 1);
 }
 
-/* One convolution without bias and its instance norm, STYLE.conv and STYLE.norm; up: transposed, to exactly twice the size. */
-static gan_tensor *zoo_tiny_conv(gan_model *m, const char *style, const char *conv, const char *norm, gan_tensor *x, int out, int kernel, int stride, bool up)
+/* One convolution without bias and its instance norm, STYLE.conv and STYLE.norm; up: transposed,
+   to exactly twice the size. */
+static gan_tensor *zoo_tiny_conv(gan_model *m, const char *style, const char *conv,
+                                 const char *norm, gan_tensor *x, int out, int kernel, int stride,
+                                 bool up)
 {
     char name[96];
     int p = kernel / 2, h = 2 * x->h, w = 2 * x->w;
     snprintf(name, sizeof name, "%s.%s.weight", style, conv);
-    gan_tensor *weight = up ? gan_param(m, name, x->c, out, kernel, kernel) : gan_param(m, name, out, x->c, kernel, kernel);
-    if (up) x = gan_pad(gan_conv_transpose2d_f(x, weight, NULL, 2, 0, 0, 1), GAN_ZEROS, 0, -1, 0, -1);
-    else x = gan_conv2d_f(gan_pad(x, GAN_REFLECT, p, p, p, p), weight, NULL, stride, 0, 1);
-    if (up && (x->h != h || x->w != w)) return NULL;
+    gan_tensor *weight = up ? gan_param(m, name, x->c, out, kernel, kernel)
+                            : gan_param(m, name, out, x->c, kernel, kernel);
+    if (up)
+        x = gan_pad(gan_conv_transpose2d_f(x, weight, NULL, 2, 0, 0, 1), GAN_ZEROS, 0, -1, 0, -1);
+    else
+        x = gan_conv2d_f(gan_pad(x, GAN_REFLECT, p, p, p, p), weight, NULL, stride, 0, 1);
+    if (up && (x->h != h || x->w != w))
+        return NULL;
     snprintf(name, sizeof name, "%s.%s.weight", style, norm);
     gan_tensor *scale = gan_param(m, name, 1, x->c, 1, 1);
     snprintf(name, sizeof name, "%s.%s.bias", style, norm);
@@ -192,7 +234,8 @@ static inline gan_tensor *zoo_tiny_johnson(gan_model *m, const char *style, gan_
             snprintf(conv, sizeof conv, "res%d.conv%d", i, part);
             snprintf(norm, sizeof norm, "res%d.in%d", i, part);
             y = zoo_tiny_conv(m, style, conv, norm, y, 16, 3, 1, false);
-            if (part == 1) y = gan_relu(y);
+            if (part == 1)
+                y = gan_relu(y);
         }
         x = gan_add(x, y);
     }
@@ -202,75 +245,102 @@ static inline gan_tensor *zoo_tiny_johnson(gan_model *m, const char *style, gan_
     return gan_add_scalar(gan_mul_scalar(x, 150), (gan_real)127.5);
 }
 
-/* ---- MicroAST: two small encoders, AdaIN, and filters modulated by the style. Pictures in [0,1], sides multiples of 4. */
+/* ---- MicroAST: two small encoders, AdaIN, and filters modulated by the style. Pictures in
+   [0,1], sides multiples of 4. */
 
 /* FIRST.LAST: a convolution with mirrored borders in so many groups. */
-static gan_tensor *zoo_grouped(gan_model *m, const char *first, const char *last, gan_tensor *x, int out, int kernel, int stride, int groups)
+static gan_tensor *zoo_grouped(gan_model *m, const char *first, const char *last, gan_tensor *x,
+                               int out, int kernel, int stride, int groups)
 {
     char name[96];
     int p = kernel / 2;
     snprintf(name, sizeof name, "%s.%s.weight", first, last);
     gan_tensor *weight = gan_param(m, name, out, x->c / groups, kernel, kernel);
     snprintf(name, sizeof name, "%s.%s.bias", first, last);
-    return gan_conv2d_f(p ? gan_pad(x, GAN_REFLECT, p, p, p, p) : x, weight, gan_param(m, name, 1, out, 1, 1), stride, 0, groups);
+    return gan_conv2d_f(p ? gan_pad(x, GAN_REFLECT, p, p, p, p) : x, weight,
+                        gan_param(m, name, 1, out, 1, 1), stride, 0, groups);
 }
 
 static gan_tensor *zoo_residual(gan_model *m, const char *first, const char *block, gan_tensor *x)
 {
     char name[64];
     snprintf(name, sizeof name, "%s.%s", first, block);
-    return gan_add(x, zoo_grouped(m, name, "conv2", gan_relu(zoo_grouped(m, name, "conv1", x, 64, 3, 1, 1)), 64, 3, 1, 1));
+    return gan_add(x, zoo_grouped(m, name, "conv2",
+                                  gan_relu(zoo_grouped(m, name, "conv1", x, 64, 3, 1, 1)), 64, 3, 1,
+                                  1));
 }
 
-static void zoo_microast_encoder(gan_model *m, const char *first, gan_tensor *x, gan_tensor *features[2])
+static void zoo_microast_encoder(gan_model *m, const char *first, gan_tensor *x,
+                                 gan_tensor *features[2])
 {
     x = gan_relu(zoo_grouped(m, first, "enc1.0", x, 16, 9, 1, 1));
-    x = gan_relu(zoo_grouped(m, first, "enc1.4", gan_relu(zoo_grouped(m, first, "enc1.2", x, 32, 3, 2, 16)), 32, 1, 1, 1));
-    x = gan_relu(zoo_grouped(m, first, "enc1.8", gan_relu(zoo_grouped(m, first, "enc1.6", x, 64, 3, 2, 32)), 64, 1, 1, 1));
+    x = gan_relu(zoo_grouped(m, first, "enc1.4",
+                             gan_relu(zoo_grouped(m, first, "enc1.2", x, 32, 3, 2, 16)), 32, 1, 1,
+                             1));
+    x = gan_relu(zoo_grouped(m, first, "enc1.8",
+                             gan_relu(zoo_grouped(m, first, "enc1.6", x, 64, 3, 2, 32)), 64, 1, 1,
+                             1));
     features[0] = zoo_residual(m, first, "enc1.10", x);
     features[1] = zoo_residual(m, first, "enc2.0", features[0]);
 }
 
-/* x + w*conv2(r) + b*r, r = ReLU(w*conv1(x) + b*x): the style's scales w and shifts b work on the filters. */
-static gan_tensor *zoo_modulated(gan_model *m, const char *name, gan_tensor *x, gan_tensor *w, gan_tensor *b)
+/* x + w*conv2(r) + b*r, r = ReLU(w*conv1(x) + b*x): the style's scales w and shifts b work on
+   the filters. */
+static gan_tensor *zoo_modulated(gan_model *m, const char *name, gan_tensor *x, gan_tensor *w,
+                                 gan_tensor *b)
 {
-    gan_tensor *r = gan_relu(gan_add(gan_mul(w, zoo_grouped(m, name, "conv1", x, 64, 3, 1, 1)), gan_mul(b, x)));
-    return gan_add(x, gan_add(gan_mul(w, zoo_grouped(m, name, "conv2", r, 64, 3, 1, 1)), gan_mul(b, r)));
+    gan_tensor *r = gan_relu(
+        gan_add(gan_mul(w, zoo_grouped(m, name, "conv1", x, 64, 3, 1, 1)), gan_mul(b, x)));
+    return gan_add(
+        x, gan_add(gan_mul(w, zoo_grouped(m, name, "conv2", r, 64, 3, 1, 1)), gan_mul(b, r)));
 }
 
 /* The sum of weights[k] * AdaIN(x, map k of the styles). */
-static gan_tensor *zoo_adain_mix(gan_tensor *x, gan_tensor **style, const gan_real *weights, int count)
+static gan_tensor *zoo_adain_mix(gan_tensor *x, gan_tensor **style, const gan_real *weights,
+                                 int count)
 {
     gan_tensor *sum = NULL;
     for (int k = 0; k < count; k++) {
         gan_tensor *one = gan_adain(x, style[k], (gan_real)1e-5);
-        if (count > 1) one = gan_mul_scalar(one, weights[k]);
+        if (count > 1)
+            one = gan_mul_scalar(one, weights[k]);
         sum = sum ? gan_add(sum, one) : one;
     }
     return sum;
 }
 
-/* Several styles, whose statistics and filters are mixed with weights that add up to 1 (at most 16). */
-static inline gan_tensor *zoo_microast_mix(gan_model *m, gan_tensor *content, gan_tensor **styles, const gan_real *weights, int count)
+/* Several styles, whose statistics and filters are mixed with weights that add up to 1 (at most
+   16). */
+static inline gan_tensor *zoo_microast_mix(gan_model *m, gan_tensor *content, gan_tensor **styles,
+                                           const gan_real *weights, int count)
 {
     static const char *const part[4] = {"weight1.0", "bias1.0", "weight2.0", "bias2.0"};
     gan_tensor *c[2], *s[2], *map[2][16], *filter[4] = {NULL, NULL, NULL, NULL}, *x;
     zoo_microast_encoder(m, "content_encoder", content, c);
     for (int k = 0; k < count; k++) {
         zoo_microast_encoder(m, "style_encoder", styles[k], s);
-        map[0][k] = s[0], map[1][k] = s[1];
+        map[0][k] = s[0];
+        map[1][k] = s[1];
         for (int i = 0; i < 4; i++) {
-            x = gan_avg_pool2d(zoo_grouped(m, "modulator", part[i], s[i / 2], 64, 3, 1, 64), 0, 1, 0);
-            if (count > 1) x = gan_mul_scalar(x, weights[k]);
+            x = gan_avg_pool2d(zoo_grouped(m, "modulator", part[i], s[i / 2], 64, 3, 1, 64), 0, 1,
+                               0);
+            if (count > 1)
+                x = gan_mul_scalar(x, weights[k]);
             filter[i] = k ? gan_add(filter[i], x) : x;
         }
     }
-    x = zoo_modulated(m, "decoder.dec1", zoo_adain_mix(c[1], map[1], weights, count), filter[2], filter[3]);
-    x = zoo_modulated(m, "decoder.dec2", zoo_adain_mix(x, map[0], weights, count), filter[0], filter[1]);
+    x = zoo_modulated(m, "decoder.dec1", zoo_adain_mix(c[1], map[1], weights, count), filter[2],
+                      filter[3]);
+    x = zoo_modulated(m, "decoder.dec2", zoo_adain_mix(x, map[0], weights, count), filter[0],
+                      filter[1]);
     x = gan_resize(x, 2 * x->h, 2 * x->w, GAN_BILINEAR);
-    x = gan_relu(zoo_grouped(m, "decoder", "dec3.3", gan_relu(zoo_grouped(m, "decoder", "dec3.1", x, 32, 3, 1, 32)), 32, 1, 1, 1));
+    x = gan_relu(zoo_grouped(m, "decoder", "dec3.3",
+                             gan_relu(zoo_grouped(m, "decoder", "dec3.1", x, 32, 3, 1, 32)), 32, 1,
+                             1, 1));
     x = gan_resize(x, 2 * x->h, 2 * x->w, GAN_BILINEAR);
-    x = gan_relu(zoo_grouped(m, "decoder", "dec3.8", gan_relu(zoo_grouped(m, "decoder", "dec3.6", x, 16, 3, 1, 16)), 16, 1, 1, 1));
+    x = gan_relu(zoo_grouped(m, "decoder", "dec3.8",
+                             gan_relu(zoo_grouped(m, "decoder", "dec3.6", x, 16, 3, 1, 16)), 16, 1,
+                             1, 1));
     return zoo_grouped(m, "decoder", "dec3.10", x, 3, 9, 1, 1);
 }
 
@@ -280,55 +350,72 @@ static inline gan_tensor *zoo_microast(gan_model *m, gan_tensor *content, gan_te
     return zoo_microast_mix(m, content, &style, &one, 1);
 }
 
-/* ---- LeNet: x (N,1,28,28), a white digit on black, in [0,1] -> logits (N,10,1,1); features: (N,500,1,1), or NULL where not wanted. */
+/* ---- LeNet: x (N,1,28,28), a white digit on black, in [0,1] -> logits (N,10,1,1); features:
+   (N,500,1,1), or NULL where not wanted. */
 static inline gan_tensor *zoo_lenet(gan_model *m, gan_tensor *x, gan_tensor **features)
 {
     x = gan_max_pool2d(gan_conv2d(m, "conv1", x, 20, 5, 1, 0), 2, 2, 0, false);
     x = gan_max_pool2d(gan_conv2d(m, "conv2", x, 50, 5, 1, 0), 2, 2, 0, false);
     x = gan_relu(gan_linear(m, "fc1", x, 500));
-    if (features) *features = x;
+    if (features)
+        *features = x;
     return gan_linear(m, "fc2", x, 10);
 }
 
-/* ---- the protocol by which the examples score digits: N images on each side, 28x28 and grey, the real ones MNIST's 10,000 test images; features are
-   the 500 numbers before the last layer of the LeNet in examples/classifier.safetensors (examples/classifier.c trained it), classes its answers. */
+/* ---- the protocol by which the examples score digits: N images on each side, 28x28 and grey,
+   the real ones MNIST's 10,000 test images; features are the 500 numbers before the last layer
+   of the LeNet in examples/classifier.safetensors (examples/classifier.c trained it), classes
+   its answers. */
 
-/* The classifier from the file beside this one, or from the working folder; NULL and gan_error() if it is in neither. */
+/* The classifier from the file beside this one, or from the working folder; NULL and gan_error()
+   if it is in neither. */
 static inline gan_model *zoo_classifier(gan *g)
 {
     gan_model *m = gan_model_new(g, "classifier");
     gan_eval(m);
-    return gan_load(m, "examples/classifier.safetensors") || gan_load(m, "classifier.safetensors") ? m : NULL;
+    return gan_load(m, "examples/classifier.safetensors") || gan_load(m, "classifier.safetensors")
+             ? m
+             : NULL;
 }
 
 /* Hands out the next n images (n,1,28,28) in [-1,1]. */
 typedef gan_tensor *zoo_source(gan *g, int n, void *user);
 
 /* The classifier's features (n,500) and class probabilities (n,10) of n images from next. */
-static inline void zoo_measure(gan_model *classifier, gan *g, zoo_source *next, void *user, int n, gan_real *features, gan_real *probabilities)
+static inline void zoo_measure(gan_model *classifier, gan *g, zoo_source *next, void *user, int n,
+                               gan_real *features, gan_real *probabilities)
 {
     for (int done = 0, some; done < n; done += some) {
         gan_mark mark = gan_here(g);
         gan_tensor *f, *logits;
         some = n - done < 100 ? n - done : 100;
-        logits = zoo_lenet(classifier, gan_mul_scalar(gan_add_scalar(next(g, some, user), 1), (gan_real)0.5), &f);
+        logits = zoo_lenet(
+            classifier, gan_mul_scalar(gan_add_scalar(next(g, some, user), 1), (gan_real)0.5), &f);
         gan_to_host(f, features + (size_t)done * 500);
         gan_to_host(gan_softmax(logits, 1), probabilities + (size_t)done * 10);
         gan_clear_to(g, mark);
     }
 }
 
-/* Prints the scores of n images from next against the set real, in its order, and how many images each class got. Returns the Frechet distance. */
-static inline double zoo_score(const char *title, gan_model *classifier, gan *g, gan_data *real, zoo_source *next, void *user, int n)
+/* Prints the scores of n images from next against the set real, in its order, and how many
+   images each class got. Returns the Frechet distance. */
+static inline double zoo_score(const char *title, gan_model *classifier, gan *g, gan_data *real,
+                               zoo_source *next, void *user, int n)
 {
     int count = gan_data_size(real) < n ? gan_data_size(real) : n, histogram[10];
-    gan_real *f = (gan_real *)malloc((size_t)(count + n) * 510 * sizeof *f), *fake = f + (size_t)count * 500, *p = fake + (size_t)n * 500, pixels[784];
+    gan_real *f = (gan_real *)malloc((size_t)(count + n) * 510 * sizeof *f);
+    gan_real *fake = f + (size_t)count * 500;
+    gan_real *p = fake + (size_t)n * 500;
+    gan_real pixels[784];
     for (int i = 0; i < count; i += 100) {
         gan_mark mark = gan_here(g);
         int some = count - i < 100 ? count - i : 100;
         gan_tensor *x = gan_zeros(g, some, 1, 28, 28), *features;
         gan_real *host = (gan_real *)malloc((size_t)some * 784 * sizeof *host);
-        for (int k = 0; k < some; k++) gan_data_item(real, i + k, pixels, NULL), memcpy(host + 784 * k, pixels, sizeof pixels);
+        for (int k = 0; k < some; k++) {
+            gan_data_item(real, i + k, pixels, NULL);
+            memcpy(host + 784 * k, pixels, sizeof pixels);
+        }
         gan_set(x, host);
         zoo_lenet(classifier, gan_mul_scalar(gan_add_scalar(x, 1), (gan_real)0.5), &features);
         gan_to_host(features, f + (size_t)i * 500);
@@ -339,7 +426,8 @@ static inline double zoo_score(const char *title, gan_model *classifier, gan *g,
     double distance = gan_print_scores(title, f, count, fake, n, 500, p, 10);
     gan_modes(p, n, 10, histogram);
     printf("%*s classes", (int)strlen(title), "");
-    for (int k = 0; k < 10; k++) printf(" %d:%d", k, histogram[k]);
+    for (int k = 0; k < 10; k++)
+        printf(" %d:%d", k, histogram[k]);
     printf("\n");
     free(f);
     return distance;

@@ -1,11 +1,14 @@
-/* tests/cuda.c: the device "cuda" as a program sees it, on a GPU or, linked to gan_cuda.cu compiled with -DGAN_CUDA_ON_CPU, on a CPU that plays one: every
-   version of the product against ref, whole trainings against the CPU's, the same bits in any order of threads, and what a machine without a GPU says.
-   The bare kernels on awkward shapes are tests/kernels.c's, compiled with -DTEST_CUDA. */
+/* tests/cuda.c: the device "cuda" as a program sees it, on a GPU or, linked to gan_cuda.cu
+   compiled with -DGAN_CUDA_ON_CPU, on a CPU that plays one: every version of the product against
+   ref, whole trainings against the CPU's, the same bits in any order of threads, and what a
+   machine without a GPU says. The bare kernels on awkward shapes are tests/kernels.c's, compiled
+   with -DTEST_CUDA. */
 #include "test.h"
 
 void gan_cuda_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y);
 void gan_cuda_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y);
-void gan_cuda_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w, gan_real *x);
+void gan_cuda_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w,
+                               gan_real *x);
 void gan_cuda_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w);
 void gan_cuda_set_version(int version);
 void gan_cuda_synchronize(void);
@@ -16,10 +19,14 @@ extern const char *gan_cuda_fail_call;
 #endif
 
 static uint32_t seed = 1;
+
 static gan_real *random_numbers(size_t count)
 {
     gan_real *x = (gan_real *)malloc(count * sizeof *x);
-    for (size_t i = 0; i < count; i++) seed = 1664525u * seed + 1013904223u, x[i] = (gan_real)((seed >> 8) / 8388608.0 - 1);
+    for (size_t i = 0; i < count; i++) {
+        seed = 1664525u * seed + 1013904223u;
+        x[i] = (gan_real)((seed >> 8) / 8388608.0 - 1);
+    }
     return x;
 }
 
@@ -27,37 +34,70 @@ static gan_real *random_numbers(size_t count)
 static double distance(const gan_real *a, const gan_real *b, size_t count)
 {
     double d = 0, size = 0;
-    for (size_t i = 0; i < count; i++) d += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]), size += (double)b[i] * (double)b[i];
+    for (size_t i = 0; i < count; i++) {
+        d += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        size += (double)b[i] * (double)b[i];
+    }
     return sqrt(d / size);
 }
 
-/* Factors rounded to 24, 11 and 8 bits: relative errors of sums are of the size of one such rounding. */
+/* Factors rounded to 24, 11 and 8 bits: relative errors of sums are of the size of one such
+   rounding. */
 static const double precise[4] = {1e-5, 1e-5, 2e-3, 2e-2};
 
 #ifdef GAN_CUDA_ON_CPU /* host memory is device memory there */
 static void test_versions(void)
 {
-    static const gan_conv shapes[] = {{2, 3, 9, 7, 5, 4, 4, 2, 1, 1, 1}, {1, 4, 6, 6, 70, 3, 3, 1, 1, 2, 1}, {3, 2, 8, 11, 3, 3, 2, 3, 0, 1, 1}, {2, 5, 10, 9, 6, 3, 3, 1, 2, 1, 2}};
+    static const gan_conv shapes[] = {{2, 3, 9, 7, 5, 4, 4, 2, 1, 1, 1},
+                                      {1, 4, 6, 6, 70, 3, 3, 1, 1, 2, 1},
+                                      {3, 2, 8, 11, 3, 3, 2, 3, 0, 1, 1},
+                                      {2, 5, 10, 9, 6, 3, 3, 1, 2, 1, 2}};
     for (int version = 0; version < 4; version++) {
         gan_cuda_set_version(version);
         for (int s = 0; s < 4; s++) {
             const gan_conv *p = &shapes[s];
-            size_t xn = (size_t)p->n * p->c * p->h * p->w, wn = (size_t)p->out_c * p->c / p->groups * p->kernel_h * p->kernel_w;
-            size_t yn = (size_t)p->n * p->out_c * gan_conv_out_h(p) * gan_conv_out_w(p), most = xn > yn ? xn : yn;
-            gan_real *x = random_numbers(xn), *w = random_numbers(wn), *y = random_numbers(yn), *want = random_numbers(most + wn), *got = random_numbers(most + wn);
+            size_t xn = (size_t)p->n * p->c * p->h * p->w;
+            size_t wn = (size_t)p->out_c * p->c / p->groups * p->kernel_h * p->kernel_w;
+            size_t yn = (size_t)p->n * p->out_c * gan_conv_out_h(p) * gan_conv_out_w(p);
+            size_t most = xn > yn ? xn : yn;
+            gan_real *x = random_numbers(xn);
+            gan_real *w = random_numbers(wn);
+            gan_real *y = random_numbers(yn);
+            gan_real *want = random_numbers(most + wn);
+            gan_real *got = random_numbers(most + wn);
             double d[3];
-            gan_ref_conv2d(p, x, w, want), gan_cuda_conv2d(p, x, w, got), d[0] = distance(got, want, yn);
-            gan_ref_conv_transpose2d(p, y, w, want), gan_cuda_conv_transpose2d(p, y, w, got), d[1] = distance(got, want, xn);
-            gan_ref_conv2d_weight(p, x, y, want), gan_cuda_conv2d_weight(p, x, y, got), d[2] = distance(got, want, wn);
-            free(x), free(w), free(y), free(want), free(got);
+            gan_ref_conv2d(p, x, w, want);
+            gan_cuda_conv2d(p, x, w, got);
+            d[0] = distance(got, want, yn);
+            gan_ref_conv_transpose2d(p, y, w, want);
+            gan_cuda_conv_transpose2d(p, y, w, got);
+            d[1] = distance(got, want, xn);
+            gan_ref_conv2d_weight(p, x, y, want);
+            gan_cuda_conv2d_weight(p, x, y, got);
+            d[2] = distance(got, want, wn);
+            free(x);
+            free(w);
+            free(y);
+            free(want);
+            free(got);
             for (int k = 0; k < 3; k++)
-                CHECK(d[k] <= precise[version] && (version < 2 || d[k] > 1e-7), "version %d, shape %d, kernel %d: relative error %.3g", version, s, k, d[k]);
+                CHECK(d[k] <= precise[version] && (version < 2 || d[k] > 1e-7),
+                      "version %d, shape %d, kernel %d: relative error %.3g", version, s, k, d[k]);
         }
-        gan_product q = {1, 2, 65, 40, 3, 0, 1, 0, 65 * 40, 0, 0};    /* a tile and one row more; b shared and transposed */
-        gan_real *a = random_numbers(2 * 65 * 40), *b = random_numbers(3 * 40), *want = random_numbers(2 * 65 * 3), *got = random_numbers(2 * 65 * 3);
-        gan_ref_matmul(&q, a, b, want), gan_cuda_matmul(&q, a, b, got);
+        gan_product q = {
+            1, 2, 65,      40, 3, 0,
+            1, 0, 65 * 40, 0,  0}; /* a tile and one row more; b shared and transposed */
+        gan_real *a = random_numbers(2 * 65 * 40);
+        gan_real *b = random_numbers(3 * 40);
+        gan_real *want = random_numbers(2 * 65 * 3);
+        gan_real *got = random_numbers(2 * 65 * 3);
+        gan_ref_matmul(&q, a, b, want);
+        gan_cuda_matmul(&q, a, b, got);
         double d = distance(got, want, 2 * 65 * 3);
-        free(a), free(b), free(want), free(got);
+        free(a);
+        free(b);
+        free(want);
+        free(got);
         CHECK(d <= precise[version], "version %d, matmul: relative error %.3g", version, d);
     }
     gan_cuda_set_version(-1);
@@ -67,10 +107,15 @@ static void test_versions(void)
 static void test_splits(void)
 {
     gan_product q = {1, 1, 5, 3000, 7, 0, 0, 0, 0, 0, 0};
-    gan_real *a = random_numbers(5 * 3000), *b = random_numbers(3000 * 7), want[35], got[35];
-    gan_ref_matmul(&q, a, b, want), gan_cuda_matmul(&q, a, b, got);
+    gan_real *a = random_numbers(5 * 3000);
+    gan_real *b = random_numbers(3000 * 7);
+    gan_real want[35];
+    gan_real got[35];
+    gan_ref_matmul(&q, a, b, want);
+    gan_cuda_matmul(&q, a, b, got);
     double d = distance(got, want, 35);
-    free(a), free(b);
+    free(a);
+    free(b);
     CHECK(d <= 1e-5, "relative error %.3g", d);
 }
 
@@ -79,7 +124,8 @@ static void test_no_gpu(void)
     gan_cuda_devices = 0;
     gan *g = gan_open("cuda", 1);
     gan_cuda_devices = 1;
-    CHECK(!g && strstr(gan_error(), "no GPU") && strstr(gan_error(), "\"cpu\""), "no GPU: %s", gan_error());
+    CHECK(!g && strstr(gan_error(), "no GPU") && strstr(gan_error(), "\"cpu\""), "no GPU: %s",
+          gan_error());
     int driver = gan_cuda_driver;
     gan_cuda_driver = 0;
     g = gan_open("cuda", 1);
@@ -88,28 +134,65 @@ static void test_no_gpu(void)
     gan_cuda_driver = 10020;
     g = gan_open("cuda:bf16", 1);
     gan_cuda_driver = driver;
-    CHECK(!g && strstr(gan_error(), "10.2") && strstr(gan_error(), "newer driver"), "an old driver: %s", gan_error());
+    CHECK(!g && strstr(gan_error(), "10.2") && strstr(gan_error(), "newer driver"),
+          "an old driver: %s", gan_error());
 }
 
 static gan *on;
-static void a_convolution(void *user) { (void)user; gan_conv2d_f(gan_zeros(on, 2, 3, 8, 8), gan_zeros(on, 5, 3, 4, 4), NULL, 2, 1, 1); }
-static void a_download(void *user) { (void)user; gan_item(gan_sum(gan_zeros(on, 2, 3, 1, 1))); }
-static void a_sum(void *user) { (void)user; gan_sum(gan_zeros(on, 1000, 1000, 1, 1)); }
+
+static void a_convolution(void *user)
+{
+    (void)user;
+    gan_conv2d_f(gan_zeros(on, 2, 3, 8, 8), gan_zeros(on, 5, 3, 4, 4), NULL, 2, 1, 1);
+}
+
+static void a_download(void *user)
+{
+    (void)user;
+    gan_item(gan_sum(gan_zeros(on, 2, 3, 1, 1)));
+}
+
+static void a_sum(void *user)
+{
+    (void)user;
+    gan_sum(gan_zeros(on, 1000, 1000, 1, 1));
+}
 
 /* What is said of a call that fails: its name, the kernel's and its sizes. */
 static void test_errors(void)
 {
-    static const struct { const char *call; long after; int with; void (*f)(void *); const char *words[3]; } cases[] = {
-        {"cudaLaunchKernel", 3, 701, a_convolution, {"a launch of gan__gemm_tiled<P> failed", "conv2d, (2,3,8,8) -> (2,5,4,4), kernel 4x4, stride 2, pad 1", "kernel"}},
-        {"cudaMemcpyAsync", 1, 700, a_download, {"cudaMemcpyAsync", "the last kernel was sum", "(2,3,1,1) -> (1,1,1,1)"}},
+    static const struct {
+        const char *call;
+        long after;
+        int with;
+        void (*f)(void *);
+        const char *words[3];
+    } cases[] = {
+        {"cudaLaunchKernel",
+         3,
+         701,
+         a_convolution,
+         {"a launch of gan__gemm_tiled<P> failed",
+          "conv2d, (2,3,8,8) -> (2,5,4,4), kernel 4x4, stride 2, pad 1", "kernel"}},
+        {"cudaMemcpyAsync",
+         1,
+         700,
+         a_download,
+         {"cudaMemcpyAsync", "the last kernel was sum", "(2,3,1,1) -> (1,1,1,1)"}},
         {"cudaMalloc", 3, 2, a_sum, {"no memory on the GPU for", "scratch", "smaller batch"}},
     };
+
     for (int i = 0; i < 3; i++) {
         on = gan_open("cuda", 1);
-        gan_cuda_fail_after = cases[i].after, gan_cuda_fail_call = cases[i].call, gan_cuda_fail_with = cases[i].with;
+        gan_cuda_fail_after = cases[i].after;
+        gan_cuda_fail_call = cases[i].call;
+        gan_cuda_fail_with = cases[i].with;
         message_of(cases[i].f, NULL);
-        gan_cuda_fail_after = 0, gan_cuda_fail_call = NULL;
-        for (int k = 0; k < 3; k++) CHECK(strstr(test_message, cases[i].words[k]), "%s: no \"%s\" in: %s", cases[i].call, cases[i].words[k], test_message);
+        gan_cuda_fail_after = 0;
+        gan_cuda_fail_call = NULL;
+        for (int k = 0; k < 3; k++)
+            CHECK(strstr(test_message, cases[i].words[k]), "%s: no \"%s\" in: %s", cases[i].call,
+                  cases[i].words[k], test_message);
         gan_close(on);
     }
 }
@@ -119,22 +202,36 @@ static void test_errors(void)
 static void training(const char *device, gan_real *out)
 {
     gan *g = gan_open(device, 5);
-    if (!g) { printf("%s\n", gan_error()); exit(1); }
+    if (!g) {
+        printf("%s\n", gan_error());
+        exit(1);
+    }
     gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D");
-    gan_opt *opt_g = gan_adam(G, (gan_real)1e-3, (gan_real)0.5, (gan_real)0.999), *opt_d = gan_rmsprop(D, (gan_real)1e-3, (gan_real)0.99);
+    gan_opt *opt_g = gan_adam(G, (gan_real)1e-3, (gan_real)0.5, (gan_real)0.999);
+    gan_opt *opt_d = gan_rmsprop(D, (gan_real)1e-3, (gan_real)0.99);
     gan_data *digits = gan_data_digits(g, 32);
     for (int step = 0; step < 4; step++) {
-        gan_tensor *real = gan_avg_pool2d(gan_batch(digits, 4, NULL), 2, 2, 0);             /* (4,1,14,14) */
-        gan_tensor *x = gan_reshape(gan_linear(G, "fc", gan_randn(g, 4, 8, 1, 1), 4 * 7 * 7), -1, 4, 7, 7);
-        gan_tensor *fake = gan_tanh(gan_conv_transpose2d(G, "up", gan_relu(gan_batch_norm(G, "bn", x)), 1, 4, 2, 1)), *score[2], *loss;
+        gan_tensor *real = gan_avg_pool2d(gan_batch(digits, 4, NULL), 2, 2, 0); /* (4,1,14,14) */
+        gan_tensor *x = gan_reshape(gan_linear(G, "fc", gan_randn(g, 4, 8, 1, 1), 4 * 7 * 7), -1, 4,
+                                    7, 7);
+        gan_tensor *fake = gan_tanh(gan_conv_transpose2d(
+                       G, "up", gan_relu(gan_batch_norm(G, "bn", x)), 1, 4, 2, 1)),
+                   *score[2], *loss;
         for (int k = 0; k < 2; k++) {
             gan_tensor *y = gan_conv2d(D, "conv", k ? gan_detach(fake) : real, 6, 4, 2, 1);
-            score[k] = gan_linear(D, "fc", gan_leaky_relu(gan_instance_norm(D, "in", y), (gan_real)0.2), 1);
+            score[k] = gan_linear(D, "fc",
+                                  gan_leaky_relu(gan_instance_norm(D, "in", y), (gan_real)0.2), 1);
         }
         loss = gan_add(gan_d_loss(GAN_HINGE, score[0], score[1]), gan_r1(score[0], real));
         gan_minimize(opt_d, loss);
         out[2 * step] = gan_item(loss);
-        loss = gan_g_loss(GAN_HINGE, NULL, gan_linear(D, "fc", gan_leaky_relu(gan_instance_norm(D, "in", gan_conv2d(D, "conv", fake, 6, 4, 2, 1)), (gan_real)0.2), 1));
+        loss = gan_g_loss(
+            GAN_HINGE, NULL,
+            gan_linear(
+                D, "fc",
+                gan_leaky_relu(gan_instance_norm(D, "in", gan_conv2d(D, "conv", fake, 6, 4, 2, 1)),
+                               (gan_real)0.2),
+                1));
         gan_minimize(opt_g, loss);
         out[2 * step + 1] = gan_item(loss);
         gan_clear(g);
@@ -142,19 +239,22 @@ static void training(const char *device, gan_real *out)
     gan_close(g);
 }
 
-/* In exact precision rounding alone parts the two: 1e-3, as design wants of 100 steps of the DCGAN, is generous for four. */
+/* In exact precision rounding alone parts the two: 1e-3, as design wants of 100 steps of the
+   DCGAN, is generous for four. */
 static void test_training(void)
 {
     gan_real cpu[8], cuda[8];
     training("cpu", cpu);
     training("cuda", cuda);
-    for (int i = 0; i < 8; i++) CHECK(fabs((double)(cpu[i] - cuda[i])) <= 1e-3 * (1 + fabs((double)cpu[i])), "loss %d: cpu %.7g, cuda %.7g", i, (double)cpu[i], (double)cuda[i]);
+    for (int i = 0; i < 8; i++)
+        CHECK(fabs((double)(cpu[i] - cuda[i])) <= 1e-3 * (1 + fabs((double)cpu[i])),
+              "loss %d: cpu %.7g, cuda %.7g", i, (double)cpu[i], (double)cuda[i]);
 }
 
 static void test_compare(void)
 {
     gan_real losses[8];
-    training("compare:ref,cuda", losses);           /* stops the program where a kernel differs */
+    training("compare:ref,cuda", losses); /* stops the program where a kernel differs */
     CHECK(losses[7] == losses[7], "a loss is no number");
 }
 
@@ -163,16 +263,18 @@ static void test_same_bits(void)
     gan_real first[8], second[8];
     training("cuda", first);
 #ifdef GAN_CUDA_ON_CPU
-    gan_cuda_order = 7;                             /* threads and blocks take their turns in another order */
+    gan_cuda_order = 7; /* threads and blocks take their turns in another order */
 #endif
     training("cuda", second);
 #ifdef GAN_CUDA_ON_CPU
     gan_cuda_order = 0;
 #endif
-    CHECK(memcmp(first, second, sizeof first) == 0, "two runs differ: %.9g and %.9g", (double)first[7], (double)second[7]);
+    CHECK(memcmp(first, second, sizeof first) == 0, "two runs differ: %.9g and %.9g",
+          (double)first[7], (double)second[7]);
 }
 
-/* A training that gan_capture may record: random numbers, batches that go over an epoch's end, two optimizers of which one steps twice, constant tables. */
+/* A training that gan_capture may record: random numbers, batches that go over an epoch's end,
+   two optimizers of which one steps twice, constant tables. */
 typedef struct {
     gan_model *G, *D, *average;
     gan_opt *opt_g, *opt_d;
@@ -194,10 +296,14 @@ static void one_step(gan *g, void *user)
     a->calls++;
     gan_tensor *fake = NULL;
     for (int k = 0; k < 2; k++) {
-        gan_tensor *real = gan_avg_pool2d(gan_batch(a->digits, 4, &a->labels), 4, 4, 0);             /* (4,1,7,7) */
-        fake = gan_tanh(gan_batch_norm(a->G, "bn", gan_reshape(gan_linear(a->G, "fc", gan_randn(g, 4, 5, 1, 1), 49), -1, 1, 7, 7)));
+        gan_tensor *real = gan_avg_pool2d(gan_batch(a->digits, 4, &a->labels), 4, 4,
+                                          0); /* (4,1,7,7) */
+        fake = gan_tanh(gan_batch_norm(
+            a->G, "bn",
+            gan_reshape(gan_linear(a->G, "fc", gan_randn(g, 4, 5, 1, 1), 49), -1, 1, 7, 7)));
         a->loss = gan_d_loss(GAN_HINGE, judge(a, real), judge(a, gan_detach(fake)));
-        if (a->reads && gan_item(a->loss) < 0) printf("a hinge loss below 0\n");
+        if (a->reads && gan_item(a->loss) < 0)
+            printf("a hinge loss below 0\n");
         gan_minimize(a->opt_d, a->loss);
     }
     gan_minimize(a->opt_g, gan_g_loss(GAN_HINGE, NULL, judge(a, fake)));
@@ -205,31 +311,49 @@ static void one_step(gan *g, void *user)
 }
 
 enum { PLAIN, CAPTURED, READING };
-/* 10 steps; losses, labels and all parameters go to out. Returns how many numbers there are; *called: how often the step was. */
+
+/* 10 steps; losses, labels and all parameters go to out. Returns how many numbers there are;
+   *called: how often the step was. */
 static int captured(const char *device, int how, gan_real *out, int *called)
 {
     gan *g = gan_open(device, 9);
     net a = {NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, how == READING};
     int n = 0;
-    if (!g) { printf("%s\n", gan_error()); exit(1); }
-    a.G = gan_model_new(g, "G"), a.D = gan_model_new(g, "D"), a.average = gan_model_new(g, "average");
-    a.opt_g = gan_adam(a.G, (gan_real)2e-2, (gan_real)0.5, (gan_real)0.99), a.opt_d = gan_rmsprop(a.D, (gan_real)1e-2, (gan_real)0.9);
+    if (!g) {
+        printf("%s\n", gan_error());
+        exit(1);
+    }
+    a.G = gan_model_new(g, "G");
+    a.D = gan_model_new(g, "D");
+    a.average = gan_model_new(g, "average");
+    a.opt_g = gan_adam(a.G, (gan_real)2e-2, (gan_real)0.5, (gan_real)0.99);
+    a.opt_d = gan_rmsprop(a.D, (gan_real)1e-2, (gan_real)0.9);
     a.digits = gan_data_digits(g, 24);
     for (int step = 0; step < 10; step++) {
         gan_set_lr(a.opt_g, (gan_real)(2e-2 - 1e-3 * step));
-        if (how == PLAIN) gan_clear(g), one_step(g, &a);
-        else gan_capture(g, one_step, &a);
+        if (how == PLAIN) {
+            gan_clear(g);
+            one_step(g, &a);
+        } else
+            gan_capture(g, one_step, &a);
         out[n++] = gan_item(a.loss);
-        gan_to_host(a.labels, out + n), n += 4;
+        gan_to_host(a.labels, out + n);
+        n += 4;
         gan_clear(g);
-        if (step % 3 == 2) out[n++] = gan_item(gan_mean(gan_rand(g, 1 + step, 64, 9, 9)));       /* what else a program does, in more memory and more */
+        if (step % 3 == 2)
+            out[n++] = gan_item(gan_mean(gan_rand(
+                g, 1 + step, 64, 9, 9))); /* what else a program does, in more memory and more */
     }
     gan_model *models[3] = {a.G, a.D, a.average};
-    static const char *const names[] = {"fc.weight", "fc.bias", "bn.weight", "bn.running_var", "conv.weight", "conv.bias"};
+    static const char *const names[] = {"fc.weight",      "fc.bias",     "bn.weight",
+                                        "bn.running_var", "conv.weight", "conv.bias"};
     for (int m = 0; m < 3; m++)
         for (int k = 0; k < 6; k++) {
             gan_tensor *p = gan_find_param(models[m], names[k]);
-            if (p) gan_to_host(p, out + n), n += (int)gan_count(p);
+            if (p) {
+                gan_to_host(p, out + n);
+                n += (int)gan_count(p);
+            }
         }
     gan_close(g);
     *called = a.calls;
@@ -241,7 +365,9 @@ static void test_capture(void)
     static gan_real plain[2000], other[2000];
     int calls, n = captured("cuda", PLAIN, plain, &calls);
     CHECK(n > 500 && n < 2000 && calls == 10, "%d numbers, %d calls", n, calls);
-    CHECK(captured("cuda", CAPTURED, other, &calls) == n && memcmp(plain, other, (size_t)n * sizeof *plain) == 0, "a recorded step has other bits");
+    CHECK(captured("cuda", CAPTURED, other, &calls) == n &&
+              memcmp(plain, other, (size_t)n * sizeof *plain) == 0,
+          "a recorded step has other bits");
     CHECK(calls == 2, "a recorded step was called %d times", calls);
 }
 
@@ -251,10 +377,14 @@ static void test_no_capture(void)
     static gan_real plain[2000], other[2000];
     int calls, n = captured("cuda", PLAIN, plain, &calls);
     fflush(stdout);
-    CHECK(captured("cuda", READING, other, &calls) == n && memcmp(plain, other, (size_t)n * sizeof *plain) == 0, "a step that is not recorded has other bits");
+    CHECK(captured("cuda", READING, other, &calls) == n &&
+              memcmp(plain, other, (size_t)n * sizeof *plain) == 0,
+          "a step that is not recorded has other bits");
     CHECK(calls == 11, "the step was called %d times, not 10 and in vain", calls);
     n = captured("cpu", PLAIN, plain, &calls);
-    CHECK(captured("cpu", CAPTURED, other, &calls) == n && calls == 10 && memcmp(plain, other, (size_t)n * sizeof *plain) == 0, "cpu: %d calls", calls);
+    CHECK(captured("cpu", CAPTURED, other, &calls) == n && calls == 10 &&
+              memcmp(plain, other, (size_t)n * sizeof *plain) == 0,
+          "cpu: %d calls", calls);
 }
 
 int main(void)

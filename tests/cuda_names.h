@@ -1,28 +1,29 @@
-/* tests/cuda_names.h: included after gan.h, it puts the bare kernels of gan_cuda.cu in the place of cpu's, so that a test of gan_cpu_NAME becomes one of
-   gan_cuda_NAME. Updates wait in gan_cuda.cu for others to go with: here each goes at once. */
+/* tests/cuda_names.h: included after gan.h, it puts the bare kernels of gan_cuda.cu in the place
+   of cpu's, so that a test of gan_cpu_NAME becomes one of gan_cuda_NAME. Updates wait in
+   gan_cuda.cu for others to go with: here each goes at once. */
 #define DECLARE(name, type, in, out) void gan_cuda_##name GAN__##in##_##out(type);
 GAN_KERNELS(DECLARE)
 #undef DECLARE
 void gan_cuda_synchronize(void);
-#define gan_cpu_fill gan_cuda_fill
-#define gan_cpu_random gan_cuda_random
-#define gan_cpu_map gan_cuda_map
-#define gan_cpu_zip gan_cuda_zip
-#define gan_cpu_copy gan_cuda_copy
-#define gan_cpu_sum gan_cuda_sum
-#define gan_cpu_matmul gan_cuda_matmul
-#define gan_cpu_conv2d gan_cuda_conv2d
-#define gan_cpu_conv_transpose2d gan_cuda_conv_transpose2d
-#define gan_cpu_conv2d_weight gan_cuda_conv2d_weight
-#define gan_cpu_norm_stats gan_cuda_norm_stats
-#define gan_cpu_norm_apply gan_cuda_norm_apply
-#define gan_cpu_norm_sums gan_cuda_norm_sums
-#define gan_cpu_norm_grad gan_cuda_norm_grad
-#define gan_cpu_resample gan_cuda_resample
-#define gan_cpu_gather gan_cuda_gather
-#define gan_cpu_max_index gan_cuda_max_index
-#define gan_cpu_softmax gan_cuda_softmax
-#define gan_cpu_softmax_grad gan_cuda_softmax_grad
-#define gan_cpu_sgd(p, g, w, m) (gan_cuda_sgd(p, g, w, m), gan_cuda_synchronize())
+#define gan_cpu_fill                gan_cuda_fill
+#define gan_cpu_random              gan_cuda_random
+#define gan_cpu_map                 gan_cuda_map
+#define gan_cpu_zip                 gan_cuda_zip
+#define gan_cpu_copy                gan_cuda_copy
+#define gan_cpu_sum                 gan_cuda_sum
+#define gan_cpu_matmul              gan_cuda_matmul
+#define gan_cpu_conv2d              gan_cuda_conv2d
+#define gan_cpu_conv_transpose2d    gan_cuda_conv_transpose2d
+#define gan_cpu_conv2d_weight       gan_cuda_conv2d_weight
+#define gan_cpu_norm_stats          gan_cuda_norm_stats
+#define gan_cpu_norm_apply          gan_cuda_norm_apply
+#define gan_cpu_norm_sums           gan_cuda_norm_sums
+#define gan_cpu_norm_grad           gan_cuda_norm_grad
+#define gan_cpu_resample            gan_cuda_resample
+#define gan_cpu_gather              gan_cuda_gather
+#define gan_cpu_max_index           gan_cuda_max_index
+#define gan_cpu_softmax             gan_cuda_softmax
+#define gan_cpu_softmax_grad        gan_cuda_softmax_grad
+#define gan_cpu_sgd(p, g, w, m)     (gan_cuda_sgd(p, g, w, m), gan_cuda_synchronize())
 #define gan_cpu_adam(p, g, w, m, v) (gan_cuda_adam(p, g, w, m, v), gan_cuda_synchronize())
 #define gan_cpu_rmsprop(p, g, w, v) (gan_cuda_rmsprop(p, g, w, v), gan_cuda_synchronize())

@@ -1,4 +1,5 @@
-/* tests/test.h: what every test program shares. A test is a function without arguments; main() runs each and returns finish(). */
+/* tests/test.h: what every test program shares. A test is a function without arguments; main()
+   runs each and returns finish(). */
 #ifndef TEST_H
 #define TEST_H
 
@@ -17,15 +18,15 @@ static const char *test_name = "";
 static int tests_passed, tests_failed, test_failed_now;
 
 /* Inside a test: if cond is false, prints FAIL and the text (as printf), and leaves the test. */
-#define CHECK(cond, ...)                   \
-    do {                                   \
-        if (!(cond)) {                     \
-            printf("FAIL %s: ", test_name); \
-            printf(__VA_ARGS__);           \
+#define CHECK(cond, ...)                       \
+    do {                                       \
+        if (!(cond)) {                         \
+            printf("FAIL %s: ", test_name);    \
+            printf(__VA_ARGS__);               \
             printf("  (line %d)\n", __LINE__); \
-            test_failed_now = 1;           \
-            return;                        \
-        }                                  \
+            test_failed_now = 1;               \
+            return;                            \
+        }                                      \
     } while (0)
 
 /* Runs one test and prints its line. */
@@ -34,8 +35,12 @@ static inline void run(const char *name, void (*test)(void))
     test_name = name;
     test_failed_now = 0;
     test();
-    if (test_failed_now) tests_failed++;
-    else { tests_passed++; printf("ok   %s\n", name); }
+    if (test_failed_now)
+        tests_failed++;
+    else {
+        tests_passed++;
+        printf("ok   %s\n", name);
+    }
     fflush(stdout); /* a crash in the next test must not take this line with it */
 }
 
@@ -56,23 +61,27 @@ static inline void test_catch(const char *message, void *user)
     longjmp(test_escape, 1);
 }
 
-/* Runs f(arg), which is expected to make a mistake: the message that gan.h would have aborted with, or "" if f returned. */
+/* Runs f(arg), which is expected to make a mistake: the message that gan.h would have aborted
+   with, or "" if f returned. */
 static inline const char *message_of(void (*f)(void *), void *arg)
 {
     test_message[0] = 0;
     gan_on_error(test_catch, NULL);
-    if (!setjmp(test_escape)) f(arg);
+    if (!setjmp(test_escape))
+        f(arg);
     gan_on_error(NULL, NULL);
     return test_message;
 }
 
-/* |a - b| / |b| in the Euclidean norm, or |a| where b is zero. Infinity if any number is not finite. */
+/* |a - b| / |b| in the Euclidean norm, or |a| where b is zero. Infinity if any number is not
+   finite. */
 static inline double rel_error(const gan_real *a, const gan_real *b, size_t n)
 {
     double difference = 0, size = 0;
     for (size_t i = 0; i < n; i++) {
         double x = (double)a[i], y = (double)b[i];
-        if (!isfinite(x) || !isfinite(y)) return INFINITY;
+        if (!isfinite(x) || !isfinite(y))
+            return INFINITY;
         difference += (x - y) * (x - y);
         size += y * y;
     }
