@@ -227,8 +227,8 @@ STB_INCLUDES += \043define STB_IMAGE_WRITE_IMPLEMENTATION\n\043define STB_IMAGE_
 # make test, make test-all
 
 # Some tests are built a second time with other options: NAME-VARIANT is tests/NAME.c with the flags of VARIANT.
-TESTS     = $(patsubst tests/%.c,%,$(filter-out tests/bench.c tests/cuda.c tests/picture.c,$(wildcard tests/*.c)))
-VARIANTS  = kernels-v32 kernels-v16 kernels-v0 operations-double optim-double folders-nothreads $(if $(OPENMP_FLAGS),autograd-openmp metrics-openmp)
+TESTS     = $(patsubst tests/%.c,%,$(filter-out %/library.c %/gradients.c %/bench.c %/cuda.c %/picture.c,$(wildcard tests/*.c)))
+VARIANTS  = gradients-double kernels-v32 kernels-v16 kernels-v0 operations-double optim-double folders-nothreads $(if $(OPENMP_FLAGS),autograd-openmp metrics-openmp)
 FLAGS_v32 = -DGAN_MAX_VECTOR=32
 FLAGS_v16 = -DGAN_MAX_VECTOR=16
 FLAGS_v0  = -DGAN_MAX_VECTOR=0
@@ -237,15 +237,23 @@ FLAGS_double    = -DGAN_REAL=double
 FLAGS_nothreads = -DGAN_NO_THREADS
 PROGRAMS  = $(TESTS) $(VARIANTS)
 
-# $(1) a program of PROGRAMS, $(2) where it goes, $(3) flags
-define program
-$(2)/$(1): tests/$(firstword $(subst -, ,$(1))).c gan.h $(wildcard tests/*.h)
+# The library, once for each variant: build/FOLDER/library-VARIANT.o. $(1) a program of PROGRAMS, $(2) its folder, $(3) flags
+variant = $(or $(word 2,$(subst -, ,$(1))),plain)
+define library
+$(2)/library-$(1).o: tests/library.c tests/test.h tests/stb.h gan.h
 	@mkdir -p $(2)
-	$(CC) -std=c99 $(WARN) $(3) -Ibuild $(STB_FLAGS) $(FLAGS_$(word 2,$(subst -, ,$(1)))) $$< -o $$@ $(LDLIBS) -pthread
+	$(CC) -std=c99 $(WARN) $(3) -Ibuild $(STB_FLAGS) $(FLAGS_$(1)) -c $$< -o $$@
 endef
+define program
+$(2)/$(1): tests/$(firstword $(subst -, ,$(1))).c $(2)/library-$(call variant,$(1)).o $(wildcard tests/*.h examples/*.h)
+	$(CC) -std=c99 $(WARN) $(3) -DTEST_LINKED -Ibuild $(STB_FLAGS) $(FLAGS_$(call variant,$(1))) $$< $(2)/library-$(call variant,$(1)).o -o $$@ $(LDLIBS) -pthread
+endef
+VARIANT_NAMES = $(sort $(foreach p,$(PROGRAMS),$(call variant,$(p))))
 SANITIZE = -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),build/tests,$(CFLAGS))))
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),build/sanitized,$(SANITIZE))))
+$(foreach v,$(VARIANT_NAMES),$(eval $(call library,$(v),build/tests,$(CFLAGS))))
+$(foreach v,$(VARIANT_NAMES),$(eval $(call library,$(v),build/sanitized,$(SANITIZE))))
 
 # CUDA kernels on a CPU: with fibers under the address sanitizer, with threads under ThreadSanitizer, and under clang's MemorySanitizer.
 ON_CPU_FLAGS = -std=c++17 -O1 -g1 -fno-omit-frame-pointer $(filter-out -pedantic,$(WARN)) -fno-strict-aliasing -Wno-unknown-pragmas -pthread
@@ -266,9 +274,9 @@ cuda_run = $(if $(ON_CPU),$(CUDA_TESTS:%=build/tests/%),"echo 'skip cuda, kernel
 build/tests/gan_cuda.o: gan_cuda.cu gan.h tests/cuda_on_cpu.h tests/cuda_api_on_cpu.h tests/cuda_tensor_on_cpu.h
 	@mkdir -p build/tests
 	$(CXX) -std=c++17 $(CUDA_SANITIZE) -x c++ -DGAN_CUDA_ON_CPU -fno-strict-aliasing -Wno-unknown-pragmas -I. -c gan_cuda.cu -o $@
-build/tests/cuda build/tests/kernels-cuda build/tests/operations-cuda: build/tests/gan_cuda.o tests/cuda.c tests/kernels.c tests/operations.c tests/cuda_names.h tests/test.h gan.h
-	$(CC) -std=c99 $(WARN) $(CUDA_SANITIZE) -DGAN_CUDA_ON_CPU -DTEST_CUDA -DTEST_ALIGNED -c tests/$(firstword $(subst -, ,$(@F))).c -o $@.o
-	$(CXX) $(CUDA_SANITIZE) $@.o build/tests/gan_cuda.o -o $@ $(LDLIBS) -pthread
+build/tests/cuda build/tests/kernels-cuda build/tests/operations-cuda: build/sanitized/library-plain.o build/tests/gan_cuda.o tests/cuda.c tests/kernels.c tests/operations.c tests/cuda_names.h tests/test.h gan.h
+	$(CC) -std=c99 $(WARN) $(CUDA_SANITIZE) -DTEST_LINKED -DNO_STB -DGAN_CUDA_ON_CPU -DTEST_CUDA -DTEST_ALIGNED -c tests/$(firstword $(subst -, ,$(@F))).c -o $@.o
+	$(CXX) $(CUDA_SANITIZE) $@.o build/sanitized/library-plain.o build/tests/gan_cuda.o -o $@ $(LDLIBS) -pthread
 
 # With nvcc: compiles for the cards from Turing (7.5) to Hopper (9.0), with PTX for later ones, and links a program.
 NVCC := $(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)

@@ -493,6 +493,10 @@ GAN_API gan_tensor *gan_rand(gan *g, int n, int c, int h,
 GAN_API gan_tensor *gan_randn(gan *g, int n, int c, int h,
                               int w); /* standard normal (Box and Muller 1958) */
 
+/* The numbers drawn from here on are those of a fresh gan_open(device, seed). PyTorch's
+   manual_seed. */
+GAN_API void gan_seed(gan *g, uint64_t seed);
+
 /* ===========================================================================================
    >>arithmetic
    ===========================================================================================
@@ -751,6 +755,9 @@ GAN_API void gan_freeze(
 GAN_API gan_tensor *gan_param(gan_model *model, const char *name, int n, int c, int h, int w);
 GAN_API gan_tensor *gan_find_param(gan_model *model, const char *name); /* NULL if there is none */
 GAN_API size_t gan_param_count(const gan_model *model); /* numbers an optimizer changes */
+
+/* The name of parameter i of model, in the order in which they were made; NULL from the last on. */
+GAN_API const char *gan_param_name(const gan_model *model, int i);
 
 /* How a parameter (N,C,H,W) starts; fan_in = C*H*W, fan_out = N*H*W (PyTorch's torch.nn.init). */
 enum {
@@ -2457,6 +2464,14 @@ GAN_API gan_tensor *gan_rand(gan *g, int n, int c, int h, int w)
 GAN_API gan_tensor *gan_randn(gan *g, int n, int c, int h, int w)
 {
     return gan__draw(g, "gan_randn", 1, n, c, h, w);
+}
+
+GAN_API void gan_seed(gan *g, uint64_t seed)
+{
+    if (!g)
+        gan__fail(NULL, "gan_seed", "the device is NULL");
+    g->seed = seed;
+    g->drawn = 0;
 }
 
 /* -------------------------------------------------------------------------------------------
@@ -5615,6 +5630,13 @@ GAN_API gan_tensor *gan_find_param(gan_model *model, const char *name)
 {
     gan__param *param = gan__find(model, name);
     return param ? param->value : NULL;
+}
+
+GAN_API const char *gan_param_name(const gan_model *model, int i)
+{
+    if (!model)
+        gan__fail(NULL, "gan_param_name", "the model is NULL");
+    return i >= 0 && i < model->count ? model->params[i].name : NULL;
 }
 
 /* A new parameter; its numbers are not set. Running statistics are kept and saved, but not

@@ -5,27 +5,6 @@
        cc -O2 tests/autograd.c -o autograd -lm -lpthread && ./autograd          (also with
          -fopenmp) */
 
-#include <stdlib.h>
-
-/* The library's calls of the allocator, counted while a test asks for it. */
-static int counting, allocations;
-
-static void *counting_malloc(size_t bytes)
-{
-    if (counting)
-        allocations++;
-    return malloc(bytes);
-}
-
-static void counting_free(void *memory)
-{
-    if (counting)
-        allocations++;
-    free(memory);
-}
-
-#define GAN_MALLOC counting_malloc
-#define GAN_FREE   counting_free
 #include "test.h"
 
 #ifndef _WIN32
@@ -480,10 +459,10 @@ static void steady(const char *device, int kind)
     gan_opt *opt_d = gan_adam(D, (gan_real)1e-3, (gan_real)0.5, (gan_real)0.999);
     gan_real *place = NULL;
     size_t held = 0;
-    allocations = 0;
+    test_allocations = 0;
     for (int step = 0; step < 10; step++) {
         if (step == 4) {
-            counting = 1;
+            test_counting = 1;
             held = gan_memory(g, NULL);
         }
         train_step(g, opt_g, opt_d, G, D);
@@ -503,9 +482,9 @@ static void steady(const char *device, int kind)
               device, kind, step);
         gan_clear(g);
     }
-    counting = 0;
-    CHECK(allocations == 0, "%s, %d: %d calls of the allocator after the first four steps", device,
-          kind, allocations);
+    test_counting = 0;
+    CHECK(test_allocations == 0, "%s, %d: %d calls of the allocator after the first four steps",
+          device, kind, test_allocations);
     CHECK(gan_memory(g, NULL) == held, "%s, %d: memory grew from %d to %d bytes", device, kind,
           (int)held, (int)gan_memory(g, NULL));
     gan_close(g);
@@ -724,6 +703,9 @@ static void test_ema(void)
     gan_ema(average, m, (gan_real)0.75);
     q = gan_find_param(average, "p");
     CHECK(q && q != p && item(q) == 8, "what the average lacks is not copied");
+    CHECK(!strcmp(gan_param_name(average, 0), "p") && !gan_param_name(average, 1) &&
+              !gan_param_name(average, -1),
+          "gan_param_name does not go through the parameters");
     gan_set(p, &b);
     gan_ema(average, m, (gan_real)0.75);
     CHECK(item(q) == 6, "0.75*8 + 0.25*0 is %g", item(q));

@@ -1,27 +1,10 @@
 /* tests/data.c: data sets and batches, .gz files, the built-in digits, pictures, and the CSV
    log. */
-#ifdef __has_include
-#if !defined(NO_STB) && __has_include(<stb/stb_image.h>) && __has_include(<stb/stb_image_write.h>)
-#define HAVE_STB 1
-#define STB_IMAGE_IMPLEMENTATION
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#include <stb/stb_image.h>
-#include <stb/stb_image_write.h>
-#elif !defined(NO_STB) && __has_include("stb_image.h") && __has_include("stb_image_write.h")
-#define HAVE_STB 1
-#define STB_IMAGE_IMPLEMENTATION
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#include "stb_image.h"
-#include "stb_image_write.h"
-#endif
-#endif
 #include "test.h"
 
-static char path[512],
-    other
-        /* scratch files beside this program: main() names and removes them, and nothing else may
-           set these */
-        [512];
+/* Scratch files beside this program: main() names and removes them, and nothing else may set
+   these. */
+static char path[512], other[512];
 
 static void write_file(const char *name, const void *data, size_t size)
 {

@@ -8,11 +8,9 @@
 #endif
 #include "test.h"
 
-static char path[512],
-    other
-        /* scratch files beside this program: main() names and removes them, and nothing else may
-           set these */
-        [512];
+/* Scratch files beside this program: main() names and removes them, and nothing else may set
+   these. */
+static char path[512], other[512];
 
 /* -------------------------------------------------------------------------------------------
    Bytes and files

@@ -1,14 +1,12 @@
 /* tests/gradients.c: the derivative, and the derivative's derivative, of every operation against
    central differences, in double.
 
-       cc -O2 tests/gradients.c -o gradients -lm && ./gradients
+       cc -O2 -DGAN_REAL=double tests/gradients.c -o gradients -lm && ./gradients
 
    A new operation is one line of OPERATIONS. A gradient check alone proves little (a convolution
    that pads wrongly agrees with its own derivative): tests/kernels.c and tests/reference.py
    judge the values. */
 
-#undef GAN_REAL
-#define GAN_REAL double
 #include "test.h"
 
 /* Central differences in double are good to about 1e-8 of the largest derivative: two roundings
@@ -79,7 +77,7 @@ static gan_tensor *whole(gan *g, int count, int n, int c, int h, int w)
 /* Random numbers that are the same at each call, so that what draws some is a function. */
 static gan *again(gan *g)
 {
-    g->drawn = 0;
+    gan_seed(g, 1);
     return g;
 }
 

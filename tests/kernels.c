@@ -1759,7 +1759,6 @@ static void test_random_statistics(void)
 
 int main(void)
 {
-    printf("vectors of at most %d bytes\n", GAN_MAX_VECTOR);
     state = 1;
     run("kernels: fill", test_fill);
     run("kernels: map", test_map);

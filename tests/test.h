@@ -3,16 +3,41 @@
 #ifndef TEST_H
 #define TEST_H
 
-#ifndef GAN_IMPLEMENTATION
-#define GAN_IMPLEMENTATION
-#endif
-#include "../gan.h"
-
 #include <math.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "stb.h"
+
+/* The library's allocator, which a test may count. */
+#ifdef TEST_LINKED
+extern int test_counting, test_allocations;
+#else
+int test_counting, test_allocations;
+
+static void *test_malloc(size_t bytes)
+{
+    if (test_counting)
+        test_allocations++;
+    return malloc(bytes);
+}
+
+static void test_free(void *memory)
+{
+    if (test_counting)
+        test_allocations++;
+    free(memory);
+}
+
+#define GAN_MALLOC test_malloc
+#define GAN_FREE   test_free
+#define GAN_IMPLEMENTATION
+#endif
+#include "../gan.h"
+
+#ifndef TEST_LIBRARY
 
 static const char *test_name = "";
 static int tests_passed, tests_failed, test_failed_now;
@@ -88,4 +113,5 @@ static inline double rel_error(const gan_real *a, const gan_real *b, size_t n)
     return size > 0 ? sqrt(difference / size) : sqrt(difference);
 }
 
+#endif /* TEST_LIBRARY */
 #endif
