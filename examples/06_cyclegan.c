@@ -301,7 +301,8 @@ static void save_rows(gan *g, gan_model *G, const domains *test, int size, int s
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/06_cyclegan", 1200, 2, 6, 2, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/06_cyclegan", .steps = 1200, .batch = 2, .quick_steps = 6, .quick_batch = 2};
     const char *test_path = NULL;
     int size = 64;
     float lambda = 0, identity = 0.5f;
