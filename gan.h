@@ -3379,8 +3379,8 @@ GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h, int w)
     return gan__record(y, &gan__op_sum, x, NULL, NULL);
 }
 
-/* y (n,c,h,w), a copy of numbers of x: element (0,0,0,0) is x's number x0, and neighbours along each
-   dimension lie stride apart in x. See >>shape. */
+/* y (n,c,h,w), a copy of numbers of x: element (0,0,0,0) is x's number x0, and neighbours along
+   each dimension lie stride apart in x. See >>shape. */
 static gan_tensor *gan__strided(gan_tensor *x, int n, int c, int h, int w,
                                 const ptrdiff_t stride[4], ptrdiff_t x0)
 {
@@ -5283,7 +5283,8 @@ GAN_API void gan_cpu_norm_grad(const gan_norm *p, const gan_real *gy, const gan_
     gan__parallel((size_t)p->n * p->c, 16384 / p->size + 1, gan__norm_grad_body, &job);
 }
 
-/* ---- tensors. y->in = x, weight, bias; y->norm_stats = statistics (2,C,1,1); y->attr[0] says frozen */
+/* ---- tensors. y->in = x, weight, bias; y->norm_stats = statistics (2,C,1,1); y->attr[0] says
+   frozen */
 
 /* The derivative in plain tensor functions, for a derivative that is itself to be
    differentiated. */
@@ -5521,27 +5522,28 @@ GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group)
    ===========================================================================================
    The tape lists tensors in the order in which they were computed, so that a tensor's inputs stand
    before it. A differentiation goes over it twice: forward, to mark what lies between y and the
-   tensors whose gradient is asked for; then backward, where every marked tensor's gradient is
-   complete when it is reached, and its operation's vjp (vector-Jacobian product) makes of it the
-   gradients of its inputs, which add up in their grad.
+   tensors whose gradient is asked for; then backward. A marked tensor's grad is complete when the
+   second pass reaches it, and the vjp (vector-Jacobian product) of the operation that computed it
+   then makes of it the gradients of its inputs, each of which is added to that input's grad.
 
-   y = x*x + x*c at x = 3, c = 5, and gan_grad(y, x):
+   y = x*x + x*c at x = 3, c = 5, and dy/dx = 2x + c = 11. The column of a step holds every grad
+   as it is after that step:
 
-                                             grad, as it is filled in, from below
-       tape  tensor      inputs   marked     1. y = 1   2. b's and a's   3. c's x   4. the others'
-         0   x = 3                asked for                                 5          5+3+3 = 11
-         1   c = 5                no         (no gradient is computed for c)
-         2   a = x*x     x, x     yes                      1                1          (x: a twice)
-         3   b = x*c     x, c     yes                      1             (its inputs)
-         4   y = a+b     a, b     yes           1       (its inputs)
+       tape  tensor       inputs  marked   step 1    step 2    step 3    step 4
+                                           y = 1     vjp of y  vjp of b  vjp of a
+         0   x = 3                asked                        5         5 + 3 + 3 = 11
+         1   c = 5                no                                     (never computed)
+         2   a = x*x =  9  x, x   yes                1         1         1
+         3   b = x*c = 15  x, c   yes                1         1         1
+         4   y = a+b = 24  a, b   yes      1         1         1         1
 
-   Since a vjp is written in tensor functions, its results go on the tape behind y and can be
-   differentiated like any others: gan_grad. A gan_backward, which nobody differentiates again,
-   records nothing (g->recording is false), and gives memory back as it goes (g->reclaiming is
-   true): temporaries after each vjp, and a tensor's grad once its inputs have theirs.
-
-   buffer->references counts who needs the numbers: every tensor that has them, but a released
-   temporary, and every grad. */
+   gan_grad: vjps are written in tensor functions, whose results go on the tape behind y, and can be
+   differentiated like any others.
+   gan_backward: nobody differentiates its gradients again, so nothing is recorded (g->recording is
+   false) and memory is given back on the way (g->reclaiming is true): that of temporaries after
+   each vjp, that of a tensor's grad once it has been passed on. buffer->references counts who
+   needs a buffer: every tensor that has its numbers there, until it is released, and every grad
+   that points to such a tensor. */
 
 /* Gives back the numbers of the temporaries from place `to` of their list on. */
 static void gan__release_temporaries(gan *g, int to)
@@ -5651,7 +5653,7 @@ static void gan__backpropagate(gan *g, gan_tensor *t)
         bool last = !(j > 0 && wanted[0]) && !(j > 1 && wanted[1]);
         gan_tensor *gradient = t->op->vjp(t, t->grad, j);
         if (g->reclaiming && gradient == t->grad)
-            gradient = gan_detach(gradient); /* an addition's: one more who needs the numbers */
+            gradient = gan_detach(gradient); /* an addition passes its own on: two need it now */
         if (g->reclaiming && last)
             gan__grad_clear(g, t);
         if (gradient)
