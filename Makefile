@@ -228,7 +228,7 @@ STB_INCLUDES += \043define STB_IMAGE_WRITE_IMPLEMENTATION\n\043define STB_IMAGE_
 
 # Some tests are built a second time with other options: NAME-VARIANT is tests/NAME.c with the flags of VARIANT.
 TESTS     = $(patsubst tests/%.c,%,$(filter-out %/library.c %/gradients.c %/bench.c %/cuda.c %/picture.c,$(wildcard tests/*.c)))
-VARIANTS  = gradients-double kernels-v32 kernels-v16 kernels-v0 operations-double optim-double folders-nothreads $(if $(OPENMP_FLAGS),autograd-openmp metrics-openmp)
+VARIANTS  = gradients-double gradcheck-double kernels-v32 kernels-v16 kernels-v0 operations-double optim-double folders-nothreads $(if $(OPENMP_FLAGS),autograd-openmp metrics-openmp)
 FLAGS_v32 = -DGAN_MAX_VECTOR=32
 FLAGS_v16 = -DGAN_MAX_VECTOR=16
 FLAGS_v0  = -DGAN_MAX_VECTOR=0

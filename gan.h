@@ -2366,6 +2366,14 @@ static void gan__check_shape(gan *g, const char *function, int n, int c, int h, 
                   h, w);
 }
 
+/* t to the end of a list with room for *room tensors. */
+static void gan__append(gan_tensor ***list, int *count, int *room, gan_tensor *t)
+{
+    if (*count == *room)
+        *list = (gan_tensor **)gan__grow(*list, (size_t)(*room)++, sizeof t);
+    (*list)[(*count)++] = t;
+}
+
 /* A new tensor, put on the tape. Its numbers are those of buffer, which it shares with others, or
    its own, not yet written, if buffer is NULL. In a gan_backward it is noted as a temporary. */
 static gan_tensor *gan__tensor(gan *g, gan__buffer *buffer, int n, int c, int h, int w)
@@ -2385,15 +2393,10 @@ static gan_tensor *gan__tensor(gan *g, gan__buffer *buffer, int n, int c, int h,
     t->data = (gan_real *)buffer->block.memory;
     buffer->references++;
     t->tape = g->tape_count;
-    if (g->tape_count == g->tape_room)
-        g->tape = (gan_tensor **)gan__grow(g->tape, (size_t)g->tape_room++, sizeof t);
-    g->tape[g->tape_count++] = t;
-    if (!g->reclaiming)
-        return t;
-    if (g->temporary_count == g->temporary_room)
-        g->temporaries = (gan_tensor **)gan__grow(g->temporaries, (size_t)g->temporary_room++,
-                                                  sizeof t);
-    return g->temporaries[g->temporary_count++] = t;
+    gan__append(&g->tape, &g->tape_count, &g->tape_room, t);
+    if (g->reclaiming)
+        gan__append(&g->temporaries, &g->temporary_count, &g->temporary_room, t);
+    return t;
 }
 
 /* Notes that y was computed by op from a, b and c (NULL where there are fewer). Every operation
@@ -3242,8 +3245,9 @@ GAN_API gan_tensor *gan_leaky_relu_(gan_tensor *x, gan_real slope)
 /* ===========================================================================================
    >>reduce (implementation)
    =========================================================================================== */
-/* Along a dimension that stays, out is in's size, and the inner loop steps over all of it but its
-   own index; along one that is summed out is 1, and it takes every index. */
+/* i, j, k, l go over the indices of x that are added up in y[n,c,h,w]: along a dimension that stays
+   the step out[d] is all of in[d], which leaves n, c, h or w itself; along one that is summed it
+   is 1. */
 GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
 {
     const int *in = p->in;
@@ -3394,7 +3398,8 @@ static gan_tensor *gan__strided(gan_tensor *x, int n, int c, int h, int w,
 GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h, int w)
 {
     gan *g = gan__valid(x, "gan_expand");
-    int from[4] = {GAN__SHAPE(x)}, to[4] = {n, c, h, w};
+    int from[4] = {GAN__SHAPE(x)};
+    int to[4] = {n, c, h, w};
     ptrdiff_t stride[4];
     gan__check_shape(g, "gan_expand", n, c, h, w);
     for (int d = 0; d < 4; d++)
@@ -3932,9 +3937,10 @@ static const struct gan__op gan__op_gather = {"gan_gather", gan__gather_vjp, fal
 static void gan__check_whole(const char *function, const char *what, const gan_tensor *t, int count,
                              const char *of)
 {
+    size_t numbers = gan_count(t);
     if (t->g->backend->alloc || t->g->plan)
         return;
-    for (size_t i = 0; i < gan_count(t); i++) {
+    for (size_t i = 0; i < numbers; i++) {
         gan_real value = t->data[i];
         if (!(value >= 0 && value < (gan_real)count))
             gan__fail(t->g, function, "%s %g at place %.0f: there are %d %s", what, (double)value,
@@ -3945,43 +3951,54 @@ static void gan__check_whole(const char *function, const char *what, const gan_t
     }
 }
 
-/* gan_gather (adjoint 0), or gan_scatter_add to size along dim (adjoint 1). IN of the kernel is the
-   side that indices count, OUT the side that has a number for each index. */
+/* Is index a list, and not an index for each number? An error if it is neither: x is gathered from
+   or, if adjoint, added up. */
+static bool gan__is_list(const char *function, const gan_tensor *x, const gan_tensor *index,
+                         int dim, bool adjoint)
+{
+    const int shape[4] = {GAN__SHAPE(x)};
+    const int given[4] = {GAN__SHAPE(index)};
+    bool list = index->n == (int)gan_count(index) && (!adjoint || index->n == shape[dim]);
+    bool each = true;
+    bool one_line = true; /* x has one line along dim: both layouts mean the same */
+    for (int d = 0; d < 4; d++) {
+        each = each && (given[d] == shape[d] || (d == dim && !adjoint));
+        one_line = one_line && (d == dim || shape[d] == 1);
+    }
+    if (!each && !list)
+        gan__fail(x->g, function,
+                  "input " GAN__DIMS ", dimension %d, index " GAN__DIMS
+                  ": the index is (K,1,1,1), or as the input%s",
+                  GAN__SHAPE(x), dim, GAN__SHAPE(index),
+                  adjoint ? "" : " but along that dimension");
+    return list && !(each && one_line);
+}
+
+/* gan_gather (adjoint 0), or gan_scatter_add to size along dim (adjoint 1). The kernel's IN is the
+   size of the side that the indices point into, OUT that of the side with a number for each. */
 static gan_tensor *gan__gather(const char *function, gan_tensor *x, gan_tensor *index, int dim,
                                int size, int adjoint)
 {
     static const char *const along[4] = {"along dimension 0", "along dimension 1",
                                          "along dimension 2", "along dimension 3"};
     gan__valid_pair(x, index, function);
-    int shape[4] = {GAN__SHAPE(x)};
-    int given[4] = {GAN__SHAPE(index)};
     gan_lines lines = gan__lines_of(function, x, dim);
-    bool list = index->n == (int)gan_count(index);
-    bool each = true;
-    for (int d = 0; d < 4; d++)
-        each = each && (given[d] == shape[d] || (d == dim && !adjoint));
-    if (!each && !(list && (!adjoint || index->n == shape[dim])))
-        gan__fail(x->g, function,
-                  "input " GAN__DIMS ", dimension %d, index " GAN__DIMS
-                  ": the index is (K,1,1,1), or as the input%s",
-                  GAN__SHAPE(x), dim, GAN__SHAPE(index),
-                  adjoint ? "" : " but along that dimension");
+    bool list = gan__is_list(function, x, index, dim, adjoint != 0);
     if (adjoint && size < 1)
         gan__fail(x->g, function, "size %d: it is 1 or more", size);
-    if (each && lines.inner == 1 && lines.outer == 1)
-        list = false; /* x is one line: both layouts say the same */
 
     gan_index p = {0};
     p.outer = lines.outer;
     p.in = adjoint ? (size_t)size : lines.count;
-    p.out = (size_t)(list ? index->n : given[dim]);
+    p.out = (size_t)(list ? index->n : gan__size_of(index, dim));
     p.inner = lines.inner;
-    p.step = list ? 1 : lines.inner;
     p.step_outer = list ? 0 : p.out * lines.inner;
+    p.step = list ? 1 : lines.inner;
     p.step_inner = list ? 0 : 1;
     p.adjoint = adjoint;
     gan__check_whole(function, "index", index, (int)p.in, along[dim]);
 
+    int shape[4] = {GAN__SHAPE(x)};
     shape[dim] = adjoint ? size : (int)p.out;
     gan__check_shape(x->g, function, shape[0], shape[1], shape[2], shape[3]);
     gan_tensor *y = gan__tensor(x->g, NULL, shape[0], shape[1], shape[2], shape[3]);
