@@ -441,7 +441,8 @@ GAN_API size_t gan_memory(const gan *g, size_t *peak_or_NULL);
    Every tensor has four dimensions (N,C,H,W). A tensor is made by a function below or computed by
    an operation, belongs to the gan it was made with, and lives until gan_clear; parameters live
    until gan_close. A function that is given NULL, or a tensor that gan_clear has freed, ends in
-   one line that says so. A freed one is recognised through the next two gan_clear, at least. */
+   one line that says so. A freed one is recognised until the second gan_clear after that, at
+   least. */
 
 /* A program reads n, c, h and w. The numbers are read with gan_to_host: data may lie in a GPU's
    memory. The other fields are the library's own. */
@@ -1799,13 +1800,13 @@ typedef struct gan__buffer {
 
 /* A tensor's struct, and the buffer it uses if its numbers are its own (a view uses another's).
    The nodes of freed tensors wait in a queue before they are used again, so that a pointer kept
-   past gan_clear points to a struct that says "freed" and not to a new tensor: a node waits until
-   the third gan_clear from the one that freed it, or until twice as many nodes wait as the tape
-   ever held, which bounds the queue of a loop over gan_clear_to.
+   past gan_clear points to a struct that says "freed" and not to a new tensor. A node waits until
+   two more gan_clear have been called, or, which bounds the queue of a loop over gan_clear_to,
+   until twice as many nodes wait as the tape ever held.
 
-       out <- | freed in step 1 | freed in step 2 | freed in step 3 | <- in
+       used again <- | freed after step 1 | freed after step 2 | freed after step 3 | <- freed
 
-   Only nodes are kept back; the numbers' blocks are free at once. */
+   Only nodes are kept back; the blocks of their numbers are free at once. */
 typedef struct gan__node {
     gan_tensor tensor; /* the first member: a gan_tensor * is its node's address */
     gan__buffer numbers;
@@ -1815,14 +1816,14 @@ typedef struct gan__node {
 
 enum { GAN__NODES_PER_SLAB = 128 };
 
-typedef gan_tensor *gan__vjp(gan_tensor *y, gan_tensor *gy,
-                             int i); /* y's derivative: gradient of in[i], or NULL for zero */
+/* An operation's derivative: from y's gradient gy that of its input y->in[i]; NULL for zeros. */
+typedef gan_tensor *gan__vjp(gan_tensor *y, gan_tensor *gy, int i);
 
 struct gan__op {
     const char *name;
     gan__vjp *vjp;
-    bool needs_output;
-}; /* needs_output: vjp reads y's numbers */
+    bool needs_output; /* vjp reads y's numbers: no function in place may overwrite them */
+};
 
 struct gan {
     const gan_backend *backend, *other; /* other: the second of compare:A,B */
