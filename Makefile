@@ -292,7 +292,8 @@ STB_INCLUDES += \043include <stb/stb_image.h>\n\043include <stb/stb_image_write.
 # A test program is tests/NAME.c; a second build of it with other flags is NAME-VARIANT.
 NOT_PLAIN = %/library.c %/gradients.c %/cuda.c
 TESTS     = $(patsubst tests/%.c,%,$(filter-out $(NOT_PLAIN),$(wildcard tests/*.c)))
-VARIANTS  = gradients-double operations-double optim-double folders-nothreads \
+VARIANTS  = gradients-double gradcheck-double operations-double optim-double \
+            folders-nothreads \
             kernels-v32 kernels-v16 kernels-v0 \
             $(if $(OPENMP_FLAGS),autograd-openmp metrics-openmp)
 PROGRAMS  = $(TESTS) $(VARIANTS)

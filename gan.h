@@ -427,8 +427,7 @@ GAN_API void gan_clear(gan *g);
 /* Frees only the tensors made since gan_here: the activations of a half-step that is done, for
    instance. */
 typedef struct {
-    int tape, slab;
-    size_t used;
+    int tape; /* how many tensors there were */
 } gan_mark;
 
 GAN_API gan_mark gan_here(gan *g);
@@ -439,49 +438,79 @@ GAN_API size_t gan_memory(const gan *g, size_t *peak_or_NULL);
 
 /* ===========================================================================================
    >>tensors
-   =========================================================================================== */
-/* Four dimensions, always. data lies in the device's memory: read it with gan_to_host. The rest
-   is the tape's. */
-struct gan_tensor {
-    int n, c, h, w;
-    gan_real *data;
-    gan *g;
-    struct gan__buffer *buffer; /* who owns data, shared by views */
-    const struct gan__op *op;   /* how it was computed: NULL for a leaf */
-    gan_tensor *in[3], *saved;  /* from what; saved holds normalisation's statistics */
+   ===========================================================================================
+   Every tensor has four dimensions (N,C,H,W). A tensor is made by a function below or computed by
+   an operation, belongs to the gan it was made with, and lives until gan_clear; parameters live
+   until gan_close. A function that is given NULL, or a tensor that gan_clear has freed, ends in
+   one line that says so. A freed one is recognised until the second gan_clear after that, at
+   least. */
 
-    union {
+/* A program reads n, c, h and w. The numbers are read with gan_to_host: data may lie in a GPU's
+   memory. The other fields are the library's own. */
+struct gan_tensor {
+    /* What the program reads. */
+    int n, c, h, w; /* the four sizes */
+
+    /* The numbers, and who owns them. */
+    gan_real *data;             /* N*C*H*W numbers in the device's memory, row-major */
+    gan *g;                     /* the device */
+    struct gan__buffer *buffer; /* the memory in which data lies, shared by views */
+    bool overwritten;           /* an in-place function has put its result there */
+    bool freed;                 /* by gan_clear: the numbers are gone */
+
+    /* How it was computed: what the derivative needs. */
+    int tape;                 /* its place on the tape; -1 for a parameter, which is on none */
+    int uses;                 /* how many operations have it as an input */
+    const struct gan__op *op; /* the operation that computed it; NULL for a leaf */
+    gan_tensor *in[3];        /* that operation's inputs; NULL where it has fewer */
+
+    /* The operation's settings. attr holds, for
+         elementwise   0: which one (GAN_EXP ...)       concat, softmax   0: dim
+         slice         0: dim, 1: start                 gather            0: dim
+         permute       0..3: d0, d1, d2, d3             matmul            0, 1: transpose a, b
+         convolutions  0: which of the three products   batch norm        0: frozen */
+    int attr[4];
+    gan_real real[2]; /* elementwise: its two scalars; batch norm: 0 is eps */
+
+    union { /* the kernel's sizes, where shapes alone do not tell them */
         gan_conv conv;
         gan_resample resample;
         gan_index gather;
         gan_lines softmax;
-    } sizes; /* the operation's */
+    } sizes;
 
-    int attr[4];
-    gan_real real[2];
-    int tape, uses,
-        /* place on the tape (-1: a parameter), times used, overwritten by an in-place function */
-        stale;
-    uint64_t needs_grad_in; /* the last differentiation that needed its gradient */
-    gan_tensor *grad;       /* that gradient, while it is computed */
-    gan_tensor *memo;       /* norm_sums, shared by three derivatives */
-    struct gan__buffer
-        *gradient; /* a parameter's, from gan_backward to gan_step: references is 1 */
+    gan_tensor *norm_stats; /* batch norm: mean and variance (2,C,1,1) of the forward pass */
+    gan_tensor *norm_sums;  /* batch norm: two sums that its three derivatives share */
+
+    /* The differentiation under way. */
+    uint64_t needs_grad_in; /* the number of the last differentiation that wants its gradient */
+    gan_tensor *grad;       /* the gradient that has arrived so far; NULL before and after */
+
+    /* A parameter's gradient, from gan_backward to gan_step. */
+    struct gan__buffer *param_grad; /* NULL, or with references 0 (none there) or 1 */
 };
 
-/* (N,C,H,W) of zeros; of value; a copy of N*C*H*W numbers at data. */
+/* (N,C,H,W) of zeros; of value; a copy of N*C*H*W numbers at data. Each size is 1 or more, and
+   their product below 2^31. */
 GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w);
 GAN_API gan_tensor *gan_full(gan *g, gan_real value, int n, int c, int h, int w);
 GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, int h, int w);
 
-GAN_API size_t gan_count(const gan_tensor *t); /* N*C*H*W */
-GAN_API void gan_to_host(const gan_tensor *t,
-                         gan_real *out);        /* copies all N*C*H*W numbers to out */
-GAN_API gan_real gan_item(const gan_tensor *t); /* the number in a tensor of one */
-GAN_API void gan_set(gan_tensor *t,
-                     const gan_real *data); /* overwrites t's numbers: parameters, mostly */
+/* N*C*H*W. */
+GAN_API size_t gan_count(const gan_tensor *t);
 
-/* The same numbers, with no past: no gradient flows through it. */
+/* Copies all N*C*H*W numbers to out. */
+GAN_API void gan_to_host(const gan_tensor *t, gan_real *out);
+
+/* The number in a tensor (1,1,1,1); any other shape is an error. */
+GAN_API gan_real gan_item(const gan_tensor *t);
+
+/* Overwrites t's numbers, of a parameter mostly, by N*C*H*W numbers at data. The tape does not
+   notice: what was computed from the old numbers stays. */
+GAN_API void gan_set(gan_tensor *t, const gan_real *data);
+
+/* The same numbers (not a copy), as a leaf: no gradient flows through it to x. PyTorch's
+   Tensor.detach. */
 GAN_API gan_tensor *gan_detach(gan_tensor *x);
 
 /* ===========================================================================================
@@ -544,51 +573,84 @@ GAN_API gan_tensor *gan_leaky_relu_(gan_tensor *x, gan_real slope);
 
 /* ===========================================================================================
    >>reduce
-   =========================================================================================== */
-GAN_API gan_tensor *gan_sum(gan_tensor *x);  /* (1,1,1,1) */
-GAN_API gan_tensor *gan_mean(gan_tensor *x); /* (1,1,1,1) */
-GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h,
-                               int w); /* each is x's size, or 1: summed over */
+   ===========================================================================================
+   dim counts 0 for N, 1 for C, 2 for H, 3 for W. */
+
+/* The sum and the mean of all numbers: (N,C,H,W) -> (1,1,1,1). */
+GAN_API gan_tensor *gan_sum(gan_tensor *x);
+GAN_API gan_tensor *gan_mean(gan_tensor *x);
+
+/* The sum and the mean over some dimensions: each of n, c, h, w is x's size, which stays, or 1,
+   which is summed over. gan_sum_to(x, 1, C, 1, 1) has one number per channel. */
+GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h, int w);
 GAN_API gan_tensor *gan_mean_to(gan_tensor *x, int n, int c, int h, int w);
-GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h,
-                               int w); /* the adjoint of sum_to: repeats dimensions of 1 */
-GAN_API gan_tensor *gan_softmax(gan_tensor *x,
-                                int dim); /* e^x / sum of e^x along dim, without overflow */
-GAN_API gan_tensor *gan_log_softmax(gan_tensor *x, int dim); /* x - ln sum of e^x along dim */
+
+/* Repeats x along dimensions of size 1: each of n, c, h, w is x's size, or anything where x's is
+   1. The adjoint of gan_sum_to: the derivative of each is the other. */
+GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h, int w);
+
+/* y_i = e^x_i / sum over j of e^x_j, along dim, computed from x - max x so that nothing
+   overflows; and its logarithm, x_i - ln sum over j of e^x_j. Same shape. PyTorch's softmax and
+   log_softmax. */
+GAN_API gan_tensor *gan_softmax(gan_tensor *x, int dim);
+GAN_API gan_tensor *gan_log_softmax(gan_tensor *x, int dim);
 
 /* ===========================================================================================
    >>shape
    ===========================================================================================
-   dim and d0..d3 count 0 for N, 1 for C, 2 for H, 3 for W. */
-GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h,
-                                int w); /* same numbers, same order; one may be -1 */
-GAN_API gan_tensor *gan_permute(gan_tensor *x, int d0, int d1, int d2,
-                                int d3); /* result's dimension i is x's d_i */
-GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0,
-                                  int dim1); /* two dimensions change places */
+   The same numbers in another arrangement. dim and d0..d3 count 0 for N, 1 for C, 2 for H, 3 for
+   W; others are an error. */
+
+/* (n,c,h,w) with the same numbers in the same order, not copied. One size may be -1: it is what
+   fills up. An error if the sizes' product is not x's. */
+GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h, int w);
+
+/* Dimension i of the result is dimension d_i of x: each of 0..3 once. PyTorch's permute.
+   gan_permute(x, 0, 2, 3, 1) makes (N,H,W,C) of (N,C,H,W). */
+GAN_API gan_tensor *gan_permute(gan_tensor *x, int d0, int d1, int d2, int d3);
+
+/* Two dimensions change places. */
+GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0, int dim1);
+
+/* length indices along dim, from start on; all of them must be inside. PyTorch's narrow. */
 GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length);
-GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b,
-                               int dim); /* a then b along dim; the others equal */
-GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count,
-                                   int dim); /* any number of parts */
+
+/* a, then b behind it along dim; the other sizes must be equal. And any number of parts. */
+GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b, int dim);
+GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count, int dim);
 
 /* ===========================================================================================
    >>gather
    ===========================================================================================
-   An index is a tensor of whole numbers 0 .. size-1 along dim; others are an error where the
-   host can see them cheaply (in ref and cpu). It has no gradient. */
+   An index is a tensor of whole numbers 0 .. size-1, size being that of x along dim. It has two
+   layouts: a list (K,1,1,1) that holds for every line along dim, or one index for each number.
+   With lines along W, dim 3:
+
+       gan_gather, list         x = a b c   index = 2 0   y = c a      y[..,i] = x[..,index[i]]
+                                    d e f                     f d
+       gan_gather, each         x = a b c   index = 2 0   y = c a      y[..,i] = x[..,index[..,i]]
+                                    d e f           1 1       e e
+       gan_scatter_add, list    x = c a     index = 2 0   y = a 0 c    y[..,index[i]] += x[..,i]
+                                    f d                       d 0 f
+       gan_scatter_add, each    x = c a     index = 2 0   y = a 0  c   y[..,index[..,i]] += x[..,i]
+                                    e f             1 1       0 e+f 0
+
+   The two are each other's adjoints, and so each other's derivatives; an index has no gradient.
+   Where the device's memory is the host's (ref, cpu) an index that is not whole or not inside is
+   an error; a GPU does not look, and reads or writes outside. */
 
 /* index (K,1,1,1): x's slices index[0], index[1], ... along dim, K of them (PyTorch's
-   index_select). index with x's sizes but along dim: y[..i..] = x[..index[..i..]..] (PyTorch's
+   index_select). index with x's sizes, but any along dim: a number of x for each index (PyTorch's
    gather). */
-GAN_API gan_tensor *gan_gather(gan_tensor *x, int dim, gan_tensor *index);
+GAN_API gan_tensor *gan_gather(gan_tensor *x, gan_tensor *index, int dim);
 
-/* The adjoint: zeros of size along dim, to which each of x is added at its index (PyTorch's
-   index_add and scatter_add). */
-GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, int dim, gan_tensor *index, int size);
+/* Zeros of size along dim, to which each of x is added at its index: index (K,1,1,1), K being x's
+   size along dim (PyTorch's index_add), or of x's shape (PyTorch's scatter_add). */
+GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, gan_tensor *index, int dim, int size);
 
-/* labels (N,1,H,W) of class numbers -> (N,CLASSES,H,W): 1 in the label's channel, 0 in the
-   others. */
+/* labels (N,1,H,W) of class numbers 0 .. classes-1 -> (N,CLASSES,H,W): 1 in the label's channel,
+   0 in the others. Where the device's memory is the host's, other labels are an error; on a GPU
+   they get zeros in every channel. */
 GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes);
 
 /* ===========================================================================================
@@ -706,9 +768,13 @@ GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group);
 
 /* ===========================================================================================
    >>autograd
-   =========================================================================================== */
-/* dy/dx, x's shape, where y is one number (the gradient of y's sum otherwise); zeros where y
-   does not depend on x. The result can be differentiated again. */
+   ===========================================================================================
+   Reverse mode: every operation is put on a tape as it is computed, and the tape is gone through
+   backwards. */
+
+/* dy/dx in x's shape, where y is one number (the gradient of the sum of y's numbers otherwise);
+   zeros where y does not depend on x. The result is a tensor like any other and can be
+   differentiated again. PyTorch's torch.autograd.grad with create_graph=True. */
 GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x);
 
 /* Adds d(loss)/d(parameter) to the gradient of each of model's parameters, and computes nothing
@@ -716,8 +782,7 @@ GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x);
    for the memory is k parts, each with its loss divided by k. */
 GAN_API void gan_backward(gan_tensor *loss, gan_model *model);
 
-/* The gradient that gan_backward left in a parameter, as a tensor of its own; zeros if it left
-   none. */
+/* A copy of the gradient that gan_backward left in a parameter; zeros if it left none. */
 GAN_API gan_tensor *gan_param_grad(gan_tensor *param);
 
 /* gan_backward for the optimizer's model, then gan_step. An error if loss depends on no
@@ -727,16 +792,34 @@ GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss);
 /* ===========================================================================================
    >>gradcheck
    ===========================================================================================
-   f computes a tensor of any shape from the count tensors in[]. The worst relative error of its
-   derivatives, |a-d| over the larger of |a|, |d| and 1% of the largest derivative, a analytic
-   and d from central differences of a fixed random combination of f's elements. gan_error() then
-   names the input, element, a and d of the worst. Infinity if a number is not finite, or if
-   every first derivative is zero, which would test nothing. Good code gives 1e-7 with GAN_REAL
-   double, about 1e-2 with float. */
+   A derivative against differences. f computes a tensor of any shape from the count tensors in[];
+   user is handed on to it. It must give the same numbers each time it is called with the same
+   inputs: no dropout, no fresh random numbers. The inputs may be a model's parameters, and should
+   be where f has some: a derivative that is not asked for is not checked. */
 typedef gan_tensor *gan_function(gan *g, gan_tensor **in, void *user);
+
+/* The worst relative error of f's derivatives in all elements of all inputs,
+
+       |a - d| / max(|a|, |d|, largest/100)
+
+   a: by gan_grad's way, of a fixed random combination of f's elements; d: the central difference
+   of the same; largest: the largest |a| of all. Good code gives 1e-7 with GAN_REAL double and
+   1e-2 with float. Infinity if a number is not finite, if all of one input's a are 0 and not all
+   of its d (a gan_detach in its way, for instance), or if all a and d of all inputs are 0, which
+   tests nothing.
+
+   gan_error() stays as it was if all is well: the result is at most GAN_GRADCHECK_TOLERANCE, and
+   f depends on every input. If not, it names input, element, a and d of the worst, or the input
+   whose derivatives are all 0.
+
+   The inputs hold their own numbers afterwards, to the bit, and also where f ends in an error
+   that gan_on_error's function catches. */
+#define GAN_GRADCHECK_TOLERANCE (sizeof(gan_real) == 8 ? 1e-6 : 2e-2)
 GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user);
-GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count,
-                                 void *user); /* derivatives of the derivatives */
+
+/* The same for the derivatives of the derivatives: those of the sum over the inputs of <gan_grad's
+   gradient, fixed random numbers>. All zeros are no error here: a linear f has no others. */
+GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user);
 
 /* ===========================================================================================
    >>models
@@ -1357,11 +1440,13 @@ static GAN__THREAD_LOCAL struct {
     void *user, *workspace[3];
     size_t workspace_size[3];
     gan *planning; /* whose gan_plan is under way in this thread: an error ends it */
+    struct gan__gradcheck *checking; /* a gan_gradcheck under way, which an error ends, too */
 } gan__thread;
 
 static void gan__clear_where(gan *g);
 static const char *gan__where(gan *g, const char *function);
 static void gan__plan_end(gan *g);
+static void gan__gradcheck_end(struct gan__gradcheck *check);
 
 GAN_API const char *gan_error(void)
 {
@@ -1398,6 +1483,8 @@ GAN__PRINTF(3, 4) static void gan__fail(gan *g, const char *function, const char
     gan__clear_where(g);
     if (gan__thread.planning)
         gan__plan_end(gan__thread.planning);
+    if (gan__thread.checking)
+        gan__gradcheck_end(gan__thread.checking);
     if (gan__thread.handler)
         gan__thread.handler(gan__thread.error, gan__thread.user);
     fflush(stdout);
@@ -1689,22 +1776,16 @@ GAN_API bool gan_register_backend(const gan_backend *backend)
 /* ===========================================================================================
    >>device (implementation)
    ===========================================================================================
-   Two memories. Structs, in the host's, are taken from slabs front to back, and gan_clear goes
-   back to the front. Numbers, in the device's, come from a list of free blocks, the smallest
-   that fits; a buffer goes back when its last user goes, at gan_clear or, for what a
-   gan_backward needs in between, at once. The first steps add slabs; a gan_clear then puts one
-   in their place, in which every later step finds the same addresses. */
+   Two memories. Structs, in the host's, come from slabs of nodes and from the queue of freed
+   ones. Numbers, in the device's, come from a list of free blocks, the smallest that fits; a
+   buffer goes back when its last user goes, at gan_clear or, for what a gan_backward needs in
+   between, at once. The first steps add slabs; a gan_clear then puts one in their place, in which
+   every later step finds the same addresses. */
 
 typedef struct {
     char *memory;
     size_t size;
 } gan__slab;
-
-typedef struct {
-    gan__slab *slabs;
-    int count, slab;
-    size_t used;
-} gan__arena;
 
 typedef struct {
     char *memory;
@@ -1718,20 +1799,42 @@ typedef struct gan__buffer {
     int references;
 } gan__buffer;
 
-typedef gan_tensor *gan__vjp(gan_tensor *y, gan_tensor *gy,
-                             int i); /* y's derivative: gradient of in[i], or NULL for zero */
+/* A tensor's struct, and the buffer it uses if its numbers are its own (a view uses another's).
+   The nodes of freed tensors wait in a queue before they are used again, so that a pointer kept
+   past gan_clear points to a struct that says "freed" and not to a new tensor. A node waits until
+   two more gan_clear have been called, or, which bounds the queue of a loop over gan_clear_to,
+   until twice as many nodes wait as the tape ever held.
+
+       used again <- | freed after step 1 | freed after step 2 | freed after step 3 | <- freed
+
+   Only nodes are kept back; the blocks of their numbers are free at once. */
+typedef struct gan__node {
+    gan_tensor tensor; /* the first member: a gan_tensor * is its node's address */
+    gan__buffer numbers;
+    struct gan__node *next; /* in the queue */
+    uint64_t reusable_from; /* the value of g->clears from which the node may be used again */
+} gan__node;
+
+enum { GAN__NODES_PER_SLAB = 128 };
+
+/* An operation's derivative: from y's gradient gy that of its input y->in[i]; NULL for zeros. */
+typedef gan_tensor *gan__vjp(gan_tensor *y, gan_tensor *gy, int i);
 
 struct gan__op {
     const char *name;
     gan__vjp *vjp;
-    bool needs_output;
-}; /* needs_output: vjp reads y's numbers */
+    bool needs_output; /* vjp reads y's numbers: no function in place may overwrite them */
+};
 
 struct gan {
     const gan_backend *backend, *other; /* other: the second of compare:A,B */
     uint64_t seed, drawn;               /* drawn: how far the stream of gan_rand and gan_randn is */
     int threads;
-    gan__arena structs;
+    gan__node **node_slabs;
+    int node_slab_count, nodes_made;
+    gan__node *freed_first, *freed_last; /* the queue of freed nodes */
+    int freed_count, longest_tape;
+    uint64_t clears; /* how often gan_clear was called */
     gan__slab *slabs;
     gan__block *free_blocks;
     int slab_count, free_count,
@@ -1902,22 +2005,51 @@ static void gan__account(gan *g, ptrdiff_t bytes)
     g->peak = GAN__MAX(g->peak, g->held);
 }
 
-/* size bytes for structs, which are multiples of 16. */
-static void *gan__take_struct(gan *g, size_t size)
+/* A node of zeros: the first of the queue if it has waited long enough, or a new one. */
+static gan__node *gan__take_node(gan *g)
 {
-    gan__arena *arena = &g->structs;
-    size = (size + 15) & ~(size_t)15;
-    while (arena->slab < arena->count && arena->used + size > arena->slabs[arena->slab].size) {
-        arena->slab++;
-        arena->used = 0;
+    gan__node *node = g->freed_first;
+    if (node && (g->clears >= node->reusable_from || g->freed_count > 2 * g->longest_tape)) {
+        g->freed_first = node->next;
+        g->freed_count--;
+    } else {
+        int slab = g->nodes_made / GAN__NODES_PER_SLAB;
+        if (slab == g->node_slab_count) {
+            g->node_slabs = (gan__node **)gan__grow(g->node_slabs, (size_t)slab,
+                                                    sizeof *g->node_slabs);
+            g->node_slabs[g->node_slab_count++] = (gan__node *)gan__alloc(GAN__NODES_PER_SLAB *
+                                                                          sizeof *node);
+        }
+        node = &g->node_slabs[slab][g->nodes_made++ % GAN__NODES_PER_SLAB];
     }
-    if (arena->slab == arena->count) {
-        gan__slab slab = {(char *)gan__alloc(64 << 10), 64 << 10};
-        arena->slabs = (gan__slab *)gan__grow(arena->slabs, (size_t)arena->count, sizeof slab);
-        arena->slabs[arena->count++] = slab;
-    }
-    arena->used += size;
-    return memset(arena->slabs[arena->slab].memory + arena->used - size, 0, size);
+    return (gan__node *)memset(node, 0, sizeof *node);
+}
+
+/* A tensor that was freed, to the end of the queue. */
+static void gan__free_node(gan *g, gan_tensor *t)
+{
+    gan__node *node = (gan__node *)t;
+    t->freed = true;
+    node->reusable_from = g->clears + 3;
+    node->next = NULL;
+    if (g->freed_first)
+        g->freed_last->next = node;
+    else
+        g->freed_first = node;
+    g->freed_last = node;
+    g->freed_count++;
+}
+
+/* A tensor that no program has seen, to the front of the queue: nobody can hold a pointer to it. */
+static void gan__free_unseen_node(gan *g, gan_tensor *t)
+{
+    gan__node *node = (gan__node *)t;
+    node->reusable_from = 0;
+    node->next = g->freed_first;
+    if (!g->freed_first)
+        g->freed_last = node;
+    g->freed_first = node;
+    g->freed_count++;
 }
 
 static void gan__free_add(gan *g, gan__block block)
@@ -1990,22 +2122,25 @@ static void gan__release(gan_tensor *t)
 
 GAN_API gan_mark gan_here(gan *g)
 {
-    gan_mark mark = {g->tape_count, g->structs.slab, g->structs.used};
+    gan_mark mark = {g->tape_count};
     return mark;
 }
 
 GAN_API void gan_clear_to(gan *g, gan_mark mark)
 {
-    while (g->tape_count > mark.tape)
-        gan__release(g->tape[--g->tape_count]);
-    g->structs.slab = mark.slab;
-    g->structs.used = mark.used;
+    g->longest_tape = GAN__MAX(g->longest_tape, g->tape_count);
+    while (g->tape_count > mark.tape) {
+        gan_tensor *t = g->tape[--g->tape_count];
+        gan__release(t);
+        gan__free_node(g, t);
+    }
 }
 
 GAN_API void gan_clear(gan *g)
 {
     size_t total = 0;
     gan_clear_to(g, g->floor);
+    g->clears++;
     if (g->gradients || g->recordings || g->recorded)
         return; /* free blocks lie between gradients; recordings know addresses */
     if (g->slab_count > 1) {
@@ -2174,27 +2309,42 @@ static void gan__run_2(gan *g, int k, const void *p, const gan_real *a, const ga
 /* ===========================================================================================
    >>tensors (implementation)
    =========================================================================================== */
+/* A tensor that is not NULL and has not been freed. The struct of a freed one can still be read for
+   a while: see gan__node. */
+static gan *gan__alive(const gan_tensor *x, const char *function)
+{
+    if (!x)
+        gan__fail(NULL, function, "a tensor is NULL");
+    if (x->freed)
+        gan__fail(x->g, function,
+                  "the tensor " GAN__DIMS
+                  " was freed by gan_clear (or gan_clear_to): use it before, or keep its numbers "
+                  "with gan_to_host",
+                  GAN__SHAPE(x));
+    return x->g;
+}
+
+/* A tensor that also has its own numbers still. */
+static gan *gan__valid(const gan_tensor *x, const char *function)
+{
+    gan *g = gan__alive(x, function);
+    if (x->overwritten)
+        gan__fail(g, function,
+                  "the tensor " GAN__DIMS
+                  " was overwritten by an in-place function; use that one's result",
+                  GAN__SHAPE(x));
+    return g;
+}
+
 GAN_API size_t gan_count(const gan_tensor *t)
 {
+    gan__alive(t, "gan_count");
     return gan__size(GAN__SHAPE(t));
 }
 
 static bool gan__same_shape(const gan_tensor *a, const gan_tensor *b)
 {
     return a->n == b->n && a->c == b->c && a->h == b->h && a->w == b->w;
-}
-
-/* A tensor that is not NULL and still has its numbers. */
-static gan *gan__valid(const gan_tensor *x, const char *function)
-{
-    if (!x)
-        gan__fail(NULL, function, "a tensor is NULL");
-    if (x->stale)
-        gan__fail(x->g, function,
-                  "the tensor " GAN__DIMS
-                  " was overwritten by an in-place function; use that one's result",
-                  GAN__SHAPE(x));
-    return x->g;
 }
 
 static void gan__valid_pair(const gan_tensor *a, const gan_tensor *b, const char *function)
@@ -2218,35 +2368,41 @@ static void gan__check_shape(gan *g, const char *function, int n, int c, int h, 
                   h, w);
 }
 
-/* A tensor on the tape that shares buffer, or has one of its own if buffer is NULL. */
+/* t to the end of a list with room for *room tensors. */
+static void gan__append(gan_tensor ***list, int *count, int *room, gan_tensor *t)
+{
+    if (*count == *room)
+        *list = (gan_tensor **)gan__grow(*list, (size_t)(*room)++, sizeof t);
+    (*list)[(*count)++] = t;
+}
+
+/* A new tensor, put on the tape. Its numbers are those of buffer, which it shares with others, or
+   its own, not yet written, if buffer is NULL. In a gan_backward it is noted as a temporary. */
 static gan_tensor *gan__tensor(gan *g, gan__buffer *buffer, int n, int c, int h, int w)
 {
-    gan_tensor *t = (gan_tensor *)gan__take_struct(g, sizeof *t);
+    gan__node *node = gan__take_node(g);
+    gan_tensor *t = &node->tensor;
     t->n = n;
     t->c = c;
     t->h = h;
     t->w = w;
     t->g = g;
     if (!buffer) {
-        buffer = (gan__buffer *)gan__take_struct(g, sizeof *buffer);
+        buffer = &node->numbers;
         buffer->block = gan__take_numbers(g, gan_count(t));
     }
     t->buffer = buffer;
     t->data = (gan_real *)buffer->block.memory;
     buffer->references++;
     t->tape = g->tape_count;
-    if (g->tape_count == g->tape_room)
-        g->tape = (gan_tensor **)gan__grow(g->tape, (size_t)g->tape_room++, sizeof t);
-    g->tape[g->tape_count++] = t;
-    if (!g->reclaiming)
-        return t;
-    if (g->temporary_count == g->temporary_room)
-        g->temporaries = (gan_tensor **)gan__grow(g->temporaries, (size_t)g->temporary_room++,
-                                                  sizeof t);
-    return g->temporaries[g->temporary_count++] = t;
+    gan__append(&g->tape, &g->tape_count, &g->tape_room, t);
+    if (g->reclaiming)
+        gan__append(&g->temporaries, &g->temporary_count, &g->temporary_room, t);
+    return t;
 }
 
-/* Notes how y came about. Every operation ends with it. */
+/* Notes that y was computed by op from a, b and c (NULL where there are fewer). Every operation
+   ends with it. Without it y is a leaf. */
 static gan_tensor *gan__record(gan_tensor *y, const struct gan__op *op, gan_tensor *a,
                                gan_tensor *b, gan_tensor *c)
 {
@@ -2262,7 +2418,7 @@ static gan_tensor *gan__record(gan_tensor *y, const struct gan__op *op, gan_tens
     return y;
 }
 
-/* A parameter or a piece of optimizer state: outside the arenas, until gan_close. */
+/* A parameter or a piece of optimizer state: on no tape, its memory its own, until gan_close. */
 static gan_tensor *gan__persistent_tensor(gan *g, int n, int c, int h, int w)
 {
     gan__planned(g, "a new parameter or optimizer state");
@@ -2288,7 +2444,7 @@ static void gan__persistent_tensor_free(gan_tensor *t)
         return;
     gan__account(t->g, -(ptrdiff_t)t->buffer->block.size);
     gan__device_free(t->g->backend, t->data);
-    GAN_FREE(t->gradient);
+    GAN_FREE(t->param_grad);
     GAN_FREE(t->buffer);
     GAN_FREE(t);
 }
@@ -2312,7 +2468,7 @@ GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w)
     return gan_full(g, 0, n, c, h, w);
 }
 
-/* Numbers that are the same in every step. */
+/* gan_from_host for numbers that are the same in every step: it may be recorded by gan_capture. */
 static gan_tensor *gan__constant(gan *g, const gan_real *data, int n, int c, int h, int w)
 {
     gan_tensor *t = gan__tensor(g, NULL, n, c, h, w);
@@ -2333,6 +2489,10 @@ GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, in
 GAN_API void gan_to_host(const gan_tensor *t, gan_real *out)
 {
     gan__valid(t, "gan_to_host");
+    if (!out)
+        gan__fail(t->g, "gan_to_host",
+                  "out is NULL; the tensor " GAN__DIMS " has %.0f numbers to put there",
+                  GAN__SHAPE(t), (double)gan_count(t));
     if (gan__planned(t->g, "gan_item, or another that reads a tensor"))
         memset(out, 0, gan_count(t) * sizeof(gan_real));
     else
@@ -2353,6 +2513,9 @@ GAN_API gan_real gan_item(const gan_tensor *t)
 GAN_API void gan_set(gan_tensor *t, const gan_real *data)
 {
     gan__valid(t, "gan_set");
+    if (!data)
+        gan__fail(t->g, "gan_set", "data is NULL; the tensor " GAN__DIMS " wants %.0f numbers",
+                  GAN__SHAPE(t), (double)gan_count(t));
     if (!gan__planned(t->g, "gan_set"))
         gan__upload(t->g->backend, t->data, data, gan_count(t) * sizeof(gan_real));
 }
@@ -3045,7 +3208,7 @@ GAN_API gan_tensor *gan_prelu_f(gan_tensor *x, gan_tensor *slope)
 /* y lies in x's memory, and x is no more. */
 static gan_tensor *gan__mark_overwritten(gan_tensor *y, gan_tensor *x)
 {
-    x->stale = 1;
+    x->overwritten = true;
     x->buffer->references--;
     return y;
 }
@@ -3084,16 +3247,19 @@ GAN_API gan_tensor *gan_leaky_relu_(gan_tensor *x, gan_real slope)
 /* ===========================================================================================
    >>reduce (implementation)
    =========================================================================================== */
+/* i, j, k, l go over the indices of x that are added up in y[n,c,h,w]: along a dimension that stays
+   the step out[d] is all of in[d], which leaves n, c, h or w itself; along one that is summed it
+   is 1. */
 GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
 {
-    const int *in = p->in, *out = p->out;
+    const int *in = p->in;
+    const int *out = p->out;
     for (int n = 0; n < out[0]; n++)
         for (int c = 0; c < out[1]; c++)
             for (int h = 0; h < out[2]; h++)
                 for (int w = 0; w < out[3]; w++) {
                     double total = 0;
-                    for (int i = n; i < in[0];
-                         i += out[0]) /* one place where out is in's size, all where out is 1 */
+                    for (int i = n; i < in[0]; i += out[0])
                         for (int j = c; j < in[1]; j += out[1])
                             for (int k = h; k < in[2]; k += out[2])
                                 for (int l = w; l < in[3]; l += out[3])
@@ -3102,21 +3268,22 @@ GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
                 }
 }
 
-/* b is y's stride, 0 along what is summed. Sum of everything that goes into one y: at is where
-   its first number lies. The last dimension is summed in one go. */
-static double gan__sum_at(const gan__strided_loop *j, const gan_real *at, int dim)
+/* The sum of all numbers that go into one of y, from dimension dim on; at is where the first lies.
+   b[d] is y's stride, 0 along dimensions that are summed; the last of those is summed in one go. */
+static double gan__sum_from(const gan__strided_loop *j, const gan_real *at, int dim)
 {
+    const int last = j->dims - 1;
     double total = 0;
-    while (dim < j->dims - 1 && j->b[dim] != 0)
+    while (dim < last && j->b[dim] != 0)
         dim++;
-    if (dim == j->dims - 1)
+    if (dim == last)
         return j->b[dim] ? *at : gan__cpu_isa()->sum(at, 1, 0, (size_t)j->size[dim]);
     for (int i = 0; i < j->size[dim]; i++)
-        total += gan__sum_at(j, at + i * j->a[dim], dim + 1);
+        total += gan__sum_from(j, at + i * j->a[dim], dim + 1);
     return total;
 }
 
-/* Each y on its own: the last dimension is one of those summed. */
+/* One number of y after the other: the way where x's last dimension is summed. */
 static void gan__sum_body(void *job, size_t begin, size_t end, int thread)
 {
     const gan__strided_loop *j = (const gan__strided_loop *)job;
@@ -3129,11 +3296,12 @@ static void gan__sum_body(void *job, size_t begin, size_t end, int thread)
                 at += (ptrdiff_t)(rest % j->size[d]) * j->a[d];
                 rest /= (size_t)j->size[d];
             }
-        j->y[i] = (gan_real)gan__sum_at(j, at, 0);
+        j->y[i] = (gan_real)gan__sum_from(j, at, 0);
     }
 }
 
-/* Everything into one number: stretches of fixed length on their own, then their sum. */
+/* Everything into one number: the sums of stretches of fixed length, which gan_cpu_sum adds up. The
+   length does not depend on the number of threads, and so neither do the bits. */
 static void gan__sum_part_body(void *job, size_t begin, size_t end, int thread)
 {
     const gan__strided_loop *j = (const gan__strided_loop *)job;
@@ -3141,7 +3309,8 @@ static void gan__sum_part_body(void *job, size_t begin, size_t end, int thread)
     j->part[begin / j->stretch] = gan__cpu_isa()->sum(j->in[0] + begin, 1, 0, end - begin);
 }
 
-/* (R,K) or (K1,R,K): rows added to rows, a stretch of y's columns at a time. */
+/* (ROWS,COLUMNS) to (COLUMNS), or (OUTER,ROWS,COLUMNS) to (OUTER,COLUMNS): row added to row, a
+   stretch of y's columns at a time. */
 static void gan__sum_rows_body(void *job, size_t begin, size_t end, int thread)
 {
     const gan__strided_loop *j = (const gan__strided_loop *)job;
@@ -3158,28 +3327,29 @@ static void gan__sum_rows_body(void *job, size_t begin, size_t end, int thread)
 
 GAN_API void gan_cpu_sum(const gan_sums *p, const gan_real *x, gan_real *y)
 {
-    double part[256], total = 0;
-    size_t outputs = 1, count = 1;
-    ptrdiff_t a[4], b[4];
+    size_t outputs = 1;
+    size_t count = 1;
+    ptrdiff_t stride_x[4], stride_y[4];
     for (int d = 3; d >= 0; d--) {
-        a[d] = (ptrdiff_t)count;
-        b[d] = p->out[d] == p->in[d] ? (ptrdiff_t)outputs : 0;
+        stride_x[d] = (ptrdiff_t)count;
+        stride_y[d] = p->out[d] == p->in[d] ? (ptrdiff_t)outputs : 0;
         count *= (size_t)p->in[d];
         outputs *= (size_t)p->out[d];
     }
-    gan__strided_loop job = gan__strided_loop_of(p->in[0], p->in[1], p->in[2], p->in[3], a, b, NULL,
-                                                 y);
-    const bool rows = job.dims >= 2 && job.dims <= 3 && job.b[job.dims - 1] != 0 &&
-                      job.b[job.dims - 2] == 0; /* the last is kept */
+    gan__strided_loop job = gan__strided_loop_of(p->in[0], p->in[1], p->in[2], p->in[3], stride_x,
+                                                 stride_y, NULL, y);
+    const bool last_stays = job.b[job.dims - 1] != 0;
     job.in[0] = x;
-    job.part = part;
     if (outputs == 1) {
+        double part[256];
+        double total = 0;
+        job.part = part;
         job.stretch = GAN__MAX((size_t)16384, (count / 256 + 1024) & ~(size_t)1023);
         gan__parallel(count, job.stretch, gan__sum_part_body, &job);
         for (size_t i = 0; i * job.stretch < count; i++)
             total += part[i];
         *y = (gan_real)total;
-    } else if (rows)
+    } else if (last_stays && (job.dims == 2 || job.dims == 3) && job.b[job.dims - 2] == 0)
         gan__parallel(outputs, 1024, gan__sum_rows_body, &job);
     else
         gan__parallel(outputs, GAN__MAX((size_t)1, 16384 * outputs / count), gan__sum_body, &job);
@@ -3196,6 +3366,7 @@ static gan_tensor *gan__expand_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     return gan__unbroadcast(gy, y->in[i]);
 }
+
 static const struct gan__op gan__op_sum = {"gan_sum_to", gan__sum_vjp, false};
 static const struct gan__op gan__op_expand = {"gan_expand", gan__expand_vjp, false};
 
@@ -3214,7 +3385,8 @@ GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h, int w)
     return gan__record(y, &gan__op_sum, x, NULL, NULL);
 }
 
-/* y (n,c,h,w) from x with x's strides: gaps in neither. */
+/* y (n,c,h,w), a copy of numbers of x: element (0,0,0,0) is x's number x0, and neighbours along
+   each dimension lie stride apart in x. See >>shape. */
 static gan_tensor *gan__strided(gan_tensor *x, int n, int c, int h, int w,
                                 const ptrdiff_t stride[4], ptrdiff_t x0)
 {
@@ -3228,7 +3400,8 @@ static gan_tensor *gan__strided(gan_tensor *x, int n, int c, int h, int w,
 GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h, int w)
 {
     gan *g = gan__valid(x, "gan_expand");
-    int from[4] = {GAN__SHAPE(x)}, to[4] = {n, c, h, w};
+    int from[4] = {GAN__SHAPE(x)};
+    int to[4] = {n, c, h, w};
     ptrdiff_t stride[4];
     gan__check_shape(g, "gan_expand", n, c, h, w);
     for (int d = 0; d < 4; d++)
@@ -3262,11 +3435,18 @@ GAN_API gan_tensor *gan_mean_to(gan_tensor *x, int n, int c, int h, int w)
 
 /* ---- softmax */
 
+/* Where line number `line` along COUNT begins: its numbers lie INNER apart. */
+static size_t gan__line_start(const gan_lines *p, size_t line)
+{
+    return line / p->inner * p->count * p->inner + line % p->inner;
+}
+
 GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
 {
     for (size_t line = 0; line < p->outer * p->inner; line++) {
-        size_t start = line / p->inner * p->count * p->inner + line % p->inner;
-        double most = -HUGE_VAL, total = 0;
+        size_t start = gan__line_start(p, line);
+        double most = -HUGE_VAL;
+        double total = 0;
         for (size_t i = 0; i < p->count; i++)
             most = GAN__MAX(most, (double)x[start + i * p->inner]);
         for (size_t i = 0; i < p->count; i++)
@@ -3282,7 +3462,7 @@ GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const 
                                   gan_real *gx)
 {
     for (size_t line = 0; line < p->outer * p->inner; line++) {
-        size_t start = line / p->inner * p->count * p->inner + line % p->inner;
+        size_t start = gan__line_start(p, line);
         double total = 0;
         for (size_t i = start; i < start + p->count * p->inner; i += p->inner)
             total += (double)gy[i] * (p->log_ ? 1 : y[i]);
@@ -3291,54 +3471,66 @@ GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const 
     }
 }
 
-/* Lines whose numbers do not lie side by side are copied to where they do: the job's second
-   output. */
-static void gan__lines_body(void *argument, size_t begin, size_t end, int thread)
+/* count numbers that lie step apart in x, side by side in line, which is returned. */
+static const gan_real *gan__collect(const gan_real *x, size_t step, size_t count, gan_real *line)
+{
+    for (size_t i = 0; i < count; i++)
+        line[i] = x[i * step];
+    return line;
+}
+
+/* in[0] is x, or gy beside in[1] = y for the derivative. Lines whose numbers do not lie side by
+   side are collected into the job's second output, computed there, and spread out again. */
+static void gan__softmax_body(void *argument, size_t begin, size_t end, int thread)
 {
     const gan__job *job = (const gan__job *)argument;
     const gan_lines *p = (const gan_lines *)job->p;
-    const size_t count = p->count, inner = p->inner;
+    const size_t count = p->count;
+    const bool apart = p->inner > 1;
+    gan_real *scratch = job->out[1] + (size_t)thread * 3 * count;
     for (size_t line = begin; line < end; line++) {
-        size_t start = line / inner * count * inner + line % inner;
-        const gan_real *in[2] = {job->in[0] + start, job->in[1] ? job->in[1] + start : NULL};
-        gan_real *room = job->out[1] + (size_t)thread * 3 * count;
-        gan_real *out = inner == 1 ? job->out[0] + start : room + 2 * count;
-        for (int k = 0; k < 2 && inner > 1 && in[k]; in[k++] = room, room += count)
-            for (size_t i = 0; i < count; i++)
-                room[i] = in[k][i * inner];
-        if (in[1])
-            gan__cpu_isa()->softmax_grad(in[0], in[1], out, count, p->log_);
+        size_t start = gan__line_start(p, line);
+        const gan_real *a = job->in[0] + start;
+        const gan_real *b = job->in[1] ? job->in[1] + start : NULL;
+        gan_real *y = apart ? scratch + 2 * count : job->out[0] + start;
+        if (apart)
+            a = gan__collect(a, p->inner, count, scratch);
+        if (apart && b)
+            b = gan__collect(b, p->inner, count, scratch + count);
+        if (b)
+            gan__cpu_isa()->softmax_grad(a, b, y, count, p->log_);
         else
-            gan__cpu_isa()->softmax(in[0], out, count, p->log_);
-        for (size_t i = 0; i < count && inner > 1; i++)
-            job->out[0][start + i * inner] = out[i];
+            gan__cpu_isa()->softmax(a, y, count, p->log_);
+        for (size_t i = 0; apart && i < count; i++)
+            job->out[0][start + i * p->inner] = y[i];
     }
 }
 
-static void gan__lines(const gan_lines *p, const gan_real *a, const gan_real *b, gan_real *y)
+static void gan__softmax_lines(const gan_lines *p, const gan_real *a, const gan_real *b,
+                               gan_real *y)
 {
-    gan__job job = {
-        p,
-        {a, b},
-        {y, (gan_real *)gan__workspace(0, 3 * p->count * (size_t)gan__threads() * sizeof *y)}};
-    gan__parallel(p->outer * p->inner, 8192 / p->count + 1, gan__lines_body, &job);
+    size_t scratch = 3 * p->count * (size_t)gan__threads() * sizeof *y;
+    gan__job job = {p, {a, b}, {y, (gan_real *)gan__workspace(0, scratch)}};
+    gan__parallel(p->outer * p->inner, 8192 / p->count + 1, gan__softmax_body, &job);
 }
 
 GAN_API void gan_cpu_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
 {
-    gan__lines(p, x, NULL, y);
+    gan__softmax_lines(p, x, NULL, y);
 }
 
 GAN_API void gan_cpu_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
                                   gan_real *gx)
 {
-    gan__lines(p, gy, y, gx);
+    gan__softmax_lines(p, gy, y, gx);
 }
 
-/* The fused derivative, or plain functions where it is to be differentiated again. */
+/* softmax:      gx = y * (gy - sum of gy*y)
+   log_softmax:  gx = gy - e^y * sum of gy
+   by one kernel, or in tensor functions where gx is to be differentiated again. */
 static gan_tensor *gan__softmax_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
-    int size[4] = {GAN__SHAPE(y)};
+    const bool log_ = y->sizes.softmax.log_ != 0;
     (void)i;
     if (!y->g->recording) {
         gan_tensor *into = gan__reuse(gy);
@@ -3346,22 +3538,22 @@ static gan_tensor *gan__softmax_vjp(gan_tensor *y, gan_tensor *gy, int i)
         gan__run_2(y->g, GAN__K_softmax_grad, &y->sizes.softmax, gy->data, y->data, gx->data);
         return gx;
     }
+    int size[4] = {GAN__SHAPE(y)};
     size[y->attr[0]] = 1;
-    gan_tensor *total = gan_sum_to(y->sizes.softmax.log_ ? gy : gan_mul(gy, y), size[0], size[1],
-                                   size[2], size[3]);
-    return y->sizes.softmax.log_ ? gan_sub(gy, gan_mul(gan_exp(y), total))
-                                 : gan_mul(y, gan_sub(gy, total));
+    gan_tensor *total = gan_sum_to(log_ ? gy : gan_mul(gy, y), size[0], size[1], size[2], size[3]);
+    return log_ ? gan_sub(gy, gan_mul(gan_exp(y), total)) : gan_mul(y, gan_sub(gy, total));
 }
 
 static const struct gan__op gan__op_softmax = {"gan_softmax", gan__softmax_vjp, true};
 
-/* OUTER, INNER: how many numbers lie before and after dim. */
+/* x as lines along dim: OUTER is the product of the sizes before dim, INNER of those after it. */
 static gan_lines gan__lines_of(const char *function, const gan_tensor *x, int dim)
 {
-    int size[4] = {GAN__SHAPE(x)};
     gan_lines p = {1, 1, 1, 0};
+    gan__valid(x, function);
+    int size[4] = {GAN__SHAPE(x)};
     if (dim < 0 || dim > 3)
-        gan__fail(gan__valid(x, function), function, "dimension %d: it is 0 to 3", dim);
+        gan__fail(x->g, function, "dimension %d: it is 0 to 3", dim);
     p.count = (size_t)size[dim];
     for (int d = 0; d < dim; d++)
         p.outer *= (size_t)size[d];
@@ -3372,11 +3564,10 @@ static gan_lines gan__lines_of(const char *function, const gan_tensor *x, int di
 
 static gan_tensor *gan__softmax(const char *function, gan_tensor *x, int dim, int log_)
 {
-    gan *g = gan__valid(x, function);
     gan_lines p = gan__lines_of(function, x, dim);
-    gan_tensor *y = gan__tensor(g, NULL, GAN__SHAPE(x));
+    gan_tensor *y = gan__tensor(x->g, NULL, GAN__SHAPE(x));
     p.log_ = log_;
-    gan__run_1(g, GAN__K_softmax, &p, x->data, y->data);
+    gan__run_1(x->g, GAN__K_softmax, &p, x->data, y->data);
     y->sizes.softmax = p;
     y->attr[0] = dim;
     return gan__record(y, &gan__op_softmax, x, NULL, NULL);
@@ -3394,7 +3585,25 @@ GAN_API gan_tensor *gan_log_softmax(gan_tensor *x, int dim)
 
 /* ===========================================================================================
    >>shape (implementation)
-   =========================================================================================== */
+   ===========================================================================================
+   permute, slice, concat and expand are copies with strides, all by one kernel: of two arrays the
+   first number's place and how far apart neighbours lie along each of four dimensions.
+
+     x (H,W) = (2,3) lies in memory as 0 1 2 3 4 5:        0 1 2     place 0, strides 3, 1
+                                                           3 4 5
+     permuted to (W,H), y[i,j] = x[j,i]:                   0 3       place 0, strides 1, 3
+                                                           1 4
+                                                           2 5
+     sliced along W from 1 on, length 2:                   1 2       place 1, strides 3, 1
+                                                           4 5
+     its first row, expanded to 2 rows:                    0 1 2     place 0, strides 0, 1
+                                                           0 1 2
+
+   These read x so and write y from front to back. concat reads a and b from front to back and
+   writes them into slices of y: (2,3) and (2,1) along W
+
+     a a a b     a goes to place 0, strides 4, 1
+     a a a b     b goes to place 3, strides 4, 1                                              */
 GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y)
 {
     for (int n = 0; n < p->n; n++)
@@ -3405,6 +3614,7 @@ GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y)
                         x[p->x0 + n * p->x[0] + c * p->x[1] + h * p->x[2] + w * p->x[3]];
 }
 
+/* One line of the last dimension after the other: a memcpy where neighbours touch in both. */
 static void gan__copy_body(void *job, size_t begin, size_t end, int thread)
 {
     const gan__strided_loop *j = (const gan__strided_loop *)job;
@@ -3440,15 +3650,10 @@ GAN_API void gan_cpu_copy(const gan_copy *p, const gan_real *x, gan_real *y)
 
 static gan_tensor *gan__reshape_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
-    bool mine = gan__reuse(gy) != NULL;
-    gan_tensor *gx = gan_reshape(gy, GAN__SHAPE(y->in[i]));
-    if (mine) {
-        gy->buffer->references--;
-        gy->buffer = (gan__buffer *)gan__take_struct(gy->g, sizeof *gy->buffer);
-    } /* gx has it alone */
-    return gx;
+    return gan_reshape(gy, GAN__SHAPE(y->in[i]));
 }
 
+/* Dimension d_i went to place i: i goes back to d_i. */
 static gan_tensor *gan__permute_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     int back[4];
@@ -3458,8 +3663,9 @@ static gan_tensor *gan__permute_vjp(gan_tensor *y, gan_tensor *gy, int i)
 }
 
 static gan__vjp gan__slice_vjp, gan__embed_vjp, gan__concat_vjp;
-static const struct gan__op gan__op_reshape = {"gan_reshape", gan__reshape_vjp,
-                                               true}; /* a view: in place would change x too */
+
+/* true: a function in place must not write into y, since y is a view and x would change too. */
+static const struct gan__op gan__op_reshape = {"gan_reshape", gan__reshape_vjp, true};
 static const struct gan__op gan__op_permute = {"gan_permute", gan__permute_vjp, false};
 static const struct gan__op gan__op_slice = {"gan_slice", gan__slice_vjp, false};
 static const struct gan__op gan__op_embed = {"gan_slice's adjoint", gan__embed_vjp, false};
@@ -3468,8 +3674,9 @@ static const struct gan__op gan__op_concat = {"gan_concat", gan__concat_vjp, fal
 GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h, int w)
 {
     gan *g = gan__valid(x, "gan_reshape");
-    int size[4] = {n, c, h, w}, unknown = -1;
-    double known = 1;
+    int size[4] = {n, c, h, w};
+    int unknown = -1;
+    double known = 1; /* the product of the sizes; 0 if one is not allowed */
     for (int d = 0; d < 4; d++) {
         if (size[d] == -1 && unknown < 0)
             unknown = d;
@@ -3483,23 +3690,25 @@ GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h, int w)
     if (known != (double)gan_count(x))
         gan__fail(g, "gan_reshape", GAN__DIMS " has %.0f numbers, they do not fill " GAN__DIMS,
                   GAN__SHAPE(x), (double)gan_count(x), n, c, h, w);
-    return gan__record(gan__tensor(g, x->buffer, size[0], size[1], size[2], size[3]),
-                       &gan__op_reshape, x, NULL, NULL);
+    gan_tensor *y = gan__tensor(g, x->buffer, size[0], size[1], size[2], size[3]);
+    return gan__record(y, &gan__op_reshape, x, NULL, NULL);
 }
 
 GAN_API gan_tensor *gan_permute(gan_tensor *x, int d0, int d1, int d2, int d3)
 {
     gan *g = gan__valid(x, "gan_permute");
-    int d[4] = {d0, d1, d2, d3}, size[4] = {GAN__SHAPE(x)}, seen = 0;
-    ptrdiff_t from[4], stride[4];
-    gan__strides(x, from);
+    int d[4] = {d0, d1, d2, d3};
+    int size[4] = {GAN__SHAPE(x)};
+    int seen = 0; /* a bit for each dimension */
+    ptrdiff_t stride_x[4], stride[4];
+    gan__strides(x, stride_x);
     for (int i = 0; i < 4; i++) {
         if (d[i] < 0 || d[i] > 3)
             gan__fail(g, "gan_permute", "(%d,%d,%d,%d): dimensions are 0 to 3", d0, d1, d2, d3);
         seen |= 1 << d[i];
-        stride[i] = from[d[i]];
+        stride[i] = stride_x[d[i]];
     }
-    if (seen != 15)
+    if (seen != 0xF)
         gan__fail(g, "gan_permute", "(%d,%d,%d,%d): each of 0, 1, 2, 3 is wanted once", d0, d1, d2,
                   d3);
     gan_tensor *y = gan__strided(x, size[d0], size[d1], size[d2], size[d3], stride, 0);
@@ -3518,8 +3727,8 @@ GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0, int dim1)
     return gan_permute(x, d[0], d[1], d[2], d[3]);
 }
 
-/* x's elements along a dimension lie this far apart. */
-static ptrdiff_t gan__step_of(const gan_tensor *x, int dim)
+/* How far apart x's neighbours along dim lie. */
+static ptrdiff_t gan__stride_along(const gan_tensor *x, int dim)
 {
     return (ptrdiff_t)gan__lines_of("gan_slice", x, dim).inner;
 }
@@ -3537,28 +3746,29 @@ GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length)
                   GAN__SHAPE(x), size[dim], dim, start, length);
     gan__strides(x, stride);
     size[dim] = length;
-    gan_tensor *y = gan__strided(x, size[0], size[1], size[2], size[3], stride,
-                                 start * gan__step_of(x, dim));
+    ptrdiff_t first = start * gan__stride_along(x, dim);
+    gan_tensor *y = gan__strided(x, size[0], size[1], size[2], size[3], stride, first);
     y->attr[0] = dim;
     y->attr[1] = start;
     return gan__record(y, &gan__op_slice, x, NULL, NULL);
 }
 
-/* Copies x into y at start along dim. */
+/* Copies x into a slice of y: from start on along dim. */
 static void gan__place(gan_tensor *x, gan_tensor *y, int dim, int start)
 {
-    gan_copy p = {GAN__SHAPE(x), {0}, {0}, 0, start * gan__step_of(y, dim)};
+    gan_copy p = {GAN__SHAPE(x), {0}, {0}, 0, start * gan__stride_along(y, dim)};
     gan__strides(x, p.x);
     gan__strides(y, p.y);
     gan__run_1(x->g, GAN__K_copy, &p, x->data, y->data);
 }
 
-/* The adjoint of slice: zeros, size long along dim, with x at start. */
-static gan_tensor *gan__embed(gan_tensor *x, int dim, int start, int size)
+/* The adjoint of slice: zeros, length long along dim, with x from start on. */
+static gan_tensor *gan__embed(gan_tensor *x, int dim, int start, int length)
 {
-    int s[4] = {GAN__SHAPE(x)};
-    s[dim] = size;
-    gan_tensor *y = gan__fill_with(gan__tensor(x->g, NULL, s[0], s[1], s[2], s[3]), 0);
+    int size[4] = {GAN__SHAPE(x)};
+    size[dim] = length;
+    gan_tensor *y = gan__tensor(x->g, NULL, size[0], size[1], size[2], size[3]);
+    gan__fill_with(y, 0);
     gan__place(x, y, dim, start);
     y->attr[0] = dim;
     y->attr[1] = start;
@@ -3584,18 +3794,19 @@ GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b, int dim)
 {
     gan__valid_pair(a, b, "gan_concat");
     gan *g = a->g;
-    int sa[4] = {GAN__SHAPE(a)}, sb[4] = {GAN__SHAPE(b)};
+    int size[4] = {GAN__SHAPE(a)};
+    int size_b[4] = {GAN__SHAPE(b)};
     if (dim < 0 || dim > 3)
         gan__fail(g, "gan_concat", "dimension %d: it is 0 to 3", dim);
     for (int d = 0; d < 4; d++)
-        if (d != dim && sa[d] != sb[d])
+        if (d != dim && size[d] != size_b[d])
             gan__fail(g, "gan_concat",
                       GAN__DIMS " and " GAN__DIMS
                                 " along dimension %d: the other sizes must be equal",
                       GAN__SHAPE(a), GAN__SHAPE(b), dim);
-    sa[dim] += sb[dim];
-    gan__check_shape(g, "gan_concat", sa[0], sa[1], sa[2], sa[3]);
-    gan_tensor *y = gan__tensor(g, NULL, sa[0], sa[1], sa[2], sa[3]);
+    size[dim] += size_b[dim];
+    gan__check_shape(g, "gan_concat", size[0], size[1], size[2], size[3]);
+    gan_tensor *y = gan__tensor(g, NULL, size[0], size[1], size[2], size[3]);
     gan__place(a, y, dim, 0);
     gan__place(b, y, dim, gan__size_of(a, dim));
     y->attr[0] = dim;
@@ -3604,16 +3815,20 @@ GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b, int dim)
 
 static gan_tensor *gan__concat_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
-    int dim = y->attr[0], first = gan__size_of(y->in[0], dim);
-    return gan_slice(gy, dim, i ? first : 0, gan__size_of(y->in[i], dim));
+    int dim = y->attr[0];
+    int start = i == 0 ? 0 : gan__size_of(y->in[0], dim);
+    return gan_slice(gy, dim, start, gan__size_of(y->in[i], dim));
 }
 
+/* Half and half, so that no number is copied more than log2(count) times, rounded up. */
 GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count, int dim)
 {
     if (!parts || count < 1)
         gan__fail(NULL, "gan_concat_all", "%d parts: 1 or more are wanted", parts ? count : 0);
-    if (count == 1)
+    if (count == 1) {
+        gan__lines_of("gan_concat_all", parts[0], dim); /* its checks */
         return parts[0];
+    }
     return gan_concat(gan_concat_all(parts, count / 2, dim),
                       gan_concat_all(parts + count / 2, count - count / 2, dim), dim);
 }
@@ -3629,57 +3844,78 @@ GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_rea
     for (size_t o = 0; o < p->outer; o++)
         for (size_t i = 0; i < p->out; i++)
             for (size_t k = 0; k < p->inner; k++) {
-                size_t there = (size_t)index[o * p->step_outer + i * p->step + k * p->step_inner];
-                size_t far = (o * p->in + there) * p->inner + k;
-                size_t near = (o * p->out + i) * p->inner + k;
+                size_t chosen = (size_t)index[o * p->step_outer + i * p->step + k * p->step_inner];
+                size_t at_in = (o * p->in + chosen) * p->inner + k;
+                size_t at_out = (o * p->out + i) * p->inner + k;
                 if (p->adjoint)
-                    y[far] += x[near];
+                    y[at_in] += x[at_out];
                 else
-                    y[near] = x[far];
+                    y[at_out] = x[at_in];
             }
 }
 
-/* One outer slice at a time; where there is one only, stretches of its inner numbers, so that
-   each sum is made by one thread, in order. */
-static void gan__gather_lines(void *argument, size_t begin, size_t end, int thread)
+/* A list, INNER numbers to each of its indices: whole slices, of which numbers k0 to k1. */
+static void gan__gather_slices(const gan_index *p, const gan_real *x, const gan_real *index,
+                               gan_real *y, size_t k0, size_t k1)
+{
+    for (size_t i = 0; i < p->out; i++) {
+        size_t at_out = i * p->inner + k0;
+        size_t at_in = (size_t)(int)index[i * p->step] * p->inner + k0;
+        if (p->adjoint)
+            gan__cpu_isa()->add_scaled(x + at_out, 1, y + at_in, k1 - k0, true);
+        else
+            memcpy(y + at_out, x + at_in, (k1 - k0) * sizeof *y);
+    }
+}
+
+/* INNER is 1: either layout, a number for each index. */
+static void gan__gather_line(const gan_index *p, const gan_real *x, const gan_real *index,
+                             gan_real *y)
+{
+    if (p->adjoint)
+        for (size_t i = 0; i < p->out; i++)
+            y[(int)index[i * p->step]] += x[i];
+    else
+        for (size_t i = 0; i < p->out; i++)
+            y[i] = x[(int)index[i * p->step]];
+}
+
+/* An index for each number: of the INNER lines k0 to k1. */
+static void gan__gather_each(const gan_index *p, const gan_real *x, const gan_real *index,
+                             gan_real *y, size_t k0, size_t k1)
+{
+    for (size_t i = 0; i < p->out; i++, index += p->step)
+        for (size_t k = k0; k < k1; k++) {
+            size_t at_out = i * p->inner + k;
+            size_t at_in = (size_t)(int)index[k * p->step_inner] * p->inner + k;
+            if (p->adjoint)
+                y[at_in] += x[at_out];
+            else
+                y[at_out] = x[at_in];
+        }
+}
+
+/* Blocks of OUTER, or of INNER if OUTER is 1: each sum is then made by one thread, in order. */
+static void gan__gather_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_index *p = (const gan_index *)job->p;
-    bool split = p->outer == 1;
-    size_t inner = p->inner;
-    size_t k0 = split ? begin : 0;
-    size_t k1 = split ? end : inner;
+    const bool split_inner = p->outer == 1;
+    const size_t k0 = split_inner ? begin : 0;
+    const size_t k1 = split_inner ? end : p->inner;
     (void)thread;
-    for (size_t o = split ? 0 : begin; o < (split ? 1 : end); o++) {
+    for (size_t o = split_inner ? 0 : begin; o < (split_inner ? 1 : end); o++) {
         const gan_real *index = job->in[1] + o * p->step_outer;
-        const gan_real *x = job->in[0] + o * (p->adjoint ? p->out : p->in) * inner;
-        gan_real *y = job->out[0] + o * (p->adjoint ? p->in : p->out) * inner;
+        const gan_real *x = job->in[0] + o * (p->adjoint ? p->out : p->in) * p->inner;
+        gan_real *y = job->out[0] + o * (p->adjoint ? p->in : p->out) * p->inner;
         for (size_t i = 0; p->adjoint && i < p->in; i++)
-            memset(y + i * inner + k0, 0, (k1 - k0) * sizeof *y);
-        if (inner == 1) {
-            if (p->adjoint)
-                for (size_t i = 0; i < p->out; i++)
-                    y[(int)index[i * p->step]] += x[i];
-            else
-                for (size_t i = 0; i < p->out; i++)
-                    y[i] = x[(int)index[i * p->step]];
-            continue;
-        }
-        for (size_t i = 0; i < p->out; i++, index += p->step)
-            if (p->step_inner)
-                for (size_t k = k0; k < k1; k++) {
-                    size_t there = (size_t)(int)index[k * p->step_inner] * inner + k;
-                    if (p->adjoint)
-                        y[there] += x[i * inner + k];
-                    else
-                        y[i * inner + k] = x[there];
-                }
-            else if (p->adjoint)
-                gan__cpu_isa()->add_scaled(x + i * inner + k0, 1,
-                                           y + (size_t)(int)*index * inner + k0, k1 - k0, true);
-            else
-                memcpy(y + i * inner + k0, x + (size_t)(int)*index * inner + k0,
-                       (k1 - k0) * sizeof *y);
+            memset(y + i * p->inner + k0, 0, (k1 - k0) * sizeof *y);
+        if (p->inner == 1)
+            gan__gather_line(p, x, index, y);
+        else if (p->step_inner == 0)
+            gan__gather_slices(p, x, index, y, k0, k1);
+        else
+            gan__gather_each(p, x, index, y, k0, k1);
     }
 }
 
@@ -3688,9 +3924,9 @@ GAN_API void gan_cpu_gather(const gan_index *p, const gan_real *x, const gan_rea
 {
     gan__job job = {p, {x, index}, {y}};
     if (p->outer == 1)
-        gan__parallel(p->inner, 32768 / (p->out + p->in) + 16, gan__gather_lines, &job);
+        gan__parallel(p->inner, 32768 / (p->out + p->in) + 16, gan__gather_body, &job);
     else
-        gan__parallel(p->outer, 16384 / ((p->out + p->in) * p->inner) + 1, gan__gather_lines, &job);
+        gan__parallel(p->outer, 16384 / ((p->out + p->in) * p->inner) + 1, gan__gather_body, &job);
 }
 
 /* ---- tensors */
@@ -3698,46 +3934,75 @@ GAN_API void gan_cpu_gather(const gan_index *p, const gan_real *x, const gan_rea
 static gan__vjp gan__gather_vjp;
 static const struct gan__op gan__op_gather = {"gan_gather", gan__gather_vjp, false};
 
-/* forward: x along dim by index; adjoint: x added up to size along dim. */
-static gan_tensor *gan__gather(const char *function, gan_tensor *x, int dim, gan_tensor *index,
-                               int size, int adjoint)
+/* Every number of t must be whole and 0 .. count-1, and is looked at where the host can read it.
+   what: an index, a label. */
+static void gan__check_whole(const char *function, const char *what, const gan_tensor *t, int count,
+                             const char *of)
 {
-    gan__valid_pair(x, index, function);
-    int shape[4] = {GAN__SHAPE(x)}, given[4] = {GAN__SHAPE(index)};
-    gan_lines q = gan__lines_of(function, x, dim);
-    bool list = index->n == (int)gan_count(index),
-         full = true; /* a list of slices, or an index for each number */
-    for (int d = 0; d < 4; d++)
-        full = full && (given[d] == shape[d] || (d == dim && !adjoint));
-    if (!(full || (list && (!adjoint || index->n == shape[dim]))))
+    size_t numbers = gan_count(t);
+    if (t->g->backend->alloc || t->g->plan)
+        return;
+    for (size_t i = 0; i < numbers; i++) {
+        gan_real value = t->data[i];
+        if (!(value >= 0 && value < (gan_real)count))
+            gan__fail(t->g, function, "%s %g at place %.0f: there are %d %s", what, (double)value,
+                      (double)i, count, of);
+        if (value != (gan_real)(int)value)
+            gan__fail(t->g, function, "%s %g at place %.0f: it must be a whole number", what,
+                      (double)value, (double)i);
+    }
+}
+
+/* Is index a list, and not an index for each number? An error if it is neither: x is gathered from
+   or, if adjoint, added up. */
+static bool gan__is_list(const char *function, const gan_tensor *x, const gan_tensor *index,
+                         int dim, bool adjoint)
+{
+    const int shape[4] = {GAN__SHAPE(x)};
+    const int given[4] = {GAN__SHAPE(index)};
+    bool list = index->n == (int)gan_count(index) && (!adjoint || index->n == shape[dim]);
+    bool each = true;
+    bool one_line = true; /* x has one line along dim: both layouts mean the same */
+    for (int d = 0; d < 4; d++) {
+        each = each && (given[d] == shape[d] || (d == dim && !adjoint));
+        one_line = one_line && (d == dim || shape[d] == 1);
+    }
+    if (!each && !list)
         gan__fail(x->g, function,
                   "input " GAN__DIMS ", dimension %d, index " GAN__DIMS
                   ": the index is (K,1,1,1), or as the input%s",
                   GAN__SHAPE(x), dim, GAN__SHAPE(index),
                   adjoint ? "" : " but along that dimension");
+    return list && !(each && one_line);
+}
+
+/* gan_gather (adjoint 0), or gan_scatter_add to size along dim (adjoint 1). The kernel's IN is the
+   size of the side that the indices point into, OUT that of the side with a number for each. */
+static gan_tensor *gan__gather(const char *function, gan_tensor *x, gan_tensor *index, int dim,
+                               int size, int adjoint)
+{
+    static const char *const along[4] = {"along dimension 0", "along dimension 1",
+                                         "along dimension 2", "along dimension 3"};
+    gan__valid_pair(x, index, function);
+    gan_lines lines = gan__lines_of(function, x, dim);
+    bool list = gan__is_list(function, x, index, dim, adjoint != 0);
     if (adjoint && size < 1)
         gan__fail(x->g, function, "size %d: it is 1 or more", size);
-    list = list && !(full && q.inner == 1 && q.outer == 1);
-    gan_index p = {q.outer,
-                   adjoint ? (size_t)size : q.count,
-                   (size_t)(list ? index->n : given[dim]),
-                   q.inner,
-                   0,
-                   1,
-                   0,
-                   adjoint};
-    if (!list) {
-        p.step_outer = p.out * q.inner;
-        p.step = q.inner;
-        p.step_inner = 1;
-    }
+
+    gan_index p = {0};
+    p.outer = lines.outer;
+    p.in = adjoint ? (size_t)size : lines.count;
+    p.out = (size_t)(list ? index->n : gan__size_of(index, dim));
+    p.inner = lines.inner;
+    p.step_outer = list ? 0 : p.out * lines.inner;
+    p.step = list ? 1 : lines.inner;
+    p.step_inner = list ? 0 : 1;
+    p.adjoint = adjoint;
+    gan__check_whole(function, "index", index, (int)p.in, along[dim]);
+
+    int shape[4] = {GAN__SHAPE(x)};
     shape[dim] = adjoint ? size : (int)p.out;
-    if (!x->g->backend->alloc && !x->g->plan)
-        for (size_t i = 0; i < gan_count(index); i++)
-            if (!(index->data[i] >= 0 && index->data[i] < (gan_real)p.in))
-                gan__fail(x->g, function,
-                          "index %g at place %.0f: there are %.0f along dimension %d",
-                          (double)index->data[i], (double)i, (double)p.in, dim);
+    gan__check_shape(x->g, function, shape[0], shape[1], shape[2], shape[3]);
     gan_tensor *y = gan__tensor(x->g, NULL, shape[0], shape[1], shape[2], shape[3]);
     gan__run_2(x->g, GAN__K_gather, &p, x->data, index->data, y->data);
     y->sizes.gather = p;
@@ -3745,24 +4010,27 @@ static gan_tensor *gan__gather(const char *function, gan_tensor *x, int dim, gan
     return gan__record(y, &gan__op_gather, x, index, NULL);
 }
 
+/* The derivative of each is the other; the index has none. */
 static gan_tensor *gan__gather_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
-    return i ? NULL
-             : gan__gather("gan_gather", gy, y->attr[0], y->in[1],
-                           gan__size_of(y->in[0], y->attr[0]), !y->sizes.gather.adjoint);
+    int dim = y->attr[0];
+    if (i == 1)
+        return NULL;
+    return gan__gather("gan_gather", gy, y->in[1], dim, gan__size_of(y->in[0], dim),
+                       !y->sizes.gather.adjoint);
 }
 
-GAN_API gan_tensor *gan_gather(gan_tensor *x, int dim, gan_tensor *index)
+GAN_API gan_tensor *gan_gather(gan_tensor *x, gan_tensor *index, int dim)
 {
-    return gan__gather("gan_gather", x, dim, index, 0, 0);
+    return gan__gather("gan_gather", x, index, dim, 0, 0);
 }
 
-GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, int dim, gan_tensor *index, int size)
+GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, gan_tensor *index, int dim, int size)
 {
-    return gan__gather("gan_scatter_add", x, dim, index, size, 1);
+    return gan__gather("gan_scatter_add", x, index, dim, size, 1);
 }
 
-/* 0, 1 .. count-1 along C */
+/* 0, 1, .. count-1 along C. */
 static gan_tensor *gan__counting(gan *g, int count)
 {
     gan_real *numbers = (gan_real *)gan__workspace(0, (size_t)count * sizeof *numbers);
@@ -3771,6 +4039,7 @@ static gan_tensor *gan__counting(gan *g, int count)
     return gan__constant(g, numbers, 1, count, 1, 1);
 }
 
+/* labels == 0, 1, .. classes-1, broadcast along C. */
 GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
 {
     gan *g = gan__valid(labels, "gan_one_hot");
@@ -3779,6 +4048,7 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
                   "labels " GAN__DIMS
                   " and %d classes: labels (N,1,H,W) and 1 class or more are wanted",
                   GAN__SHAPE(labels), classes);
+    gan__check_whole("gan_one_hot", "label", labels, classes, "classes");
     return gan__zip("gan_one_hot", GAN_EQUAL, labels, gan__counting(g, classes), 0, 0);
 }
 
@@ -4851,7 +5121,7 @@ GAN_API gan_tensor *gan_max_pool2d(gan_tensor *x, int kernel, int stride, int pa
     gan_tensor *index = gan__tensor(x->g, NULL, 1, x->n * x->c, 1,
                                     h * w); /* (N,1,1,1) would be a list of slices */
     gan__run_1(x->g, GAN__K_max_index, &p, x->data, index->data);
-    return gan_reshape(gan_gather(gan_reshape(x, 1, x->n * x->c, 1, x->h * x->w), 3, index), x->n,
+    return gan_reshape(gan_gather(gan_reshape(x, 1, x->n * x->c, 1, x->h * x->w), index, 3), x->n,
                        x->c, h, w);
 }
 
@@ -5032,7 +5302,8 @@ GAN_API void gan_cpu_norm_grad(const gan_norm *p, const gan_real *gy, const gan_
     gan__parallel((size_t)p->n * p->c, 16384 / p->size + 1, gan__norm_grad_body, &job);
 }
 
-/* ---- tensors. y->in = x, weight, bias; y->saved = statistics (2,C,1,1); y->attr[0] says frozen */
+/* ---- tensors. y->in = x, weight, bias; y->norm_stats = statistics (2,C,1,1); y->attr[0] says
+   frozen */
 
 /* The derivative in plain tensor functions, for a derivative that is itself to be
    differentiated. */
@@ -5041,8 +5312,8 @@ static gan_tensor *gan__norm_vjp_plain(gan_tensor *y, gan_tensor *gy, int i)
     gan_tensor *x = y->in[0], *mean, *var;
     int c = x->c;
     if (y->attr[0]) {
-        mean = gan_slice(y->saved, 0, 0, 1);
-        var = gan_slice(y->saved, 0, 1, 1);
+        mean = gan_slice(y->norm_stats, 0, 0, 1);
+        var = gan_slice(y->norm_stats, 0, 1, 1);
     } else {
         mean = gan_mean_to(x, 1, c, 1, 1);
         var = gan_mean_to(gan_square(gan_sub(x, mean)), 1, c, 1, 1);
@@ -5066,11 +5337,11 @@ static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i)
     gan_norm p = {x->n, x->c, (size_t)x->h * x->w, y->real[0], y->attr[0]};
     if (g->recording)
         return i == 2 ? gan__unbroadcast(gy, y->in[2]) : gan__norm_vjp_plain(y, gy, i);
-    gan_tensor *sums = y->memo ? y->memo : gan__tensor(g, NULL, 2, x->c, 1, 1);
-    const gan_real *in[5] = {gy->data, x->data, y->saved->data, y->in[1]->data, sums->data};
-    if (!y->memo) {
+    gan_tensor *sums = y->norm_sums ? y->norm_sums : gan__tensor(g, NULL, 2, x->c, 1, 1);
+    const gan_real *in[5] = {gy->data, x->data, y->norm_stats->data, y->in[1]->data, sums->data};
+    if (!y->norm_sums) {
         gan__run(g, GAN__K_norm_sums, &p, in, &sums->data);
-        y->memo = sums;
+        y->norm_sums = sums;
         sums->buffer->references++; /* until all three derivatives are computed */
     }
     if (i > 0)
@@ -5088,7 +5359,7 @@ static gan_tensor *gan__norm_with(const gan_norm *p, gan_tensor *x, gan_tensor *
     gan_tensor *y = gan__tensor(x->g, NULL, GAN__SHAPE(x));
     const gan_real *in[4] = {x->data, stats->data, weight->data, bias->data};
     gan__run(x->g, GAN__K_norm_apply, p, in, &y->data);
-    y->saved = stats;
+    y->norm_stats = stats;
     y->attr[0] = p->frozen;
     y->real[0] = p->eps;
     return gan__record(y, &gan__op_norm, x, weight, bias);
@@ -5268,11 +5539,32 @@ GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group)
 /* ===========================================================================================
    >>autograd (implementation)
    ===========================================================================================
-   The tape lists tensors in the order in which they were made. A first walk, forward, marks what
-   leads to a tensor that is asked for; a second, backward, turns each marked tensor's gradient
-   into its inputs' by the operation's vjp (vector-Jacobian product), which is written in tensor
-   functions and so can go on the tape itself. */
+   The tape lists tensors in the order in which they were computed, so that a tensor's inputs stand
+   before it. A differentiation goes over it twice: forward, to mark what lies between y and the
+   tensors whose gradient is asked for; then backward. A marked tensor's grad is complete when the
+   second pass reaches it, and the vjp (vector-Jacobian product) of the operation that computed it
+   then makes of it the gradients of its inputs, each of which is added to that input's grad.
 
+   y = x*x + x*c at x = 3, c = 5, and dy/dx = 2x + c = 11. The column of a step holds every grad
+   as it is after that step:
+
+       tape  tensor       inputs  marked   step 1    step 2    step 3    step 4
+                                           y = 1     vjp of y  vjp of b  vjp of a
+         0   x = 3                asked                        5         5 + 3 + 3 = 11
+         1   c = 5                no                                     (never computed)
+         2   a = x*x =  9  x, x   yes                1         1         1
+         3   b = x*c = 15  x, c   yes                1         1         1
+         4   y = a+b = 24  a, b   yes      1         1         1         1
+
+   gan_grad: vjps are written in tensor functions, whose results go on the tape behind y, and can be
+   differentiated like any others.
+   gan_backward: nobody differentiates its gradients again, so nothing is recorded (g->recording is
+   false) and memory is given back on the way (g->reclaiming is true): that of temporaries after
+   each vjp, that of a tensor's grad once it has been passed on. buffer->references counts who
+   needs a buffer: every tensor that has its numbers there, until it is released, and every grad
+   that points to such a tensor. */
+
+/* Gives back the numbers of the temporaries from place `to` of their list on. */
 static void gan__release_temporaries(gan *g, int to)
 {
     while (g->temporary_count > to)
@@ -5285,6 +5577,7 @@ static void gan__request_grad(gan *g, gan_tensor *x)
     x->grad = NULL;
 }
 
+/* t's gradient is not needed any longer. */
 static void gan__grad_clear(gan *g, gan_tensor *t)
 {
     if (t->needs_grad_in == g->differentiation && t->grad) {
@@ -5293,13 +5586,14 @@ static void gan__grad_clear(gan *g, gan_tensor *t)
     }
 }
 
-/* y = x, and y = k*y + l*x */
+/* y = x */
 static void gan__copy_numbers(gan *g, size_t count, const gan_real *x, gan_real *y)
 {
     gan_copy p = {1, 1, 1, (int)count, {0, 0, 0, 1}, {0, 0, 0, 1}, 0, 0};
     gan__run_1(g, GAN__K_copy, &p, x, y);
 }
 
+/* y = k*y + l*x */
 static void gan__mix_numbers(gan *g, size_t count, gan_real k, gan_real *y, gan_real l,
                              const gan_real *x)
 {
@@ -5310,94 +5604,104 @@ static void gan__mix_numbers(gan *g, size_t count, gan_real k, gan_real *y, gan_
 /* The gradient that a parameter holds, or NULL. */
 static gan_real *gan__gradient_of(const gan_tensor *param)
 {
-    return param->gradient && param->gradient->references
-             ? (gan_real *)param->gradient->block.memory
+    return param->param_grad && param->param_grad->references
+             ? (gan_real *)param->param_grad->block.memory
              : NULL;
 }
 
-/* A parameter's gradient outlives gan_clear: it takes over the block of the first that comes,
-   and further ones are added to it. */
-static void gan__gradient_add(gan_tensor *param, gan_tensor *gradient)
+/* Adds gradient to the one that param holds. A parameter's gradient outlives gan_clear: the first
+   to come gives it its block of memory if nobody else needs that, or else is copied. */
+static void gan__param_grad_add(gan_tensor *param, gan_tensor *gradient)
 {
     gan *g = param->g;
-    if (!param->gradient)
-        param->gradient = (gan__buffer *)gan__alloc_zero(sizeof *param->gradient);
-    if (param->gradient->references)
+    if (gan__gradient_of(param)) {
         gan__mix_numbers(g, gan_count(param), 1, gan__gradient_of(param), 1, gradient->data);
-    else {
-        bool mine = gradient->buffer->references == 1 &&
-                    gradient->tape >= 0; /* nobody else uses its numbers */
-        param->gradient->references = 1;
-        g->gradients++;
-        param->gradient->block = mine ? gradient->buffer->block
-                                      : gan__take_numbers(g, gan_count(param));
-        if (mine)
-            gradient->buffer->references = 0;
-        else
-            gan__copy_numbers(g, gan_count(param), gradient->data, gan__gradient_of(param));
+        return;
+    }
+    if (!param->param_grad)
+        param->param_grad = (gan__buffer *)gan__alloc_zero(sizeof *param->param_grad);
+    param->param_grad->references = 1;
+    g->gradients++;
+    if (gradient->buffer->references == 1 && gradient->tape >= 0) {
+        param->param_grad->block = gradient->buffer->block;
+        gradient->buffer->references = 0;
+    } else {
+        param->param_grad->block = gan__take_numbers(g, gan_count(param));
+        gan__copy_numbers(g, gan_count(param), gradient->data, gan__gradient_of(param));
     }
 }
 
+/* Adds gradient to what has arrived at t. In a gan_backward a parameter's goes where it stays. */
 static void gan__grad_add(gan_tensor *t, gan_tensor *gradient)
 {
     gan_tensor *before = t->grad;
-    if (t->g->reclaiming && t->tape < 0)
-        gan__gradient_add(t, gradient);
-    else {
-        t->grad = before ? gan_add(before, gradient) : gradient;
-        t->grad->buffer->references++;
-        if (before)
-            gan__release(before);
+    if (t->g->reclaiming && t->tape < 0) {
+        gan__param_grad_add(t, gradient);
+        return;
     }
+    t->grad = before ? gan_add(before, gradient) : gradient;
+    t->grad->buffer->references++;
+    if (before)
+        gan__release(before);
 }
 
-/* Fills the slots of all that is marked with g->differentiation, from y's gradient seed. Inputs
-   are taken from the last, so that the first may have its gradient in the memory of y's. */
-static void gan__differentiate(gan *g, gan_tensor *y, gan_tensor *seed)
+/* Marks all that was computed from a tensor whose gradient is asked for, up to y. */
+static void gan__mark_paths(gan *g, const gan_tensor *y)
 {
-    uint64_t now = g->differentiation;
     for (int i = 0; i <= y->tape; i++) {
         gan_tensor *t = g->tape[i];
         for (int j = 0; t->op && j < 3; j++)
-            if (t->in[j] && t->in[j]->needs_grad_in == now && t->needs_grad_in != now) {
-                t->needs_grad_in = now;
-                t->grad = NULL;
-            }
+            if (t->in[j] && t->in[j]->needs_grad_in == g->differentiation &&
+                t->needs_grad_in != g->differentiation)
+                gan__request_grad(g, t);
     }
-    if (y->needs_grad_in != now)
+}
+
+/* t's gradient is complete: those of its inputs that are marked are computed from it. The last
+   input comes first, and t's gradient is given back before the first input's is added: that may
+   then lie in the same memory, and a parameter keep it. */
+static void gan__backpropagate(gan *g, gan_tensor *t)
+{
+    bool wanted[3];
+    for (int j = 0; j < 3; j++)
+        wanted[j] = t->in[j] && t->in[j]->needs_grad_in == g->differentiation;
+    for (int j = 2; j >= 0; j--) {
+        if (!wanted[j])
+            continue;
+        int before = g->temporary_count;
+        bool last = !(j > 0 && wanted[0]) && !(j > 1 && wanted[1]);
+        gan_tensor *gradient = t->op->vjp(t, t->grad, j);
+        if (g->reclaiming && gradient == t->grad)
+            gradient = gan_detach(gradient); /* an addition passes its own on: two need it now */
+        if (g->reclaiming && last)
+            gan__grad_clear(g, t);
+        if (gradient)
+            gan__grad_add(t->in[j], gradient);
+        if (g->reclaiming)
+            gan__release_temporaries(g, before);
+    }
+    if (t->norm_sums) {
+        gan__release(t->norm_sums);
+        t->norm_sums = NULL;
+    }
+}
+
+/* With the gradients asked for by gan__request_grad: fills in their grad, from y's gradient seed.
+   Without g->reclaiming the grad of all that is between stays, for gan__gradients to clear. */
+static void gan__differentiate(gan *g, gan_tensor *y, gan_tensor *seed)
+{
+    gan__mark_paths(g, y);
+    if (y->needs_grad_in != g->differentiation)
         return;
     gan__grad_add(y, seed);
     for (int i = y->tape; i >= 0; i--) {
         gan_tensor *t = g->tape[i];
-        if (t->needs_grad_in != now || !t->grad || !t->op)
-            continue;
-        for (int j = 2; j >= 0; j--) {
-            int before = g->temporary_count;
-            if (!t->in[j] || t->in[j]->needs_grad_in != now)
-                continue;
-            gan_tensor *gradient = t->op->vjp(t, t->grad, j);
-            t->grad
-                ->buffer
-                /* gradient may be the slot itself, as an addition's is: no parameter may take
-                   that over */
-                ->references++;
-            if (gradient)
-                gan__grad_add(t->in[j], gradient);
-            t->grad->buffer->references--;
-            if (g->reclaiming)
-                gan__release_temporaries(g, before);
-        }
-        if (t->memo) {
-            gan__release(t->memo);
-            t->memo = NULL;
-        }
-        if (g->reclaiming)
-            gan__grad_clear(
-                g, t); /* or else what is on the tape may be asked for: gan__gradients lets go */
+        if (t->needs_grad_in == g->differentiation && t->grad && t->op)
+            gan__backpropagate(g, t);
     }
 }
 
-/* dy/dx[i] of the sum of y's elements, each into out[i]. */
+/* out[i] = d(sum of y's numbers)/dx[i] for count tensors x. */
 static void gan__gradients(gan_tensor *y, gan_tensor **x, int count, gan_tensor **out)
 {
     gan *g = y->g;
@@ -5424,6 +5728,31 @@ GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x)
 /* ===========================================================================================
    >>gradcheck (implementation)
    =========================================================================================== */
+struct gan__gradcheck {
+    gan *g;
+    gan_function *f;
+    gan_tensor **in;
+    int count;
+    void *user;
+    int order; /* 1: first derivatives, 2: second */
+    const char *function;
+
+    /* Held until gan__gradcheck_end. */
+    gan_tensor **gradients; /* one for each input: scratch of second order */
+    gan_real *analytic;     /* the derivatives by all inputs' elements, input after input */
+    gan_real *host;         /* the numbers of the input whose elements are moved */
+    int moved;              /* that input, or -1 */
+    size_t element;         /* the element that is moved now, */
+    gan_real number;        /* and its own number */
+
+    /* What was found. */
+    double largest;       /* of the analytic derivatives */
+    double worst;         /* relative error */
+    int zero_inputs;      /* inputs whose derivatives are all 0, analytic and numeric, */
+    int a_zero_input;     /* and one of them */
+    char worst_text[400]; /* where the worst is */
+};
+
 /* Standard normal numbers of t's shape, the same each time: the fixed combination in which f's
    elements are checked. */
 static gan_tensor *gan__check_noise(gan_tensor *t, int which)
@@ -5436,98 +5765,187 @@ static gan_tensor *gan__check_noise(gan_tensor *t, int which)
 
 /* The number that is differentiated: <f(in), noise>, or for second order the sum over i of <its
    gradient in in[i], noise_i>. */
-static gan_tensor *gan__check_value(gan *g, gan_function *f, gan_tensor **in, int count, void *user,
-                                    int order, gan_tensor **gradients)
+static gan_tensor *gan__check_value(struct gan__gradcheck *c)
 {
-    gan_tensor *y = f(g, in, user);
+    gan_tensor *y = c->f(c->g, c->in, c->user);
+    if (!y)
+        gan__fail(c->g, c->function, "f gives NULL, a tensor is wanted");
     gan_tensor *value = gan_sum(gan_mul(y, gan__check_noise(y, 0)));
-    gan_tensor *total = NULL;
-    if (order == 1)
+    if (c->order == 1)
         return value;
-    gan__gradients(value, in, count, gradients);
-    for (int i = 0; i < count; i++) {
-        gan_tensor *part = gan_sum(gan_mul(gradients[i], gan__check_noise(in[i], i + 1)));
+    gan_tensor *total = NULL;
+    gan__gradients(value, c->in, c->count, c->gradients);
+    for (int i = 0; i < c->count; i++) {
+        gan_tensor *part = gan_sum(gan_mul(c->gradients[i], gan__check_noise(c->in[i], i + 1)));
         total = total ? gan_add(total, part) : part;
     }
     return total;
 }
 
-/* d/dh of value(x + h e) at h = 0 from four points: (8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / 12h,
-   exact to h^4. */
-static double gan__check_numeric(gan *g, gan_function *f, gan_tensor **in, int count, void *user,
-                                 int order, gan_tensor **gradients, int which, gan_real *host,
-                                 size_t element)
+/* All derivatives of the value by the tape. Not recording, as in gan_backward: the fused
+   derivatives, which a training uses, are the ones that are checked. */
+static void gan__check_analytic(struct gan__gradcheck *c)
+{
+    gan *g = c->g;
+    gan_mark mark = gan_here(g);
+    gan_tensor *value = gan__check_value(c);
+    gan_real *at = c->analytic;
+    g->recording = false;
+    gan__gradients(value, c->in, c->count, c->gradients);
+    g->recording = true;
+    for (int i = 0; i < c->count; i++) {
+        size_t count = gan_count(c->in[i]);
+        gan_to_host(c->gradients[i], at);
+        for (size_t e = 0; e < count; e++)
+            c->largest = GAN__MAX(c->largest, fabs((double)at[e]));
+        at += count;
+    }
+    gan_clear_to(g, mark);
+}
+
+/* Gives the element under way number in place of its own. */
+static void gan__check_move(struct gan__gradcheck *c, double number)
+{
+    c->host[c->element] = (gan_real)number;
+    gan_set(c->in[c->moved], c->host);
+}
+
+/* d/dh of value(x + h e) at h = 0, e being the element under way, from four points:
+   (8 (v(h) - v(-h)) - (v(2h) - v(-2h))) / 12h, exact to h^4. */
+static double gan__check_numeric(struct gan__gradcheck *c)
 {
     static const double place[4] = {1, -1, 2, -2};
     static const double weight[4] = {8, -8, -1, 1};
-    gan_real x = host[element];
-    double h = (sizeof(gan_real) == 8 ? 1e-4 : 2e-2) * GAN__MAX(1, fabs((double)x));
+    double step = sizeof(gan_real) == 8 ? 1e-4 : 2e-2;
+    double h = step * GAN__MAX(1, fabs((double)c->number));
     double total = 0;
     for (int i = 0; i < 4; i++) {
-        gan_mark mark = gan_here(g);
-        host[element] = (gan_real)(x + place[i] * h);
-        gan_set(in[which], host);
-        total += weight[i] *
-                 (double)gan_item(gan__check_value(g, f, in, count, user, order, gradients));
-        gan_clear_to(g, mark);
+        gan_mark mark = gan_here(c->g);
+        gan__check_move(c, c->number + place[i] * h);
+        total += weight[i] * (double)gan_item(gan__check_value(c));
+        gan_clear_to(c->g, mark);
     }
-    host[element] = x;
-    gan_set(in[which], host);
+    gan__check_move(c, (double)c->number);
     return total / (12 * h);
+}
+
+/* Compares a and d of the element under way. zero: every a of its input is 0. */
+static double gan__check_element(struct gan__gradcheck *c, double a, double d, bool zero)
+{
+    double scale = GAN__MAX(GAN__MAX(fabs(a), fabs(d)), 0.01 * c->largest);
+    double error = a == d ? 0 : fabs(a - d) / scale;
+    bool detached = zero && error > GAN_GRADCHECK_TOLERANCE;
+    if (!(fabs(a) <= DBL_MAX && fabs(d) <= DBL_MAX) || detached)
+        error = INFINITY;
+    if (error <= c->worst)
+        return error;
+    c->worst = error;
+    const gan_tensor *x = c->in[c->moved];
+    int at = (int)c->element;
+    int plane = x->h * x->w;
+    char place[100];
+    snprintf(place, sizeof place, "input %d, element %d (%d,%d,%d,%d)", c->moved, at,
+             at / (x->c * plane), at / plane % x->c, at % plane / x->w, at % x->w);
+    if (detached)
+        snprintf(c->worst_text, sizeof c->worst_text,
+                 "%s: every derivative by input %d is 0, but f depends on it, numeric %.9g at %s: "
+                 "is there a gan_detach in its way?",
+                 c->function, c->moved, d, place);
+    else
+        snprintf(c->worst_text, sizeof c->worst_text,
+                 "%s: worst at %s: analytic %.9g, numeric %.9g, relative error %.3g", c->function,
+                 place, a, d, error);
+    return error;
+}
+
+/* Input i, element by element; analytic holds its derivatives. */
+static void gan__check_input(struct gan__gradcheck *c, int i, const gan_real *analytic)
+{
+    size_t count = gan_count(c->in[i]);
+    double worst = 0;
+    bool zero = true;
+    for (size_t e = 0; e < count; e++)
+        zero = zero && analytic[e] == 0;
+    gan_to_host(c->in[i], c->host);
+    for (size_t e = 0; e < count; e++) {
+        c->element = e;
+        c->number = c->host[e];
+        c->moved = i;
+        double numeric = gan__check_numeric(c);
+        worst = GAN__MAX(worst, gan__check_element(c, (double)analytic[e], numeric, zero));
+    }
+    c->moved = -1;
+    if (zero && worst <= GAN_GRADCHECK_TOLERANCE) {
+        c->zero_inputs++;
+        c->a_zero_input = i;
+    }
+}
+
+/* Puts the moved element back, if an error left it moved, and frees what was held. */
+static void gan__gradcheck_end(struct gan__gradcheck *c)
+{
+    gan__thread.checking = NULL;
+    c->g->recording = true;
+    if (c->moved >= 0 && !c->in[c->moved]->freed && !c->in[c->moved]->overwritten)
+        gan__check_move(c, (double)c->number);
+    GAN_FREE(c->gradients);
+    GAN_FREE(c->analytic);
+    GAN_FREE(c->host);
+}
+
+/* The result, and gan_error() where all is not well. */
+static double gan__check_result(struct gan__gradcheck *c)
+{
+    if (c->worst > GAN_GRADCHECK_TOLERANCE)
+        gan__refuse("%s", c->worst_text);
+    else if (c->order == 1 && c->zero_inputs == c->count) {
+        gan__refuse("%s: every derivative is 0, and so is every difference: nothing was tested",
+                    c->function);
+        return INFINITY;
+    } else if (c->order == 1 && c->zero_inputs > 0)
+        gan__refuse("%s: f does not depend on input %d: every derivative by it is 0, and so is "
+                    "every difference",
+                    c->function, c->a_zero_input);
+    return c->worst;
 }
 
 static double gan__check(gan *g, gan_function *f, gan_tensor **in, int count, void *user, int order)
 {
     const char *function = order == 1 ? "gan_gradcheck" : "gan_gradgradcheck";
-    double largest = 0, worst = -1;
-    gan_mark mark = gan_here(g);
-    size_t size = 0;
+    size_t all = 0, most = 0;
+    if (!g || !f || !in)
+        gan__fail(g, function, "%s is NULL", !g ? "the device" : !f ? "f" : "in");
     if (count < 1)
         gan__fail(g, function, "%d inputs: 1 or more are wanted", count);
     for (int i = 0; i < count; i++) {
-        gan__valid(in[i], function);
-        size += gan_count(in[i]);
+        if (gan__valid(in[i], function) != g)
+            gan__fail(g, function, "input %d belongs to another gan_open", i);
+        all += gan_count(in[i]);
+        most = GAN__MAX(most, gan_count(in[i]));
     }
-    gan_tensor **gradients = (gan_tensor **)gan__alloc(sizeof *gradients * (size_t)count);
-    gan_real *memory = (gan_real *)gan__alloc(2 * size * sizeof(gan_real));
-    gan_real *analytic = memory;
-    gan_real *host = memory + size;
-    gan_tensor *value = gan__check_value(g, f, in, count, user, order, gradients);
-    g->recording = false; /* as in gan_backward: fused derivatives are what is checked */
-    gan__gradients(value, in, count, gradients);
-    g->recording = true;
-    for (int i = 0; i < count; analytic += gan_count(in[i++]))
-        gan_to_host(gradients[i], analytic);
-    for (size_t e = 0; e < size; e++)
-        largest = GAN__MAX(largest, fabs((double)memory[e]));
-    gan_clear_to(g, mark);
-    analytic = memory;
-    for (int i = 0; i < count; analytic += gan_count(in[i++])) {
-        gan_to_host(in[i], host);
-        for (size_t e = 0; e < gan_count(in[i]); e++) {
-            double a = analytic[e];
-            double d = gan__check_numeric(g, f, in, count, user, order, gradients, i, host, e);
-            double scale = GAN__MAX(GAN__MAX(fabs(a), fabs(d)), 0.01 * largest);
-            double error = a == d ? 0 : fabs(a - d) / scale;
-            if (!(error <= DBL_MAX))
-                error = INFINITY;
-            if (error <= worst)
-                continue;
-            worst = error;
-            int at = (int)e, hw = in[i]->h * in[i]->w;
-            gan__refuse("%s: worst at input %d, element %d (%d,%d,%d,%d): analytic %.9g, numeric "
-                        "%.9g, relative error %.3g",
-                        function, i, at, at / (in[i]->c * hw), at / hw % in[i]->c,
-                        at % hw / in[i]->w, at % in[i]->w, a, d, error);
-        }
+
+    struct gan__gradcheck c;
+    memset(&c, 0, sizeof c);
+    c.g = g;
+    c.f = f;
+    c.in = in;
+    c.count = count;
+    c.user = user;
+    c.order = order;
+    c.function = function;
+    c.gradients = (gan_tensor **)gan__alloc((size_t)count * sizeof *c.gradients);
+    c.analytic = (gan_real *)gan__alloc(all * sizeof *c.analytic);
+    c.host = (gan_real *)gan__alloc(most * sizeof *c.host);
+    c.moved = -1;
+    gan__thread.checking = &c;
+    gan__check_analytic(&c);
+    const gan_real *analytic = c.analytic;
+    for (int i = 0; i < count; i++) {
+        gan__check_input(&c, i, analytic);
+        analytic += gan_count(in[i]);
     }
-    if (order == 1 && largest == 0 && worst <= 0) {
-        gan__refuse("%s: every derivative is zero: nothing was tested", function);
-        worst = INFINITY;
-    }
-    GAN_FREE(memory);
-    GAN_FREE(gradients);
-    return worst;
+    gan__gradcheck_end(&c);
+    return gan__check_result(&c);
 }
 
 GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user)
@@ -5847,7 +6265,7 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model)
         gan__fail(g, "gan_backward",
                   "the loss " GAN__DIMS " has %.0f numbers, 1 is wanted: take gan_mean of it",
                   GAN__SHAPE(loss), (double)gan_count(loss));
-    gan_mark mark = gan_here(g);
+    int before = g->tape_count;
     g->differentiation++;
     for (int i = 0; i < model->count; i++)
         if (model->params[i].trainable)
@@ -5856,10 +6274,10 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model)
     g->reclaiming = true;
     gan__differentiate(g, loss, gan_full(g, 1, 1, 1, 1, 1));
     gan__release_temporaries(g, 0);
+    while (g->tape_count > before)
+        gan__free_unseen_node(g, g->tape[--g->tape_count]);
     g->recording = true;
     g->reclaiming = false;
-    g->tape_count = mark.tape; /* all of them have been let go */
-    gan_clear_to(g, mark);
 }
 
 /* ===========================================================================================
@@ -6079,7 +6497,7 @@ GAN_API gan_tensor *gan_embedding(gan_model *model, const char *name, gan_tensor
                   GAN__SHAPE(labels));
     gan_tensor *weight = gan__param_get(model, name, "weight", 2, classes, dim, 1, 1, -1, 0);
     gan__layer_check(weight, "gan_embedding", classes, dim, 1, 1);
-    return gan__layer_end(model, "embedding", name, gan_gather(weight, 0, labels),
+    return gan__layer_end(model, "embedding", name, gan_gather(weight, labels, 0),
                           gan_count(weight));
 }
 
@@ -6097,7 +6515,7 @@ GAN_API gan_tensor *gan_conditional_batch_norm(gan_model *model, const char *nam
     gan_tensor *beta = gan__param_get(model, name, "beta.weight", 2, classes, x->c, 1, 1, 0, 0);
     gan_tensor *y = gan__batch_norm(model, name, x, gan_full(g, 1, 1, x->c, 1, 1),
                                     gan_zeros(g, 1, x->c, 1, 1));
-    y = gan__affine(y, gan_gather(gamma, 0, labels), gan_gather(beta, 0, labels));
+    y = gan__affine(y, gan_gather(gamma, labels, 0), gan_gather(beta, labels, 0));
     return gan__layer_end(model, "conditional_batch_norm", name, y,
                           gan_count(gamma) + gan_count(beta));
 }
@@ -6785,8 +7203,8 @@ GAN_API void gan_step(gan_opt *opt)
                 GAN_FREE(before);
             }
         }
-        gan__give_numbers(model->g, value->gradient->block);
-        value->gradient->references = 0;
+        gan__give_numbers(model->g, value->param_grad->block);
+        value->param_grad->references = 0;
         model->g->gradients--;
     }
 }
@@ -7920,9 +8338,9 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels)
     if (places)
         gan__changes(g, NULL, data, n);
     if (labels)
-        *labels = places ? gan_detach(gan_gather(data->labels_on_device, 0, places))
+        *labels = places ? gan_detach(gan_gather(data->labels_on_device, places, 0))
                          : gan_from_host(g, classes, n, 1, 1, 1);
-    return places ? gan_detach(gan_gather(data->on_device, 0, places))
+    return places ? gan_detach(gan_gather(data->on_device, places, 0))
                   : gan_from_host(g, host, n, data->c, data->h, data->w);
 }
 
@@ -9605,8 +10023,8 @@ GAN_API void gan_close(gan *g)
     }
     for (int i = 0; i < g->slab_count; i++)
         gan__device_free(g->backend, g->slabs[i].memory);
-    for (int i = 0; i < g->structs.count; i++)
-        GAN_FREE(g->structs.slabs[i].memory);
+    for (int i = 0; i < g->node_slab_count; i++)
+        GAN_FREE(g->node_slabs[i]);
     for (int i = 0; i < 3; i++)
         if (g->spare[i])
             gan__device_free(g->other, g->spare[i]);
@@ -9617,7 +10035,7 @@ GAN_API void gan_close(gan *g)
     GAN_FREE(g->staging[1]);
     GAN_FREE(g->doctor);
     GAN_FREE(g->slabs);
-    GAN_FREE(g->structs.slabs);
+    GAN_FREE(g->node_slabs);
     GAN_FREE(g->free_blocks);
     GAN_FREE(g->tape);
     GAN_FREE(g->temporaries);
@@ -9779,7 +10197,7 @@ static gan_tensor *gan__find_logits(gan *g, gan_tensor *x)
             from = from || (t->in[j] && t->in[j]->needs_grad_in == now);
         if (from)
             t->needs_grad_in = now;
-        if (from && t->op && !t->stale && t->data != x->data && t->n == x->n &&
+        if (from && t->op && !t->overwritten && t->data != x->data && t->n == x->n &&
             t->c * t->h * t->w == 1)
             return t;
     }
@@ -9904,7 +10322,7 @@ static void gan__doctor_relus(gan *g)
     char name[300] = "";
     for (int i = 0; i < g->tape_count; i++) {
         const gan_tensor *t = g->tape[i];
-        if (!t->op || t->stale || t->op->vjp != gan__map_vjp || t->attr[0] != GAN_LEAKY ||
+        if (!t->op || t->overwritten || t->op->vjp != gan__map_vjp || t->attr[0] != GAN_LEAKY ||
             t->real[0] != 0 || t->c == 1)
             continue;
         gan_real *x = gan__on_host(g, t->data, gan_count(t));
@@ -9959,7 +10377,7 @@ GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor
     d->told = 0;
     d->looks += !finite || step % every == 0;
     for (int i = 0; !finite && i < g->tape_count && !d->first[0]; i++)
-        if (!g->tape[i]->stale && !gan__owner(g, g->tape[i]->data, &model) &&
+        if (!g->tape[i]->overwritten && !gan__owner(g, g->tape[i]->data, &model) &&
             !gan__finite(g->tape[i]))
             gan__doctor_name(g->tape[i], d->first);
     if (!finite && !gan__finite(real))
@@ -10085,7 +10503,7 @@ static void gan__plan_walk(gan *g, bool undo)
             opt->count = count;
         }
         for (int i = 0; i < model->count; i++) {
-            gan__buffer *gradient = model->params[i].value->gradient;
+            gan__buffer *gradient = model->params[i].value->param_grad;
             if (gradient && gradient->references) {
                 gan__give_numbers(g, gradient->block);
                 gradient->references = 0;

@@ -216,7 +216,7 @@ static gan_tensor *patches(gan_model *G, int k, gan_tensor *x, gan_tensor *place
     char one[32], two[32];
     snprintf(one, sizeof one, "patch%d.fc1", k);
     snprintf(two, sizeof two, "patch%d.fc2", k);
-    x = gan_gather(gan_reshape(x, x->n, x->c, 1, x->h * x->w), 3, places);
+    x = gan_gather(gan_reshape(x, x->n, x->c, 1, x->h * x->w), places, 3);
     return gan_normalize(
         gan_conv2d(G, two, gan_relu(gan_conv2d(G, one, x, 64, 1, 1, 0)), 64, 1, 1, 0), 1);
 }

@@ -300,10 +300,10 @@ static gan_tensor *path(gan_tensor *w, gan_tensor *weight)
     T(log_softmax, gan_log_softmax(A, 1), ANY, {2, 5, 1, 3})                                       \
     T(log_softmax_last, gan_log_softmax(A, 3), ANY, {2, 1, 2, 7})                                  \
     T(concat_all, concat3(A, B, C, 1), ANY, {2, 3, 2, 5}, {2, 1, 2, 5}, {2, 2, 2, 5})              \
-    T(gather, gan_gather(A, 1, whole(g, 4, 6, 1, 1, 1)), ANY, {2, 4, 3, 2})                        \
-    T(gather_each, gan_gather(A, 2, whole(g, 3, 2, 2, 5, 2)), ANY, {2, 2, 3, 2})                   \
-    T(scatter_add, gan_scatter_add(A, 1, whole(g, 3, 4, 1, 1, 1), 3), ANY, {2, 4, 3, 2})           \
-    T(scatter_add_each, gan_scatter_add(A, 2, whole(g, 4, 2, 2, 3, 2), 4), ANY, {2, 2, 3, 2})      \
+    T(gather, gan_gather(A, whole(g, 4, 6, 1, 1, 1), 1), ANY, {2, 4, 3, 2})                        \
+    T(gather_each, gan_gather(A, whole(g, 3, 2, 2, 5, 2), 2), ANY, {2, 2, 3, 2})                   \
+    T(scatter_add, gan_scatter_add(A, whole(g, 3, 4, 1, 1, 1), 1, 3), ANY, {2, 4, 3, 2})           \
+    T(scatter_add_each, gan_scatter_add(A, whole(g, 4, 2, 2, 3, 2), 2, 4), ANY, {2, 2, 3, 2})      \
     T(one_hot, gan_mul(gan_square(A), gan_one_hot(whole(g, 4, 3, 1, 2, 1), 4)), ANY, {3, 4, 2, 1}) \
     T(dilated, gan_dilated_conv2d_f(A, B, C, 1, 2, 2, 1), ANY, {2, 2, 4, 5}, {3, 2, 3, 2},         \
       {1, 3, 1, 1})                                                                                \

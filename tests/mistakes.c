@@ -57,22 +57,22 @@ static const gan_real filter[4] = {1, 2, 2, 1};
         p[2] = Z(1, 2, 3, 5);                                                                      \
         gan_concat_all(p, 3, 1);                                                                   \
     })                                                                                             \
-    M(gather_dim, "gan_gather", "7", "0 to 3", gan_gather(Z(2, 3, 4, 5), 7, numbers(0, 1, 0)))     \
+    M(gather_dim, "gan_gather", "7", "0 to 3", gan_gather(Z(2, 3, 4, 5), numbers(0, 1, 0), 7))     \
     M(gather_shape, "gan_gather", "(2,3,4,5)", "(2,3,4,4)",                                        \
-      gan_gather(Z(2, 3, 4, 5), 1, Z(2, 3, 4, 4)))                                                 \
+      gan_gather(Z(2, 3, 4, 5), Z(2, 3, 4, 4), 1))                                                 \
     M(gather_large, "gan_gather", "index 3", "there are 3",                                        \
-      gan_gather(Z(2, 3, 4, 5), 1, numbers(0, 1, 3)))                                              \
+      gan_gather(Z(2, 3, 4, 5), numbers(0, 1, 3), 1))                                              \
     M(gather_negative, "gan_gather", "index -1", "place 2",                                        \
-      gan_gather(Z(2, 3, 4, 5), 1, numbers(0, 1, -1)))                                             \
+      gan_gather(Z(2, 3, 4, 5), numbers(0, 1, -1), 1))                                             \
     M(gather_nan, "gan_gather", "nan", "place 0",                                                  \
-      gan_gather(Z(2, 3, 4, 5), 1, numbers(fabs((double)NAN), 1, 1)))                              \
-    M(gather_null, "gan_gather", "NULL", "", gan_gather(Z(2, 3, 4, 5), 1, NULL))                   \
+      gan_gather(Z(2, 3, 4, 5), numbers(fabs((double)NAN), 1, 1), 1))                              \
+    M(gather_null, "gan_gather", "NULL", "", gan_gather(Z(2, 3, 4, 5), NULL, 1))                   \
     M(scatter_shape, "gan_scatter_add", "(2,4,4,5)", "(3,1,1,1)",                                  \
-      gan_scatter_add(Z(2, 4, 4, 5), 1, numbers(0, 1, 0), 3))                                      \
+      gan_scatter_add(Z(2, 4, 4, 5), numbers(0, 1, 0), 1, 3))                                      \
     M(scatter_size, "gan_scatter_add", "size 0", "1 or more",                                      \
-      gan_scatter_add(Z(2, 3, 4, 5), 1, numbers(0, 0, 0), 0))                                      \
+      gan_scatter_add(Z(2, 3, 4, 5), numbers(0, 0, 0), 1, 0))                                      \
     M(scatter_large, "gan_scatter_add", "index 2", "there are 2",                                  \
-      gan_scatter_add(Z(2, 3, 4, 5), 1, numbers(0, 2, 0), 2))                                      \
+      gan_scatter_add(Z(2, 3, 4, 5), numbers(0, 2, 0), 1, 2))                                      \
     M(one_hot_shape, "gan_one_hot", "(2,3,1,1)", "4 classes", gan_one_hot(Z(2, 3, 1, 1), 4))       \
     M(one_hot_classes, "gan_one_hot", "(2,1,1,1)", "0 classes", gan_one_hot(Z(2, 1, 1, 1), 0))     \
     M(dilated_zero, "gan_dilated_conv2d_f", "dilation 0", "1 or more",                             \

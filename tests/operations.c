@@ -113,10 +113,10 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(softmax_##dim, gan_softmax(a, dim))                   \
     X(log_softmax_##dim, gan_log_softmax(a, dim))           \
     X(concat_all_##dim, concat_of(a, b, c, d, e, dim))      \
-    X(gather_list_##dim, gan_gather(a, dim, b))             \
-    X(gather_##dim, gan_gather(a, dim, b))                  \
-    X(scatter_list_##dim, gan_scatter_add(a, dim, b, size)) \
-    X(scatter_##dim, gan_scatter_add(a, dim, b, size))
+    X(gather_list_##dim, gan_gather(a, b, dim))             \
+    X(gather_##dim, gan_gather(a, b, dim))                  \
+    X(scatter_list_##dim, gan_scatter_add(a, b, dim, size)) \
+    X(scatter_##dim, gan_scatter_add(a, b, dim, size))
 #define GATHER(X)                                    \
     IN_DIM(X, 0, 3)                                  \
     IN_DIM(X, 1, 4)                                  \
@@ -129,7 +129,7 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(softmax_one, gan_softmax(a, 1))                \
     X(concat_all_5, concat_of(a, b, c, d, e, 1))     \
     X(concat_all_alone, concat_of(a, b, c, d, e, 1)) \
-    X(gather_one, gan_gather(a, 0, b))               \
+    X(gather_one, gan_gather(a, b, 0))               \
     THREE(X, one_hot, _map, _n1, gan_mul(a, gan_one_hot(b, 4)))
 
 #define EACH_PART(X, part, n, c, h, w)          \
