@@ -1,6 +1,6 @@
 /* tests/optim.c: optimizers, learning rates, clipping, averages, how parameters start, and
-   parameters of two bytes, against PyTorch's numbers (tests/optim.py prints them), loops written
-   another way, and formulas. */
+   parameters of two bytes, against PyTorch's numbers (tests/expected/optim.py prints them),
+   loops written another way, and formulas. */
 #include "test.h"
 
 static char path[512],
