@@ -662,23 +662,28 @@ GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_
    ===========================================================================================
    Linear maps of each plane (H,W) on its own: one kernel does all but the maximum. Their
    derivatives are their adjoints. */
-enum {
-    GAN_ZEROS,
-    GAN_REFLECT,
-    GAN_REPLICATE
-}; /* beyond the border: 0; mirrored without the border's pixel; the border's pixel */
+/* What lies beyond the border. */
+typedef enum gan_pad_mode {
+    GAN_ZEROS,    /* 0:                                   0 0|a b c|0 0 */
+    GAN_REFLECT,  /* mirrored, without the border pixel:  c b|a b c|b a */
+    GAN_REPLICATE /* the border's pixel:                  a a|a b c|c c */
+} gan_pad_mode;
 
-enum {
-    GAN_NEAREST,
-    GAN_BILINEAR,
-    GAN_ALIGNED
-}; /* pixel floor(i*H/OH); centres at i+0.5, PyTorch's bilinear; ends on ends, align_corners */
+/* Where output pixel i of OH lies among H input pixels. */
+typedef enum gan_resize_mode {
+    GAN_NEAREST,  /* pixel floor(i*H/OH) */
+    GAN_BILINEAR, /* centres at i + 0.5: (i + 0.5)*H/OH - 0.5, PyTorch's bilinear */
+    GAN_ALIGNED   /* ends on ends: i*(H-1)/(OH-1), PyTorch's bilinear with align_corners */
+} gan_resize_mode;
 
-/* Adds so many rows and columns on each side; negative ones take away. GAN_REFLECT wants less
-   than the size. PyTorch's pad. */
-GAN_API gan_tensor *gan_pad(gan_tensor *x, int mode, int top, int bottom, int left, int right);
-GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w,
-                               int mode); /* (N,C,H,W) -> (N,C,h,w); PyTorch's interpolate */
+/* Adds so many rows and columns on each side; negative ones take away. (N,C,H,W) ->
+   (N,C,H+top+bottom,W+left+right), at least one pixel. GAN_REFLECT wants less than the size on
+   each side. PyTorch's pad. */
+GAN_API gan_tensor *gan_pad(gan_tensor *x, int top, int bottom, int left, int right,
+                            gan_pad_mode mode);
+
+/* (N,C,H,W) -> (N,C,h,w). PyTorch's interpolate. */
+GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, gan_resize_mode mode);
 
 /* Along H and W: UP-1 zeros after each pixel, pad0 and pad1 zeros at the ends, convolution with
    gain * filter (COUNT taps at filter), then every DOWN-th pixel: OH = (H*UP + pad0 + pad1 -
@@ -708,8 +713,8 @@ typedef struct {
 GAN_API gan_tensor *gan_avg_pool2d_with(gan_tensor *x, gan_pool_options options);
 GAN_API gan_tensor *gan_max_pool2d_with(gan_tensor *x, gan_pool_options options);
 
-/* (N,C*r*r,H,W) -> (N,C,H*r,W*r): y[n,c,h*r+u,w*r+v] = x[n,(c*r+u)*r+v,h,w] (Shi et al. 2016).
-   PyTorch's PixelShuffle. */
+/* r*r channels of a pixel become r x r pixels of a channel: (N,C*r*r,H,W) -> (N,C,H*r,W*r),
+   y[n,c,h*r+u,w*r+v] = x[n,(c*r+u)*r+v,h,w] (Shi et al. 2016). PyTorch's PixelShuffle. */
 GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r);
 
 /* ===========================================================================================
@@ -730,8 +735,8 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
    LayerNorm over (C,H,W). */
 GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                         gan_real eps);
-GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, int groups, gan_tensor *weight,
-                                     gan_tensor *bias, gan_real eps);
+GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
+                                     int groups, gan_real eps);
 GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                      gan_real eps);
 
@@ -1516,11 +1521,15 @@ static gan__conv_geometry gan__geometry_of(const gan_conv *p)
 
 GAN_API int gan_conv_out_h(const gan_conv *p)
 {
+    if (!p)
+        gan__fail(NULL, "gan_conv_out_h", "the geometry is NULL");
     return gan__geometry_of(p).out_h;
 }
 
 GAN_API int gan_conv_out_w(const gan_conv *p)
 {
+    if (!p)
+        gan__fail(NULL, "gan_conv_out_w", "the geometry is NULL");
     return gan__geometry_of(p).out_w;
 }
 
@@ -4804,99 +4813,145 @@ GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const ga
 {
     size_t plane_x = (size_t)p->h * p->w;
     size_t plane_y = (size_t)p->out_h * p->out_w;
-    for (size_t i = 0; i < (size_t)p->n * p->c * (p->adjoint ? plane_x : plane_y); i++)
-        y[i] = 0;
-    for (size_t plane = 0; plane < (size_t)p->n * p->c; plane++) {
+    size_t planes = (size_t)p->n * p->c;
+    size_t from_size = p->adjoint ? plane_y : plane_x;
+    size_t to_size = p->adjoint ? plane_x : plane_y;
+    for (size_t k = 0; k < planes * to_size; k++)
+        y[k] = 0;
+    for (size_t plane = 0; plane < planes; plane++) {
         size_t image = p->images > 1 ? plane / p->c : 0;
-        const gan_real *from = x + plane * (p->adjoint ? plane_y : plane_x);
-        gan_real *to = y + plane * (p->adjoint ? plane_x : plane_y);
+        const gan_real *from = x + plane * from_size;
+        gan_real *to = y + plane * to_size;
         for (int i = 0; i < p->out_h; i++)
             for (int j = 0; j < p->out_w; j++)
                 for (int a = 0; a < p->taps_h; a++)
                     for (int b = 0; b < p->taps_w; b++) {
                         const gan_real *r = rows + 2 * ((image * p->out_h + i) * p->taps_h + a);
-                        const gan_real *c = columns + 2 * ((image * p->out_w + j) * p->taps_w + b);
-                        int near = i * p->out_w + j, far = (int)r[0] * p->w + (int)c[0];
-                        if (r[0] < 0 || c[0] < 0)
+                        const gan_real *k = columns + 2 * ((image * p->out_w + j) * p->taps_w + b);
+                        gan_real weight = r[1] * k[1];
+                        if (r[0] < 0 || k[0] < 0)
                             continue;
+                        size_t small = (size_t)i * p->out_w + j; /* (i,j), in the output's plane */
+                        size_t large = (size_t)r[0] * p->w + (size_t)k[0]; /* in the input's */
                         if (p->adjoint)
-                            to[far] += r[1] * c[1] * from[near];
+                            to[large] += weight * from[small];
                         else
-                            to[near] += r[1] * c[1] * from[far];
+                            to[small] += weight * from[large];
                     }
     }
 }
 
-/* A table read for fast use: index[t*out + i] and weight[t*out + i] of every image; a tap
-   outside has the index in. The adjoint's is the transpose, so that both directions only ever
-   take. Between first and last every PHASES-th output repeats the pattern of the one before,
-   STEP numbers further on: blurring (1,1), halving (1,2) and doubling (2,1) need no index there. */
+/* An axis' table as the cpu kernel reads it:
+
+     out[i] = sum over t < taps of weight[t*outs + i] * in[index[t*outs + i]]      of image 0;
+
+   image n's numbers begin n*taps*outs later. A tap that counts as 0 has the index ins, where the
+   kernel keeps a 0. For the adjoint, ins and outs change places and the table is transposed, so
+   that both directions collect their terms and nothing is scattered.
+
+   Most tables repeat a pattern: for regular <= i < regular_end - period,
+
+     weight of i + period = weight of i,     index of i + period = index of i + advance
+
+   blurring has (period, advance) = (1,1), halving (1,2), doubling (2,1). There the kernel needs
+   no index, and neighbours in the output are computed together. */
 typedef struct {
-    int in, out, taps;
+    int ins, outs, taps;
     int *index;
     gan_real *weight;
-    int phases, step, first, last;
+    int period, advance, regular, regular_end;
 } gan__axis_taps;
 
-/* Finds the longest stretch of outputs with one of the three patterns. */
-static void gan__axis_pattern(gan__axis_taps *axis)
+/* Whether output i has the taps of output i - period, moved on by advance. */
+static bool gan__axis_repeats(const gan__axis_taps *axis, int i, int period, int advance)
 {
-    static const int phases[3] = {1, 1, 2}, step[3] = {1, 2, 1};
-    axis->first = axis->last = 0;
-    axis->phases = axis->step = 1;
-    for (int k = 0; k < 3; k++)
-        for (int i = 0, begin = 0; i < axis->out; i++) {
-            bool same = i >= phases[k];
-            for (int t = 0; t < axis->taps && same; t++) {
-                size_t at = (size_t)t * axis->out + i, before = at - phases[k];
-                same = axis->weight[at] == axis->weight[before] &&
-                       (axis->weight[at] == 0 ||
-                        (axis->index[at] < axis->in &&
-                         axis->index[at] == axis->index[before] + step[k]));
-            }
-            if (!same)
-                begin = GAN__MAX(i - phases[k] + 1, begin);
-            if (i + 1 - begin <= axis->last - axis->first || i + 1 - begin < 8 * phases[k])
-                continue;
-            axis->first = begin;
-            axis->last = i + 1;
-            axis->phases = phases[k];
-            axis->step = step[k];
-        }
+    if (i < period)
+        return false;
+    for (int t = 0; t < axis->taps; t++) {
+        size_t tap = (size_t)t * axis->outs + i;
+        size_t before = tap - period;
+        if (axis->weight[tap] != axis->weight[before])
+            return false;
+        if (axis->weight[tap] == 0)
+            continue;
+        if (axis->index[tap] == axis->ins || axis->index[tap] != axis->index[before] + advance)
+            return false;
+    }
+    return true;
 }
 
-static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps,
-                                     int adjoint, int which)
+/* Finds the longest stretch of outputs with one of the three patterns; under 8 periods are not
+   worth it. */
+static void gan__axis_pattern(gan__axis_taps *axis)
 {
-    gan__axis_taps axis = {
-        adjoint ? out : in, adjoint ? in : out, adjoint ? 1 : taps, NULL, NULL, 1, 1, 0, 0};
-    int *used = (int *)gan__workspace(0, (size_t)in * sizeof(int));
-    for (int pass = adjoint ? 0 : 1; pass < 2;
-         pass++) { /* the adjoint first counts how many taps it needs */
-        size_t each = (size_t)out * taps;
-        size_t line = (size_t)axis.out * axis.taps;
-        size_t room = pass ? images * line : 0;
-        axis.index = (int *)gan__workspace(which, room * (sizeof(int) + sizeof(gan_real)));
-        axis.weight = (gan_real *)(axis.index + (room + 1) / 2 * 2);
-        for (size_t k = 0; k < room; k++) {
-            axis.index[k] = axis.in;
-            axis.weight[k] = 0;
-        }
-        for (size_t k = 0; k < images * each; k++) { /* k: image, i, tap */
-            if (k % each == 0)
-                memset(used, 0, (size_t)in * sizeof(int));
-            if (table[2 * k] < 0)
+    static const int periods[3] = {1, 1, 2}, advances[3] = {1, 2, 1};
+    for (int k = 0; k < 3; k++) {
+        int begin = 0;
+        for (int i = 0; i < axis->outs; i++) {
+            if (!gan__axis_repeats(axis, i, periods[k], advances[k]))
+                begin = GAN__MAX(i - periods[k] + 1, begin);
+            int length = i + 1 - begin;
+            if (length <= axis->regular_end - axis->regular || length < 8 * periods[k])
                 continue;
-            int there = (int)table[2 * k];
-            int i = (int)(k / taps % out);
-            int place = adjoint ? used[there]++ : (int)(k % taps);
-            size_t at = k / each * line + (size_t)place * axis.out + (adjoint ? there : i);
-            if (pass) {
-                axis.index[at] = adjoint ? i : there;
-                axis.weight[at] = table[2 * k + 1];
-            } else
-                axis.taps = GAN__MAX(axis.taps, place + 1);
+            axis->regular = begin;
+            axis->regular_end = i + 1;
+            axis->period = periods[k];
+            axis->advance = advances[k];
         }
+    }
+}
+
+/* How often one number of the input is used at most: the number of the adjoint's taps. */
+static int gan__axis_most_uses(const gan_real *table, int images, int in, int out, int taps)
+{
+    size_t each = (size_t)out * taps;
+    int most = 1;
+    int *uses = (int *)gan__workspace(0, (size_t)in * sizeof *uses);
+    for (size_t k = 0; k < images * each; k++) {
+        int index = (int)table[2 * k];
+        if (k % each == 0)
+            memset(uses, 0, (size_t)in * sizeof *uses);
+        if (index < 0)
+            continue;
+        uses[index]++;
+        most = GAN__MAX(most, uses[index]);
+    }
+    return most;
+}
+
+/* The table (IMAGES,OUT,TAPS,2) of an axis, read into the workspace. */
+static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps,
+                                     bool adjoint, int workspace)
+{
+    gan__axis_taps axis;
+    axis.ins = adjoint ? out : in;
+    axis.outs = adjoint ? in : out;
+    axis.taps = adjoint ? gan__axis_most_uses(table, images, in, out, taps) : taps;
+    axis.period = axis.advance = 1;
+    axis.regular = axis.regular_end = 0;
+
+    size_t each = (size_t)axis.outs * axis.taps;
+    size_t total = images * each;
+    axis.index = (int *)gan__workspace(workspace, total * (sizeof(int) + sizeof(gan_real)) + 8);
+    axis.weight = (gan_real *)(axis.index + (total + 1) / 2 * 2);
+    for (size_t k = 0; k < total; k++) {
+        axis.index[k] = axis.ins;
+        axis.weight[k] = 0;
+    }
+
+    int *used = (int *)gan__workspace(0, (size_t)in * sizeof *used); /* taps of each so far */
+    for (int image = 0; image < images; image++) {
+        memset(used, 0, (size_t)in * sizeof *used);
+        for (int i = 0; i < out; i++)
+            for (int t = 0; t < taps; t++, table += 2) {
+                int from = (int)table[0];
+                if (from < 0)
+                    continue;
+                size_t tap = image * each + (adjoint ? (size_t)used[from]++ * axis.outs + from
+                                                     : (size_t)t * axis.outs + i);
+                axis.index[tap] = adjoint ? i : from;
+                axis.weight[tap] = table[1];
+            }
     }
     if (images == 1)
         gan__axis_pattern(&axis);
@@ -4907,68 +4962,71 @@ typedef struct {
     int images, c;
     gan__axis_taps rows, columns;
     const gan_real *x;
-    gan_real *y, *line;
+    gan_real *y, *lines; /* a line for each thread, line_size apart */
     size_t line_size;
 } gan__resample_job;
 
-/* Each line of y: its rows of x mixed into one line, numbers of which are then mixed by the
-   columns' table. */
+/* Lines begin .. end of y: the rows of x that a line needs are added up, weighted, into one line,
+   and its numbers by the columns' table into y. */
 static void gan__resample_body(void *argument, size_t begin, size_t end, int thread)
 {
     const gan__resample_job *job = (const gan__resample_job *)argument;
-    const gan__axis_taps *r = &job->rows, *c = &job->columns;
+    const gan__axis_taps *rows = &job->rows, *columns = &job->columns;
     const gan__isa *isa = gan__cpu_isa();
-    gan_real *line = job->line + (size_t)thread * job->line_size;
-    int stretch = (c->last - c->first) / c->phases * c->phases;
-    int rest = c->out - c->first - stretch;
-    for (size_t at = begin; at < end; at++) {
-        size_t plane = at / r->out;
-        size_t i = at % r->out;
+    gan_real *line = job->lines + (size_t)thread * job->line_size;
+    int regular = columns->regular;
+    int repeats = (columns->regular_end - regular) / columns->period;
+    int tail = regular + repeats * columns->period; /* outputs behind the pattern begin here */
+    for (size_t k = begin; k < end; k++) {
+        size_t plane = k / rows->outs;
+        size_t i = k % rows->outs;
         size_t image = job->images > 1 ? plane / job->c : 0;
-        const gan_real *x = job->x + plane * r->in * c->in;
+        const gan_real *x = job->x + plane * rows->ins * columns->ins;
+        gan_real *y = job->y + k * columns->outs;
+
         bool any = false;
-        for (int t = 0; t < r->taps; t++) {
-            size_t tap = (image * r->taps + t) * r->out + i;
-            if (r->index[tap] == r->in)
+        for (int t = 0; t < rows->taps; t++) {
+            size_t tap = (image * rows->taps + t) * rows->outs + i;
+            if (rows->index[tap] == rows->ins)
                 continue;
-            isa->add_scaled(x + (size_t)r->index[tap] * c->in, r->weight[tap], line, (size_t)c->in,
-                            any);
+            isa->add_scaled(x + (size_t)rows->index[tap] * columns->ins, rows->weight[tap], line,
+                            (size_t)columns->ins, any);
             any = true;
         }
         if (!any)
-            memset(line, 0, (size_t)c->in * sizeof *line);
-        line[c->in] = 0;
-        const int *index = c->index + image * c->taps * c->out;
-        const gan_real *weight = c->weight + image * c->taps * c->out;
-        gan_real *y = job->y + at * c->out;
-        if (c->first)
-            isa->take(line, index, weight, c->taps, c->out, y, c->first);
-        if (stretch)
-            isa->take_even(line, c->in, index + c->first, weight + c->first, c->taps, c->out,
-                           c->phases, c->step, line + c->in + 16, y + c->first,
-                           stretch / c->phases);
-        if (rest)
-            isa->take(line, index + c->out - rest, weight + c->out - rest, c->taps, c->out,
-                      y + c->out - rest, rest);
+            memset(line, 0, (size_t)columns->ins * sizeof *line);
+        line[columns->ins] = 0; /* what a tap of 0 reads */
+
+        const int *index = columns->index + image * columns->taps * columns->outs;
+        const gan_real *weight = columns->weight + image * columns->taps * columns->outs;
+        if (regular > 0)
+            isa->take(line, index, weight, columns->taps, columns->outs, y, regular);
+        if (repeats > 0)
+            isa->take_even(line, columns->ins, index + regular, weight + regular, columns->taps,
+                           columns->outs, columns->period, columns->advance,
+                           line + columns->ins + 16, y + regular, repeats);
+        if (tail < columns->outs)
+            isa->take(line, index + tail, weight + tail, columns->taps, columns->outs, y + tail,
+                      columns->outs - tail);
     }
 }
 
 GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
                               const gan_real *columns, gan_real *y)
 {
-    gan__resample_job job = {
-        p->images,
-        p->c,
-        gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, p->adjoint, 1),
-        gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, p->adjoint, 2),
-        x,
-        y,
-        NULL,
-        0};
-    job.line_size = (size_t)2 * job.columns.in + job.columns.out + 64;
-    job.line = (gan_real *)gan__workspace(0, (size_t)gan__threads() * job.line_size * sizeof *y);
-    gan__parallel((size_t)p->n * p->c * job.rows.out, (size_t)(16384 / job.columns.out + 1),
-                  gan__resample_body, &job);
+    bool adjoint = p->adjoint != 0;
+    gan__resample_job job;
+    job.images = p->images;
+    job.c = p->c;
+    job.rows = gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, adjoint, 1);
+    job.columns = gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, adjoint, 2);
+    job.x = x;
+    job.y = y;
+    /* a line of x, and behind it take_even's memory: x's numbers and y's, split in two */
+    job.line_size = (size_t)2 * job.columns.ins + job.columns.outs + 64;
+    job.lines = (gan_real *)gan__workspace(0, (size_t)gan__threads() * job.line_size * sizeof *y);
+    size_t grain = (size_t)(16384 / job.columns.outs + 1);
+    gan__parallel((size_t)p->n * p->c * job.rows.outs, grain, gan__resample_body, &job);
 }
 
 /* Strides and padding of a gan_pool's axes, the defaults filled in. */
@@ -5045,62 +5103,42 @@ GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *y
                   &job);
 }
 
-/* ---- tensors */
+/* ---- tensors. A table says of each output i which numbers of the input it is made of: TAPS pairs
+   (index, weight). gan_resize of 2 numbers to 4, GAN_BILINEAR: output i lies at input position
+   (i + 0.5)*2/4 - 0.5,
 
-/* One axis of a resampling: which taps an output i has. FIR: position i*down + t - pad0 in x
-   with up-1 zeros after each number. */
-enum { GAN__AXIS_PAD, GAN__AXIS_RESIZE, GAN__AXIS_FIR };
+       i   position    tap 0        tap 1
+       0    -0.25     (0, 1   )    (-1, 0  )     y[0] = x[0]         before the first centre
+       1     0.25     (0, 0.75)    (1, 0.25)     y[1] = 0.75 x[0] + 0.25 x[1]
+       2     0.75     (0, 0.25)    (1, 0.75)     y[2] = 0.25 x[0] + 0.75 x[1]
+       3     1.25     (1, 0.75)    (1, 0.25)     y[3] = x[1]         behind the last centre
 
+   A plane is resampled by a table of its rows and one of its columns; y[i,j] adds up all pairs of
+   a tap of i and a tap of j. */
 typedef struct {
-    int kind, in, out, taps, mode, before, up, down, count;
-    const gan_real *filter;
-    gan_real gain;
-} gan__axis;
+    int in, out, taps;
+    gan_real *pair; /* index and weight of tap t of output i at 2*(i*taps + t) */
+} gan__tap_table;
 
-static double gan__axis_tap(const gan__axis *a, int i, int t, int *index)
+static gan__tap_table gan__tap_table_new(int in, int out, int taps)
 {
-    *index = i - a->before;
-    if (a->kind == GAN__AXIS_PAD) {
-        if (a->mode == GAN_REPLICATE)
-            *index = GAN__MIN(GAN__MAX(*index, 0), a->in - 1);
-        if (a->mode == GAN_REFLECT)
-            *index = a->in - 1 - abs(a->in - 1 - abs(*index));
-        return 1;
-    }
-    if (a->kind == GAN__AXIS_RESIZE) {
-        *index = (int)((int64_t)i * a->in / a->out);
-        if (a->mode == GAN_NEAREST)
-            return 1;
-        double place = a->mode == GAN_BILINEAR ? (i + 0.5) * a->in / a->out - 0.5
-                     : a->out > 1              ? (double)i * (a->in - 1) / (a->out - 1)
-                                               : 0;
-        place = GAN__MAX(place, 0);
-        *index = GAN__MIN((int)place + t, a->in - 1);
-        return t ? place - floor(place) : 1 - (place - floor(place));
-    }
-    int first = i * a->down - a->before;
-    int tap = (a->up - (first % a->up + a->up) % a->up) % a->up + t * a->up;
-    *index = first + tap < 0 || tap >= a->count ? -1 : (first + tap) / a->up;
-    return *index < 0 ? 0 : (double)a->gain * (double)a->filter[a->count - 1 - tap];
+    gan__tap_table table = {in, out, taps, NULL};
+    table.pair = (gan_real *)gan__workspace(0, 2 * (size_t)out * taps * sizeof *table.pair);
+    return table;
 }
 
-/* The table (1,OUT,TAPS,2) of an axis. */
-static gan_tensor *gan__axis_table(gan *g, const gan__axis *a)
+/* Tap t of output i. What lies outside the input counts as 0. */
+static void gan__set_tap(gan__tap_table *table, int i, int t, int index, double weight)
 {
-    gan_real *table = (gan_real *)gan__workspace(0, 2 * (size_t)a->out * a->taps * sizeof *table);
-    gan_real *to = table;
-    for (int i = 0; i < a->out; i++)
-        for (int t = 0; t < a->taps; t++) {
-            int index;
-            double weight = gan__axis_tap(a, i, t, &index);
-            if (index < 0 || index >= a->in || weight == 0) {
-                index = -1;
-                weight = 0;
-            }
-            *to++ = (gan_real)index;
-            *to++ = (gan_real)weight;
-        }
-    return gan__constant(g, table, 1, a->out, a->taps, 2);
+    gan_real *pair = table->pair + 2 * ((size_t)i * table->taps + t);
+    bool used = index >= 0 && index < table->in && weight != 0;
+    pair[0] = (gan_real)(used ? index : -1);
+    pair[1] = (gan_real)(used ? weight : 0);
+}
+
+static gan_tensor *gan__tap_tensor(gan *g, const gan__tap_table *table)
+{
+    return gan__constant(g, table->pair, 1, table->out, table->taps, 2);
 }
 
 static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i);
@@ -5109,14 +5147,16 @@ static const struct gan__op gan__op_resample = {"a resampling", gan__resample_vj
 static gan_tensor *gan__resample_with(const gan_resample *p, gan_tensor *x, gan_tensor *rows,
                                       gan_tensor *columns)
 {
-    gan_tensor *y = gan__tensor(x->g, NULL, p->n, p->c, p->adjoint ? p->h : p->out_h,
-                                p->adjoint ? p->w : p->out_w);
+    int h = p->adjoint ? p->h : p->out_h;
+    int w = p->adjoint ? p->w : p->out_w;
+    gan_tensor *y = gan__tensor(x->g, NULL, p->n, p->c, h, w);
     const gan_real *in[3] = {x->data, rows->data, columns->data};
     gan__run(x->g, GAN__K_resample, p, in, &y->data);
     y->sizes.resample = *p;
     return gan__record(y, &gan__op_resample, x, rows, columns);
 }
 
+/* A linear map's gradient is the adjoint map of gy; the tables have none. */
 static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     gan_resample p = y->sizes.resample;
@@ -5131,62 +5171,127 @@ static gan_tensor *gan__resample(gan_tensor *x, gan_tensor *rows, gan_tensor *co
     return gan__resample_with(&p, x, rows, columns);
 }
 
-/* x as h x w numbers, on either axis as a says, but that `left` is what the columns have before. */
-static gan_tensor *gan__resample_axes(const char *function, gan_tensor *x, const gan__axis *a,
-                                      int h, int w, int left)
+static void gan__check_resampled(const char *function, const gan_tensor *x, int h, int w)
 {
-    gan__axis rows = *a, columns = *a;
     if (h < 1 || w < 1)
         gan__fail(x->g, function,
                   "input " GAN__DIMS " would become %d rows of %d: at least 1 of 1 is wanted",
                   GAN__SHAPE(x), h, w);
     gan__check_shape(x->g, function, x->n, x->c, h, w);
-    rows.in = x->h;
-    rows.out = h;
-    columns.in = x->w;
-    columns.out = w;
-    columns.before = left;
-    gan_tensor *row_table = gan__axis_table(x->g, &rows);
-    return gan__resample(x, row_table, gan__axis_table(x->g, &columns));
 }
 
-GAN_API gan_tensor *gan_pad(gan_tensor *x, int mode, int top, int bottom, int left, int right)
+/* One axis of a padding. Output i is number i - before; outside, 0, the end's number, or the
+   mirrored one: -1 -> 1 and in -> in - 2. */
+static gan_tensor *gan__pad_table(gan *g, int in, int out, int before, gan_pad_mode mode)
 {
-    gan *g = gan__valid(x, "gan_pad");
-    gan__axis axis = {GAN__AXIS_PAD, 0, 0, 1, mode, top, 1, 1, 0, NULL, 1};
-    if (mode < GAN_ZEROS || mode > GAN_REPLICATE)
-        gan__fail(g, "gan_pad", "mode %d: it is GAN_ZEROS, GAN_REFLECT or GAN_REPLICATE", mode);
+    gan__tap_table table = gan__tap_table_new(in, out, 1);
+    for (int i = 0; i < out; i++) {
+        int index = i - before;
+        if (mode == GAN_REPLICATE)
+            index = GAN__MIN(GAN__MAX(index, 0), in - 1);
+        if (mode == GAN_REFLECT)
+            index = in - 1 - abs(in - 1 - abs(index));
+        gan__set_tap(&table, i, 0, index, 1);
+    }
+    return gan__tap_tensor(g, &table);
+}
+
+GAN_API gan_tensor *gan_pad(gan_tensor *x, int top, int bottom, int left, int right,
+                            gan_pad_mode mode)
+{
+    const char *function = "gan_pad";
+    gan *g = gan__valid(x, function);
+    int h = x->h + top + bottom;
+    int w = x->w + left + right;
+    if (mode != GAN_ZEROS && mode != GAN_REFLECT && mode != GAN_REPLICATE)
+        gan__fail(g, function, "mode %d: it is GAN_ZEROS, GAN_REFLECT or GAN_REPLICATE", (int)mode);
     if (mode == GAN_REFLECT && (GAN__MAX(top, bottom) >= x->h || GAN__MAX(left, right) >= x->w))
-        gan__fail(g, "gan_pad",
+        gan__fail(g, function,
                   "input " GAN__DIMS ", padding %d,%d,%d,%d: reflection wants less than the size",
                   GAN__SHAPE(x), top, bottom, left, right);
-    return gan__resample_axes("gan_pad", x, &axis, x->h + top + bottom, x->w + left + right, left);
+    gan__check_resampled(function, x, h, w);
+    gan_tensor *rows = gan__pad_table(g, x->h, h, top, mode);
+    return gan__resample(x, rows, gan__pad_table(g, x->w, w, left, mode));
 }
 
-GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, int mode)
+/* One axis of a resizing. Linear: an output between two centres has them as taps, weighted by how
+   close each is; before the first and behind the last it has that one. */
+static gan_tensor *gan__resize_table(gan *g, int in, int out, gan_resize_mode mode)
 {
-    gan *g = gan__valid(x, "gan_resize");
-    gan__axis axis = {
-        GAN__AXIS_RESIZE, 0, 0, mode == GAN_NEAREST ? 1 : 2, mode, 0, 1, 1, 0, NULL, 1};
-    if (mode < GAN_NEAREST || mode > GAN_ALIGNED)
-        gan__fail(g, "gan_resize", "mode %d: it is GAN_NEAREST, GAN_BILINEAR or GAN_ALIGNED", mode);
-    return gan__resample_axes("gan_resize", x, &axis, h, w, 0);
+    gan__tap_table table = gan__tap_table_new(in, out, mode == GAN_NEAREST ? 1 : 2);
+    for (int i = 0; i < out; i++) {
+        if (mode == GAN_NEAREST) {
+            gan__set_tap(&table, i, 0, (int)((int64_t)i * in / out), 1);
+            continue;
+        }
+        double position = 0; /* GAN_ALIGNED, one output: the first number */
+        if (mode == GAN_BILINEAR)
+            position = GAN__MAX((i + 0.5) * in / out - 0.5, 0);
+        else if (out > 1)
+            position = (double)i * (in - 1) / (out - 1);
+        int before = (int)position;
+        double fraction = position - floor(position);
+        gan__set_tap(&table, i, 0, GAN__MIN(before, in - 1), 1 - fraction);
+        gan__set_tap(&table, i, 1, GAN__MIN(before + 1, in - 1), fraction);
+    }
+    return gan__tap_tensor(g, &table);
+}
+
+GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, gan_resize_mode mode)
+{
+    const char *function = "gan_resize";
+    gan *g = gan__valid(x, function);
+    if (mode != GAN_NEAREST && mode != GAN_BILINEAR && mode != GAN_ALIGNED)
+        gan__fail(g, function, "mode %d: it is GAN_NEAREST, GAN_BILINEAR or GAN_ALIGNED",
+                  (int)mode);
+    gan__check_resampled(function, x, h, w);
+    gan_tensor *rows = gan__resize_table(g, x->h, h, mode);
+    return gan__resample(x, rows, gan__resize_table(g, x->w, w, mode));
+}
+
+typedef struct {
+    const gan_real *filter;
+    int count, up, down, pad0;
+    gan_real gain;
+} gan__fir;
+
+/* One axis of gan_upfirdn2d. The filter's tap t of output i lies at i*down + t - pad0 of the
+   numbers spread out by up: only every up-th tap meets a number of x, the others meet zeros. */
+static gan_tensor *gan__fir_table(gan *g, int in, int out, const gan__fir *fir)
+{
+    gan__tap_table table = gan__tap_table_new(in, out, gan__ceil_div(fir->count, fir->up));
+    for (int i = 0; i < out; i++) {
+        int first = i * fir->down - fir->pad0;
+        int remainder = (first % fir->up + fir->up) % fir->up; /* of a division rounded down */
+        int skipped = (fir->up - remainder) % fir->up;         /* taps before the first number */
+        for (int t = 0; t < table.taps; t++) {
+            int tap = skipped + t * fir->up;
+            int position = first + tap;
+            bool used = tap < fir->count && position >= 0;
+            double weight = used ? (double)fir->gain * (double)fir->filter[fir->count - 1 - tap]
+                                 : 0; /* a convolution: the filter is turned round */
+            gan__set_tap(&table, i, t, used ? position / fir->up : -1, weight);
+        }
+    }
+    return gan__tap_tensor(g, &table);
 }
 
 GAN_API gan_tensor *gan_upfirdn2d(gan_tensor *x, const gan_real *filter, int count, int up,
                                   int down, int pad0, int pad1, gan_real gain)
 {
-    gan *g = gan__valid(x, "gan_upfirdn2d");
+    const char *function = "gan_upfirdn2d";
+    gan *g = gan__valid(x, function);
+    gan__fir fir = {filter, count, up, down, pad0, gain};
     if (!filter || count < 1 || up < 1 || down < 1)
-        gan__fail(g, "gan_upfirdn2d",
-                  "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more", GAN__SHAPE(x),
-                  filter ? count : 0, up, down);
-    int h = x->h * up + pad0 + pad1 - count;
+        gan__fail(g, function, "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more",
+                  GAN__SHAPE(x), filter ? count : 0, up, down);
+    int h = x->h * up + pad0 + pad1 - count; /* the last place of the filter, before `down` */
     int w = x->w * up + pad0 + pad1 - count;
-    gan__axis axis = {GAN__AXIS_FIR, 0,      0,   gan__ceil_div(count, up), 0, pad0, up, down,
-                      count,         filter, gain};
-    return gan__resample_axes("gan_upfirdn2d", x, &axis, h < 0 ? 0 : h / down + 1,
-                              w < 0 ? 0 : w / down + 1, pad0);
+    h = h < 0 ? 0 : h / down + 1;
+    w = w < 0 ? 0 : w / down + 1;
+    gan__check_resampled(function, x, h, w);
+    gan_tensor *rows = gan__fir_table(g, x->h, h, &fir);
+    return gan__resample(x, rows, gan__fir_table(g, x->w, w, &fir));
 }
 
 /* One axis of a pooling, its options filled in: windows of kernel, stride apart, after pad. */
@@ -5242,23 +5347,18 @@ static gan_pool_options gan__square_window(const char *function, const gan_tenso
     return options;
 }
 
-/* The mean as a resampling: each window's taps are its pixels, with 1/kernel as weight; a window
-   that ends beyond the padding (ceil) has only the part before the end. */
+/* The mean as a resampling: a window's taps are its pixels, each with the weight 1/kernel. The
+   padding's zeros count; what a window has behind them (ceil) does not. */
 static gan_tensor *gan__pool_table(gan *g, const gan__pool_axis *p)
 {
-    size_t count = 2 * (size_t)p->out * p->kernel;
-    gan_real *table = (gan_real *)gan__workspace(0, count * sizeof *table);
-    gan_real *to = table;
+    gan__tap_table table = gan__tap_table_new(p->in, p->out, p->kernel);
     for (int i = 0; i < p->out; i++) {
         int first = i * p->stride - p->pad;
         int end = GAN__MIN(first + p->kernel, p->in + p->pad);
-        for (int t = 0; t < p->kernel; t++) {
-            bool inside = first + t >= 0 && first + t < p->in;
-            *to++ = (gan_real)(inside ? first + t : -1);
-            *to++ = (gan_real)(inside ? 1.0 / (end - first) : 0);
-        }
+        for (int t = 0; t < p->kernel; t++)
+            gan__set_tap(&table, i, t, first + t, 1.0 / (end - first));
     }
-    return gan__constant(g, table, 1, p->out, p->kernel, 2);
+    return gan__tap_tensor(g, &table);
 }
 
 static gan_tensor *gan__avg_pool2d(const char *function, gan_tensor *x,
@@ -5268,6 +5368,7 @@ static gan_tensor *gan__avg_pool2d(const char *function, gan_tensor *x,
     gan__pool_axes(function, x, options, &rows, &columns);
     if (!options->kernel && !options->kernel_h && !options->kernel_w)
         return gan_mean_to(x, x->n, x->c, 1, 1);
+    gan__check_shape(x->g, function, x->n, x->c, rows.out, columns.out);
     gan_tensor *row_table = gan__pool_table(x->g, &rows);
     return gan__resample(x, row_table, gan__pool_table(x->g, &columns));
 }
@@ -5327,18 +5428,28 @@ GAN_API gan_tensor *gan_max_pool2d_with(gan_tensor *x, gan_pool_options options)
     return gan__max_pool2d("gan_max_pool2d_with", x, &options);
 }
 
+/* Axes of x (N, C*r*r, H, W) = (N*C, u, v, H, W), of y (N, C, H*r, W*r) = (N*C, H, u, W, v); with
+   r = 2 and one pixel:
+
+       channels  0 1 2 3        pixels  0 1
+       (u,v) = (0,0) (0,1)      (u,v)   2 3
+               (1,0) (1,1)
+
+   A tensor has four dimensions, so that u and v change places with H and W one after the other:
+
+       (N*C*u, v, H, W) -> (N*C*u, H, W, v)        then       (N*C, u, H, W*v) -> (N*C, H, u, W*v) */
 GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r)
 {
     gan *g = gan__valid(x, "gan_pixel_shuffle");
-    int n = x->n, c = r > 0 ? x->c / (r * r) : 0, h = x->h, w = x->w;
+    int n = x->n, h = x->h, w = x->w;
+    int c = r > 0 ? x->c / r / r : 0;
     if (r < 1 || c * r * r != x->c)
         gan__fail(g, "gan_pixel_shuffle",
                   "input " GAN__DIMS ": %d channels are no multiple of %d squared", GAN__SHAPE(x),
                   x->c, r);
-    gan_tensor *wide = gan_permute(gan_reshape(x, n * c * r, r, h, w), 0, 2, 3,
-                                   1); /* (N*C*u, H, W, v) */
-    return gan_reshape(gan_permute(gan_reshape(wide, n * c, r, h, w * r), 0, 2, 1, 3), n, c, h * r,
-                       w * r);
+    gan_tensor *y = gan_permute(gan_reshape(x, n * c * r, r, h, w), 0, 2, 3, 1);
+    y = gan_permute(gan_reshape(y, n * c, r, h, w * r), 0, 2, 1, 3);
+    return gan_reshape(y, n, c, h * r, w * r);
 }
 
 /* ===========================================================================================
@@ -5666,8 +5777,8 @@ GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_t
     return gan__norm_groups(x, x->n * x->c, weight, bias, eps);
 }
 
-GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, int groups, gan_tensor *weight,
-                                     gan_tensor *bias, gan_real eps)
+GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
+                                     int groups, gan_real eps)
 {
     gan__check_affine("gan_group_norm_f", x, weight, bias, false, false);
     if (groups < 1 || x->c % groups)
@@ -6510,7 +6621,7 @@ static gan_tensor *gan__norm_layer(gan_model *model, const char *kind, const cha
     const gan_real eps = (gan_real)1e-5;
     y = which == GAN__BATCH    ? gan__batch_norm(model, name, x, weight, bias)
       : which == GAN__INSTANCE ? gan_instance_norm_f(x, weight, bias, eps)
-      : which == GAN__GROUP    ? gan_group_norm_f(x, groups, weight, bias, eps)
+      : which == GAN__GROUP    ? gan_group_norm_f(x, weight, bias, groups, eps)
                                : gan_layer_norm_f(x, weight, bias, eps);
     return gan__layer_end(model, kind + 4, name, y, gan_count(weight) + gan_count(bias));
 }

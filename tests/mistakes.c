@@ -79,11 +79,11 @@ static const gan_real filter[4] = {1, 2, 2, 1};
       gan_conv2d_with_f(Z(1, 2, 9, 9), Z(3, 2, 3, 3), NULL, OPTIONS(.pad = 1, .dilation = -1)))    \
     M(dilated_large, "gan_conv2d_with_f", "(1,2,6,9)", "dilation 3",                               \
       gan_conv2d_with_f(Z(1, 2, 6, 9), Z(3, 2, 3, 3), NULL, OPTIONS(.dilation = 3)))               \
-    M(pad_mode, "gan_pad", "mode 3", "GAN_REPLICATE", gan_pad(Z(1, 2, 3, 4), 3, 1, 1, 1, 1))       \
-    M(pad_reflect, "gan_pad", "(1,2,3,4)", "3", gan_pad(Z(1, 2, 3, 4), GAN_REFLECT, 0, 3, 1, 1))   \
+    M(pad_mode, "gan_pad", "mode 3", "GAN_REPLICATE", gan_pad(Z(1, 2, 3, 4), 1, 1, 1, 1, 3))       \
+    M(pad_reflect, "gan_pad", "(1,2,3,4)", "3", gan_pad(Z(1, 2, 3, 4), 0, 3, 1, 1, GAN_REFLECT))   \
     M(pad_nothing, "gan_pad", "(1,2,3,4)", "at least 1",                                           \
-      gan_pad(Z(1, 2, 3, 4), GAN_ZEROS, -1, -2, 0, 0))                                             \
-    M(pad_null, "gan_pad", "NULL", "", gan_pad(NULL, GAN_ZEROS, 1, 1, 1, 1))                       \
+      gan_pad(Z(1, 2, 3, 4), -1, -2, 0, 0, GAN_ZEROS))                                             \
+    M(pad_null, "gan_pad", "NULL", "", gan_pad(NULL, 1, 1, 1, 1, GAN_ZEROS))                       \
     M(resize_mode, "gan_resize", "mode 9", "GAN_ALIGNED", gan_resize(Z(1, 2, 3, 4), 5, 5, 9))      \
     M(resize_zero, "gan_resize", "(1,2,3,4)", "0 rows",                                            \
       gan_resize(Z(1, 2, 3, 4), 0, 5, GAN_NEAREST))                                                \
@@ -150,11 +150,11 @@ static const gan_real filter[4] = {1, 2, 2, 1};
     M(instance_bias, "gan_instance_norm_f", "(2,3,4,4)", "(3,3,1,1)",                              \
       gan_instance_norm_f(Z(2, 3, 4, 4), NULL, Z(3, 3, 1, 1), 1))                                  \
     M(group_groups, "gan_group_norm_f", "(2,6,4,4)", "4 groups",                                   \
-      gan_group_norm_f(Z(2, 6, 4, 4), 4, NULL, NULL, 1))                                           \
+      gan_group_norm_f(Z(2, 6, 4, 4), NULL, NULL, 4, 1))                                           \
     M(group_zero, "gan_group_norm_f", "(2,6,4,4)", "0 groups",                                     \
-      gan_group_norm_f(Z(2, 6, 4, 4), 0, NULL, NULL, 1))                                           \
+      gan_group_norm_f(Z(2, 6, 4, 4), NULL, NULL, 0, 1))                                           \
     M(group_weight, "gan_group_norm_f", "(2,6,4,4)", "(1,2,1,1)",                                  \
-      gan_group_norm_f(Z(2, 6, 4, 4), 2, Z(1, 2, 1, 1), NULL, 1))                                  \
+      gan_group_norm_f(Z(2, 6, 4, 4), Z(1, 2, 1, 1), NULL, 2, 1))                                  \
     M(layer_weight, "gan_layer_norm_f", "(2,6,4,4)", "(1,6,1,1)",                                  \
       gan_layer_norm_f(Z(2, 6, 4, 4), Z(1, 6, 1, 1), NULL, 1))                                     \
     M(layer_bias, "gan_layer_norm_f", "(2,6,4,4)", "(1,6,4,5)",                                    \

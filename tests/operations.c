@@ -238,8 +238,8 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(dilated_to_1x1, gan_conv2d_with_f(a, b, c, OPTIONS(.dilation = 3)))
 
 #define PAD(X, mode, MODE)                                       \
-    THREE(X, pad_##mode, _c1, _n3, gan_pad(a, MODE, 2, 1, 0, 2)) \
-    THREE(X, pad_##mode##_crop, _c1, _n3, gan_pad(a, MODE, -1, 1, 1, -1))
+    THREE(X, pad_##mode, _c1, _n3, gan_pad(a, 2, 1, 0, 2, MODE)) \
+    THREE(X, pad_##mode##_crop, _c1, _n3, gan_pad(a, -1, 1, 1, -1, MODE))
 #define RESIZE(X, mode, MODE)                                              \
     THREE(X, resize_##mode##_larger, _c1, _n3, gan_resize(a, 8, 10, MODE)) \
     THREE(X, resize_##mode##_smaller, _c1, _n3, gan_resize(a, 3, 2, MODE)) \
@@ -276,10 +276,10 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     THREE(X, instance_norm_plain, _n1, _thin, gan_instance_norm_f(a, b, c, 0.125)) \
     THREE(X, instance_norm_each, _n1, _thin, gan_instance_norm_f(a, b, c, 1e-5))   \
     X(instance_norm_offset, gan_instance_norm_f(a, b, c, 1e-5))                    \
-    THREE(X, group_norm_1, _n1, _thin, gan_group_norm_f(a, 1, b, c, 1e-5))         \
-    THREE(X, group_norm_c, _n1, _thin, gan_group_norm_f(a, a->c, b, c, 1e-5))      \
-    THREE(X, group_norm_plain, _n1, _thin, gan_group_norm_f(a, 1, b, c, 0.125))    \
-    X(group_norm_2, gan_group_norm_f(a, 2, b, c, 1e-5))                            \
+    THREE(X, group_norm_1, _n1, _thin, gan_group_norm_f(a, b, c, 1, 1e-5))         \
+    THREE(X, group_norm_c, _n1, _thin, gan_group_norm_f(a, b, c, a->c, 1e-5))      \
+    THREE(X, group_norm_plain, _n1, _thin, gan_group_norm_f(a, b, c, 1, 0.125))    \
+    X(group_norm_2, gan_group_norm_f(a, b, c, 2, 1e-5))                            \
     THREE(X, layer_norm, _n1, _thin, gan_layer_norm_f(a, b, c, 1e-5))              \
     THREE(X, layer_norm_plain, _n1, _thin, gan_layer_norm_f(a, b, c, 0.125))       \
     THREE(X, adain, _n1, _thin, gan_adain(a, b, 1e-5))                             \
@@ -531,7 +531,7 @@ static gan_tensor *critic_of(gan_model *model, gan_tensor *x)
         h = gan_leaky_relu(gan_layer_norm_f(gan_conv2d_f(x, w, NULL, 1, 1, 1), p, q, 1e-5), 0.2);
         break;
     default:
-        h = gan_gelu(gan_group_norm_f(gan_conv2d_f(x, w, NULL, 2, 1, 1), 2, p, q, 1e-5));
+        h = gan_gelu(gan_group_norm_f(gan_conv2d_f(x, w, NULL, 2, 1, 1), p, q, 2, 1e-5));
         break;
     }
     return gan_linear_f(h, fc, NULL);
