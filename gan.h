@@ -601,13 +601,13 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes);
 /* ===========================================================================================
    >>matmul
    =========================================================================================== */
-/* (N,C,H,K) x (N,C,K,W) -> (N,C,H,W); N and C broadcast. gan_matmul_t first transposes the last
-   two dimensions where asked. */
+/* y[n,c,i,j] = sum over k of a[n,c,i,k] * b[n,c,k,j]: (N,C,H,K) x (N,C,K,W) -> (N,C,H,W); N and C
+   broadcast. gan_matmul_t first transposes the last two dimensions where asked. PyTorch's matmul. */
 GAN_API gan_tensor *gan_matmul(gan_tensor *a, gan_tensor *b);
 GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b);
 
-/* x (N,IN,1,1), weight (OUT,IN,1,1), bias (1,OUT,1,1) or NULL -> x weight^T + bias (N,OUT,1,1);
-   other x are flattened to (N,C*H*W,1,1). */
+/* x weight^T + bias: x (N,IN,1,1), weight (OUT,IN,1,1), bias (1,OUT,1,1) or NULL -> (N,OUT,1,1);
+   other x are flattened to (N,C*H*W,1,1). PyTorch's Linear. */
 GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias);
 
 /* ===========================================================================================
@@ -720,19 +720,23 @@ GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r);
 /* ===========================================================================================
    >>norm
    =========================================================================================== */
-/* y = (x - mean)/sqrt(var + eps) * weight + bias for each channel; all four of weight ..
-   running_var are (1,C,1,1). training: mean and biased variance of this batch over N,H,W, and
-   running = (1-momentum)*running + momentum*batch's, with the unbiased variance; an error if
-   N*H*W is 1. Else the running ones, untouched. PyTorch's BatchNorm2d (Ioffe and Szegedy 2015). */
+/* y = (x - mean)/sqrt(var + eps) * weight + bias for each channel of x (N,C,H,W); weight, bias,
+   running_mean and running_var are (1,C,1,1). training: mean and biased variance of this batch,
+   over N,H,W, and running = (1-momentum)*running + momentum*batch's, with the unbiased variance;
+   an error if N*H*W is 1. Else the running ones, untouched. PyTorch's BatchNorm2d (Ioffe and
+   Szegedy 2015). */
 GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                      gan_tensor *running_mean, gan_tensor *running_var,
                                      bool training, gan_real momentum, gan_real eps);
 
-/* The same with the statistics of each image: of each channel (instance norm, Ulyanov et al.
-   2016), of each of so many groups of channels (group norm, Wu and He 2018), or of all of it
-   (layer norm, Ba et al. 2016). weight and bias: (1,C,1,1), for instance norm also (N,C,1,1),
-   for layer norm (1,C,H,W); or NULL for 1 and 0. PyTorch's InstanceNorm2d, GroupNorm and
-   LayerNorm over (C,H,W). */
+/* The same with statistics of each image's own (variance biased, nothing running):
+
+     instance norm   of each channel, over H,W                    Ulyanov et al. 2016
+     group norm      of each of so many groups of channels        Wu and He 2018
+     layer norm      of the whole image, over C,H,W               Ba et al. 2016
+
+   weight and bias: (1,C,1,1); for instance norm also (N,C,1,1), for layer norm (1,C,H,W); or NULL
+   for 1 and 0. groups divides C. PyTorch's InstanceNorm2d, GroupNorm and LayerNorm over (C,H,W). */
 GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                         gan_real eps);
 GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
@@ -741,17 +745,20 @@ GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
                                      gan_real eps);
 
 /* deviation(y) * (x - mean(x))/deviation(x) + mean(y) for each image and channel; x (N,C,H,W), y
-   (N,C,any,any); deviation is the root of the unbiased variance + eps. Huang and Belongie 2017;
-   eps 1e-5 there. */
+   (N,C,any,any), both of more than one pixel; deviation is the root of the unbiased variance +
+   eps. AdaIN, Huang and Belongie 2017; eps 1e-5 there. */
 GAN_API gan_tensor *gan_adain(gan_tensor *x, gan_tensor *y, gan_real eps);
-GAN_API gan_tensor *gan_pixel_norm(
-    gan_tensor *x); /* x / sqrt(mean over C of x^2 + 1e-8) (Karras et al. 2018) */
-GAN_API gan_tensor *gan_normalize(
-    gan_tensor *x, int dim); /* x / |x| along dim, 0 where x is 0. PyTorch's F.normalize */
 
-/* Adds a channel: how much the images of a group of so many (N if that is more) differ, sqrt(var
-   + 1e-8) averaged over C,H,W, as in StyleGAN2: images N/group apart are a group. N must be a
-   multiple of the group. (N,C,H,W) -> (N,C+1,H,W). */
+/* x / sqrt(mean over C of x^2 + 1e-8), at each pixel (Karras et al. 2018) */
+GAN_API gan_tensor *gan_pixel_norm(gan_tensor *x);
+
+/* x / |x|, |x| the root of the sum of squares along dim; 0 where x is 0. PyTorch's F.normalize */
+GAN_API gan_tensor *gan_normalize(gan_tensor *x, int dim);
+
+/* Adds a channel that tells how much images differ: for each group, sqrt(var over its images +
+   1e-8) averaged over C,H,W, in every pixel of all its images. A group has so many images (N if
+   that is more), N/group apart, as in StyleGAN2 (Karras et al. 2020); N must be a multiple of the
+   group. (N,C,H,W) -> (N,C+1,H,W). */
 GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group);
 
 /* ===========================================================================================
@@ -3859,20 +3866,23 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
    =========================================================================================== */
 GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y)
 {
+    /* op(a)[i,k] = a[i*a_i + k*a_k] and op(b)[k,j] = b[k*b_k + j*b_j] in each batch */
+    ptrdiff_t a_i = p->transpose_a ? 1 : p->k;
+    ptrdiff_t a_k = p->transpose_a ? p->m : 1;
+    ptrdiff_t b_k = p->transpose_b ? 1 : p->w;
+    ptrdiff_t b_j = p->transpose_b ? p->k : 1;
     for (int n = 0; n < p->n; n++)
-        for (int c = 0; c < p->c; c++)
+        for (int c = 0; c < p->c; c++) {
+            const gan_real *a_batch = a + n * p->a_n + c * p->a_c;
+            const gan_real *b_batch = b + n * p->b_n + c * p->b_c;
             for (int i = 0; i < p->m; i++)
                 for (int j = 0; j < p->w; j++) {
-                    const gan_real *an = a + n * p->a_n + c * p->a_c;
-                    const gan_real *bn = b + n * p->b_n + c * p->b_c;
                     double total = 0;
                     for (int k = 0; k < p->k; k++)
-                        total += (double)(p->transpose_a ? an[(size_t)k * p->m + i]
-                                                         : an[(size_t)i * p->k + k]) *
-                                 (p->transpose_b ? bn[(size_t)j * p->k + k]
-                                                 : bn[(size_t)k * p->w + j]);
+                        total += (double)a_batch[i * a_i + k * a_k] * b_batch[k * b_k + j * b_j];
                     *y++ = (gan_real)total;
                 }
+        }
 }
 
 /* ---- the core of every product and convolution: C (M,N) = A (M,K) B (K,N), computed as in Goto
@@ -4091,38 +4101,41 @@ static gan_tensor *gan__matmul_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     gan_tensor *a = y->in[0], *b = y->in[1];
     bool ta = y->attr[0] != 0, tb = y->attr[1] != 0;
-    if (i == 0)
-        return gan__unbroadcast(
-            ta ? gan_matmul_t(b, gy, tb, true) : gan_matmul_t(gy, b, false, !tb), a);
-    return gan__unbroadcast(tb ? gan_matmul_t(gy, a, true, ta) : gan_matmul_t(a, gy, !ta, false),
-                            b);
+    if (i == 0) {
+        gan_tensor *ga = ta ? gan_matmul_t(b, gy, tb, true) : gan_matmul_t(gy, b, false, !tb);
+        return gan__unbroadcast(ga, a);
+    }
+    gan_tensor *gb = tb ? gan_matmul_t(gy, a, true, ta) : gan_matmul_t(a, gy, !ta, false);
+    return gan__unbroadcast(gb, b);
 }
+
 static const struct gan__op gan__op_matmul = {"gan_matmul", gan__matmul_vjp, false};
 
 GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b)
 {
     gan__valid_pair(a, b, "gan_matmul");
-    int k = transpose_b ? b->w : b->h;
-    ptrdiff_t as[4], bs[4];
-    gan__strides(a, as);
-    gan__strides(b, bs);
-    gan_product p = {gan__join(a->n, b->n),
-                     gan__join(a->c, b->c),
-                     transpose_a ? a->w : a->h,
-                     transpose_a ? a->h : a->w,
-                     transpose_b ? b->h : b->w,
-                     transpose_a,
-                     transpose_b,
-                     as[0],
-                     as[1],
-                     bs[0],
-                     bs[1]};
-    if (!p.n || !p.c || p.k != k)
+    int b_rows = transpose_b ? b->w : b->h;
+    ptrdiff_t a_stride[4], b_stride[4];
+    gan__strides(a, a_stride);
+    gan__strides(b, b_stride);
+    gan_product p;
+    p.n = gan__join(a->n, b->n);
+    p.c = gan__join(a->c, b->c);
+    p.m = transpose_a ? a->w : a->h;
+    p.k = transpose_a ? a->h : a->w;
+    p.w = transpose_b ? b->h : b->w;
+    p.transpose_a = transpose_a;
+    p.transpose_b = transpose_b;
+    p.a_n = a_stride[0];
+    p.a_c = a_stride[1];
+    p.b_n = b_stride[0];
+    p.b_c = b_stride[1];
+    if (!p.n || !p.c || p.k != b_rows)
         gan__fail(a->g, "gan_matmul",
                   GAN__DIMS "%s times " GAN__DIMS
                             "%s: %d columns meet %d rows, and batches must be equal or 1",
                   GAN__SHAPE(a), transpose_a ? " transposed" : "", GAN__SHAPE(b),
-                  transpose_b ? " transposed" : "", p.k, k);
+                  transpose_b ? " transposed" : "", p.k, b_rows);
     gan__check_shape(a->g, "gan_matmul", p.n, p.c, p.m, p.w);
     gan_tensor *y = gan__tensor(a->g, NULL, p.n, p.c, p.m, p.w);
     gan__run_2(a->g, GAN__K_matmul, &p, a->data, b->data, y->data);
@@ -4136,7 +4149,7 @@ GAN_API gan_tensor *gan_matmul(gan_tensor *a, gan_tensor *b)
     return gan_matmul_t(a, b, false, false);
 }
 
-/* y + bias, in y's memory: products do not need their results again. */
+/* y + bias (1,C,1,1) or NULL, in y's memory: a product's derivative does not need its result. */
 static gan_tensor *gan__add_bias(const char *function, gan_tensor *y, gan_tensor *bias)
 {
     if (!bias)
@@ -5428,16 +5441,15 @@ GAN_API gan_tensor *gan_max_pool2d_with(gan_tensor *x, gan_pool_options options)
     return gan__max_pool2d("gan_max_pool2d_with", x, &options);
 }
 
-/* Axes of x (N, C*r*r, H, W) = (N*C, u, v, H, W), of y (N, C, H*r, W*r) = (N*C, H, u, W, v); with
-   r = 2 and one pixel:
+/* Channel (c*r + u)*r + v of a pixel becomes pixel (u,v) of an r x r block of channel c; r = 2:
 
-       channels  0 1 2 3        pixels  0 1
-       (u,v) = (0,0) (0,1)      (u,v)   2 3
-               (1,0) (1,1)
+       channels  0 1 2 3   ->   0 1
+                                2 3
 
-   A tensor has four dimensions, so that u and v change places with H and W one after the other:
+   In axes: x (N,C*r*r,H,W) = (N*C, u, v, H, W) and y (N,C,H*r,W*r) = (N*C, H, u, W, v). A tensor has
+   four dimensions, so that v moves behind W first, then u behind H:
 
-       (N*C*u, v, H, W) -> (N*C*u, H, W, v)        then       (N*C, u, H, W*v) -> (N*C, H, u, W*v) */
+       (N*C*u, v, H, W) -> (N*C*u, H, W, v) = (N*C, u, H, W*v) -> (N*C, H, u, W*v) */
 GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r)
 {
     gan *g = gan__valid(x, "gan_pixel_shuffle");
@@ -5455,114 +5467,130 @@ GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r)
 /* ===========================================================================================
    >>norm (implementation)
    =========================================================================================== */
-GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s)
+/* One channel of a batch has M = N*SIZE numbers x_i. With r = (var + eps)^-1/2 and xhat_i =
+   (x_i - mean)*r the result is y_i = weight*xhat_i + bias. Its derivative (Ioffe and Szegedy 2015,
+   section 3), with g_i = dL/dy_i, S0 = sum of g_i and S1 = sum of g_i*xhat_i:
+
+     dL/dbias   = S0,    dL/dweight = S1,    dL/dxhat_i = weight*g_i
+     dL/dvar    = sum of dL/dxhat_i * (x_i - mean) * -r^3/2           = -weight * r^2 * S1/2
+     dL/dmean   = sum of dL/dxhat_i * -r     (x_i - mean adds up to 0) = -weight * r * S0
+     dL/dx_i    = dL/dxhat_i * r + dL/dvar * 2(x_i - mean)/M + dL/dmean/M
+                = weight*r * (g_i - (S0 + xhat_i*S1)/M)
+
+   frozen: mean and var are constants, and dL/dx_i = weight*r*g_i. norm_sums computes S0 and S1,
+   norm_grad the last line. stats and sums are (2,C): the means and the variances, S0 and S1. */
+
+GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats)
 {
     double count = (double)p->n * (double)p->size;
     for (int c = 0; c < p->c; c++) {
-        double mean = 0, squares = 0;
+        double mean = 0, var = 0;
         for (int n = 0; n < p->n; n++)
             for (size_t i = 0; i < p->size; i++)
                 mean += x[((size_t)n * p->c + c) * p->size + i] / count;
         for (int n = 0; n < p->n; n++)
             for (size_t i = 0; i < p->size; i++) {
                 double d = x[((size_t)n * p->c + c) * p->size + i] - mean;
-                squares += d * d / count;
+                var += d * d / count;
             }
-        s[c] = (gan_real)mean;
-        s[p->c + c] = (gan_real)squares;
+        stats[c] = (gan_real)mean;
+        stats[p->c + c] = (gan_real)var;
     }
 }
 
-GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s,
+GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
                                 const gan_real *weight, const gan_real *bias, gan_real *y)
 {
+    const gan_real *mean = stats, *var = stats + p->c;
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
             for (size_t i = 0; i < p->size; i++, x++, y++)
-                *y = (*x - s[c]) / GAN__F(sqrt, s[p->c + c] + p->eps) * weight[c] + bias[c];
+                *y = (*x - mean[c]) / GAN__F(sqrt, var[c] + p->eps) * weight[c] + bias[c];
 }
 
 GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *s, gan_real *sums)
+                               const gan_real *stats, gan_real *sums)
 {
+    const gan_real *mean = stats, *var = stats + p->c;
     for (int c = 0; c < p->c; c++) {
-        double plain = 0;
-        double weighted = 0;
-        double deviation = sqrt((double)s[p->c + c] + p->eps);
+        double s0 = 0, s1 = 0;
+        double deviation = sqrt((double)var[c] + p->eps);
         for (int n = 0; n < p->n; n++)
             for (size_t i = 0; i < p->size; i++) {
-                size_t at = ((size_t)n * p->c + c) * p->size + i;
-                plain += gy[at];
-                weighted += gy[at] * (x[at] - (double)s[c]) / deviation;
+                size_t k = ((size_t)n * p->c + c) * p->size + i;
+                s0 += gy[k];
+                s1 += gy[k] * (x[k] - (double)mean[c]) / deviation;
             }
-        sums[c] = (gan_real)plain;
-        sums[p->c + c] = (gan_real)weighted;
+        sums[c] = (gan_real)s0;
+        sums[p->c + c] = (gan_real)s1;
     }
 }
 
 GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *s, const gan_real *weight, const gan_real *sums,
+                               const gan_real *stats, const gan_real *weight, const gan_real *sums,
                                gan_real *gx)
 {
+    const gan_real *mean = stats, *var = stats + p->c;
+    const gan_real *s0 = sums, *s1 = sums + p->c;
     double count = (double)p->n * (double)p->size;
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
             for (size_t i = 0; i < p->size; i++, gy++, x++, gx++) {
-                double deviation = sqrt((double)s[p->c + c] + p->eps);
-                double xhat = (*x - (double)s[c]) / deviation;
-                double through = p->frozen ? 0
-                                           : (sums[c] + xhat * sums[p->c + c]) /
-                                                 count; /* by way of mean and variance */
-                *gx = (gan_real)(weight[c] / deviation * (*gy - through));
+                double deviation = sqrt((double)var[c] + p->eps);
+                double xhat = (*x - (double)mean[c]) / deviation;
+                double by_statistics = p->frozen ? 0 : (s0[c] + xhat * s1[c]) / count;
+                *gx = (gan_real)(weight[c] / deviation * (*gy - by_statistics));
             }
 }
 
-/* Two passes, so that a large mean does not drown a small variance; one channel's numbers stay
-   in the cache for the second. */
+/* ---- cpu: one channel, or one (n,c) line, at a time. Statistics take two passes, so that a large
+   mean does not drown a small variance; a channel's numbers stay in the cache for the second. */
 static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
+    const gan__isa *isa = gan__cpu_isa();
     const ptrdiff_t stride = (ptrdiff_t)(p->c * p->size);
     double count = (double)p->n * (double)p->size;
+    gan_real *stats = job->out[0];
     (void)thread;
     for (size_t c = begin; c < end; c++) {
         const gan_real *x = job->in[0] + c * p->size;
-        double mean = gan__cpu_isa()->sum(x, (size_t)p->n, stride, p->size) / count;
-        double off = mean - (gan_real)mean;
-        double squares = gan__cpu_isa()->squares(x, (size_t)p->n, stride, p->size, (gan_real)mean) /
-                             count -
-                         off * off;
-        job->out[0][c] = (gan_real)mean;
-        job->out[0][p->c + c] = (gan_real)GAN__MAX(squares, 0);
+        double mean = isa->sum(x, (size_t)p->n, stride, p->size) / count;
+        double rounded = mean - (gan_real)mean; /* the squares are about the rounded mean */
+        double squares = isa->squares(x, (size_t)p->n, stride, p->size, (gan_real)mean);
+        double var = squares / count - rounded * rounded;
+        stats[c] = (gan_real)mean;
+        stats[p->c + c] = (gan_real)GAN__MAX(var, 0);
     }
 }
 
-GAN_API void gan_cpu_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s)
+GAN_API void gan_cpu_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats)
 {
-    gan__job job = {p, {x}, {s}};
+    gan__job job = {p, {x}, {stats}};
     gan__parallel((size_t)p->c, 4096 / (p->n * p->size) + 1, gan__norm_stats_body, &job);
 }
 
-/* (n,c) rows begin .. end: y = scale*x + shift with the channel's numbers. */
+/* y = scale*x + shift, with scale = weight/sqrt(var + eps) and shift = bias - scale*mean */
 static void gan__norm_apply_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
+    const gan_real *mean = job->in[1], *var = job->in[1] + p->c;
+    const gan_real *weight = job->in[2], *bias = job->in[3];
     (void)thread;
-    for (size_t row = begin; row < end; row++) {
-        size_t c = row % p->c;
-        gan_real scale = job->in[2][c] / GAN__F(sqrt, job->in[1][p->c + c] + p->eps);
-        gan__cpu_isa()->scale_shift(job->in[0] + row * p->size, scale,
-                                    job->in[3][c] - scale * job->in[1][c],
-                                    job->out[0] + row * p->size, p->size);
+    for (size_t line = begin; line < end; line++) {
+        size_t c = line % p->c, first = line * p->size;
+        gan_real scale = weight[c] / GAN__F(sqrt, var[c] + p->eps);
+        gan_real shift = bias[c] - scale * mean[c];
+        gan__cpu_isa()->scale_shift(job->in[0] + first, scale, shift, job->out[0] + first, p->size);
     }
 }
 
-GAN_API void gan_cpu_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s,
+GAN_API void gan_cpu_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
                                 const gan_real *weight, const gan_real *bias, gan_real *y)
 {
-    gan__job job = {p, {x, s, weight, bias}, {y}};
+    gan__job job = {p, {x, stats, weight, bias}, {y}};
     gan__parallel((size_t)p->n * p->c, 16384 / p->size + 1, gan__norm_apply_body, &job);
 }
 
@@ -5570,85 +5598,96 @@ static void gan__norm_sums_body(void *argument, size_t begin, size_t end, int th
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
+    const gan_real *mean = job->in[2], *var = job->in[2] + p->c;
     (void)thread;
     for (size_t c = begin; c < end; c++) {
-        double total[2];
+        double total[2]; /* of gy and of gy*(x - mean) */
         gan__cpu_isa()->two_sums(job->in[0] + c * p->size, job->in[1] + c * p->size, (size_t)p->n,
-                                 (ptrdiff_t)(p->c * p->size), p->size, job->in[2][c], total);
+                                 (ptrdiff_t)(p->c * p->size), p->size, mean[c], total);
         job->out[0][c] = (gan_real)total[0];
-        job->out[0][p->c + c] = (gan_real)(total[1] / sqrt((double)job->in[2][p->c + c] + p->eps));
+        job->out[0][p->c + c] = (gan_real)(total[1] / sqrt((double)var[c] + p->eps));
     }
 }
 
 GAN_API void gan_cpu_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *s, gan_real *sums)
+                               const gan_real *stats, gan_real *sums)
 {
-    gan__job job = {p, {gy, x, s}, {sums}};
+    gan__job job = {p, {gy, x, stats}, {sums}};
     gan__parallel((size_t)p->c, 4096 / (p->n * p->size) + 1, gan__norm_sums_body, &job);
 }
 
-/* gx = a*gy + b*(x - mean) + c with the channel's numbers: the formula of norm_grad, multiplied
-   out. */
+/* The formula multiplied out: gx = a*gy + b*(x - mean) + shift, with r = 1/sqrt(var + eps),
+   a = weight*r, b = -a*r*S1/M and shift = -a*S0/M */
 static void gan__norm_grad_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
-    const gan_real *s = job->in[2], *sums = job->in[4];
+    const gan_real *mean = job->in[2], *var = job->in[2] + p->c;
+    const gan_real *weight = job->in[3];
+    const gan_real *s0 = job->in[4], *s1 = job->in[4] + p->c;
+    double count = (double)p->n * (double)p->size;
     (void)thread;
-    for (size_t row = begin; row < end; row++) {
-        size_t c = row % p->c, at = row * p->size;
-        double inverse = 1 / sqrt((double)s[p->c + c] + p->eps);
-        double count = (double)p->n * (double)p->size;
-        double a = job->in[3][c] * inverse;
-        double b = p->frozen ? 0 : -a * inverse * sums[p->c + c] / count;
-        double shift = p->frozen ? 0 : -a * sums[c] / count;
-        gan__cpu_isa()->blend(job->in[0] + at, job->in[1] + at, s[c], (gan_real)a, (gan_real)b,
-                              (gan_real)shift, job->out[0] + at, p->size);
+    for (size_t line = begin; line < end; line++) {
+        size_t c = line % p->c, first = line * p->size;
+        double r = 1 / sqrt((double)var[c] + p->eps);
+        double a = weight[c] * r;
+        double b = p->frozen ? 0 : -a * r * s1[c] / count;
+        double shift = p->frozen ? 0 : -a * s0[c] / count;
+        gan__cpu_isa()->blend(job->in[0] + first, job->in[1] + first, mean[c], (gan_real)a,
+                              (gan_real)b, (gan_real)shift, job->out[0] + first, p->size);
     }
 }
 
 GAN_API void gan_cpu_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *s, const gan_real *weight, const gan_real *sums,
+                               const gan_real *stats, const gan_real *weight, const gan_real *sums,
                                gan_real *gx)
 {
-    gan__job job = {p, {gy, x, s, weight, sums}, {gx}};
+    gan__job job = {p, {gy, x, stats, weight, sums}, {gx}};
     gan__parallel((size_t)p->n * p->c, 16384 / p->size + 1, gan__norm_grad_body, &job);
 }
 
-/* ---- tensors. y->in = x, weight, bias; y->saved = statistics (2,C,1,1); y->attr[0] says frozen */
+/* ---- tensors. y->in is x, weight and bias; y->saved the statistics (2,C,1,1); y->attr[0] frozen;
+   y->real[0] eps */
 
-/* The derivative in plain tensor functions, for a derivative that is itself to be
-   differentiated. */
-static gan_tensor *gan__norm_vjp_plain(gan_tensor *y, gan_tensor *gy, int i)
+/* The derivative in tensor functions, for a gradient that is to be differentiated itself:
+     d/dbias   sum of gy      (gan__norm_vjp has it)
+     d/dweight sum of gy*xhat
+     d/dx      weight*r * (gy - mean of gy - xhat * mean of gy*xhat), or weight*r*gy if frozen */
+static gan_tensor *gan__norm_vjp_recorded(gan_tensor *y, gan_tensor *gy, int i)
 {
-    gan_tensor *x = y->in[0], *mean, *var;
+    gan_tensor *x = y->in[0], *weight = y->in[1];
+    bool frozen = y->attr[0] != 0;
     int c = x->c;
-    if (y->attr[0]) {
+    gan_tensor *mean, *var;
+    if (frozen) {
         mean = gan_slice(y->saved, 0, 0, 1);
         var = gan_slice(y->saved, 0, 1, 1);
     } else {
         mean = gan_mean_to(x, 1, c, 1, 1);
         var = gan_mean_to(gan_square(gan_sub(x, mean)), 1, c, 1, 1);
     }
-    gan_tensor *inverse = gan_rsqrt(gan_add_scalar(var, y->real[0]));
-    gan_tensor *xhat = gan_mul(gan_sub(x, mean), inverse);
+    gan_tensor *r = gan_rsqrt(gan_add_scalar(var, y->real[0]));
+    gan_tensor *xhat = gan_mul(gan_sub(x, mean), r);
     if (i == 1)
         return gan_sum_to(gan_mul(gy, xhat), 1, c, 1, 1);
-    gan_tensor *scale = gan_mul(y->in[1], inverse);
-    if (y->attr[0])
+    gan_tensor *scale = gan_mul(weight, r);
+    if (frozen)
         return gan_mul(gy, scale);
-    gan_tensor *through = gan_add(gan_mean_to(gy, 1, c, 1, 1),
-                                  gan_mul(xhat, gan_mean_to(gan_mul(gy, xhat), 1, c, 1, 1)));
-    return gan_mul(scale, gan_sub(gy, through));
+    gan_tensor *mean_gy = gan_mean_to(gy, 1, c, 1, 1);
+    gan_tensor *mean_gy_xhat = gan_mean_to(gan_mul(gy, xhat), 1, c, 1, 1);
+    gan_tensor *by_statistics = gan_add(mean_gy, gan_mul(xhat, mean_gy_xhat));
+    return gan_mul(scale, gan_sub(gy, by_statistics));
 }
 
+/* The sums of norm_sums are d/dbias (row 0) and d/dweight (row 1), and norm_grad needs them for
+   d/dx: they are computed once for all three and kept in y->memo. */
 static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     gan *g = y->g;
     gan_tensor *x = y->in[0];
     gan_norm p = {x->n, x->c, (size_t)x->h * x->w, y->real[0], y->attr[0]};
     if (g->recording)
-        return i == 2 ? gan__unbroadcast(gy, y->in[2]) : gan__norm_vjp_plain(y, gy, i);
+        return i == 2 ? gan__unbroadcast(gy, y->in[2]) : gan__norm_vjp_recorded(y, gy, i);
     gan_tensor *sums = y->memo ? y->memo : gan__tensor(g, NULL, 2, x->c, 1, 1);
     const gan_real *in[5] = {gy->data, x->data, y->saved->data, y->in[1]->data, sums->data};
     if (!y->memo) {
@@ -5663,6 +5702,7 @@ static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i)
     gan__run(g, GAN__K_norm_grad, &p, in, &gx->data);
     return gx;
 }
+
 static const struct gan__op gan__op_norm = {"gan_batch_norm", gan__norm_vjp, false};
 
 static gan_tensor *gan__norm_with(const gan_norm *p, gan_tensor *x, gan_tensor *stats,
@@ -5677,14 +5717,14 @@ static gan_tensor *gan__norm_with(const gan_norm *p, gan_tensor *x, gan_tensor *
     return gan__record(y, &gan__op_norm, x, weight, bias);
 }
 
-/* running = (1-momentum)*running + momentum*factor*batch */
-static void gan__update_running(gan_tensor *running, gan_tensor *stats, int which,
-                                gan_real momentum, gan_real factor)
+/* running = (1-momentum)*running + momentum*factor*(row of stats) */
+static void gan__update_running(gan_tensor *running, gan_tensor *stats, int row, gan_real momentum,
+                                gan_real factor)
 {
     gan_zip p = {GAN_MIX,          1, running->c, 1, 1, {0, 1, 0, 0}, {0, 1, 0, 0}, 1 - momentum,
                  momentum * factor};
-    gan__run_2(running->g, GAN__K_zip, &p, running->data, stats->data + (size_t)which * running->c,
-               running->data);
+    const gan_real *batch = stats->data + (size_t)row * running->c;
+    gan__run_2(running->g, GAN__K_zip, &p, running->data, batch, running->data);
 }
 
 GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
@@ -5693,14 +5733,14 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
 {
     const char *function = "gan_batch_norm_f";
     gan *g = gan__valid(x, function);
-    gan_tensor *four[4] = {weight, bias, running_mean, running_var};
+    const gan_tensor *const params[4] = {weight, bias, running_mean, running_var};
     for (int i = 0; i < 4; i++) {
-        gan__valid_pair(x, four[i], function);
-        if (four[i]->n != 1 || four[i]->c != x->c || four[i]->h != 1 || four[i]->w != 1)
+        gan__valid_pair(x, params[i], function);
+        if (params[i]->n != 1 || params[i]->c != x->c || params[i]->h != 1 || params[i]->w != 1)
             gan__fail(g, function,
                       "input " GAN__DIMS " has %d channels, the parameter " GAN__DIMS
                       " must be (1,%d,1,1)",
-                      GAN__SHAPE(x), x->c, GAN__SHAPE(four[i]), x->c);
+                      GAN__SHAPE(x), x->c, GAN__SHAPE(params[i]), x->c);
     }
     gan_norm p = {x->n, x->c, (size_t)x->h * x->w, eps, !training};
     double count = (double)p.n * (double)p.size;
@@ -5709,22 +5749,25 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
                   "input " GAN__DIMS " has one number per channel: its variance says nothing; use "
                   "gan_eval or a larger batch",
                   GAN__SHAPE(x));
+
     gan_tensor *stats = gan__tensor(g, NULL, 2, x->c, 1, 1);
-    if (training)
+    if (training) {
+        gan_real unbiased = (gan_real)(count / (count - 1));
         gan__run_1(g, GAN__K_norm_stats, &p, x->data, stats->data);
-    for (int i = 0; i < 2; i++)
-        if (training)
-            gan__update_running(four[2 + i], stats, i, momentum,
-                                i ? (gan_real)(count / (count - 1)) : 1);
-        else
-            gan__place(four[2 + i], stats, 0, i);
+        gan__update_running(running_mean, stats, 0, momentum, 1);
+        gan__update_running(running_var, stats, 1, momentum, unbiased);
+    } else {
+        gan__place(running_mean, stats, 0, 0);
+        gan__place(running_var, stats, 0, 1);
+    }
     return gan__norm_with(&p, x, stats, weight, bias);
 }
 
-/* The numbers of x in so many groups, each with statistics of its own; weight and bias (1 or
-   N,C,1,1) for N*C groups, or NULL. */
-static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias,
-                                    gan_real eps)
+/* x's numbers, in the order of memory, as so many groups of equal size, each with statistics of
+   its own: a batch norm of (1,GROUPS,SIZE,1). weight and bias, (1 or N,C,1,1) for N*C groups, or
+   NULL for 1 and 0. */
+static gan_tensor *gan__norm_by_group(gan_tensor *x, int groups, gan_tensor *weight,
+                                      gan_tensor *bias, gan_real eps)
 {
     gan *g = x->g;
     gan_tensor *lines = gan_reshape(x, 1, groups, -1, 1);
@@ -5738,16 +5781,21 @@ static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weigh
     return gan_reshape(gan__norm_with(&p, lines, stats, weight, bias), GAN__SHAPE(x));
 }
 
-/* A norm's weight or bias: NULL, or broadcast to x's shape. */
-static void gan__check_affine(const char *function, gan_tensor *x, gan_tensor *weight,
-                              gan_tensor *bias, bool images, bool places)
+/* x*weight + bias; either may be NULL. */
+static gan_tensor *gan__weight_and_bias(gan_tensor *x, gan_tensor *weight, gan_tensor *bias)
 {
-    gan__valid(x, function);
-    int n = images ? x->n : 1;
-    int h = places ? x->h : 1;
-    int w = places ? x->w : 1;
+    if (weight)
+        x = gan_mul(x, weight);
+    return bias ? gan_add(x, bias) : x;
+}
+
+/* weight and bias are each NULL or (1 or n,C,h,w). */
+static void gan__check_norm_params(const char *function, gan_tensor *x, gan_tensor *weight,
+                                   gan_tensor *bias, int n, int h, int w)
+{
+    const gan_tensor *const params[2] = {weight, bias};
     for (int i = 0; i < 2; i++) {
-        const gan_tensor *t = i ? bias : weight;
+        const gan_tensor *t = params[i];
         if (!t)
             continue;
         gan__valid_pair(x, t, function);
@@ -5758,94 +5806,102 @@ static void gan__check_affine(const char *function, gan_tensor *x, gan_tensor *w
     }
 }
 
-static gan_tensor *gan__affine(gan_tensor *x, gan_tensor *weight, gan_tensor *bias)
-{
-    if (weight)
-        x = gan_mul(x, weight);
-    return bias ? gan_add(x, bias) : x;
-}
-
 GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                         gan_real eps)
 {
-    gan__check_affine("gan_instance_norm_f", x, weight, bias, true, false);
+    const char *function = "gan_instance_norm_f";
+    gan__valid(x, function);
+    gan__check_norm_params(function, x, weight, bias, x->n, 1, 1);
     if (x->h * x->w == 1)
-        gan__fail(x->g, "gan_instance_norm_f",
+        gan__fail(x->g, function,
                   "input " GAN__DIMS
                   " has one number per image and channel: its variance says nothing",
                   GAN__SHAPE(x));
-    return gan__norm_groups(x, x->n * x->c, weight, bias, eps);
+    return gan__norm_by_group(x, x->n * x->c, weight, bias, eps);
 }
 
 GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                      int groups, gan_real eps)
 {
-    gan__check_affine("gan_group_norm_f", x, weight, bias, false, false);
+    const char *function = "gan_group_norm_f";
+    gan__valid(x, function);
+    gan__check_norm_params(function, x, weight, bias, 1, 1, 1);
     if (groups < 1 || x->c % groups)
-        gan__fail(x->g, "gan_group_norm_f",
-                  "input " GAN__DIMS ": %d groups do not divide %d channels", GAN__SHAPE(x), groups,
-                  x->c);
-    return gan__affine(gan__norm_groups(x, x->n * groups, NULL, NULL, eps), weight, bias);
+        gan__fail(x->g, function, "input " GAN__DIMS ": %d groups do not divide %d channels",
+                  GAN__SHAPE(x), groups, x->c);
+    gan_tensor *xhat = gan__norm_by_group(x, x->n * groups, NULL, NULL, eps);
+    return gan__weight_and_bias(xhat, weight, bias);
 }
 
 GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                      gan_real eps)
 {
-    gan__check_affine("gan_layer_norm_f", x, weight, bias, false, true);
-    return gan__affine(gan__norm_groups(x, x->n, NULL, NULL, eps), weight, bias);
+    const char *function = "gan_layer_norm_f";
+    gan__valid(x, function);
+    gan__check_norm_params(function, x, weight, bias, 1, x->h, x->w);
+    gan_tensor *xhat = gan__norm_by_group(x, x->n, NULL, NULL, eps);
+    return gan__weight_and_bias(xhat, weight, bias);
 }
 
-/* The kernel's variance is biased: with m numbers, var*m/(m-1) + eps = (var + eps*(m-1)/m) *
-   m/(m-1). */
+/* Instance norm with y's deviation as weight and y's mean as bias. AdaIN's variance is unbiased,
+   instance norm's is biased: with M numbers in a plane
+
+     unbiased + eps = var*M/(M-1) + eps = (var + eps*(M-1)/M) * M/(M-1)
+
+   so that eps becomes eps*(M-1)/M, and the root of M/(M-1) goes into the weight. */
 GAN_API gan_tensor *gan_adain(gan_tensor *x, gan_tensor *y, gan_real eps)
 {
-    gan__valid_pair(x, y, "gan_adain");
-    double m = (double)x->h * x->w, k = (double)y->h * y->w;
-    if (x->n != y->n || x->c != y->c || m < 2 || k < 2)
-        gan__fail(x->g, "gan_adain",
+    const char *function = "gan_adain";
+    gan__valid_pair(x, y, function);
+    double in_x = (double)x->h * x->w, in_y = (double)y->h * y->w;
+    if (x->n != y->n || x->c != y->c || in_x < 2 || in_y < 2)
+        gan__fail(x->g, function,
                   GAN__DIMS " and " GAN__DIMS
                             ": the same N and C, and more than one pixel, are wanted",
                   GAN__SHAPE(x), GAN__SHAPE(y));
     gan_tensor *mean = gan_mean_to(y, y->n, y->c, 1, 1);
-    gan_tensor *var = gan_mul_scalar(gan_mean_to(gan_square(gan_sub(y, mean)), y->n, y->c, 1, 1),
-                                     (gan_real)(k / (k - 1)));
-    gan_tensor *deviation = gan_mul_scalar(gan_sqrt(gan_add_scalar(var, eps)),
-                                           (gan_real)sqrt((m - 1) / m));
-    return gan_instance_norm_f(x, deviation, mean, (gan_real)(eps * (m - 1) / m));
+    gan_tensor *biased = gan_mean_to(gan_square(gan_sub(y, mean)), y->n, y->c, 1, 1);
+    gan_tensor *var = gan_mul_scalar(biased, (gan_real)(in_y / (in_y - 1)));
+    gan_tensor *deviation = gan_sqrt(gan_add_scalar(var, eps));
+    gan_tensor *weight = gan_mul_scalar(deviation, (gan_real)sqrt((in_x - 1) / in_x));
+    return gan_instance_norm_f(x, weight, mean, (gan_real)(eps * (in_x - 1) / in_x));
 }
 
 GAN_API gan_tensor *gan_pixel_norm(gan_tensor *x)
 {
     gan__valid(x, "gan_pixel_norm");
-    return gan_mul(x, gan_rsqrt(gan_add_scalar(gan_mean_to(gan_square(x), x->n, 1, x->h, x->w),
-                                               (gan_real)1e-8)));
+    gan_tensor *mean_square = gan_mean_to(gan_square(x), x->n, 1, x->h, x->w);
+    return gan_mul(x, gan_rsqrt(gan_add_scalar(mean_square, (gan_real)1e-8)));
 }
 
+/* The 1e-24 keeps 0/0 away, and is lost beside any other square. */
 GAN_API gan_tensor *gan_normalize(gan_tensor *x, int dim)
 {
     gan__valid(x, "gan_normalize");
     int size[4] = {GAN__SHAPE(x)};
-    gan__lines_of("gan_normalize", x, dim);
+    gan__lines_of("gan_normalize", x, dim); /* checks dim */
     size[dim] = 1;
-    return gan_mul(
-        x, gan_rsqrt(gan_add_scalar(gan_sum_to(gan_square(x), size[0], size[1], size[2], size[3]),
-                                    (gan_real)1e-24)));
+    gan_tensor *square = gan_sum_to(gan_square(x), size[0], size[1], size[2], size[3]);
+    return gan_mul(x, gan_rsqrt(gan_add_scalar(square, (gan_real)1e-24)));
 }
 
+/* x as (SIZE,M,C*H*W,1): image i is place i/M of group i%M. */
 GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group)
 {
     gan *g = gan__valid(x, "gan_minibatch_stddev");
-    int size = GAN__MIN(group, x->n), m = size > 0 ? x->n / size : 0;
+    int size = GAN__MIN(group, x->n);
+    int m = size > 0 ? x->n / size : 0;
     if (size < 1 || m * size != x->n)
         gan__fail(g, "gan_minibatch_stddev",
                   "input " GAN__DIMS ": groups of %d do not divide %d images", GAN__SHAPE(x), size,
                   x->n);
-    gan_tensor *y = gan_reshape(x, size, m, -1, 1);
-    gan_tensor *d = gan_sub(y, gan_mean_to(y, 1, m, y->h, 1));
-    gan_tensor *deviation = gan_sqrt(
-        gan_add_scalar(gan_mean_to(gan_square(d), 1, m, y->h, 1), (gan_real)1e-8));
-    deviation = gan_expand(gan_mean_to(deviation, 1, m, 1, 1), size, m, x->h * x->w, 1);
-    return gan_concat(x, gan_reshape(deviation, x->n, 1, x->h, x->w), 1);
+    gan_tensor *grouped = gan_reshape(x, size, m, -1, 1);
+    int numbers = grouped->h; /* of an image */
+    gan_tensor *d = gan_sub(grouped, gan_mean_to(grouped, 1, m, numbers, 1));
+    gan_tensor *var = gan_mean_to(gan_square(d), 1, m, numbers, 1);
+    gan_tensor *deviation = gan_sqrt(gan_add_scalar(var, (gan_real)1e-8));
+    gan_tensor *plane = gan_expand(gan_mean_to(deviation, 1, m, 1, 1), size, m, x->h * x->w, 1);
+    return gan_concat(x, gan_reshape(plane, x->n, 1, x->h, x->w), 1);
 }
 
 /* ===========================================================================================
@@ -6680,7 +6736,7 @@ GAN_API gan_tensor *gan_conditional_batch_norm(gan_model *model, const char *nam
     gan_tensor *beta = gan__param_get(model, name, "beta.weight", 2, classes, x->c, 1, 1, 0, 0);
     gan_tensor *y = gan__batch_norm(model, name, x, gan_full(g, 1, 1, x->c, 1, 1),
                                     gan_zeros(g, 1, x->c, 1, 1));
-    y = gan__affine(y, gan_gather(gamma, 0, labels), gan_gather(beta, 0, labels));
+    y = gan__weight_and_bias(y, gan_gather(gamma, 0, labels), gan_gather(beta, 0, labels));
     return gan__layer_end(model, "conditional_batch_norm", name, y,
                           gan_count(gamma) + gan_count(beta));
 }
