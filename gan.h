@@ -243,11 +243,16 @@ typedef struct {
 } gan_product;
 
 /* The geometry of a convolution from (N,C,H,W) to (N,OUT_C,OH,OW), shared by it and its two
-   adjoints:
-     OH = (H + 2*PAD - DILATION*(KERNEL_H-1) - 1)/STRIDE + 1;  0 for stride, groups or dilation
-       means 1. */
+   adjoints. Strides, padding and dilation of the two axes are
+
+     SH = stride_h, or stride where that is 0     SW = stride_w, or stride     (0 both: 1)
+     PH = pad + pad_h                             PW = pad + pad_w
+     DH = dilation_h, or dilation                 DW = dilation_w, or dilation (0 both: 1)
+
+     OH = (H + 2*PH - DH*(KERNEL_H-1) - 1)/SH + 1        OW likewise.  groups: 0 means 1. */
 typedef struct {
     int n, c, h, w, out_c, kernel_h, kernel_w, stride, pad, groups, dilation;
+    int stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
 } gan_conv;
 
 GAN_API int gan_conv_out_h(const gan_conv *p);
@@ -278,10 +283,12 @@ typedef struct {
     int adjoint;
 } gan_index;
 
-/* Maximum of each KERNEL_H x KERNEL_W window of PLANES planes (H,W), STRIDE apart, after PAD
-   rows and columns that never win. */
+/* Maximum of each KERNEL_H x KERNEL_W window of PLANES planes (H,W). Windows are SH rows and SW
+   columns apart and begin in PH rows and PW columns of padding, which is never the maximum; SH,
+   SW, PH and PW as in gan_conv. */
 typedef struct {
     int planes, h, w, out_h, out_w, kernel_h, kernel_w, stride, pad;
+    int stride_h, stride_w, pad_h, pad_w;
 } gan_pool;
 
 /* (OUTER,COUNT,INNER) along COUNT; log_: the logarithm of it. */
@@ -302,12 +309,12 @@ typedef struct {
       map, zip          elementwise, above
       copy, sum         above; sum's inner loop adds in double precision or in fixed lanes
       matmul            y = op(a) op(b), above
-      conv2d            y[n,o,i,j]  = sum over c,u,v of x[n,c,i*S+u*D-P,j*S+v*D-P] * w[o,c,u,v]   x
-                        (N,C,H,W), w (O,C/G,KH,KW)
-      conv_transpose2d  x[n,c,h,w]  = sum over o,u,v with i*S+u*D-P = h, j*S+v*D-P = w of
+      conv2d            y[n,o,i,j]  = sum over c,u,v of x[n,c,i*SH+u*DH-PH,j*SW+v*DW-PW] *
+                        w[o,c,u,v]   x (N,C,H,W), w (O,C/G,KH,KW)
+      conv_transpose2d  x[n,c,h,w]  = sum over o,u,v with i*SH+u*DH-PH = h, j*SW+v*DW-PW = w of
                         y[n,o,i,j] * w[o,c,u,v]   inputs y, w
-      conv2d_weight     w[o,c,u,v]  = sum over n,i,j of x[n,c,i*S+u*D-P,j*S+v*D-P] * y[n,o,i,j]
-                        inputs x, y
+      conv2d_weight     w[o,c,u,v]  = sum over n,i,j of x[n,c,i*SH+u*DH-PH,j*SW+v*DW-PW] *
+                        y[n,o,i,j]   inputs x, y
       norm_stats        s (2,C) = mean of x and biased variance of x
       norm_apply        y = (x - mean)/sqrt(var + eps) * weight + bias        inputs x, s, weight
                         (C), bias (C)
@@ -656,13 +663,14 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes);
 /* ===========================================================================================
    >>matmul
    =========================================================================================== */
-/* (N,C,H,K) x (N,C,K,W) -> (N,C,H,W); N and C broadcast. gan_matmul_t first transposes the last
-   two dimensions where asked. */
+/* y[n,c,i,j] = sum over k of a[n,c,i,k] * b[n,c,k,j]: (N,C,H,K) x (N,C,K,W) -> (N,C,H,W); N and
+   C broadcast. gan_matmul_t first transposes the last two dimensions where asked. PyTorch's
+   matmul. */
 GAN_API gan_tensor *gan_matmul(gan_tensor *a, gan_tensor *b);
 GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b);
 
-/* x (N,IN,1,1), weight (OUT,IN,1,1), bias (1,OUT,1,1) or NULL -> x weight^T + bias (N,OUT,1,1);
-   other x are flattened to (N,C*H*W,1,1). */
+/* x weight^T + bias: x (N,IN,1,1), weight (OUT,IN,1,1), bias (1,OUT,1,1) or NULL -> (N,OUT,1,1);
+   other x are flattened to (N,C*H*W,1,1). PyTorch's Linear. */
 GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias);
 
 /* ===========================================================================================
@@ -674,16 +682,39 @@ GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *
 GAN_API gan_tensor *gan_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride,
                                  int pad, int groups);
 
-/* The same with holes: taps lie D = dilation pixels apart, OH = (H+2P-D*(KH-1)-1)/S + 1 (Yu and
-   Koltun 2016). */
-GAN_API gan_tensor *gan_dilated_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
-                                         int stride, int pad, int dilation, int groups);
-
-/* The adjoint of conv2d in its input.  x (N,C,H,W), weight (C,O/groups,KH,KW), bias (1,O,1,1) or
-   NULL -> (N,O,OH,OW), OH = (H-1)*S - 2P + KH + output_pad, output_pad < S.  PyTorch's
-   ConvTranspose2d. */
+/* The adjoint of conv2d in its input: x[n,c] adds x[n,c,h,w] * weight[c,o,u,v] to
+   y[n,o,h*S+u-P,w*S+v-P].  x (N,C,H,W), weight (C,O/groups,KH,KW), bias (1,O,1,1) or NULL ->
+   (N,O,OH,OW), OH = (H-1)*S - 2P + KH + output_pad, output_pad < S.  PyTorch's ConvTranspose2d. */
 GAN_API gan_tensor *gan_conv_transpose2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                            int stride, int pad, int output_pad, int groups);
+
+/* All that PyTorch's Conv2d and ConvTranspose2d can be told; what is left out is 0 and means the
+   usual:
+
+       gan_conv2d_with_f(x, weight, bias, (gan_conv_options){.stride = 2, .pad_w = 3})
+
+   Of a pair, NAME is for both axes; NAME_h and NAME_w, where not 0, take its place for one axis.
+   Padding is a sum: pad on every side, pad_h more above and below, pad_w more left and right;
+   output_pad likewise. */
+typedef struct {
+    int out;                              /* output channels */
+    int kernel, kernel_h, kernel_w;       /* size of the kernel */
+    int stride, stride_h, stride_w;       /* 0: 1 */
+    int pad, pad_h, pad_w;                /* rows and columns of zeros */
+    int dilation, dilation_h, dilation_w; /* taps lie so far apart; 0: 1 (Yu and Koltun 2016) */
+    int groups;                           /* 0: 1 */
+    int output_pad, output_pad_h, output_pad_w; /* more rows and columns; transposed only */
+    bool no_bias;                               /* the named layers make no bias */
+} gan_conv_options;
+
+/* gan_conv2d_f and gan_conv_transpose2d_f with all options. out and kernel are the weight's, and
+   may be left 0; with no_bias the bias is NULL. Sizes, for each axis:
+     conv2d            OH = (H + 2P - D*(KH-1) - 1)/S + 1
+     conv_transpose2d  OH = (H-1)*S - 2P + D*(KH-1) + 1 + output_pad,  output_pad < S */
+GAN_API gan_tensor *gan_conv2d_with_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
+                                      gan_conv_options options);
+GAN_API gan_tensor *gan_conv_transpose2d_with_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
+                                                gan_conv_options options);
 
 /* The adjoint of conv2d in its weight: x (N,C,H,W), gy (N,O,OH,OW) -> (O,C/groups,KH,KW). */
 GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_h, int kernel_w,
@@ -694,23 +725,28 @@ GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_
    ===========================================================================================
    Linear maps of each plane (H,W) on its own: one kernel does all but the maximum. Their
    derivatives are their adjoints. */
-enum {
-    GAN_ZEROS,
-    GAN_REFLECT,
-    GAN_REPLICATE
-}; /* beyond the border: 0; mirrored without the border's pixel; the border's pixel */
+/* What lies beyond the border. */
+typedef enum gan_pad_mode {
+    GAN_ZEROS,    /* 0:                                   0 0|a b c|0 0 */
+    GAN_REFLECT,  /* mirrored, without the border pixel:  c b|a b c|b a */
+    GAN_REPLICATE /* the border's pixel:                  a a|a b c|c c */
+} gan_pad_mode;
 
-enum {
-    GAN_NEAREST,
-    GAN_BILINEAR,
-    GAN_ALIGNED
-}; /* pixel floor(i*H/OH); centres at i+0.5, PyTorch's bilinear; ends on ends, align_corners */
+/* Where output pixel i of OH lies among H input pixels. */
+typedef enum gan_resize_mode {
+    GAN_NEAREST,  /* pixel floor(i*H/OH) */
+    GAN_BILINEAR, /* centres at i + 0.5: (i + 0.5)*H/OH - 0.5, PyTorch's bilinear */
+    GAN_ALIGNED   /* ends on ends: i*(H-1)/(OH-1), PyTorch's bilinear with align_corners */
+} gan_resize_mode;
 
-/* Adds so many rows and columns on each side; negative ones take away. GAN_REFLECT wants less
-   than the size. PyTorch's pad. */
-GAN_API gan_tensor *gan_pad(gan_tensor *x, int mode, int top, int bottom, int left, int right);
-GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w,
-                               int mode); /* (N,C,H,W) -> (N,C,h,w); PyTorch's interpolate */
+/* Adds so many rows and columns on each side; negative ones take away. (N,C,H,W) ->
+   (N,C,H+top+bottom,W+left+right), at least one pixel. GAN_REFLECT wants less than the size on
+   each side. PyTorch's pad. */
+GAN_API gan_tensor *gan_pad(gan_tensor *x, int top, int bottom, int left, int right,
+                            gan_pad_mode mode);
+
+/* (N,C,H,W) -> (N,C,h,w). PyTorch's interpolate. */
+GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, gan_resize_mode mode);
 
 /* Along H and W: UP-1 zeros after each pixel, pad0 and pad1 zeros at the ends, convolution with
    gain * filter (COUNT taps at filter), then every DOWN-th pixel: OH = (H*UP + pad0 + pad1 -
@@ -719,51 +755,73 @@ GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w,
 GAN_API gan_tensor *gan_upfirdn2d(gan_tensor *x, const gan_real *filter, int count, int up,
                                   int down, int pad0, int pad1, gan_real gain);
 
-/* Windows of kernel x kernel, stride apart; kernel 0 is the whole image (global pooling). The
-   mean counts the padding's zeros as PyTorch does. ceil: windows that begin inside and end
-   beyond count too. */
+/* The mean, or the maximum, of each window of kernel x kernel pixels; windows are stride apart.
+   (N,C,H,W) -> (N,C,OH,OW), OH = (H + 2*pad - kernel)/stride + 1. kernel 0 is the whole image
+   (global pooling). pad is at most half the kernel; the mean counts its zeros, the maximum passes
+   it over. ceil: OH is rounded up instead, for windows that begin inside and end beyond.
+   PyTorch's AvgPool2d and MaxPool2d. */
 GAN_API gan_tensor *gan_avg_pool2d(gan_tensor *x, int kernel, int stride, int pad);
 GAN_API gan_tensor *gan_max_pool2d(gan_tensor *x, int kernel, int stride, int pad, bool ceil);
 
-/* (N,C*r*r,H,W) -> (N,C,H*r,W*r): y[n,c,h*r+u,w*r+v] = x[n,(c*r+u)*r+v,h,w] (Shi et al. 2016).
-   PyTorch's PixelShuffle. */
+/* The same with all options, as in gan_conv_options:
+
+       gan_max_pool2d_with(x, (gan_pool_options){.kernel_h = 3, .kernel_w = 2, .pad_h = 1})  */
+typedef struct {
+    int kernel, kernel_h, kernel_w; /* size of the window; 0: all rows, or all columns */
+    int stride, stride_h, stride_w; /* 0: as the kernel */
+    int pad, pad_h, pad_w;
+    bool ceil;
+} gan_pool_options;
+
+GAN_API gan_tensor *gan_avg_pool2d_with(gan_tensor *x, gan_pool_options options);
+GAN_API gan_tensor *gan_max_pool2d_with(gan_tensor *x, gan_pool_options options);
+
+/* r*r channels of a pixel become r x r pixels of a channel: (N,C*r*r,H,W) -> (N,C,H*r,W*r),
+   y[n,c,h*r+u,w*r+v] = x[n,(c*r+u)*r+v,h,w] (Shi et al. 2016). PyTorch's PixelShuffle. */
 GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r);
 
 /* ===========================================================================================
    >>norm
    =========================================================================================== */
-/* y = (x - mean)/sqrt(var + eps) * weight + bias for each channel; all four of weight ..
-   running_var are (1,C,1,1). training: mean and biased variance of this batch over N,H,W, and
-   running = (1-momentum)*running + momentum*batch's, with the unbiased variance; an error if
-   N*H*W is 1. Else the running ones, untouched. PyTorch's BatchNorm2d (Ioffe and Szegedy 2015). */
+/* y = (x - mean)/sqrt(var + eps) * weight + bias for each channel of x (N,C,H,W); weight, bias,
+   running_mean and running_var are (1,C,1,1). training: mean and biased variance of this batch,
+   over N,H,W, and running = (1-momentum)*running + momentum*batch's, with the unbiased variance;
+   an error if N*H*W is 1. Else the running ones, untouched. PyTorch's BatchNorm2d (Ioffe and
+   Szegedy 2015). */
 GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                      gan_tensor *running_mean, gan_tensor *running_var,
                                      bool training, gan_real momentum, gan_real eps);
 
-/* The same with the statistics of each image: of each channel (instance norm, Ulyanov et al.
-   2016), of each of so many groups of channels (group norm, Wu and He 2018), or of all of it
-   (layer norm, Ba et al. 2016). weight and bias: (1,C,1,1), for instance norm also (N,C,1,1),
-   for layer norm (1,C,H,W); or NULL for 1 and 0. PyTorch's InstanceNorm2d, GroupNorm and
-   LayerNorm over (C,H,W). */
+/* The same with statistics of each image's own (variance biased, nothing running):
+
+     instance norm   of each channel, over H,W                    Ulyanov et al. 2016
+     group norm      of each of so many groups of channels        Wu and He 2018
+     layer norm      of the whole image, over C,H,W               Ba et al. 2016
+
+   weight and bias: (1,C,1,1); for instance norm also (N,C,1,1), for layer norm (1,C,H,W); or NULL
+   for 1 and 0. groups divides C. PyTorch's InstanceNorm2d, GroupNorm and LayerNorm over (C,H,W). */
 GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                         gan_real eps);
-GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, int groups, gan_tensor *weight,
-                                     gan_tensor *bias, gan_real eps);
+GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
+                                     int groups, gan_real eps);
 GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                      gan_real eps);
 
 /* deviation(y) * (x - mean(x))/deviation(x) + mean(y) for each image and channel; x (N,C,H,W), y
-   (N,C,any,any); deviation is the root of the unbiased variance + eps. Huang and Belongie 2017;
-   eps 1e-5 there. */
+   (N,C,any,any), both of more than one pixel; deviation is the root of the unbiased variance +
+   eps. AdaIN, Huang and Belongie 2017; eps 1e-5 there. */
 GAN_API gan_tensor *gan_adain(gan_tensor *x, gan_tensor *y, gan_real eps);
-GAN_API gan_tensor *gan_pixel_norm(
-    gan_tensor *x); /* x / sqrt(mean over C of x^2 + 1e-8) (Karras et al. 2018) */
-GAN_API gan_tensor *gan_normalize(
-    gan_tensor *x, int dim); /* x / |x| along dim, 0 where x is 0. PyTorch's F.normalize */
 
-/* Adds a channel: how much the images of a group of so many (N if that is more) differ, sqrt(var
-   + 1e-8) averaged over C,H,W, as in StyleGAN2: images N/group apart are a group. N must be a
-   multiple of the group. (N,C,H,W) -> (N,C+1,H,W). */
+/* x / sqrt(mean over C of x^2 + 1e-8), at each pixel (Karras et al. 2018) */
+GAN_API gan_tensor *gan_pixel_norm(gan_tensor *x);
+
+/* x / |x|, |x| the root of the sum of squares along dim; 0 where x is 0. PyTorch's F.normalize */
+GAN_API gan_tensor *gan_normalize(gan_tensor *x, int dim);
+
+/* Adds a channel that tells how much images differ: for each group, sqrt(var over its images +
+   1e-8) averaged over C,H,W, in every pixel of all its images. A group has so many images (N if
+   that is more), N/group apart, as in StyleGAN2 (Karras et al. 2020); N must be a multiple of the
+   group. (N,C,H,W) -> (N,C+1,H,W). */
 GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group);
 
 /* ===========================================================================================
@@ -1532,21 +1590,42 @@ static void *gan__grow(void *array, size_t count, size_t size)
 /* ===========================================================================================
    >>kernels (implementation)
    =========================================================================================== */
-static int gan__conv_out(const gan_conv *p, int size, int kernel)
+/* A gan_conv with its defaults filled in, and the sizes that follow from it. */
+typedef struct {
+    int stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+    int groups, group_in, group_out; /* channels of x and of y in a group */
+    int out_h, out_w;
+} gan__conv_geometry;
+
+static gan__conv_geometry gan__geometry_of(const gan_conv *p)
 {
-    return (size + 2 * p->pad - GAN__MAX(p->dilation, 1) * (kernel - 1) - 1) /
-               GAN__MAX(p->stride, 1) +
-           1;
+    gan__conv_geometry q;
+    q.stride_h = p->stride_h ? p->stride_h : GAN__MAX(p->stride, 1);
+    q.stride_w = p->stride_w ? p->stride_w : GAN__MAX(p->stride, 1);
+    q.pad_h = p->pad + p->pad_h;
+    q.pad_w = p->pad + p->pad_w;
+    q.dilation_h = p->dilation_h ? p->dilation_h : GAN__MAX(p->dilation, 1);
+    q.dilation_w = p->dilation_w ? p->dilation_w : GAN__MAX(p->dilation, 1);
+    q.groups = GAN__MAX(p->groups, 1);
+    q.group_in = p->c / q.groups;
+    q.group_out = p->out_c / q.groups;
+    q.out_h = (p->h + 2 * q.pad_h - q.dilation_h * (p->kernel_h - 1) - 1) / q.stride_h + 1;
+    q.out_w = (p->w + 2 * q.pad_w - q.dilation_w * (p->kernel_w - 1) - 1) / q.stride_w + 1;
+    return q;
 }
 
 GAN_API int gan_conv_out_h(const gan_conv *p)
 {
-    return gan__conv_out(p, p->h, p->kernel_h);
+    if (!p)
+        gan__fail(NULL, "gan_conv_out_h", "the geometry is NULL");
+    return gan__geometry_of(p).out_h;
 }
 
 GAN_API int gan_conv_out_w(const gan_conv *p)
 {
-    return gan__conv_out(p, p->w, p->kernel_w);
+    if (!p)
+        gan__fail(NULL, "gan_conv_out_w", "the geometry is NULL");
+    return gan__geometry_of(p).out_w;
 }
 
 static int gan__threads(void)
@@ -2645,13 +2724,14 @@ GAN_API void gan_seed(gan *g, uint64_t seed)
 
 /* Columns of an image seen as a matrix: rows are (channel, u, v) of a window of tu x tv taps,
    columns are positions (n, i, j) of a grid of rows x cols; the number there is src[n, channel,
-   i*step + u0 + u*dir, j*step + v0 + v*dir], or 0 outside. No such matrix is ever stored: panels
-   of it are packed on the way into the product. */
+   i*step_h + u0 + u*dir_h, j*step_w + v0 + v*dir_w], or 0 outside. No such matrix is ever
+   stored: panels of it are packed on the way into the product. */
 typedef struct {
-    const gan_real *src, *end;
-    ptrdiff_t image;
-    int h, w, step, rows, cols, tu, tv, u0, v0, dir;
-} gan__window; /* end: the tensor's */
+    const gan_real *src, *end; /* end: the tensor's */
+    ptrdiff_t image;           /* how far apart images lie */
+    int h, w, rows, cols, tu, tv, u0, v0;
+    int step_h, step_w, dir_h, dir_w;
+} gan__window;
 
 /* Where packers read a matrix (K,columns): the two strides of an ordinary matrix, or a window
    (its columns, or its transpose). */
@@ -4057,119 +4137,188 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
    =========================================================================================== */
 GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y)
 {
+    /* op(a)[i,k] = a[i*a_i + k*a_k] and op(b)[k,j] = b[k*b_k + j*b_j] in each batch */
+    ptrdiff_t a_i = p->transpose_a ? 1 : p->k;
+    ptrdiff_t a_k = p->transpose_a ? p->m : 1;
+    ptrdiff_t b_k = p->transpose_b ? 1 : p->w;
+    ptrdiff_t b_j = p->transpose_b ? p->k : 1;
     for (int n = 0; n < p->n; n++)
-        for (int c = 0; c < p->c; c++)
+        for (int c = 0; c < p->c; c++) {
+            const gan_real *a_batch = a + n * p->a_n + c * p->a_c;
+            const gan_real *b_batch = b + n * p->b_n + c * p->b_c;
             for (int i = 0; i < p->m; i++)
                 for (int j = 0; j < p->w; j++) {
-                    const gan_real *an = a + n * p->a_n + c * p->a_c;
-                    const gan_real *bn = b + n * p->b_n + c * p->b_c;
                     double total = 0;
                     for (int k = 0; k < p->k; k++)
-                        total += (double)(p->transpose_a ? an[(size_t)k * p->m + i]
-                                                         : an[(size_t)i * p->k + k]) *
-                                 (p->transpose_b ? bn[(size_t)j * p->k + k]
-                                                 : bn[(size_t)k * p->w + j]);
+                        total += (double)a_batch[i * a_i + k * a_k] * b_batch[k * b_k + j * b_j];
                     *y++ = (gan_real)total;
                 }
+        }
 }
 
-/* The core of every product and convolution: C (M,N) = A (M,K) B (K,N), Goto's way (Goto and van
-   de Geijn 2008). A block of C is computed from panels of A and B that are packed into the order
-   in which the micro-kernel reads them, DEPTH terms at a time. Only the packing knows what the
-   matrices are. Where an element lies is a number written in two digits and a rest: */
+/* ---- the core of every product and convolution: C (M,N) = A (M,K) B (K,N), computed as in Goto
+   and van de Geijn 2008. What A, B and C are - plain matrices, transposed ones, the windows of
+   an image - is known to the packing alone.
+
+                              column .. + block_columns
+             K                      N                              N
+        +----------+          +----+----+----+              +----+----+----+
+        |    :     |          |    |    |    |              |    |    |    |
+      M +----:-----+        K |....|....|....| DEPTH      M +----+----+----+
+        |####:     | rows     |    |####|    |              |    |####|    | one block of C:
+        +----:-----+          +----+----+----+              +----+----+----+ one job of a thread
+             A                      B                              C
+
+   For each DEPTH terms of the sum, the rows of A that the block needs are packed once, as panels
+   of ROWS rows (they fill the second-level cache), and of B one panel of COLUMNS columns at a
+   time (it stays in the first-level cache). A panel holds the numbers in the order in which the
+   micro-kernel reads them:
+
+        panel of A                    panel of B                     tile of C
+        k=0: a00 a10 a20 .. ROWS      k=0: b00 b01 b02 .. COLUMNS    ROWS x COLUMNS sums, which
+        k=1: a01 a11 a21 ..           k=1: b10 b11 b12 ..            stay in registers while k
+        ...  (rows that are not there, columns likewise: 0)          runs over the panel
+
+   Tiles lie one after the other in the workspace until their sums are complete; then they go to
+   their places in C. */
+
+/* Mixed-radix index: offset of element i = (d2*d1_count + d1)*d0_count + d0, as the hours,
+   minutes and seconds of a time: d0 is the last digit. An image batch (N,C,H,W) read in the order
+   (n, i, j) with c fixed, for instance:
+
+       i:       0  1  2 ..  W-1 | W  W+1 ..   | H*W  ..           count0 = W   stride0 = 1
+       offset:  0  1  2 ..  W-1 | W  W+1 ..   | C*H*W ..          count1 = H   stride1 = W
+                image 0, row 0  | row 1       | image 1                        stride2 = C*H*W */
 typedef struct {
-    int d0, d1;
-    ptrdiff_t s0, s1, s2;
-} gan__index_map; /* i -> (i % d0)*s0 + (i / d0 % d1)*s1 + (i / d0 / d1)*s2 */
+    int count0, count1;
+    ptrdiff_t stride0, stride1, stride2;
+} gan__index_map;
 
-typedef struct {
-    int m, n, k;
-    const gan_real *left;
-    ptrdiff_t left_row;
-    gan__index_map left_k;    /* A[i][k] = left[i*left_row + walk of k] */
-    gan__matrix_source right; /* B */
-    gan_real *out;
-    ptrdiff_t out_row;
-    gan__index_map out_column; /* C[i][j] = out[i*out_row + walk of j] */
-} gan__gemm;
-
-enum { GAN__DEPTH = 256, GAN__BLOCK_ROWS = 512, GAN__BLOCK_COLUMNS = 768 };
-
+/* offset of i = i*stride */
 static gan__index_map gan__stride_map(ptrdiff_t stride)
 {
-    gan__index_map walk = {INT32_MAX, INT32_MAX, stride, 0, 0};
-    return walk;
+    gan__index_map map = {INT32_MAX, INT32_MAX, stride, 0, 0};
+    return map;
 }
 
-static void gan__index_map_offsets(const gan__index_map *walk, int first, int count,
+/* offset[0..count) = offsets of elements first, first + 1, ... */
+static void gan__index_map_offsets(const gan__index_map *map, int first, int count,
                                    ptrdiff_t *offset)
 {
-    for (int i = first, line = i / walk->d0; i < first + count; line++) {
-        ptrdiff_t start = line % walk->d1 * walk->s1 + line / walk->d1 * walk->s2;
-        for (int digit = i % walk->d0; digit < walk->d0 && i < first + count; digit++, i++)
-            *offset++ = start + digit * walk->s0;
+    int end = first + count;
+    int line = first / map->count0;
+    for (int i = first; i < end; line++) {
+        ptrdiff_t start = line % map->count1 * map->stride1 + line / map->count1 * map->stride2;
+        for (int d0 = i % map->count0; d0 < map->count0 && i < end; d0++, i++)
+            *offset++ = start + d0 * map->stride0;
     }
 }
+
+/* One product: A[i][k] = a[i*a_row + a_k(k)], B as b tells it, C[i][j] = c[i*c_row + c_column(j)],
+   where a_k(k) and c_column(j) are offsets of index maps. */
+typedef struct {
+    int m, n, k;
+    const gan_real *a;
+    ptrdiff_t a_row;
+    gan__index_map a_k;
+    gan__matrix_source b;
+    gan_real *c;
+    ptrdiff_t c_row;
+    gan__index_map c_column;
+} gan__gemm;
+
+/* B[k][j] = src[k*k_stride + j*column_stride] */
+static gan__matrix_source gan__plain_source(const gan_real *src, ptrdiff_t k_stride,
+                                            ptrdiff_t column_stride)
+{
+    gan__matrix_source source;
+    memset(&source, 0, sizeof source);
+    source.kind = GAN__PLAIN;
+    source.src = src;
+    source.k_stride = k_stride;
+    source.column_stride = column_stride;
+    return source;
+}
+
+/* B = the windows of an image as a matrix, or its transpose. */
+static gan__matrix_source gan__window_source(gan__window window, bool transposed)
+{
+    gan__matrix_source source;
+    memset(&source, 0, sizeof source);
+    source.kind = transposed ? GAN__WINDOW_T : GAN__WINDOW;
+    source.window = window;
+    return source;
+}
+
+enum { GAN__DEPTH = 256, GAN__BLOCK_ROWS = 512, GAN__BLOCK_COLUMNS = 768 };
 
 typedef struct {
     gan__gemm p;
     const gan__isa *isa;
-    int block_rows, block_columns, across;
-    gan_real *workspace;
-    size_t each;
+    int block_rows, block_columns, blocks_across;
+    gan_real *workspace; /* thread t's begins at t*workspace_each */
+    size_t workspace_each;
 } gan__gemm_job;
 
-/* One block of C: every panel of B against every panel of A, tile by tile, then the tiles to
-   their places. */
+/* One block of C: all panels of A against each panel of B, tile by tile. The first DEPTH terms
+   write the tiles, later ones are added; after the last the tiles go to C. */
 static void gan__gemm_block(void *argument, size_t block, size_t end, int thread)
 {
     const gan__gemm_job *job = (const gan__gemm_job *)argument;
     const gan__gemm *p = &job->p;
     const gan__isa *isa = job->isa;
-    int row = (int)(block / job->across) * job->block_rows;
-    int column = (int)(block % job->across) * job->block_columns;
+    int row = (int)(block / job->blocks_across) * job->block_rows;
+    int column = (int)(block % job->blocks_across) * job->block_columns;
     int rows = GAN__MIN(job->block_rows, p->m - row);
     int columns = GAN__MIN(job->block_columns, p->n - column);
     int tile_size = isa->rows * isa->columns;
-    gan_real *left = job->workspace + (size_t)thread * job->each;
-    gan_real *right = left + (size_t)job->block_rows * GAN__DEPTH;
-    gan_real *tiles = right + (size_t)isa->columns * GAN__DEPTH;
-    (void)end; /* block + 1: the grain is 1 */
+    gan_real *a_panels = job->workspace + (size_t)thread * job->workspace_each;
+    gan_real *b_panel = a_panels + (size_t)job->block_rows * GAN__DEPTH;
+    gan_real *tiles = b_panel + (size_t)isa->columns * GAN__DEPTH;
     ptrdiff_t k_offset[GAN__DEPTH], column_offset[GAN__BLOCK_COLUMNS];
-    gan__index_map_offsets(&p->out_column, column, columns, column_offset);
-    for (int k = 0; k < p->k || k == 0; k += GAN__DEPTH) {
-        int depth = GAN__MIN(GAN__DEPTH, p->k - k), used = 0;
-        bool last = k + depth >= p->k, only = last && k == 0;
-        gan__index_map_offsets(&p->left_k, k, depth, k_offset);
+    (void)end; /* block + 1: gan__parallel's grain is 1 */
+
+    gan__index_map_offsets(&p->c_column, column, columns, column_offset);
+    for (int k = 0; k < p->k || k == 0; k += GAN__DEPTH) { /* with K = 0, once: C is 0 */
+        int depth = GAN__MIN(GAN__DEPTH, p->k - k);
+        bool first = k == 0, last = k + depth >= p->k;
+        size_t tile_index = 0;
+
+        gan__index_map_offsets(&p->a_k, k, depth, k_offset);
         for (int i = 0; i < rows; i += isa->rows)
-            isa->pack_left(p->left + (row + i) * p->left_row, p->left_row, k_offset,
-                           GAN__MIN(isa->rows, rows - i), depth, left + (size_t)i * depth);
+            isa->pack_left(p->a + (row + i) * p->a_row, p->a_row, k_offset,
+                           GAN__MIN(isa->rows, rows - i), depth, a_panels + (size_t)i * depth);
+
         for (int j = 0; j < columns; j += isa->columns) {
             int width = GAN__MIN(isa->columns, columns - j);
-            isa->pack_right(&p->right, column + j, width, k, depth, right);
-            for (int i = 0; i < rows; i += isa->rows, used++) {
-                gan_real *tile = tiles + (only ? 0 : (size_t)used * tile_size);
-                isa->tile(depth, left + (size_t)i * depth, right, tile, k > 0);
+            isa->pack_right(&p->b, column + j, width, k, depth, b_panel);
+            for (int i = 0; i < rows; i += isa->rows, tile_index++) {
+                int height = GAN__MIN(isa->rows, rows - i);
+                bool kept = !(first && last); /* else one tile's memory does for all */
+                gan_real *tile = tiles + (kept ? tile_index * tile_size : 0);
+                isa->tile(depth, a_panels + (size_t)i * depth, b_panel, tile, !first);
                 if (last)
-                    isa->store(tile, GAN__MIN(isa->rows, rows - i), width,
-                               p->out + (row + i) * p->out_row, p->out_row, column_offset + j);
+                    isa->store(tile, height, width, p->c + (row + i) * p->c_row, p->c_row,
+                               column_offset + j);
             }
         }
     }
 }
 
-static int gan__ceil(int x, int by)
+/* x/by, rounded up */
+static int gan__ceil_div(int x, int by)
 {
     return (x + by - 1) / by;
 }
 
-/* Blocks of about one size, a few for each thread: how many changes who computes an element, not
-   how. */
-static int gan__divide(int size, int most, int tile, int pieces)
+/* Rows or columns of a block where size are to be shared: at most `most`, whole tiles, and the
+   number of blocks a multiple of `threads` where that many tiles are there. It decides who
+   computes an element and not how, so that results do not depend on it. */
+static int gan__block_size(int size, int most, int tile, int threads)
 {
-    int tiles = gan__ceil(size, tile);
-    return gan__ceil(tiles, GAN__MIN(gan__ceil(gan__ceil(size, most), pieces) * pieces, tiles)) *
-           tile;
+    int tiles = gan__ceil_div(size, tile);
+    int blocks = gan__ceil_div(gan__ceil_div(size, most), threads) * threads;
+    return gan__ceil_div(tiles, GAN__MIN(blocks, tiles)) * tile;
 }
 
 static void gan__gemm_run(const gan__gemm *p)
@@ -4178,37 +4327,41 @@ static void gan__gemm_run(const gan__gemm *p)
     job.p = *p;
     job.isa = gan__cpu_isa();
     int threads = gan__threads();
-    int most = GAN__BLOCK_COLUMNS - GAN__BLOCK_COLUMNS % job.isa->columns;
-    bool wide = gan__ceil(p->n, job.isa->columns) >=
-                4 * threads; /* threads share columns, or else rows */
-    job.block_rows = gan__divide(p->m, GAN__BLOCK_ROWS, job.isa->rows, wide ? 1 : threads);
-    job.block_columns = gan__divide(p->n, most, job.isa->columns, wide ? threads : 1);
-    job.across = gan__ceil(p->n, job.block_columns);
-    job.each = (((size_t)job.block_rows + job.isa->columns) * GAN__DEPTH +
-                (size_t)job.block_rows * job.block_columns + 15) &
-               ~(size_t)15;
-    job.workspace = (gan_real *)gan__workspace(0, job.each * (size_t)threads * sizeof(gan_real));
-    gan__parallel((size_t)job.across * gan__ceil(p->m, job.block_rows), 1, gan__gemm_block, &job);
+    int most_columns = GAN__BLOCK_COLUMNS - GAN__BLOCK_COLUMNS % job.isa->columns;
+    /* threads share the columns where these are many, else the rows */
+    bool wide = gan__ceil_div(p->n, job.isa->columns) >= 4 * threads;
+    job.block_rows = gan__block_size(p->m, GAN__BLOCK_ROWS, job.isa->rows, wide ? 1 : threads);
+    job.block_columns = gan__block_size(p->n, most_columns, job.isa->columns, wide ? threads : 1);
+    job.blocks_across = gan__ceil_div(p->n, job.block_columns);
+
+    size_t panels = ((size_t)job.block_rows + job.isa->columns) * GAN__DEPTH;
+    size_t tiles = (size_t)job.block_rows * job.block_columns;
+    job.workspace_each = (panels + tiles + 15) & ~(size_t)15;
+    job.workspace = (gan_real *)gan__workspace(0, job.workspace_each * (size_t)threads *
+                                                      sizeof(gan_real));
+    gan__parallel((size_t)job.blocks_across * gan__ceil_div(p->m, job.block_rows), 1,
+                  gan__gemm_block, &job);
 }
 
 GAN_API void gan_cpu_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y)
 {
-    const gan__window none = {NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
-    int ta = p->transpose_a, tb = p->transpose_b;
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++) {
-            gan__gemm job = {
-                p->m,
-                p->w,
-                p->k,
-                a + n * p->a_n + c * p->a_c,
-                ta ? 1 : p->k,
-                gan__stride_map(ta ? p->m : 1),
-                {GAN__PLAIN, b + n * p->b_n + c * p->b_c, tb ? 1 : p->w, tb ? p->k : 1, none},
-                y + ((size_t)n * p->c + c) * p->m * p->w,
-                p->w,
-                gan__stride_map(1)};
-            gan__gemm_run(&job);
+            const gan_real *an = a + n * p->a_n + c * p->a_c;
+            const gan_real *bn = b + n * p->b_n + c * p->b_c;
+            gan__gemm product;
+            product.m = p->m;
+            product.n = p->w;
+            product.k = p->k;
+            product.a = an;
+            product.a_row = p->transpose_a ? 1 : p->k;
+            product.a_k = gan__stride_map(p->transpose_a ? p->m : 1);
+            product.b = p->transpose_b ? gan__plain_source(bn, 1, p->k)
+                                       : gan__plain_source(bn, p->w, 1);
+            product.c = y + ((size_t)n * p->c + c) * p->m * p->w;
+            product.c_row = p->w;
+            product.c_column = gan__stride_map(1);
+            gan__gemm_run(&product);
         }
 }
 
@@ -4219,38 +4372,41 @@ static gan_tensor *gan__matmul_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     gan_tensor *a = y->in[0], *b = y->in[1];
     bool ta = y->attr[0] != 0, tb = y->attr[1] != 0;
-    if (i == 0)
-        return gan__unbroadcast(
-            ta ? gan_matmul_t(b, gy, tb, true) : gan_matmul_t(gy, b, false, !tb), a);
-    return gan__unbroadcast(tb ? gan_matmul_t(gy, a, true, ta) : gan_matmul_t(a, gy, !ta, false),
-                            b);
+    if (i == 0) {
+        gan_tensor *ga = ta ? gan_matmul_t(b, gy, tb, true) : gan_matmul_t(gy, b, false, !tb);
+        return gan__unbroadcast(ga, a);
+    }
+    gan_tensor *gb = tb ? gan_matmul_t(gy, a, true, ta) : gan_matmul_t(a, gy, !ta, false);
+    return gan__unbroadcast(gb, b);
 }
+
 static const struct gan__op gan__op_matmul = {"gan_matmul", gan__matmul_vjp, false};
 
 GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b)
 {
     gan__valid_pair(a, b, "gan_matmul");
-    int k = transpose_b ? b->w : b->h;
-    ptrdiff_t as[4], bs[4];
-    gan__strides(a, as);
-    gan__strides(b, bs);
-    gan_product p = {gan__join(a->n, b->n),
-                     gan__join(a->c, b->c),
-                     transpose_a ? a->w : a->h,
-                     transpose_a ? a->h : a->w,
-                     transpose_b ? b->h : b->w,
-                     transpose_a,
-                     transpose_b,
-                     as[0],
-                     as[1],
-                     bs[0],
-                     bs[1]};
-    if (!p.n || !p.c || p.k != k)
+    int b_rows = transpose_b ? b->w : b->h;
+    ptrdiff_t a_stride[4], b_stride[4];
+    gan__strides(a, a_stride);
+    gan__strides(b, b_stride);
+    gan_product p;
+    p.n = gan__join(a->n, b->n);
+    p.c = gan__join(a->c, b->c);
+    p.m = transpose_a ? a->w : a->h;
+    p.k = transpose_a ? a->h : a->w;
+    p.w = transpose_b ? b->h : b->w;
+    p.transpose_a = transpose_a;
+    p.transpose_b = transpose_b;
+    p.a_n = a_stride[0];
+    p.a_c = a_stride[1];
+    p.b_n = b_stride[0];
+    p.b_c = b_stride[1];
+    if (!p.n || !p.c || p.k != b_rows)
         gan__fail(a->g, "gan_matmul",
                   GAN__DIMS "%s times " GAN__DIMS
                             "%s: %d columns meet %d rows, and batches must be equal or 1",
                   GAN__SHAPE(a), transpose_a ? " transposed" : "", GAN__SHAPE(b),
-                  transpose_b ? " transposed" : "", p.k, k);
+                  transpose_b ? " transposed" : "", p.k, b_rows);
     gan__check_shape(a->g, "gan_matmul", p.n, p.c, p.m, p.w);
     gan_tensor *y = gan__tensor(a->g, NULL, p.n, p.c, p.m, p.w);
     gan__run_2(a->g, GAN__K_matmul, &p, a->data, b->data, y->data);
@@ -4264,7 +4420,7 @@ GAN_API gan_tensor *gan_matmul(gan_tensor *a, gan_tensor *b)
     return gan_matmul_t(a, b, false, false);
 }
 
-/* y + bias, in y's memory: products do not need their results again. */
+/* y + bias (1,C,1,1) or NULL, in y's memory: a product's derivative does not need its result. */
 static gan_tensor *gan__add_bias(const char *function, gan_tensor *y, gan_tensor *bias)
 {
     if (!bias)
@@ -4293,71 +4449,74 @@ GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *
 /* ===========================================================================================
    >>conv (implementation)
    =========================================================================================== */
-/* Sizes that all loops below share. */
-typedef struct {
-    int s, d, groups, c, o, oh, ow;
-} gan__conv_sizes; /* stride, dilation; c, o: channels in a group */
-
-static gan__conv_sizes gan__conv_of(const gan_conv *p)
+/* Offset of element (i0,i1,i2,i3) of an array (any,n1,n2,n3). */
+static size_t gan__offset(int i0, int i1, int i2, int i3, int n1, int n2, int n3)
 {
-    int stride = GAN__MAX(p->stride, 1);
-    int dilation = GAN__MAX(p->dilation, 1);
-    int groups = GAN__MAX(p->groups, 1);
-    gan__conv_sizes q = {stride,           dilation,          groups,
-                         p->c / groups,    p->out_c / groups, gan_conv_out_h(p),
-                         gan_conv_out_w(p)};
-    return q;
+    return (((size_t)i0 * n1 + i1) * n2 + i2) * n3 + i3;
+}
+
+/* Whether (row, column) lies in the padding of a plane (h,w). */
+static bool gan__in_padding(int row, int column, int h, int w)
+{
+    return row < 0 || row >= h || column < 0 || column >= w;
 }
 
 GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
 {
-    gan__conv_sizes q = gan__conv_of(p);
+    const gan__conv_geometry q = gan__geometry_of(p);
     for (int n = 0; n < p->n; n++)
         for (int o = 0; o < p->out_c; o++)
-            for (int i = 0; i < q.oh; i++)
-                for (int j = 0; j < q.ow; j++) {
+            for (int i = 0; i < q.out_h; i++)
+                for (int j = 0; j < q.out_w; j++) {
+                    int first = o / q.group_out * q.group_in; /* channel of o's group */
                     double total = 0;
-                    for (int c = 0; c < q.c; c++)
+                    for (int c = 0; c < q.group_in; c++)
                         for (int u = 0; u < p->kernel_h; u++)
                             for (int v = 0; v < p->kernel_w; v++) {
-                                int row = i * q.s + u * q.d - p->pad;
-                                int column = j * q.s + v * q.d - p->pad;
-                                int channel = o / q.o * q.c + c;
-                                if (row < 0 || row >= p->h || column < 0 || column >= p->w)
+                                int row = i * q.stride_h + u * q.dilation_h - q.pad_h;
+                                int column = j * q.stride_w + v * q.dilation_w - q.pad_w;
+                                if (gan__in_padding(row, column, p->h, p->w))
                                     continue;
-                                total +=
-                                    (double)x[(((size_t)n * p->c + channel) * p->h + row) * p->w +
-                                              column] *
-                                    w[(((size_t)o * q.c + c) * p->kernel_h + u) * p->kernel_w + v];
+                                double pixel =
+                                    x[gan__offset(n, first + c, row, column, p->c, p->h, p->w)];
+                                total += pixel * w[gan__offset(o, c, u, v, q.group_in, p->kernel_h,
+                                                               p->kernel_w)];
                             }
                     *y++ = (gan_real)total;
                 }
 }
 
+/* The i in [0,count) with i*stride = distance, or -1 if there is none. */
+static int gan__solve_stride(int distance, int stride, int count)
+{
+    if (distance < 0 || distance % stride != 0 || distance / stride >= count)
+        return -1;
+    return distance / stride;
+}
+
 GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w,
                                       gan_real *x)
 {
-    gan__conv_sizes q = gan__conv_of(p);
+    const gan__conv_geometry q = gan__geometry_of(p);
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
             for (int row = 0; row < p->h; row++)
                 for (int column = 0; column < p->w; column++) {
+                    int first = c / q.group_in * q.group_out; /* output channel of c's group */
                     double total = 0;
-                    for (int k = 0; k < q.o; k++)
+                    for (int o = first; o < first + q.group_out; o++)
                         for (int u = 0; u < p->kernel_h; u++)
                             for (int v = 0; v < p->kernel_w; v++) {
-                                int is = row + p->pad - u * q.d;
-                                int js = column + p->pad - v * q.d;
-                                int o = c / q.c * q.o + k; /* i*S and j*S */
-                                if (is < 0 || is % q.s || is / q.s >= q.oh || js < 0 || js % q.s ||
-                                    js / q.s >= q.ow)
+                                int i = gan__solve_stride(row + q.pad_h - u * q.dilation_h,
+                                                          q.stride_h, q.out_h);
+                                int j = gan__solve_stride(column + q.pad_w - v * q.dilation_w,
+                                                          q.stride_w, q.out_w);
+                                if (i < 0 || j < 0)
                                     continue;
-                                total += (double)y[(((size_t)n * p->out_c + o) * q.oh + is / q.s) *
-                                                       q.ow +
-                                                   js / q.s] *
-                                         w[(((size_t)o * q.c + c % q.c) * p->kernel_h + u) *
-                                               p->kernel_w +
-                                           v];
+                                double pixel =
+                                    y[gan__offset(n, o, i, j, p->out_c, q.out_h, q.out_w)];
+                                total += pixel * w[gan__offset(o, c % q.group_in, u, v, q.group_in,
+                                                               p->kernel_h, p->kernel_w)];
                             }
                     *x++ = (gan_real)total;
                 }
@@ -4366,208 +4525,318 @@ GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
 GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
                                    gan_real *w)
 {
-    gan__conv_sizes q = gan__conv_of(p);
+    const gan__conv_geometry q = gan__geometry_of(p);
     for (int o = 0; o < p->out_c; o++)
-        for (int c = 0; c < q.c; c++)
+        for (int c = 0; c < q.group_in; c++)
             for (int u = 0; u < p->kernel_h; u++)
                 for (int v = 0; v < p->kernel_w; v++) {
+                    int first = o / q.group_out * q.group_in; /* channel of o's group */
                     double total = 0;
                     for (int n = 0; n < p->n; n++)
-                        for (int i = 0; i < q.oh; i++)
-                            for (int j = 0; j < q.ow; j++) {
-                                int row = i * q.s + u * q.d - p->pad;
-                                int column = j * q.s + v * q.d - p->pad;
-                                int channel = o / q.o * q.c + c;
-                                if (row < 0 || row >= p->h || column < 0 || column >= p->w)
+                        for (int i = 0; i < q.out_h; i++)
+                            for (int j = 0; j < q.out_w; j++) {
+                                int row = i * q.stride_h + u * q.dilation_h - q.pad_h;
+                                int column = j * q.stride_w + v * q.dilation_w - q.pad_w;
+                                if (gan__in_padding(row, column, p->h, p->w))
                                     continue;
-                                total += (double)
-                                             x[(((size_t)n * p->c + channel) * p->h + row) * p->w +
-                                               column] *
-                                         y[(((size_t)n * p->out_c + o) * q.oh + i) * q.ow + j];
+                                double pixel =
+                                    x[gan__offset(n, first + c, row, column, p->c, p->h, p->w)];
+                                total += pixel *
+                                         y[gan__offset(n, o, i, j, p->out_c, q.out_h, q.out_w)];
                             }
                     *w++ = (gan_real)total;
                 }
 }
 
-/* As products: y (O, N*OH*OW) = w (O, C*KH*KW) times the windows of x, and the weight's gradient
-   = y times the windows, transposed. */
-static void gan__cpu_conv(const gan_conv *p, bool weight, const gan_real *x, const gan_real *left,
-                          gan_real *out)
+/* ---- cpu. A convolution is a product with the windows of x as a matrix (im2col): rows are the
+   taps (c,u,v), columns the outputs (n,i,j). A plane (3,3), kernel 2x2, stride 1, no padding:
+
+         x = 1 2 3      output (i,j)   0,0 0,1 1,0 1,1
+             4 5 6      tap (u,v) 0,0   1   2   4   5
+             7 8 9                0,1   2   3   5   6       y (O, N*OH*OW) = w (O, C*KH*KW)
+                                  1,0   4   5   7   8                        times this matrix
+                                  1,1   5   6   8   9
+
+   A tap that lies in the padding gives a 0 in the matrix. The weight's gradient is y (O, N*OH*OW)
+   times the same matrix transposed. The matrix itself is never in memory: the packers read panels
+   of it from x. */
+
+/* The windows of one group of x, or of as many channels as follow src: taps as in conv2d. */
+static gan__window gan__conv_window(const gan_conv *p, const gan__conv_geometry *q,
+                                    const gan_real *src, const gan_real *end)
 {
-    gan__conv_sizes q = gan__conv_of(p);
-    ptrdiff_t plane = (ptrdiff_t)p->h * p->w;
-    ptrdiff_t place = (ptrdiff_t)q.oh * q.ow;
-    int count = (int)(p->n * place);
-    int taps = q.c * p->kernel_h * p->kernel_w;
-    const gan_real *end = x + p->n * p->c * plane;
-    gan__index_map line = gan__stride_map(1);
-    gan__index_map images = {(int)place, INT32_MAX, 1, p->out_c * place, 0};
-    for (int group = 0; group < q.groups; group++) {
-        gan__window window = {x,    end,         p->c * plane, p->h,    p->w,    q.s, q.oh,
-                              q.ow, p->kernel_h, p->kernel_w,  -p->pad, -p->pad, q.d};
-        gan__gemm product = {q.o, count, taps,  left, taps, line, {GAN__WINDOW, NULL, 0, 0, window},
-                             out, place, images};
-        gan__gemm gradient = {
-            q.o, taps, count, left, place, images, {GAN__WINDOW_T, NULL, 0, 0, window},
-            out, taps, line};
-        gan__gemm_run(weight ? &gradient : &product);
-        x += q.c * plane;
-        left += q.o * (weight ? place : taps);
-        out += q.o * (weight ? taps : place);
-    }
+    gan__window window;
+    window.src = src;
+    window.end = end;
+    window.image = (ptrdiff_t)p->c * p->h * p->w;
+    window.h = p->h;
+    window.w = p->w;
+    window.rows = q->out_h;
+    window.cols = q->out_w;
+    window.tu = p->kernel_h;
+    window.tv = p->kernel_w;
+    window.u0 = -q->pad_h;
+    window.v0 = -q->pad_w;
+    window.step_h = q->stride_h;
+    window.step_w = q->stride_w;
+    window.dir_h = q->dilation_h;
+    window.dir_w = q->dilation_w;
+    return window;
 }
 
 GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
 {
-    gan__cpu_conv(p, false, x, w, y);
+    const gan__conv_geometry q = gan__geometry_of(p);
+    const gan_real *end = x + gan__size(GAN__SHAPE(p));
+    ptrdiff_t plane_x = (ptrdiff_t)p->h * p->w;
+    ptrdiff_t plane_y = (ptrdiff_t)q.out_h * q.out_w;
+    int taps = q.group_in * p->kernel_h * p->kernel_w;
+    const gan__index_map images = {(int)plane_y, INT32_MAX, 1, p->out_c * plane_y, 0};
+    for (int group = 0; group < q.groups; group++) {
+        const gan_real *x_group = x + group * q.group_in * plane_x;
+        gan__gemm product;
+        product.m = q.group_out;
+        product.n = (int)(p->n * plane_y);
+        product.k = taps;
+        product.a = w + (ptrdiff_t)group * q.group_out * taps;
+        product.a_row = taps;
+        product.a_k = gan__stride_map(1);
+        product.b = gan__window_source(gan__conv_window(p, &q, x_group, end), false);
+        product.c = y + group * q.group_out * plane_y;
+        product.c_row = plane_y;
+        product.c_column = images;
+        gan__gemm_run(&product);
+    }
 }
 
 GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
                                    gan_real *w)
 {
-    gan__cpu_conv(p, true, x, y, w);
+    const gan__conv_geometry q = gan__geometry_of(p);
+    const gan_real *end = x + gan__size(GAN__SHAPE(p));
+    ptrdiff_t plane_x = (ptrdiff_t)p->h * p->w;
+    ptrdiff_t plane_y = (ptrdiff_t)q.out_h * q.out_w;
+    int taps = q.group_in * p->kernel_h * p->kernel_w;
+    const gan__index_map images = {(int)plane_y, INT32_MAX, 1, p->out_c * plane_y, 0};
+    for (int group = 0; group < q.groups; group++) {
+        const gan_real *x_group = x + group * q.group_in * plane_x;
+        gan__gemm product;
+        product.m = q.group_out;
+        product.n = taps;
+        product.k = (int)(p->n * plane_y);
+        product.a = y + group * q.group_out * plane_y;
+        product.a_row = plane_y;
+        product.a_k = images;
+        product.b = gan__window_source(gan__conv_window(p, &q, x_group, end), true);
+        product.c = w + (ptrdiff_t)group * q.group_out * taps;
+        product.c_row = taps;
+        product.c_column = gan__stride_map(1);
+        gan__gemm_run(&product);
+    }
 }
 
-/* The adjoint, one phase (a, b) at a time: the pixels (i*S + a, j*S + b) of x all meet the same
-   taps u = u0, u0 + S, ... of the kernel, so that each phase is an ordinary convolution of y
-   with step 1, and nothing is added twice. */
-static void gan__cpu_phase(const gan_conv *p, const gan__conv_sizes *q, int group, int a, int b,
-                           const gan_real *y, const gan_real *w, gan_real *x)
+/* The transposed convolution (the adjoint in x), one phase at a time. Which taps u meet row r of
+   x, i*S + u - P = r, depends on (r + P) mod S alone. Stride 2, kernel 4, padding 1, along one
+   axis; y has 4 numbers, x has 8:
+
+        r =        0      1      2      3      4      5      6      7
+        u of i=0:  1      2      3
+        u of i=1:         0      1      2      3               even r (phase 0): taps 1 and 3
+        u of i=2:                       0      1      2      3  odd  r (phase 1): taps 0 and 2
+        u of i=3:                                     0      1      2
+
+   The rows a, a + S, a + 2S, ... (phase a) all meet the taps u0, u0 + S, ..., so that a phase is
+   an ordinary convolution of y with stride 1, whose windows run backwards; the S*S phases of an
+   image together write each pixel of x once. */
+
+/* One axis of a phase: the lines phase, phase + S, ... of x (count of them) meet the taps
+   first_tap, first_tap + S, ... (taps of them); the k-th line meets its t-th tap at y's line
+   start + k - t. */
+typedef struct {
+    int phase, count, first_tap, taps, start;
+} gan__phase;
+
+static gan__phase gan__phase_of(int phase, int size, int kernel, int stride, int pad)
 {
-    ptrdiff_t plane = (ptrdiff_t)p->h * p->w;
-    ptrdiff_t place = (ptrdiff_t)q->oh * q->ow;
-    ptrdiff_t taps = (ptrdiff_t)p->kernel_h * p->kernel_w;
-    int rows = (p->h - a + q->s - 1) / q->s;
-    int cols = (p->w - b + q->s - 1) / q->s;
-    int u0 = (a + p->pad) % q->s;
-    int v0 = (b + p->pad) % q->s;
-    int tu = u0 < p->kernel_h ? (p->kernel_h - u0 + q->s - 1) / q->s : 0;
-    int tv = v0 < p->kernel_w ? (p->kernel_w - v0 + q->s - 1) / q->s : 0;
-    gan__window window = {y + group * q->o * place,
-                          y + p->n * p->out_c * place,
-                          p->out_c * place,
-                          q->oh,
-                          q->ow,
-                          1,
-                          rows,
-                          cols,
-                          tu,
-                          tv,
-                          (a + p->pad - u0) / q->s,
-                          (b + p->pad - v0) / q->s,
-                          -1};
-    gan__index_map k = {GAN__MAX(tv, 1), GAN__MAX(tu, 1), q->s, (ptrdiff_t)q->s * p->kernel_w,
-                        q->c * taps};
-    gan__index_map columns = {cols, rows, q->s, (ptrdiff_t)q->s * p->w, p->c * plane};
-    gan__gemm job = {q->c,
-                     p->n * rows * cols,
-                     q->o * tu * tv,
-                     w + group * q->o * q->c * taps + u0 * p->kernel_w + v0,
-                     taps,
-                     k,
-                     {GAN__WINDOW, NULL, 0, 0, window},
-                     x + group * q->c * plane + (ptrdiff_t)a * p->w + b,
-                     plane,
-                     columns};
-    gan__gemm_run(&job);
+    gan__phase a;
+    a.phase = phase;
+    a.count = gan__ceil_div(size - phase, stride);
+    a.first_tap = (phase + pad) % stride;
+    a.taps = a.first_tap < kernel ? gan__ceil_div(kernel - a.first_tap, stride) : 0;
+    a.start = (phase + pad - a.first_tap) / stride;
+    return a;
 }
 
-/* x with few channels would leave most rows of a tile empty, and dilated taps fit no phase. Then
-   one product makes what each y gives to each tap, parts (C*KH*KW, N*OH*OW), and every image of
-   x gathers its own, in a fixed order; a few images at a time, so that parts stay in the cache. */
+static void gan__conv_transpose_phase(const gan_conv *p, const gan__conv_geometry *q, int group,
+                                      gan__phase row, gan__phase column, const gan_real *y,
+                                      const gan_real *w, gan_real *x)
+{
+    ptrdiff_t plane_x = (ptrdiff_t)p->h * p->w;
+    ptrdiff_t plane_y = (ptrdiff_t)q->out_h * q->out_w;
+    ptrdiff_t kernel = (ptrdiff_t)p->kernel_h * p->kernel_w;
+
+    gan__window window;
+    window.src = y + group * q->group_out * plane_y;
+    window.end = y + p->n * p->out_c * plane_y;
+    window.image = p->out_c * plane_y;
+    window.h = q->out_h;
+    window.w = q->out_w;
+    window.rows = row.count;
+    window.cols = column.count;
+    window.tu = row.taps;
+    window.tv = column.taps;
+    window.u0 = row.start;
+    window.v0 = column.start;
+    window.step_h = 1;
+    window.step_w = 1;
+    window.dir_h = -1;
+    window.dir_w = -1;
+
+    gan__gemm product;
+    product.m = q->group_in;
+    product.n = p->n * row.count * column.count;
+    product.k = q->group_out * row.taps * column.taps;
+    /* A[c][(o,u,v)] = w[o,c,u,v] for the phase's taps */
+    product.a = w + group * q->group_out * q->group_in * kernel + row.first_tap * p->kernel_w +
+                column.first_tap;
+    product.a_row = kernel;
+    product.a_k.count0 = GAN__MAX(column.taps, 1);
+    product.a_k.count1 = GAN__MAX(row.taps, 1);
+    product.a_k.stride0 = q->stride_w;
+    product.a_k.stride1 = (ptrdiff_t)q->stride_h * p->kernel_w;
+    product.a_k.stride2 = q->group_in * kernel;
+    product.b = gan__window_source(window, false);
+    /* C[c][(n,h,w)] = x[n,c,h,w] for the phase's pixels */
+    product.c = x + group * q->group_in * plane_x + (ptrdiff_t)row.phase * p->w + column.phase;
+    product.c_row = plane_x;
+    product.c_column.count0 = column.count;
+    product.c_column.count1 = row.count;
+    product.c_column.stride0 = q->stride_w;
+    product.c_column.stride1 = (ptrdiff_t)q->stride_h * p->w;
+    product.c_column.stride2 = p->c * plane_x;
+    gan__gemm_run(&product);
+}
+
+/* The other way, for few channels of x, which would leave most rows of a tile empty, and for
+   dilated taps, which fit no phase. One product computes what each pixel of y gives to each tap,
+   parts (C*KH*KW, N*OH*OW) = w^T y; then every image of x adds up its own parts, in a fixed order.
+   A few images at a time, so that the parts stay in the cache. */
 typedef struct {
     const gan_conv *p;
-    gan__conv_sizes q;
+    gan__conv_geometry q;
     const gan_real *parts;
     gan_real *x;
     int images;
-} gan__gather_job;
+} gan__scatter_job;
 
-static void gan__gather_image(void *argument, size_t n, size_t end, int thread)
+static void gan__conv_scatter_image(void *argument, size_t n, size_t end, int thread)
 {
-    const gan__gather_job *job = (const gan__gather_job *)argument;
+    const gan__scatter_job *job = (const gan__scatter_job *)argument;
     const gan_conv *p = job->p;
-    const gan__conv_sizes *q = &job->q;
-    size_t plane = (size_t)p->h * p->w;
-    size_t place = (size_t)q->oh * q->ow;
-    gan_real *x = job->x + n * p->c * plane;
-    (void)end;
+    const gan__conv_geometry *q = &job->q;
+    size_t plane_x = (size_t)p->h * p->w;
+    size_t plane_y = (size_t)q->out_h * q->out_w;
+    gan_real *x = job->x + n * p->c * plane_x;
+    int stride_w = q->stride_w;
+    (void)end; /* n + 1: gan__parallel's grain is 1 */
     (void)thread;
-    memset(x, 0, q->c * plane * sizeof *x);
-    for (int tap = 0; tap < q->c * p->kernel_h * p->kernel_w; tap++) {
-        int v = tap % p->kernel_w * q->d - p->pad;
-        int u = tap / p->kernel_w % p->kernel_h * q->d - p->pad;
+    memset(x, 0, q->group_in * plane_x * sizeof *x);
+    for (int tap = 0; tap < q->group_in * p->kernel_h * p->kernel_w; tap++) {
+        int v = tap % p->kernel_w;
+        int u = tap / p->kernel_w % p->kernel_h;
         int c = tap / p->kernel_w / p->kernel_h;
-        int j0 = GAN__MAX(0, (q->s - 1 - v) / q->s);
-        int j1 = GAN__MIN(q->ow, v < p->w ? (p->w - 1 - v) / q->s + 1 : 0);
-        for (int i = 0; i < q->oh; i++) {
-            int row = i * q->s + u;
-            const gan_real *part = job->parts + ((size_t)tap * job->images + n) * place +
-                                   (size_t)i * q->ow;
+        int left = v * q->dilation_w - q->pad_w; /* j = 0 meets this column of x */
+        int first = GAN__MAX(0, (stride_w - 1 - left) / stride_w);
+        int last = left < p->w ? (p->w - 1 - left) / stride_w + 1 : 0;
+        for (int i = 0; i < q->out_h; i++) {
+            int row = i * q->stride_h + u * q->dilation_h - q->pad_h;
             if (row < 0 || row >= p->h)
                 continue;
-            gan_real *to = x + c * plane + (ptrdiff_t)row * p->w + v;
-            for (int j = j0; j < j1; j++)
-                to[j * q->s] += part[j];
+            const gan_real *part = job->parts + ((size_t)tap * job->images + n) * plane_y +
+                                   (size_t)i * q->out_w;
+            gan_real *to = x + c * plane_x + (ptrdiff_t)row * p->w + left;
+            for (int j = first; j < GAN__MIN(q->out_w, last); j++)
+                to[j * stride_w] += part[j];
         }
     }
 }
 
-static void gan__conv_transpose_scatter(const gan_conv *p, const gan__conv_sizes *q, int group,
+/* y's pixels as the columns of a matrix (OUT_C, N*OH*OW): windows of one tap. */
+static gan__window gan__pixels_window(const gan_conv *p, ptrdiff_t plane, const gan_real *src,
+                                      const gan_real *end)
+{
+    gan__window window;
+    window.src = src;
+    window.end = end;
+    window.image = p->out_c * plane;
+    window.h = 1;
+    window.w = (int)plane;
+    window.rows = 1;
+    window.cols = (int)plane;
+    window.tu = 1;
+    window.tv = 1;
+    window.u0 = 0;
+    window.v0 = 0;
+    window.step_h = 1;
+    window.step_w = 1;
+    window.dir_h = 1;
+    window.dir_w = 1;
+    return window;
+}
+
+static void gan__conv_transpose_scatter(const gan_conv *p, const gan__conv_geometry *q, int group,
                                         const gan_real *y, const gan_real *w, gan_real *x)
 {
-    ptrdiff_t plane = (ptrdiff_t)p->h * p->w;
-    ptrdiff_t place = (ptrdiff_t)q->oh * q->ow;
-    ptrdiff_t taps = (ptrdiff_t)q->c * p->kernel_h * p->kernel_w;
-    int images = (int)GAN__MIN(p->n, 8192 / place + 1);
+    ptrdiff_t plane_x = (ptrdiff_t)p->h * p->w;
+    ptrdiff_t plane_y = (ptrdiff_t)q->out_h * q->out_w;
+    ptrdiff_t taps = (ptrdiff_t)q->group_in * p->kernel_h * p->kernel_w;
+    const gan_real *end = y + p->n * p->out_c * plane_y;
+    int most = (int)GAN__MIN(p->n, 8192 / plane_y + 1);
     gan_real *parts = (gan_real *)gan__workspace(1,
-                                                 (size_t)(taps * images * place) * sizeof *parts);
-    for (int n = 0; n < p->n; n += images) {
-        int some = GAN__MIN(images, p->n - n);
-        const gan_real *from = y + (n * p->out_c + group * q->o) * place;
-        gan__gather_job gather = {p, *q, parts, x + (n * p->c + group * q->c) * plane, some};
-        gan__window window = {from,
-                              y + p->n * p->out_c * place,
-                              p->out_c * place,
-                              1,
-                              (int)place,
-                              1,
-                              1,
-                              (int)place,
-                              1,
-                              1,
-                              0,
-                              0,
-                              1};
-        gan__gemm job = {(int)taps,
-                         (int)(some * place),
-                         q->o,
-                         w + group * q->o * taps,
-                         1,
-                         gan__stride_map(taps),
-                         {GAN__WINDOW, NULL, 0, 0, window},
-                         parts,
-                         some * place,
-                         gan__stride_map(1)};
-        gan__gemm_run(&job);
-        gan__parallel((size_t)some, 1, gan__gather_image, &gather);
+                                                 (size_t)(taps * most * plane_y) * sizeof *parts);
+    for (int n = 0; n < p->n; n += most) {
+        int images = GAN__MIN(most, p->n - n);
+        const gan_real *y_group = y + (n * p->out_c + group * q->group_out) * plane_y;
+        gan_real *x_group = x + (n * p->c + group * q->group_in) * plane_x;
+        gan__gemm product;
+        product.m = (int)taps;
+        product.n = (int)(images * plane_y);
+        product.k = q->group_out;
+        product.a = w + group * q->group_out * taps;
+        product.a_row = 1;
+        product.a_k = gan__stride_map(taps);
+        product.b = gan__window_source(gan__pixels_window(p, plane_y, y_group, end), false);
+        product.c = parts;
+        product.c_row = images * plane_y;
+        product.c_column = gan__stride_map(1);
+        gan__gemm_run(&product);
+
+        gan__scatter_job scatter = {p, *q, parts, x_group, images};
+        gan__parallel((size_t)images, 1, gan__conv_scatter_image, &scatter);
     }
 }
 
 GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w,
                                       gan_real *x)
 {
-    gan__conv_sizes q = gan__conv_of(p);
+    const gan__conv_geometry q = gan__geometry_of(p);
+    /* For each tap, phases pack group_out*H*W/(SH*SW) numbers, and the other way adds up
+       group_in*OH*OW; with few channels the packing can cost more than the product. */
+    double packed = (double)q.group_out * p->h * p->w;
+    double added = (double)q.group_in * q.out_h * q.out_w * q.stride_h * q.stride_w;
+    bool few = q.group_in < 4 || (q.group_in < 32 && packed > 4 * added);
+    bool dilated = q.dilation_h > 1 || q.dilation_w > 1;
     for (int group = 0; group < q.groups; group++) {
-        bool few = q.c < 32 && (double)q.o * p->h * p->w >
-                                   4.0 * q.c * q.s * q.s * q.oh *
-                                       q.ow; /* packing would cost more than the product */
-        if (q.c < 4 || q.d > 1 || few)
+        if (few || dilated) {
             gan__conv_transpose_scatter(p, &q, group, y, w, x);
-        else
-            for (int a = 0; a < GAN__MIN(q.s, p->h); a++)
-                for (int b = 0; b < GAN__MIN(q.s, p->w); b++)
-                    gan__cpu_phase(p, &q, group, a, b, y, w, x);
+            continue;
+        }
+        for (int a = 0; a < GAN__MIN(q.stride_h, p->h); a++)
+            for (int b = 0; b < GAN__MIN(q.stride_w, p->w); b++) {
+                gan__phase row = gan__phase_of(a, p->h, p->kernel_h, q.stride_h, q.pad_h);
+                gan__phase column = gan__phase_of(b, p->w, p->kernel_w, q.stride_w, q.pad_w);
+                gan__conv_transpose_phase(p, &q, group, row, column, y, w, x);
+            }
     }
 }
 
@@ -4575,7 +4844,9 @@ GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
    among them:
        y = conv2d(x, w)                dx = conv_transpose2d(dy, w)    dw = conv2d_weight(x, dy)
        x = conv_transpose2d(y, w)      dy = conv2d(dx, w)              dw = conv2d_weight(dx, y)
-       w = conv2d_weight(x, y)         dx = conv_transpose2d(y, dw)    dy = conv2d(x, dw) */
+       w = conv2d_weight(x, y)         dx = conv_transpose2d(y, dw)    dy = conv2d(x, dw)
+   Each is made from the two others, which are its in[0] and in[1] in the order of the calls
+   above. */
 
 enum { GAN__X, GAN__W, GAN__Y };
 
@@ -4584,75 +4855,192 @@ static const struct gan__op gan__conv_ops[3] = {{"gan_conv_transpose2d", gan__co
                                                 {"gan_conv2d_weight", gan__conv_vjp, false},
                                                 {"gan_conv2d", gan__conv_vjp, false}};
 
-/* The one of x, w and y that made says, from the two others. */
+/* The one of x, w and y that `made` names, from the two others. */
 static gan_tensor *gan__conv(const gan_conv *p, int made, gan_tensor *x, gan_tensor *w,
                              gan_tensor *y)
 {
     static const int kernel[3] = {GAN__K_conv_transpose2d, GAN__K_conv2d_weight, GAN__K_conv2d};
     gan_tensor *a = made == GAN__X ? y : x;
     gan_tensor *b = made == GAN__W ? y : w;
-    gan_tensor *t = made == GAN__X ? gan__tensor(a->g, NULL, p->n, p->c, p->h, p->w)
-                  : made == GAN__W ? gan__tensor(a->g, NULL, p->out_c, p->c / p->groups,
-                                                 p->kernel_h, p->kernel_w)
-                                   : gan__tensor(a->g, NULL, p->n, p->out_c, gan_conv_out_h(p),
-                                                 gan_conv_out_w(p));
-    gan__run_2(a->g, kernel[made], p, a->data, b->data, t->data);
+    gan *g = a->g;
+    gan_tensor *t;
+    if (made == GAN__X)
+        t = gan__tensor(g, NULL, p->n, p->c, p->h, p->w);
+    else if (made == GAN__W)
+        t = gan__tensor(g, NULL, p->out_c, gan__geometry_of(p).group_in, p->kernel_h, p->kernel_w);
+    else
+        t = gan__tensor(g, NULL, p->n, p->out_c, gan_conv_out_h(p), gan_conv_out_w(p));
+    gan__run_2(g, kernel[made], p, a->data, b->data, t->data);
     t->sizes.conv = *p;
     t->attr[0] = made;
     return gan__record(t, &gan__conv_ops[made], a, b, NULL);
 }
 
+/* The gradient in in[i] has in[i]'s shape: it is the one that in[i] was, made from the other input
+   and from gt in the place of t. */
 static gan_tensor *gan__conv_vjp(gan_tensor *t, gan_tensor *gt, int i)
 {
     int made = t->attr[0];
     int a = made == GAN__X ? GAN__Y : GAN__X;
     int b = made == GAN__W ? GAN__Y : GAN__W;
-    gan_tensor *part[3];
-    part[made] = gt;
-    part[a] = t->in[0];
-    part[b] = t->in[1];
-    return gan__conv(&t->sizes.conv, i ? b : a, part[GAN__X], part[GAN__W], part[GAN__Y]);
+    gan_tensor *role[3];
+    role[made] = gt;
+    role[a] = t->in[0];
+    role[b] = t->in[1];
+    return gan__conv(&t->sizes.conv, i == 0 ? a : b, role[GAN__X], role[GAN__W], role[GAN__Y]);
 }
 
+/* "stride 2x1, padding 0x3, dilation 1", for messages: rows x columns where they differ. */
+static const char *gan__conv_text(const gan_conv *p, char text[200])
+{
+    const char *const names[3] = {"stride", "padding", "dilation"};
+    int h[3], w[3];
+    h[0] = p->stride_h ? p->stride_h : p->stride;
+    w[0] = p->stride_w ? p->stride_w : p->stride;
+    h[1] = p->pad + p->pad_h;
+    w[1] = p->pad + p->pad_w;
+    h[2] = p->dilation_h ? p->dilation_h : p->dilation;
+    w[2] = p->dilation_w ? p->dilation_w : p->dilation;
+    for (int i = 0, length = 0; i < 3; i++) {
+        length += snprintf(text + length, 200 - (size_t)length, "%s%s %d", i ? ", " : "", names[i],
+                           h[i]);
+        if (h[i] != w[i])
+            length += snprintf(text + length, 200 - (size_t)length, "x%d", w[i]);
+    }
+    return text;
+}
+
+/* What holds for all three: strides, dilations and padding, groups that divide the channels, and x
+   with as many channels as the weight wants. */
 static void gan__check_conv(const char *function, const gan_conv *p, const gan_tensor *x,
                             const gan_tensor *weight, int channels)
 {
-    gan *g = x->g;
-    int groups = p->groups;
-    if (p->stride < 1 || p->pad < 0 || p->dilation < 1)
-        gan__fail(g, function,
-                  "input " GAN__DIMS ", stride %d, padding %d, dilation %d: stride and dilation "
-                  "are 1 or more, the padding 0 or more",
-                  GAN__SHAPE(x), p->stride, p->pad, p->dilation);
-    if (groups < 1 || p->c % groups || p->out_c % groups)
-        gan__fail(g, function, "input " GAN__DIMS ": %d groups do not divide %d and %d channels",
-                  GAN__SHAPE(x), groups, p->c, p->out_c);
+    char text[200];
+    bool steps = p->stride >= 1 && p->stride_h >= 0 && p->stride_w >= 0 && p->dilation >= 1 &&
+                 p->dilation_h >= 0 && p->dilation_w >= 0;
+    if (!steps || p->pad + p->pad_h < 0 || p->pad + p->pad_w < 0)
+        gan__fail(x->g, function,
+                  "input " GAN__DIMS
+                  ", %s: stride and dilation are 1 or more, the padding 0 or more",
+                  GAN__SHAPE(x), gan__conv_text(p, text));
+    if (p->groups < 1 || p->c % p->groups || p->out_c % p->groups)
+        gan__fail(x->g, function, "input " GAN__DIMS ": %d groups do not divide %d and %d channels",
+                  GAN__SHAPE(x), p->groups, p->c, p->out_c);
     if (x->c != channels)
-        gan__fail(g, function,
+        gan__fail(x->g, function,
                   "input " GAN__DIMS " has %d channels, the weight " GAN__DIMS " wants %d",
                   GAN__SHAPE(x), x->c, GAN__SHAPE(weight), channels);
 }
 
-GAN_API gan_tensor *gan_dilated_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
-                                         int stride, int pad, int dilation, int groups)
+/* A gan_conv of which the steps alone are known; the sizes come from tensors. */
+static gan_conv gan__conv_steps(int stride, int pad, int dilation, int groups)
 {
-    const char *function = dilation == 1 ? "gan_conv2d_f" : "gan_dilated_conv2d_f";
-    gan__valid_pair(x, weight, function);
-    gan_conv p = {GAN__SHAPE(x), weight->n, weight->h, weight->w, stride, pad, groups, dilation};
-    gan__check_conv(function, &p, x, weight, weight->c * groups);
-    if (dilation * (p.kernel_h - 1) >= p.h + 2 * pad ||
-        dilation * (p.kernel_w - 1) >= p.w + 2 * pad)
-        gan__fail(x->g, function,
-                  "kernel %dx%d is larger than input " GAN__DIMS " with padding %d and dilation %d",
-                  p.kernel_h, p.kernel_w, GAN__SHAPE(x), pad, dilation);
-    gan__check_shape(x->g, function, p.n, p.out_c, gan_conv_out_h(&p), gan_conv_out_w(&p));
+    gan_conv p;
+    memset(&p, 0, sizeof p);
+    p.stride = stride;
+    p.pad = pad;
+    p.dilation = dilation;
+    p.groups = groups;
+    return p;
+}
+
+static gan_conv gan__conv_options_steps(const gan_conv_options *options)
+{
+    gan_conv p = gan__conv_steps(options->stride ? options->stride : 1, options->pad,
+                                 options->dilation ? options->dilation : 1,
+                                 options->groups ? options->groups : 1);
+    p.stride_h = options->stride_h;
+    p.stride_w = options->stride_w;
+    p.pad_h = options->pad_h;
+    p.pad_w = options->pad_w;
+    p.dilation_h = options->dilation_h;
+    p.dilation_w = options->dilation_w;
+    return p;
+}
+
+/* Options that repeat what weight and bias tell must agree with them. */
+static void gan__check_conv_options(const char *function, const gan_conv_options *options,
+                                    const gan_tensor *weight, const gan_tensor *bias, int out)
+{
+    int kernel_h = options->kernel_h ? options->kernel_h : options->kernel;
+    int kernel_w = options->kernel_w ? options->kernel_w : options->kernel;
+    if ((options->out && options->out != out) || (kernel_h && kernel_h != weight->h) ||
+        (kernel_w && kernel_w != weight->w))
+        gan__fail(weight->g, function,
+                  "options of %d channels and kernel %dx%d, but the weight " GAN__DIMS
+                  " makes %d channels; leave them 0",
+                  options->out, kernel_h, kernel_w, GAN__SHAPE(weight), out);
+    if (options->no_bias && bias)
+        gan__fail(weight->g, function, "a bias " GAN__DIMS " is given, and the option no_bias",
+                  GAN__SHAPE(bias));
+}
+
+static gan_tensor *gan__conv2d(const char *function, gan_tensor *x, gan_tensor *weight,
+                               gan_tensor *bias, gan_conv p)
+{
+    char text[200];
+    p.n = x->n;
+    p.c = x->c;
+    p.h = x->h;
+    p.w = x->w;
+    p.out_c = weight->n;
+    p.kernel_h = weight->h;
+    p.kernel_w = weight->w;
+    gan__check_conv(function, &p, x, weight, weight->c * p.groups);
+    const gan__conv_geometry q = gan__geometry_of(&p);
+    if (q.dilation_h * (p.kernel_h - 1) >= p.h + 2 * q.pad_h ||
+        q.dilation_w * (p.kernel_w - 1) >= p.w + 2 * q.pad_w)
+        gan__fail(x->g, function, "kernel %dx%d is larger than input " GAN__DIMS " with %s",
+                  p.kernel_h, p.kernel_w, GAN__SHAPE(x), gan__conv_text(&p, text));
+    gan__check_shape(x->g, function, p.n, p.out_c, q.out_h, q.out_w);
     return gan__add_bias(function, gan__conv(&p, GAN__Y, x, weight, NULL), bias);
 }
 
 GAN_API gan_tensor *gan_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias, int stride,
                                  int pad, int groups)
 {
-    return gan_dilated_conv2d_f(x, weight, bias, stride, pad, 1, groups);
+    gan__valid_pair(x, weight, "gan_conv2d_f");
+    return gan__conv2d("gan_conv2d_f", x, weight, bias, gan__conv_steps(stride, pad, 1, groups));
+}
+
+GAN_API gan_tensor *gan_conv2d_with_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
+                                      gan_conv_options options)
+{
+    const char *function = "gan_conv2d_with_f";
+    gan__valid_pair(x, weight, function);
+    gan__check_conv_options(function, &options, weight, bias, weight->n);
+    if (options.output_pad || options.output_pad_h || options.output_pad_w)
+        gan__fail(x->g, function, "output_pad is an option of transposed convolutions");
+    return gan__conv2d(function, x, weight, bias, gan__conv_options_steps(&options));
+}
+
+/* x takes the place of a convolution's output, and the result that of its input. */
+static gan_tensor *gan__conv_transpose2d(const char *function, gan_tensor *x, gan_tensor *weight,
+                                         gan_tensor *bias, gan_conv p, int output_pad_h,
+                                         int output_pad_w)
+{
+    char text[200];
+    p.n = x->n;
+    p.c = weight->c * p.groups;
+    p.out_c = x->c;
+    p.kernel_h = weight->h;
+    p.kernel_w = weight->w;
+    gan__check_conv(function, &p, x, weight, weight->n);
+    const gan__conv_geometry q = gan__geometry_of(&p);
+    if (output_pad_h < 0 || output_pad_h >= q.stride_h || output_pad_w < 0 ||
+        output_pad_w >= q.stride_w)
+        gan__fail(x->g, function,
+                  "output padding %d and %d with %s: it is 0 or more and below the stride",
+                  output_pad_h, output_pad_w, gan__conv_text(&p, text));
+    p.h = (x->h - 1) * q.stride_h - 2 * q.pad_h + q.dilation_h * (p.kernel_h - 1) + 1 +
+          output_pad_h;
+    p.w = (x->w - 1) * q.stride_w - 2 * q.pad_w + q.dilation_w * (p.kernel_w - 1) + 1 +
+          output_pad_w;
+    if (p.h < 1 || p.w < 1)
+        gan__fail(x->g, function, "input " GAN__DIMS ", kernel %dx%d, %s: the output is empty",
+                  GAN__SHAPE(x), p.kernel_h, p.kernel_w, gan__conv_text(&p, text));
+    gan__check_shape(x->g, function, p.n, p.c, p.h, p.w);
+    return gan__add_bias(function, gan__conv(&p, GAN__X, NULL, weight, x), bias);
 }
 
 GAN_API gan_tensor *gan_conv_transpose2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
@@ -4660,28 +5048,20 @@ GAN_API gan_tensor *gan_conv_transpose2d_f(gan_tensor *x, gan_tensor *weight, ga
 {
     const char *function = "gan_conv_transpose2d_f";
     gan__valid_pair(x, weight, function);
-    gan_conv p = {x->n,
-                  weight->c * groups,
-                  (x->h - 1) * stride - 2 * pad + weight->h + output_pad,
-                  (x->w - 1) * stride - 2 * pad + weight->w + output_pad,
-                  x->c,
-                  weight->h,
-                  weight->w,
-                  stride,
-                  pad,
-                  groups,
-                  1};
-    gan__check_conv(function, &p, x, weight, weight->n);
-    if (output_pad < 0 || output_pad >= stride)
-        gan__fail(x->g, function, "output padding %d: it is 0 or more and below the stride %d",
-                  output_pad, stride);
-    if (p.h < 1 || p.w < 1)
-        gan__fail(x->g, function,
-                  "input " GAN__DIMS
-                  ", kernel %dx%d, stride %d and padding %d give an empty output",
-                  GAN__SHAPE(x), p.kernel_h, p.kernel_w, stride, pad);
-    gan__check_shape(x->g, function, p.n, p.c, p.h, p.w);
-    return gan__add_bias(function, gan__conv(&p, GAN__X, NULL, weight, x), bias);
+    return gan__conv_transpose2d(function, x, weight, bias, gan__conv_steps(stride, pad, 1, groups),
+                                 output_pad, output_pad);
+}
+
+GAN_API gan_tensor *gan_conv_transpose2d_with_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
+                                                gan_conv_options options)
+{
+    const char *function = "gan_conv_transpose2d_with_f";
+    gan__valid_pair(x, weight, function);
+    gan_conv p = gan__conv_options_steps(&options);
+    gan__check_conv_options(function, &options, weight, bias, weight->c * p.groups);
+    return gan__conv_transpose2d(function, x, weight, bias, p,
+                                 options.output_pad + options.output_pad_h,
+                                 options.output_pad + options.output_pad_w);
 }
 
 GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_h, int kernel_w,
@@ -4689,7 +5069,14 @@ GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_
 {
     const char *function = "gan_conv2d_weight";
     gan__valid_pair(x, gy, function);
-    gan_conv p = {GAN__SHAPE(x), gy->c, kernel_h, kernel_w, stride, pad, groups, 1};
+    gan_conv p = gan__conv_steps(stride, pad, 1, groups);
+    p.n = x->n;
+    p.c = x->c;
+    p.h = x->h;
+    p.w = x->w;
+    p.out_c = gy->c;
+    p.kernel_h = kernel_h;
+    p.kernel_w = kernel_w;
     gan__check_conv(function, &p, x, gy, x->c);
     if (kernel_h < 1 || kernel_w < 1 || kernel_h > x->h + 2 * pad || kernel_w > x->w + 2 * pad ||
         gy->n != x->n || gy->h != gan_conv_out_h(&p) || gy->w != gan_conv_out_w(&p))
@@ -4710,99 +5097,145 @@ GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const ga
 {
     size_t plane_x = (size_t)p->h * p->w;
     size_t plane_y = (size_t)p->out_h * p->out_w;
-    for (size_t i = 0; i < (size_t)p->n * p->c * (p->adjoint ? plane_x : plane_y); i++)
-        y[i] = 0;
-    for (size_t plane = 0; plane < (size_t)p->n * p->c; plane++) {
+    size_t planes = (size_t)p->n * p->c;
+    size_t from_size = p->adjoint ? plane_y : plane_x;
+    size_t to_size = p->adjoint ? plane_x : plane_y;
+    for (size_t k = 0; k < planes * to_size; k++)
+        y[k] = 0;
+    for (size_t plane = 0; plane < planes; plane++) {
         size_t image = p->images > 1 ? plane / p->c : 0;
-        const gan_real *from = x + plane * (p->adjoint ? plane_y : plane_x);
-        gan_real *to = y + plane * (p->adjoint ? plane_x : plane_y);
+        const gan_real *from = x + plane * from_size;
+        gan_real *to = y + plane * to_size;
         for (int i = 0; i < p->out_h; i++)
             for (int j = 0; j < p->out_w; j++)
                 for (int a = 0; a < p->taps_h; a++)
                     for (int b = 0; b < p->taps_w; b++) {
                         const gan_real *r = rows + 2 * ((image * p->out_h + i) * p->taps_h + a);
-                        const gan_real *c = columns + 2 * ((image * p->out_w + j) * p->taps_w + b);
-                        int near = i * p->out_w + j, far = (int)r[0] * p->w + (int)c[0];
-                        if (r[0] < 0 || c[0] < 0)
+                        const gan_real *k = columns + 2 * ((image * p->out_w + j) * p->taps_w + b);
+                        gan_real weight = r[1] * k[1];
+                        if (r[0] < 0 || k[0] < 0)
                             continue;
+                        size_t small = (size_t)i * p->out_w + j; /* (i,j), in the output's plane */
+                        size_t large = (size_t)r[0] * p->w + (size_t)k[0]; /* in the input's */
                         if (p->adjoint)
-                            to[far] += r[1] * c[1] * from[near];
+                            to[large] += weight * from[small];
                         else
-                            to[near] += r[1] * c[1] * from[far];
+                            to[small] += weight * from[large];
                     }
     }
 }
 
-/* A table read for fast use: index[t*out + i] and weight[t*out + i] of every image; a tap
-   outside has the index in. The adjoint's is the transpose, so that both directions only ever
-   take. Between first and last every PHASES-th output repeats the pattern of the one before,
-   STEP numbers further on: blurring (1,1), halving (1,2) and doubling (2,1) need no index there. */
+/* An axis' table as the cpu kernel reads it:
+
+     out[i] = sum over t < taps of weight[t*outs + i] * in[index[t*outs + i]]      of image 0;
+
+   image n's numbers begin n*taps*outs later. A tap that counts as 0 has the index ins, where the
+   kernel keeps a 0. For the adjoint, ins and outs change places and the table is transposed, so
+   that both directions collect their terms and nothing is scattered.
+
+   Most tables repeat a pattern: for regular <= i < regular_end - period,
+
+     weight of i + period = weight of i,     index of i + period = index of i + advance
+
+   blurring has (period, advance) = (1,1), halving (1,2), doubling (2,1). There the kernel needs
+   no index, and neighbours in the output are computed together. */
 typedef struct {
-    int in, out, taps;
+    int ins, outs, taps;
     int *index;
     gan_real *weight;
-    int phases, step, first, last;
+    int period, advance, regular, regular_end;
 } gan__axis_taps;
 
-/* Finds the longest stretch of outputs with one of the three patterns. */
-static void gan__axis_pattern(gan__axis_taps *axis)
+/* Whether output i has the taps of output i - period, moved on by advance. */
+static bool gan__axis_repeats(const gan__axis_taps *axis, int i, int period, int advance)
 {
-    static const int phases[3] = {1, 1, 2}, step[3] = {1, 2, 1};
-    axis->first = axis->last = 0;
-    axis->phases = axis->step = 1;
-    for (int k = 0; k < 3; k++)
-        for (int i = 0, begin = 0; i < axis->out; i++) {
-            bool same = i >= phases[k];
-            for (int t = 0; t < axis->taps && same; t++) {
-                size_t at = (size_t)t * axis->out + i, before = at - phases[k];
-                same = axis->weight[at] == axis->weight[before] &&
-                       (axis->weight[at] == 0 ||
-                        (axis->index[at] < axis->in &&
-                         axis->index[at] == axis->index[before] + step[k]));
-            }
-            if (!same)
-                begin = GAN__MAX(i - phases[k] + 1, begin);
-            if (i + 1 - begin <= axis->last - axis->first || i + 1 - begin < 8 * phases[k])
-                continue;
-            axis->first = begin;
-            axis->last = i + 1;
-            axis->phases = phases[k];
-            axis->step = step[k];
-        }
+    if (i < period)
+        return false;
+    for (int t = 0; t < axis->taps; t++) {
+        size_t tap = (size_t)t * axis->outs + i;
+        size_t before = tap - period;
+        if (axis->weight[tap] != axis->weight[before])
+            return false;
+        if (axis->weight[tap] == 0)
+            continue;
+        if (axis->index[tap] == axis->ins || axis->index[tap] != axis->index[before] + advance)
+            return false;
+    }
+    return true;
 }
 
-static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps,
-                                     int adjoint, int which)
+/* Finds the longest stretch of outputs with one of the three patterns; under 8 periods are not
+   worth it. */
+static void gan__axis_pattern(gan__axis_taps *axis)
 {
-    gan__axis_taps axis = {
-        adjoint ? out : in, adjoint ? in : out, adjoint ? 1 : taps, NULL, NULL, 1, 1, 0, 0};
-    int *used = (int *)gan__workspace(0, (size_t)in * sizeof(int));
-    for (int pass = adjoint ? 0 : 1; pass < 2;
-         pass++) { /* the adjoint first counts how many taps it needs */
-        size_t each = (size_t)out * taps;
-        size_t line = (size_t)axis.out * axis.taps;
-        size_t room = pass ? images * line : 0;
-        axis.index = (int *)gan__workspace(which, room * (sizeof(int) + sizeof(gan_real)));
-        axis.weight = (gan_real *)(axis.index + (room + 1) / 2 * 2);
-        for (size_t k = 0; k < room; k++) {
-            axis.index[k] = axis.in;
-            axis.weight[k] = 0;
-        }
-        for (size_t k = 0; k < images * each; k++) { /* k: image, i, tap */
-            if (k % each == 0)
-                memset(used, 0, (size_t)in * sizeof(int));
-            if (table[2 * k] < 0)
+    static const int periods[3] = {1, 1, 2}, advances[3] = {1, 2, 1};
+    for (int k = 0; k < 3; k++) {
+        int begin = 0;
+        for (int i = 0; i < axis->outs; i++) {
+            if (!gan__axis_repeats(axis, i, periods[k], advances[k]))
+                begin = GAN__MAX(i - periods[k] + 1, begin);
+            int length = i + 1 - begin;
+            if (length <= axis->regular_end - axis->regular || length < 8 * periods[k])
                 continue;
-            int there = (int)table[2 * k];
-            int i = (int)(k / taps % out);
-            int place = adjoint ? used[there]++ : (int)(k % taps);
-            size_t at = k / each * line + (size_t)place * axis.out + (adjoint ? there : i);
-            if (pass) {
-                axis.index[at] = adjoint ? i : there;
-                axis.weight[at] = table[2 * k + 1];
-            } else
-                axis.taps = GAN__MAX(axis.taps, place + 1);
+            axis->regular = begin;
+            axis->regular_end = i + 1;
+            axis->period = periods[k];
+            axis->advance = advances[k];
         }
+    }
+}
+
+/* How often one number of the input is used at most: the number of the adjoint's taps. */
+static int gan__axis_most_uses(const gan_real *table, int images, int in, int out, int taps)
+{
+    size_t each = (size_t)out * taps;
+    int most = 1;
+    int *uses = (int *)gan__workspace(0, (size_t)in * sizeof *uses);
+    for (size_t k = 0; k < images * each; k++) {
+        int index = (int)table[2 * k];
+        if (k % each == 0)
+            memset(uses, 0, (size_t)in * sizeof *uses);
+        if (index < 0)
+            continue;
+        uses[index]++;
+        most = GAN__MAX(most, uses[index]);
+    }
+    return most;
+}
+
+/* The table (IMAGES,OUT,TAPS,2) of an axis, read into the workspace. */
+static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps,
+                                     bool adjoint, int workspace)
+{
+    gan__axis_taps axis;
+    axis.ins = adjoint ? out : in;
+    axis.outs = adjoint ? in : out;
+    axis.taps = adjoint ? gan__axis_most_uses(table, images, in, out, taps) : taps;
+    axis.period = axis.advance = 1;
+    axis.regular = axis.regular_end = 0;
+
+    size_t each = (size_t)axis.outs * axis.taps;
+    size_t total = images * each;
+    axis.index = (int *)gan__workspace(workspace, total * (sizeof(int) + sizeof(gan_real)) + 8);
+    axis.weight = (gan_real *)(axis.index + (total + 1) / 2 * 2);
+    for (size_t k = 0; k < total; k++) {
+        axis.index[k] = axis.ins;
+        axis.weight[k] = 0;
+    }
+
+    int *used = (int *)gan__workspace(0, (size_t)in * sizeof *used); /* taps of each so far */
+    for (int image = 0; image < images; image++) {
+        memset(used, 0, (size_t)in * sizeof *used);
+        for (int i = 0; i < out; i++)
+            for (int t = 0; t < taps; t++, table += 2) {
+                int from = (int)table[0];
+                if (from < 0)
+                    continue;
+                size_t tap = image * each + (adjoint ? (size_t)used[from]++ * axis.outs + from
+                                                     : (size_t)t * axis.outs + i);
+                axis.index[tap] = adjoint ? i : from;
+                axis.weight[tap] = table[1];
+            }
     }
     if (images == 1)
         gan__axis_pattern(&axis);
@@ -4813,112 +5246,135 @@ typedef struct {
     int images, c;
     gan__axis_taps rows, columns;
     const gan_real *x;
-    gan_real *y, *line;
+    gan_real *y, *lines; /* a line for each thread, line_size apart */
     size_t line_size;
 } gan__resample_job;
 
-/* Each line of y: its rows of x mixed into one line, numbers of which are then mixed by the
-   columns' table. */
+/* Lines begin .. end of y: the rows of x that a line needs are added up, weighted, into one line,
+   and its numbers by the columns' table into y. */
 static void gan__resample_body(void *argument, size_t begin, size_t end, int thread)
 {
     const gan__resample_job *job = (const gan__resample_job *)argument;
-    const gan__axis_taps *r = &job->rows, *c = &job->columns;
+    const gan__axis_taps *rows = &job->rows, *columns = &job->columns;
     const gan__isa *isa = gan__cpu_isa();
-    gan_real *line = job->line + (size_t)thread * job->line_size;
-    int stretch = (c->last - c->first) / c->phases * c->phases;
-    int rest = c->out - c->first - stretch;
-    for (size_t at = begin; at < end; at++) {
-        size_t plane = at / r->out;
-        size_t i = at % r->out;
+    gan_real *line = job->lines + (size_t)thread * job->line_size;
+    int regular = columns->regular;
+    int repeats = (columns->regular_end - regular) / columns->period;
+    int tail = regular + repeats * columns->period; /* outputs behind the pattern begin here */
+    for (size_t k = begin; k < end; k++) {
+        size_t plane = k / rows->outs;
+        size_t i = k % rows->outs;
         size_t image = job->images > 1 ? plane / job->c : 0;
-        const gan_real *x = job->x + plane * r->in * c->in;
+        const gan_real *x = job->x + plane * rows->ins * columns->ins;
+        gan_real *y = job->y + k * columns->outs;
+
         bool any = false;
-        for (int t = 0; t < r->taps; t++) {
-            size_t tap = (image * r->taps + t) * r->out + i;
-            if (r->index[tap] == r->in)
+        for (int t = 0; t < rows->taps; t++) {
+            size_t tap = (image * rows->taps + t) * rows->outs + i;
+            if (rows->index[tap] == rows->ins)
                 continue;
-            isa->add_scaled(x + (size_t)r->index[tap] * c->in, r->weight[tap], line, (size_t)c->in,
-                            any);
+            isa->add_scaled(x + (size_t)rows->index[tap] * columns->ins, rows->weight[tap], line,
+                            (size_t)columns->ins, any);
             any = true;
         }
         if (!any)
-            memset(line, 0, (size_t)c->in * sizeof *line);
-        line[c->in] = 0;
-        const int *index = c->index + image * c->taps * c->out;
-        const gan_real *weight = c->weight + image * c->taps * c->out;
-        gan_real *y = job->y + at * c->out;
-        if (c->first)
-            isa->take(line, index, weight, c->taps, c->out, y, c->first);
-        if (stretch)
-            isa->take_even(line, c->in, index + c->first, weight + c->first, c->taps, c->out,
-                           c->phases, c->step, line + c->in + 16, y + c->first,
-                           stretch / c->phases);
-        if (rest)
-            isa->take(line, index + c->out - rest, weight + c->out - rest, c->taps, c->out,
-                      y + c->out - rest, rest);
+            memset(line, 0, (size_t)columns->ins * sizeof *line);
+        line[columns->ins] = 0; /* what a tap of 0 reads */
+
+        const int *index = columns->index + image * columns->taps * columns->outs;
+        const gan_real *weight = columns->weight + image * columns->taps * columns->outs;
+        if (regular > 0)
+            isa->take(line, index, weight, columns->taps, columns->outs, y, regular);
+        if (repeats > 0)
+            isa->take_even(line, columns->ins, index + regular, weight + regular, columns->taps,
+                           columns->outs, columns->period, columns->advance,
+                           line + columns->ins + 16, y + regular, repeats);
+        if (tail < columns->outs)
+            isa->take(line, index + tail, weight + tail, columns->taps, columns->outs, y + tail,
+                      columns->outs - tail);
     }
 }
 
 GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
                               const gan_real *columns, gan_real *y)
 {
-    gan__resample_job job = {
-        p->images,
-        p->c,
-        gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, p->adjoint, 1),
-        gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, p->adjoint, 2),
-        x,
-        y,
-        NULL,
-        0};
-    job.line_size = (size_t)2 * job.columns.in + job.columns.out + 64;
-    job.line = (gan_real *)gan__workspace(0, (size_t)gan__threads() * job.line_size * sizeof *y);
-    gan__parallel((size_t)p->n * p->c * job.rows.out, (size_t)(16384 / job.columns.out + 1),
-                  gan__resample_body, &job);
+    bool adjoint = p->adjoint != 0;
+    gan__resample_job job;
+    job.images = p->images;
+    job.c = p->c;
+    job.rows = gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, adjoint, 1);
+    job.columns = gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, adjoint, 2);
+    job.x = x;
+    job.y = y;
+    /* a line of x, and behind it take_even's memory: x's numbers and y's, split in two */
+    job.line_size = (size_t)2 * job.columns.ins + job.columns.outs + 64;
+    job.lines = (gan_real *)gan__workspace(0, (size_t)gan__threads() * job.line_size * sizeof *y);
+    size_t grain = (size_t)(16384 / job.columns.outs + 1);
+    gan__parallel((size_t)p->n * p->c * job.rows.outs, grain, gan__resample_body, &job);
+}
+
+/* Strides and padding of a gan_pool's axes, the defaults filled in. */
+typedef struct {
+    int stride_h, stride_w, pad_h, pad_w;
+} gan__pool_steps;
+
+static gan__pool_steps gan__pool_steps_of(const gan_pool *p)
+{
+    gan__pool_steps q;
+    q.stride_h = p->stride_h ? p->stride_h : GAN__MAX(p->stride, 1);
+    q.stride_w = p->stride_w ? p->stride_w : GAN__MAX(p->stride, 1);
+    q.pad_h = p->pad + p->pad_h;
+    q.pad_w = p->pad + p->pad_w;
+    return q;
 }
 
 GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *y)
 {
+    const gan__pool_steps q = gan__pool_steps_of(p);
     for (int plane = 0; plane < p->planes; plane++, x += (size_t)p->h * p->w)
         for (int i = 0; i < p->out_h; i++)
             for (int j = 0; j < p->out_w; j++) {
                 int best = -1;
                 for (int u = 0; u < p->kernel_h; u++)
                     for (int v = 0; v < p->kernel_w; v++) {
-                        int row = i * p->stride + u - p->pad;
-                        int column = j * p->stride + v - p->pad;
-                        int at = row * p->w + column;
-                        if (row < 0 || row >= p->h || column < 0 || column >= p->w)
+                        int row = i * q.stride_h + u - q.pad_h;
+                        int column = j * q.stride_w + v - q.pad_w;
+                        int place = row * p->w + column;
+                        if (gan__in_padding(row, column, p->h, p->w))
                             continue;
-                        if (best < 0 || x[at] > x[best] || x[at] != x[at])
-                            best = at;
+                        if (best < 0 || x[place] > x[best] || x[place] != x[place])
+                            best = place;
                     }
                 *y++ = (gan_real)best;
             }
 }
 
-/* A line of windows at a time: each place of the window, in order, against the best so far of
-   all the line's windows it lies in. */
+/* A line of outputs at a time: tap (u,v) of all its windows at once, in the order of ref, against
+   the best number that each window has so far. */
 static void gan__max_index_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_pool *p = (const gan_pool *)job->p;
+    const gan__pool_steps q = gan__pool_steps_of(p);
     const gan__isa *isa = gan__cpu_isa();
     gan_real *best = job->out[1] + (size_t)thread * p->out_w;
     for (size_t line = begin; line < end; line++) {
-        int i = (int)(line % p->out_h), s = p->stride;
+        int top = (int)(line % p->out_h) * q.stride_h - q.pad_h; /* row of the windows' u = 0 */
         const gan_real *x = job->in[0] + line / p->out_h * p->h * p->w;
         gan_real *y = job->out[0] + line * p->out_w;
         for (int j = 0; j < p->out_w; j++)
             y[j] = -1;
-        for (int u = GAN__MAX(0, p->pad - i * s); u < p->kernel_h && i * s + u - p->pad < p->h; u++)
+        for (int u = GAN__MAX(0, -top); u < p->kernel_h && top + u < p->h; u++)
             for (int v = 0; v < p->kernel_w; v++) {
-                int left = v - p->pad;
-                int j0 = left < 0 ? (s - 1 - left) / s : 0;
-                int j1 = left >= p->w ? 0 : GAN__MIN(p->out_w, (p->w - 1 - left) / s + 1);
-                int at = (i * s + u - p->pad) * p->w + j0 * s + left;
-                if (j0 < j1)
-                    isa->max_line(x + at, s, at, best + j0, y + j0, j1 - j0);
+                /* outputs first .. last-1 have this tap inside the image */
+                int left = v - q.pad_w;
+                int first = left < 0 ? gan__ceil_div(-left, q.stride_w) : 0;
+                int last = left < p->w ? (p->w - 1 - left) / q.stride_w + 1 : 0;
+                last = GAN__MIN(p->out_w, last);
+                int place = (top + u) * p->w + first * q.stride_w + left;
+                if (first < last)
+                    isa->max_line(x + place, q.stride_w, place, best + first, y + first,
+                                  last - first);
             }
     }
 }
@@ -4931,62 +5387,42 @@ GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *y
                   &job);
 }
 
-/* ---- tensors */
+/* ---- tensors. A table says of each output i which numbers of the input it is made of: TAPS pairs
+   (index, weight). gan_resize of 2 numbers to 4, GAN_BILINEAR: output i lies at input position
+   (i + 0.5)*2/4 - 0.5,
 
-/* One axis of a resampling: which taps an output i has. FIR: position i*down + t - pad0 in x
-   with up-1 zeros after each number. */
-enum { GAN__AXIS_PAD, GAN__AXIS_RESIZE, GAN__AXIS_FIR };
+       i   position    tap 0        tap 1
+       0    -0.25     (0, 1   )    (-1, 0  )     y[0] = x[0]         before the first centre
+       1     0.25     (0, 0.75)    (1, 0.25)     y[1] = 0.75 x[0] + 0.25 x[1]
+       2     0.75     (0, 0.25)    (1, 0.75)     y[2] = 0.25 x[0] + 0.75 x[1]
+       3     1.25     (1, 0.75)    (1, 0.25)     y[3] = x[1]         behind the last centre
 
+   A plane is resampled by a table of its rows and one of its columns; y[i,j] adds up all pairs of
+   a tap of i and a tap of j. */
 typedef struct {
-    int kind, in, out, taps, mode, before, up, down, count;
-    const gan_real *filter;
-    gan_real gain;
-} gan__axis;
+    int in, out, taps;
+    gan_real *pair; /* index and weight of tap t of output i at 2*(i*taps + t) */
+} gan__tap_table;
 
-static double gan__axis_tap(const gan__axis *a, int i, int t, int *index)
+static gan__tap_table gan__tap_table_new(int in, int out, int taps)
 {
-    *index = i - a->before;
-    if (a->kind == GAN__AXIS_PAD) {
-        if (a->mode == GAN_REPLICATE)
-            *index = GAN__MIN(GAN__MAX(*index, 0), a->in - 1);
-        if (a->mode == GAN_REFLECT)
-            *index = a->in - 1 - abs(a->in - 1 - abs(*index));
-        return 1;
-    }
-    if (a->kind == GAN__AXIS_RESIZE) {
-        *index = (int)((int64_t)i * a->in / a->out);
-        if (a->mode == GAN_NEAREST)
-            return 1;
-        double place = a->mode == GAN_BILINEAR ? (i + 0.5) * a->in / a->out - 0.5
-                     : a->out > 1              ? (double)i * (a->in - 1) / (a->out - 1)
-                                               : 0;
-        place = GAN__MAX(place, 0);
-        *index = GAN__MIN((int)place + t, a->in - 1);
-        return t ? place - floor(place) : 1 - (place - floor(place));
-    }
-    int first = i * a->down - a->before;
-    int tap = (a->up - (first % a->up + a->up) % a->up) % a->up + t * a->up;
-    *index = first + tap < 0 || tap >= a->count ? -1 : (first + tap) / a->up;
-    return *index < 0 ? 0 : (double)a->gain * (double)a->filter[a->count - 1 - tap];
+    gan__tap_table table = {in, out, taps, NULL};
+    table.pair = (gan_real *)gan__workspace(0, 2 * (size_t)out * taps * sizeof *table.pair);
+    return table;
 }
 
-/* The table (1,OUT,TAPS,2) of an axis. */
-static gan_tensor *gan__axis_table(gan *g, const gan__axis *a)
+/* Tap t of output i. What lies outside the input counts as 0. */
+static void gan__set_tap(gan__tap_table *table, int i, int t, int index, double weight)
 {
-    gan_real *table = (gan_real *)gan__workspace(0, 2 * (size_t)a->out * a->taps * sizeof *table);
-    gan_real *to = table;
-    for (int i = 0; i < a->out; i++)
-        for (int t = 0; t < a->taps; t++) {
-            int index;
-            double weight = gan__axis_tap(a, i, t, &index);
-            if (index < 0 || index >= a->in || weight == 0) {
-                index = -1;
-                weight = 0;
-            }
-            *to++ = (gan_real)index;
-            *to++ = (gan_real)weight;
-        }
-    return gan__constant(g, table, 1, a->out, a->taps, 2);
+    gan_real *pair = table->pair + 2 * ((size_t)i * table->taps + t);
+    bool used = index >= 0 && index < table->in && weight != 0;
+    pair[0] = (gan_real)(used ? index : -1);
+    pair[1] = (gan_real)(used ? weight : 0);
+}
+
+static gan_tensor *gan__tap_tensor(gan *g, const gan__tap_table *table)
+{
+    return gan__constant(g, table->pair, 1, table->out, table->taps, 2);
 }
 
 static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i);
@@ -4995,14 +5431,16 @@ static const struct gan__op gan__op_resample = {"a resampling", gan__resample_vj
 static gan_tensor *gan__resample_with(const gan_resample *p, gan_tensor *x, gan_tensor *rows,
                                       gan_tensor *columns)
 {
-    gan_tensor *y = gan__tensor(x->g, NULL, p->n, p->c, p->adjoint ? p->h : p->out_h,
-                                p->adjoint ? p->w : p->out_w);
+    int h = p->adjoint ? p->h : p->out_h;
+    int w = p->adjoint ? p->w : p->out_w;
+    gan_tensor *y = gan__tensor(x->g, NULL, p->n, p->c, h, w);
     const gan_real *in[3] = {x->data, rows->data, columns->data};
     gan__run(x->g, GAN__K_resample, p, in, &y->data);
     y->sizes.resample = *p;
     return gan__record(y, &gan__op_resample, x, rows, columns);
 }
 
+/* A linear map's gradient is the adjoint map of gy; the tables have none. */
 static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     gan_resample p = y->sizes.resample;
@@ -5017,239 +5455,413 @@ static gan_tensor *gan__resample(gan_tensor *x, gan_tensor *rows, gan_tensor *co
     return gan__resample_with(&p, x, rows, columns);
 }
 
-/* x as h x w numbers, on either axis as a says, but that `left` is what the columns have before. */
-static gan_tensor *gan__resample_axes(const char *function, gan_tensor *x, const gan__axis *a,
-                                      int h, int w, int left)
+static void gan__check_resampled(const char *function, const gan_tensor *x, int h, int w)
 {
-    gan__axis rows = *a, columns = *a;
     if (h < 1 || w < 1)
         gan__fail(x->g, function,
                   "input " GAN__DIMS " would become %d rows of %d: at least 1 of 1 is wanted",
                   GAN__SHAPE(x), h, w);
     gan__check_shape(x->g, function, x->n, x->c, h, w);
-    rows.in = x->h;
-    rows.out = h;
-    columns.in = x->w;
-    columns.out = w;
-    columns.before = left;
-    gan_tensor *row_table = gan__axis_table(x->g, &rows);
-    return gan__resample(x, row_table, gan__axis_table(x->g, &columns));
 }
 
-GAN_API gan_tensor *gan_pad(gan_tensor *x, int mode, int top, int bottom, int left, int right)
+/* One axis of a padding. Output i is number i - before; outside, 0, the end's number, or the
+   mirrored one: -1 -> 1 and in -> in - 2. */
+static gan_tensor *gan__pad_table(gan *g, int in, int out, int before, gan_pad_mode mode)
 {
-    gan *g = gan__valid(x, "gan_pad");
-    gan__axis axis = {GAN__AXIS_PAD, 0, 0, 1, mode, top, 1, 1, 0, NULL, 1};
-    if (mode < GAN_ZEROS || mode > GAN_REPLICATE)
-        gan__fail(g, "gan_pad", "mode %d: it is GAN_ZEROS, GAN_REFLECT or GAN_REPLICATE", mode);
+    gan__tap_table table = gan__tap_table_new(in, out, 1);
+    for (int i = 0; i < out; i++) {
+        int index = i - before;
+        if (mode == GAN_REPLICATE)
+            index = GAN__MIN(GAN__MAX(index, 0), in - 1);
+        if (mode == GAN_REFLECT)
+            index = in - 1 - abs(in - 1 - abs(index));
+        gan__set_tap(&table, i, 0, index, 1);
+    }
+    return gan__tap_tensor(g, &table);
+}
+
+GAN_API gan_tensor *gan_pad(gan_tensor *x, int top, int bottom, int left, int right,
+                            gan_pad_mode mode)
+{
+    const char *function = "gan_pad";
+    gan *g = gan__valid(x, function);
+    int h = x->h + top + bottom;
+    int w = x->w + left + right;
+    if (mode != GAN_ZEROS && mode != GAN_REFLECT && mode != GAN_REPLICATE)
+        gan__fail(g, function, "mode %d: it is GAN_ZEROS, GAN_REFLECT or GAN_REPLICATE", (int)mode);
     if (mode == GAN_REFLECT && (GAN__MAX(top, bottom) >= x->h || GAN__MAX(left, right) >= x->w))
-        gan__fail(g, "gan_pad",
+        gan__fail(g, function,
                   "input " GAN__DIMS ", padding %d,%d,%d,%d: reflection wants less than the size",
                   GAN__SHAPE(x), top, bottom, left, right);
-    return gan__resample_axes("gan_pad", x, &axis, x->h + top + bottom, x->w + left + right, left);
+    gan__check_resampled(function, x, h, w);
+    gan_tensor *rows = gan__pad_table(g, x->h, h, top, mode);
+    return gan__resample(x, rows, gan__pad_table(g, x->w, w, left, mode));
 }
 
-GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, int mode)
+/* One axis of a resizing. Linear: an output between two centres has them as taps, weighted by how
+   close each is; before the first and behind the last it has that one. */
+static gan_tensor *gan__resize_table(gan *g, int in, int out, gan_resize_mode mode)
 {
-    gan *g = gan__valid(x, "gan_resize");
-    gan__axis axis = {
-        GAN__AXIS_RESIZE, 0, 0, mode == GAN_NEAREST ? 1 : 2, mode, 0, 1, 1, 0, NULL, 1};
-    if (mode < GAN_NEAREST || mode > GAN_ALIGNED)
-        gan__fail(g, "gan_resize", "mode %d: it is GAN_NEAREST, GAN_BILINEAR or GAN_ALIGNED", mode);
-    return gan__resample_axes("gan_resize", x, &axis, h, w, 0);
+    gan__tap_table table = gan__tap_table_new(in, out, mode == GAN_NEAREST ? 1 : 2);
+    for (int i = 0; i < out; i++) {
+        if (mode == GAN_NEAREST) {
+            gan__set_tap(&table, i, 0, (int)((int64_t)i * in / out), 1);
+            continue;
+        }
+        double position = 0; /* GAN_ALIGNED, one output: the first number */
+        if (mode == GAN_BILINEAR)
+            position = GAN__MAX((i + 0.5) * in / out - 0.5, 0);
+        else if (out > 1)
+            position = (double)i * (in - 1) / (out - 1);
+        int before = (int)position;
+        double fraction = position - floor(position);
+        gan__set_tap(&table, i, 0, GAN__MIN(before, in - 1), 1 - fraction);
+        gan__set_tap(&table, i, 1, GAN__MIN(before + 1, in - 1), fraction);
+    }
+    return gan__tap_tensor(g, &table);
+}
+
+GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, gan_resize_mode mode)
+{
+    const char *function = "gan_resize";
+    gan *g = gan__valid(x, function);
+    if (mode != GAN_NEAREST && mode != GAN_BILINEAR && mode != GAN_ALIGNED)
+        gan__fail(g, function, "mode %d: it is GAN_NEAREST, GAN_BILINEAR or GAN_ALIGNED",
+                  (int)mode);
+    gan__check_resampled(function, x, h, w);
+    gan_tensor *rows = gan__resize_table(g, x->h, h, mode);
+    return gan__resample(x, rows, gan__resize_table(g, x->w, w, mode));
+}
+
+typedef struct {
+    const gan_real *filter;
+    int count, up, down, pad0;
+    gan_real gain;
+} gan__fir;
+
+/* One axis of gan_upfirdn2d. The filter's tap t of output i lies at i*down + t - pad0 of the
+   numbers spread out by up: only every up-th tap meets a number of x, the others meet zeros. */
+static gan_tensor *gan__fir_table(gan *g, int in, int out, const gan__fir *fir)
+{
+    gan__tap_table table = gan__tap_table_new(in, out, gan__ceil_div(fir->count, fir->up));
+    for (int i = 0; i < out; i++) {
+        int first = i * fir->down - fir->pad0;
+        int remainder = (first % fir->up + fir->up) % fir->up; /* of a division rounded down */
+        int skipped = (fir->up - remainder) % fir->up;         /* taps before the first number */
+        for (int t = 0; t < table.taps; t++) {
+            int tap = skipped + t * fir->up;
+            int position = first + tap;
+            bool used = tap < fir->count && position >= 0;
+            double weight = used ? (double)fir->gain * (double)fir->filter[fir->count - 1 - tap]
+                                 : 0; /* a convolution: the filter is turned round */
+            gan__set_tap(&table, i, t, used ? position / fir->up : -1, weight);
+        }
+    }
+    return gan__tap_tensor(g, &table);
 }
 
 GAN_API gan_tensor *gan_upfirdn2d(gan_tensor *x, const gan_real *filter, int count, int up,
                                   int down, int pad0, int pad1, gan_real gain)
 {
-    gan *g = gan__valid(x, "gan_upfirdn2d");
+    const char *function = "gan_upfirdn2d";
+    gan *g = gan__valid(x, function);
+    gan__fir fir = {filter, count, up, down, pad0, gain};
     if (!filter || count < 1 || up < 1 || down < 1)
-        gan__fail(g, "gan_upfirdn2d",
-                  "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more", GAN__SHAPE(x),
-                  filter ? count : 0, up, down);
-    int h = x->h * up + pad0 + pad1 - count;
+        gan__fail(g, function, "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more",
+                  GAN__SHAPE(x), filter ? count : 0, up, down);
+    int h = x->h * up + pad0 + pad1 - count; /* the last place of the filter, before `down` */
     int w = x->w * up + pad0 + pad1 - count;
-    gan__axis axis = {GAN__AXIS_FIR, 0,      0,   gan__ceil(count, up), 0, pad0, up, down,
-                      count,         filter, gain};
-    return gan__resample_axes("gan_upfirdn2d", x, &axis, h < 0 ? 0 : h / down + 1,
-                              w < 0 ? 0 : w / down + 1, pad0);
+    h = h < 0 ? 0 : h / down + 1;
+    w = w < 0 ? 0 : w / down + 1;
+    gan__check_resampled(function, x, h, w);
+    gan_tensor *rows = gan__fir_table(g, x->h, h, &fir);
+    return gan__resample(x, rows, gan__fir_table(g, x->w, w, &fir));
 }
 
-static void gan__check_pool(const char *function, gan_tensor *x, int kernel, int stride, int pad)
+/* One axis of a pooling, its options filled in: windows of kernel, stride apart, after pad. */
+typedef struct {
+    int in, out, kernel, stride, pad;
+} gan__pool_axis;
+
+static gan__pool_axis gan__pool_axis_of(const char *function, const gan_tensor *x, int in,
+                                        int kernel, int stride, int pad, bool ceil_)
 {
-    gan *g = gan__valid(x, function);
-    if (kernel < 0 || (kernel && (stride < 1 || pad < 0 || 2 * pad > kernel ||
-                                  kernel > GAN__MIN(x->h, x->w) + 2 * pad)))
-        gan__fail(g, function,
+    gan__pool_axis axis = {in, 1, in, 1, 0};
+    if (kernel == 0)
+        return axis; /* one window */
+    if (kernel < 0 || stride < 1 || pad < 0 || 2 * pad > kernel || kernel > in + 2 * pad)
+        gan__fail(x->g, function,
                   "input " GAN__DIMS ", kernel %d, stride %d, padding %d: the kernel fits in the "
                   "padded input, the stride is 1 or more, the padding at most "
                   "half the kernel",
                   GAN__SHAPE(x), kernel, stride, pad);
+    axis.kernel = kernel;
+    axis.stride = stride;
+    axis.pad = pad;
+    axis.out = (in + 2 * pad - kernel + (ceil_ ? stride - 1 : 0)) / stride + 1;
+    if ((axis.out - 1) * stride >= in + pad)
+        axis.out--; /* the last window would begin in the padding behind the image */
+    return axis;
+}
+
+static void gan__pool_axes(const char *function, const gan_tensor *x, const gan_pool_options *o,
+                           gan__pool_axis *rows, gan__pool_axis *columns)
+{
+    int kernel_h = o->kernel_h ? o->kernel_h : o->kernel;
+    int kernel_w = o->kernel_w ? o->kernel_w : o->kernel;
+    int stride_h = o->stride_h ? o->stride_h : o->stride ? o->stride : kernel_h;
+    int stride_w = o->stride_w ? o->stride_w : o->stride ? o->stride : kernel_w;
+    *rows = gan__pool_axis_of(function, x, x->h, kernel_h, stride_h, o->pad + o->pad_h, o->ceil);
+    *columns = gan__pool_axis_of(function, x, x->w, kernel_w, stride_w, o->pad + o->pad_w, o->ceil);
+}
+
+/* Options of a square window, whose stride must be given. */
+static gan_pool_options gan__square_window(const char *function, const gan_tensor *x, int kernel,
+                                           int stride, int pad, bool ceil_)
+{
+    gan_pool_options options;
+    memset(&options, 0, sizeof options);
+    if (kernel != 0 && stride == 0)
+        gan__fail(x->g, function, "input " GAN__DIMS ", kernel %d, stride 0: it is 1 or more",
+                  GAN__SHAPE(x), kernel);
+    options.kernel = kernel;
+    options.stride = stride;
+    options.pad = pad;
+    options.ceil = ceil_;
+    return options;
+}
+
+/* The mean as a resampling: a window's taps are its pixels, each with the weight 1/kernel. The
+   padding's zeros count; what a window has behind them (ceil) does not. */
+static gan_tensor *gan__pool_table(gan *g, const gan__pool_axis *p)
+{
+    gan__tap_table table = gan__tap_table_new(p->in, p->out, p->kernel);
+    for (int i = 0; i < p->out; i++) {
+        int first = i * p->stride - p->pad;
+        int end = GAN__MIN(first + p->kernel, p->in + p->pad);
+        for (int t = 0; t < p->kernel; t++)
+            gan__set_tap(&table, i, t, first + t, 1.0 / (end - first));
+    }
+    return gan__tap_tensor(g, &table);
+}
+
+static gan_tensor *gan__avg_pool2d(const char *function, gan_tensor *x,
+                                   const gan_pool_options *options)
+{
+    gan__pool_axis rows, columns;
+    gan__pool_axes(function, x, options, &rows, &columns);
+    if (!options->kernel && !options->kernel_h && !options->kernel_w)
+        return gan_mean_to(x, x->n, x->c, 1, 1);
+    gan__check_shape(x->g, function, x->n, x->c, rows.out, columns.out);
+    gan_tensor *row_table = gan__pool_table(x->g, &rows);
+    return gan__resample(x, row_table, gan__pool_table(x->g, &columns));
 }
 
 GAN_API gan_tensor *gan_avg_pool2d(gan_tensor *x, int kernel, int stride, int pad)
 {
-    gan__check_pool("gan_avg_pool2d", x, kernel, stride, pad);
-    if (kernel == 0)
-        return gan_mean_to(x, x->n, x->c, 1, 1);
-    gan_real filter[64];
-    if (kernel > 64)
-        gan__fail(x->g, "gan_avg_pool2d", "kernel %d: at most 64, or 0 for the whole image",
-                  kernel);
-    for (int i = 0; i < kernel; i++)
-        filter[i] = (gan_real)(1.0 / kernel);
-    return gan_upfirdn2d(x, filter, kernel, 1, stride, pad, pad, 1);
+    const char *function = "gan_avg_pool2d";
+    gan__valid(x, function);
+    gan_pool_options options = gan__square_window(function, x, kernel, stride, pad, false);
+    return gan__avg_pool2d(function, x, &options);
+}
+
+GAN_API gan_tensor *gan_avg_pool2d_with(gan_tensor *x, gan_pool_options options)
+{
+    gan__valid(x, "gan_avg_pool2d_with");
+    return gan__avg_pool2d("gan_avg_pool2d_with", x, &options);
+}
+
+/* The maximum's place in each window, then the numbers there: the derivative is gather's. */
+static gan_tensor *gan__max_pool2d(const char *function, gan_tensor *x,
+                                   const gan_pool_options *options)
+{
+    gan__pool_axis rows, columns;
+    gan__pool_axes(function, x, options, &rows, &columns);
+    int planes = x->n * x->c, places = rows.out * columns.out;
+    gan_pool p;
+    memset(&p, 0, sizeof p);
+    p.planes = planes;
+    p.h = x->h;
+    p.w = x->w;
+    p.out_h = rows.out;
+    p.out_w = columns.out;
+    p.kernel_h = rows.kernel;
+    p.kernel_w = columns.kernel;
+    p.stride = rows.stride; /* so that a square window has 0 in the fields of one axis */
+    p.stride_w = columns.stride == rows.stride ? 0 : columns.stride;
+    p.pad = rows.pad;
+    p.pad_w = columns.pad - rows.pad;
+    /* planes along C, since an index (N,1,1,1) would be a list of slices */
+    gan_tensor *index = gan__tensor(x->g, NULL, 1, planes, 1, places);
+    gan__run_1(x->g, GAN__K_max_index, &p, x->data, index->data);
+    gan_tensor *y = gan_gather(gan_reshape(x, 1, planes, 1, x->h * x->w), index, 3);
+    return gan_reshape(y, x->n, x->c, rows.out, columns.out);
 }
 
 GAN_API gan_tensor *gan_max_pool2d(gan_tensor *x, int kernel, int stride, int pad, bool ceil_)
 {
-    gan__check_pool("gan_max_pool2d", x, kernel, stride, pad);
-    if (kernel == 0) {
-        stride = 1;
-        pad = 0;
-    }
-    int kernel_h = kernel ? kernel : x->h;
-    int kernel_w = kernel ? kernel : x->w;
-    int more = 2 * pad + (ceil_ ? stride - 1 : 0);
-    int h = (x->h - kernel_h + more) / stride + 1;
-    int w = (x->w - kernel_w + more) / stride + 1;
-    if ((h - 1) * stride >= x->h + pad)
-        h--; /* a window begins in the image or its padding above and left */
-    if ((w - 1) * stride >= x->w + pad)
-        w--;
-    gan_pool p = {x->n * x->c, x->h, x->w, h, w, kernel_h, kernel_w, stride, pad};
-    gan_tensor *index = gan__tensor(x->g, NULL, 1, x->n * x->c, 1,
-                                    h * w); /* (N,1,1,1) would be a list of slices */
-    gan__run_1(x->g, GAN__K_max_index, &p, x->data, index->data);
-    return gan_reshape(gan_gather(gan_reshape(x, 1, x->n * x->c, 1, x->h * x->w), index, 3), x->n,
-                       x->c, h, w);
+    const char *function = "gan_max_pool2d";
+    gan__valid(x, function);
+    gan_pool_options options = gan__square_window(function, x, kernel, stride, pad, ceil_);
+    return gan__max_pool2d(function, x, &options);
 }
 
+GAN_API gan_tensor *gan_max_pool2d_with(gan_tensor *x, gan_pool_options options)
+{
+    gan__valid(x, "gan_max_pool2d_with");
+    return gan__max_pool2d("gan_max_pool2d_with", x, &options);
+}
+
+/* Channel (c*r + u)*r + v of a pixel becomes pixel (u,v) of an r x r block of channel c; r = 2:
+
+       channels  0 1 2 3   ->   0 1
+                                2 3
+
+   In axes: x (N,C*r*r,H,W) = (N*C, u, v, H, W) and y (N,C,H*r,W*r) = (N*C, H, u, W, v). A tensor
+   has four dimensions, so that v moves behind W first, then u behind H:
+
+       (N*C*u, v, H, W) -> (N*C*u, H, W, v) = (N*C, u, H, W*v) -> (N*C, H, u, W*v) */
 GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r)
 {
     gan *g = gan__valid(x, "gan_pixel_shuffle");
-    int n = x->n, c = r > 0 ? x->c / (r * r) : 0, h = x->h, w = x->w;
+    int n = x->n, h = x->h, w = x->w;
+    int c = r > 0 ? x->c / r / r : 0;
     if (r < 1 || c * r * r != x->c)
         gan__fail(g, "gan_pixel_shuffle",
                   "input " GAN__DIMS ": %d channels are no multiple of %d squared", GAN__SHAPE(x),
                   x->c, r);
-    gan_tensor *wide = gan_permute(gan_reshape(x, n * c * r, r, h, w), 0, 2, 3,
-                                   1); /* (N*C*u, H, W, v) */
-    return gan_reshape(gan_permute(gan_reshape(wide, n * c, r, h, w * r), 0, 2, 1, 3), n, c, h * r,
-                       w * r);
+    gan_tensor *y = gan_permute(gan_reshape(x, n * c * r, r, h, w), 0, 2, 3, 1);
+    y = gan_permute(gan_reshape(y, n * c, r, h, w * r), 0, 2, 1, 3);
+    return gan_reshape(y, n, c, h * r, w * r);
 }
 
 /* ===========================================================================================
    >>norm (implementation)
    =========================================================================================== */
-GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s)
+/* One channel of a batch has M = N*SIZE numbers x_i. With r = (var + eps)^-1/2 and xhat_i =
+   (x_i - mean)*r the result is y_i = weight*xhat_i + bias. Its derivative (Ioffe and Szegedy 2015,
+   section 3), with g_i = dL/dy_i, S0 = sum of g_i and S1 = sum of g_i*xhat_i:
+
+     dL/dbias   = S0,    dL/dweight = S1,    dL/dxhat_i = weight*g_i
+     dL/dvar    = sum of dL/dxhat_i * (x_i - mean) * -r^3/2           = -weight * r^2 * S1/2
+     dL/dmean   = sum of dL/dxhat_i * -r     (x_i - mean adds up to 0) = -weight * r * S0
+     dL/dx_i    = dL/dxhat_i * r + dL/dvar * 2(x_i - mean)/M + dL/dmean/M
+                = weight*r * (g_i - (S0 + xhat_i*S1)/M)
+
+   frozen: mean and var are constants, and dL/dx_i = weight*r*g_i. norm_sums computes S0 and S1,
+   norm_grad the last line. stats and sums are (2,C): the means and the variances, S0 and S1. */
+
+GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats)
 {
     double count = (double)p->n * (double)p->size;
     for (int c = 0; c < p->c; c++) {
-        double mean = 0, squares = 0;
+        double mean = 0, var = 0;
         for (int n = 0; n < p->n; n++)
             for (size_t i = 0; i < p->size; i++)
                 mean += x[((size_t)n * p->c + c) * p->size + i] / count;
         for (int n = 0; n < p->n; n++)
             for (size_t i = 0; i < p->size; i++) {
                 double d = x[((size_t)n * p->c + c) * p->size + i] - mean;
-                squares += d * d / count;
+                var += d * d / count;
             }
-        s[c] = (gan_real)mean;
-        s[p->c + c] = (gan_real)squares;
+        stats[c] = (gan_real)mean;
+        stats[p->c + c] = (gan_real)var;
     }
 }
 
-GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s,
+GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
                                 const gan_real *weight, const gan_real *bias, gan_real *y)
 {
+    const gan_real *mean = stats, *var = stats + p->c;
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
             for (size_t i = 0; i < p->size; i++, x++, y++)
-                *y = (*x - s[c]) / GAN__F(sqrt, s[p->c + c] + p->eps) * weight[c] + bias[c];
+                *y = (*x - mean[c]) / GAN__F(sqrt, var[c] + p->eps) * weight[c] + bias[c];
 }
 
 GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *s, gan_real *sums)
+                               const gan_real *stats, gan_real *sums)
 {
+    const gan_real *mean = stats, *var = stats + p->c;
     for (int c = 0; c < p->c; c++) {
-        double plain = 0;
-        double weighted = 0;
-        double deviation = sqrt((double)s[p->c + c] + p->eps);
+        double s0 = 0, s1 = 0;
+        double deviation = sqrt((double)var[c] + p->eps);
         for (int n = 0; n < p->n; n++)
             for (size_t i = 0; i < p->size; i++) {
-                size_t at = ((size_t)n * p->c + c) * p->size + i;
-                plain += gy[at];
-                weighted += gy[at] * (x[at] - (double)s[c]) / deviation;
+                size_t k = ((size_t)n * p->c + c) * p->size + i;
+                s0 += gy[k];
+                s1 += gy[k] * (x[k] - (double)mean[c]) / deviation;
             }
-        sums[c] = (gan_real)plain;
-        sums[p->c + c] = (gan_real)weighted;
+        sums[c] = (gan_real)s0;
+        sums[p->c + c] = (gan_real)s1;
     }
 }
 
 GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *s, const gan_real *weight, const gan_real *sums,
+                               const gan_real *stats, const gan_real *weight, const gan_real *sums,
                                gan_real *gx)
 {
+    const gan_real *mean = stats, *var = stats + p->c;
+    const gan_real *s0 = sums, *s1 = sums + p->c;
     double count = (double)p->n * (double)p->size;
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
             for (size_t i = 0; i < p->size; i++, gy++, x++, gx++) {
-                double deviation = sqrt((double)s[p->c + c] + p->eps);
-                double xhat = (*x - (double)s[c]) / deviation;
-                double through = p->frozen ? 0
-                                           : (sums[c] + xhat * sums[p->c + c]) /
-                                                 count; /* by way of mean and variance */
-                *gx = (gan_real)(weight[c] / deviation * (*gy - through));
+                double deviation = sqrt((double)var[c] + p->eps);
+                double xhat = (*x - (double)mean[c]) / deviation;
+                double by_statistics = p->frozen ? 0 : (s0[c] + xhat * s1[c]) / count;
+                *gx = (gan_real)(weight[c] / deviation * (*gy - by_statistics));
             }
 }
 
-/* Two passes, so that a large mean does not drown a small variance; one channel's numbers stay
-   in the cache for the second. */
+/* ---- cpu: one channel, or one (n,c) line, at a time. Statistics take two passes, so that a large
+   mean does not drown a small variance; a channel's numbers stay in the cache for the second. */
 static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
+    const gan__isa *isa = gan__cpu_isa();
     const ptrdiff_t stride = (ptrdiff_t)(p->c * p->size);
     double count = (double)p->n * (double)p->size;
+    gan_real *stats = job->out[0];
     (void)thread;
     for (size_t c = begin; c < end; c++) {
         const gan_real *x = job->in[0] + c * p->size;
-        double mean = gan__cpu_isa()->sum(x, (size_t)p->n, stride, p->size) / count;
-        double off = mean - (gan_real)mean;
-        double squares = gan__cpu_isa()->squares(x, (size_t)p->n, stride, p->size, (gan_real)mean) /
-                             count -
-                         off * off;
-        job->out[0][c] = (gan_real)mean;
-        job->out[0][p->c + c] = (gan_real)GAN__MAX(squares, 0);
+        double mean = isa->sum(x, (size_t)p->n, stride, p->size) / count;
+        double rounded = mean - (gan_real)mean; /* the squares are about the rounded mean */
+        double squares = isa->squares(x, (size_t)p->n, stride, p->size, (gan_real)mean);
+        double var = squares / count - rounded * rounded;
+        stats[c] = (gan_real)mean;
+        stats[p->c + c] = (gan_real)GAN__MAX(var, 0);
     }
 }
 
-GAN_API void gan_cpu_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s)
+GAN_API void gan_cpu_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats)
 {
-    gan__job job = {p, {x}, {s}};
+    gan__job job = {p, {x}, {stats}};
     gan__parallel((size_t)p->c, 4096 / (p->n * p->size) + 1, gan__norm_stats_body, &job);
 }
 
-/* (n,c) rows begin .. end: y = scale*x + shift with the channel's numbers. */
+/* y = scale*x + shift, with scale = weight/sqrt(var + eps) and shift = bias - scale*mean */
 static void gan__norm_apply_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
+    const gan_real *mean = job->in[1], *var = job->in[1] + p->c;
+    const gan_real *weight = job->in[2], *bias = job->in[3];
     (void)thread;
-    for (size_t row = begin; row < end; row++) {
-        size_t c = row % p->c;
-        gan_real scale = job->in[2][c] / GAN__F(sqrt, job->in[1][p->c + c] + p->eps);
-        gan__cpu_isa()->scale_shift(job->in[0] + row * p->size, scale,
-                                    job->in[3][c] - scale * job->in[1][c],
-                                    job->out[0] + row * p->size, p->size);
+    for (size_t line = begin; line < end; line++) {
+        size_t c = line % p->c, first = line * p->size;
+        gan_real scale = weight[c] / GAN__F(sqrt, var[c] + p->eps);
+        gan_real shift = bias[c] - scale * mean[c];
+        gan__cpu_isa()->scale_shift(job->in[0] + first, scale, shift, job->out[0] + first, p->size);
     }
 }
 
-GAN_API void gan_cpu_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s,
+GAN_API void gan_cpu_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
                                 const gan_real *weight, const gan_real *bias, gan_real *y)
 {
-    gan__job job = {p, {x, s, weight, bias}, {y}};
+    gan__job job = {p, {x, stats, weight, bias}, {y}};
     gan__parallel((size_t)p->n * p->c, 16384 / p->size + 1, gan__norm_apply_body, &job);
 }
 
@@ -5257,86 +5869,96 @@ static void gan__norm_sums_body(void *argument, size_t begin, size_t end, int th
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
+    const gan_real *mean = job->in[2], *var = job->in[2] + p->c;
     (void)thread;
     for (size_t c = begin; c < end; c++) {
-        double total[2];
+        double total[2]; /* of gy and of gy*(x - mean) */
         gan__cpu_isa()->two_sums(job->in[0] + c * p->size, job->in[1] + c * p->size, (size_t)p->n,
-                                 (ptrdiff_t)(p->c * p->size), p->size, job->in[2][c], total);
+                                 (ptrdiff_t)(p->c * p->size), p->size, mean[c], total);
         job->out[0][c] = (gan_real)total[0];
-        job->out[0][p->c + c] = (gan_real)(total[1] / sqrt((double)job->in[2][p->c + c] + p->eps));
+        job->out[0][p->c + c] = (gan_real)(total[1] / sqrt((double)var[c] + p->eps));
     }
 }
 
 GAN_API void gan_cpu_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *s, gan_real *sums)
+                               const gan_real *stats, gan_real *sums)
 {
-    gan__job job = {p, {gy, x, s}, {sums}};
+    gan__job job = {p, {gy, x, stats}, {sums}};
     gan__parallel((size_t)p->c, 4096 / (p->n * p->size) + 1, gan__norm_sums_body, &job);
 }
 
-/* gx = a*gy + b*(x - mean) + c with the channel's numbers: the formula of norm_grad, multiplied
-   out. */
+/* The formula multiplied out: gx = a*gy + b*(x - mean) + shift, with r = 1/sqrt(var + eps),
+   a = weight*r, b = -a*r*S1/M and shift = -a*S0/M */
 static void gan__norm_grad_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
-    const gan_real *s = job->in[2], *sums = job->in[4];
+    const gan_real *mean = job->in[2], *var = job->in[2] + p->c;
+    const gan_real *weight = job->in[3];
+    const gan_real *s0 = job->in[4], *s1 = job->in[4] + p->c;
+    double count = (double)p->n * (double)p->size;
     (void)thread;
-    for (size_t row = begin; row < end; row++) {
-        size_t c = row % p->c, at = row * p->size;
-        double inverse = 1 / sqrt((double)s[p->c + c] + p->eps);
-        double count = (double)p->n * (double)p->size;
-        double a = job->in[3][c] * inverse;
-        double b = p->frozen ? 0 : -a * inverse * sums[p->c + c] / count;
-        double shift = p->frozen ? 0 : -a * sums[c] / count;
-        gan__cpu_isa()->blend(job->in[0] + at, job->in[1] + at, s[c], (gan_real)a, (gan_real)b,
-                              (gan_real)shift, job->out[0] + at, p->size);
+    for (size_t line = begin; line < end; line++) {
+        size_t c = line % p->c, first = line * p->size;
+        double r = 1 / sqrt((double)var[c] + p->eps);
+        double a = weight[c] * r;
+        double b = p->frozen ? 0 : -a * r * s1[c] / count;
+        double shift = p->frozen ? 0 : -a * s0[c] / count;
+        gan__cpu_isa()->blend(job->in[0] + first, job->in[1] + first, mean[c], (gan_real)a,
+                              (gan_real)b, (gan_real)shift, job->out[0] + first, p->size);
     }
 }
 
 GAN_API void gan_cpu_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *s, const gan_real *weight, const gan_real *sums,
+                               const gan_real *stats, const gan_real *weight, const gan_real *sums,
                                gan_real *gx)
 {
-    gan__job job = {p, {gy, x, s, weight, sums}, {gx}};
+    gan__job job = {p, {gy, x, stats, weight, sums}, {gx}};
     gan__parallel((size_t)p->n * p->c, 16384 / p->size + 1, gan__norm_grad_body, &job);
 }
 
-/* ---- tensors. y->in = x, weight, bias; y->norm_stats = statistics (2,C,1,1); y->attr[0] says
-   frozen */
+/* ---- tensors. y->in is x, weight and bias; y->norm_stats the statistics (2,C,1,1); y->attr[0]
+   frozen; y->real[0] eps */
 
-/* The derivative in plain tensor functions, for a derivative that is itself to be
-   differentiated. */
-static gan_tensor *gan__norm_vjp_plain(gan_tensor *y, gan_tensor *gy, int i)
+/* The derivative in tensor functions, for a gradient that is to be differentiated itself:
+     d/dbias   sum of gy      (gan__norm_vjp has it)
+     d/dweight sum of gy*xhat
+     d/dx      weight*r * (gy - mean of gy - xhat * mean of gy*xhat), or weight*r*gy if frozen */
+static gan_tensor *gan__norm_vjp_recorded(gan_tensor *y, gan_tensor *gy, int i)
 {
-    gan_tensor *x = y->in[0], *mean, *var;
+    gan_tensor *x = y->in[0], *weight = y->in[1];
+    bool frozen = y->attr[0] != 0;
     int c = x->c;
-    if (y->attr[0]) {
+    gan_tensor *mean, *var;
+    if (frozen) {
         mean = gan_slice(y->norm_stats, 0, 0, 1);
         var = gan_slice(y->norm_stats, 0, 1, 1);
     } else {
         mean = gan_mean_to(x, 1, c, 1, 1);
         var = gan_mean_to(gan_square(gan_sub(x, mean)), 1, c, 1, 1);
     }
-    gan_tensor *inverse = gan_rsqrt(gan_add_scalar(var, y->real[0]));
-    gan_tensor *xhat = gan_mul(gan_sub(x, mean), inverse);
+    gan_tensor *r = gan_rsqrt(gan_add_scalar(var, y->real[0]));
+    gan_tensor *xhat = gan_mul(gan_sub(x, mean), r);
     if (i == 1)
         return gan_sum_to(gan_mul(gy, xhat), 1, c, 1, 1);
-    gan_tensor *scale = gan_mul(y->in[1], inverse);
-    if (y->attr[0])
+    gan_tensor *scale = gan_mul(weight, r);
+    if (frozen)
         return gan_mul(gy, scale);
-    gan_tensor *through = gan_add(gan_mean_to(gy, 1, c, 1, 1),
-                                  gan_mul(xhat, gan_mean_to(gan_mul(gy, xhat), 1, c, 1, 1)));
-    return gan_mul(scale, gan_sub(gy, through));
+    gan_tensor *mean_gy = gan_mean_to(gy, 1, c, 1, 1);
+    gan_tensor *mean_gy_xhat = gan_mean_to(gan_mul(gy, xhat), 1, c, 1, 1);
+    gan_tensor *by_statistics = gan_add(mean_gy, gan_mul(xhat, mean_gy_xhat));
+    return gan_mul(scale, gan_sub(gy, by_statistics));
 }
 
+/* The sums of norm_sums are d/dbias (row 0) and d/dweight (row 1), and norm_grad needs them for
+   d/dx: they are computed once for all three and kept in y->norm_sums. */
 static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     gan *g = y->g;
     gan_tensor *x = y->in[0];
     gan_norm p = {x->n, x->c, (size_t)x->h * x->w, y->real[0], y->attr[0]};
     if (g->recording)
-        return i == 2 ? gan__unbroadcast(gy, y->in[2]) : gan__norm_vjp_plain(y, gy, i);
+        return i == 2 ? gan__unbroadcast(gy, y->in[2]) : gan__norm_vjp_recorded(y, gy, i);
     gan_tensor *sums = y->norm_sums ? y->norm_sums : gan__tensor(g, NULL, 2, x->c, 1, 1);
     const gan_real *in[5] = {gy->data, x->data, y->norm_stats->data, y->in[1]->data, sums->data};
     if (!y->norm_sums) {
@@ -5351,6 +5973,7 @@ static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i)
     gan__run(g, GAN__K_norm_grad, &p, in, &gx->data);
     return gx;
 }
+
 static const struct gan__op gan__op_norm = {"gan_batch_norm", gan__norm_vjp, false};
 
 static gan_tensor *gan__norm_with(const gan_norm *p, gan_tensor *x, gan_tensor *stats,
@@ -5365,14 +5988,14 @@ static gan_tensor *gan__norm_with(const gan_norm *p, gan_tensor *x, gan_tensor *
     return gan__record(y, &gan__op_norm, x, weight, bias);
 }
 
-/* running = (1-momentum)*running + momentum*factor*batch */
-static void gan__update_running(gan_tensor *running, gan_tensor *stats, int which,
-                                gan_real momentum, gan_real factor)
+/* running = (1-momentum)*running + momentum*factor*(row of stats) */
+static void gan__update_running(gan_tensor *running, gan_tensor *stats, int row, gan_real momentum,
+                                gan_real factor)
 {
     gan_zip p = {GAN_MIX,          1, running->c, 1, 1, {0, 1, 0, 0}, {0, 1, 0, 0}, 1 - momentum,
                  momentum * factor};
-    gan__run_2(running->g, GAN__K_zip, &p, running->data, stats->data + (size_t)which * running->c,
-               running->data);
+    const gan_real *batch = stats->data + (size_t)row * running->c;
+    gan__run_2(running->g, GAN__K_zip, &p, running->data, batch, running->data);
 }
 
 GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
@@ -5381,14 +6004,14 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
 {
     const char *function = "gan_batch_norm_f";
     gan *g = gan__valid(x, function);
-    gan_tensor *four[4] = {weight, bias, running_mean, running_var};
+    const gan_tensor *const params[4] = {weight, bias, running_mean, running_var};
     for (int i = 0; i < 4; i++) {
-        gan__valid_pair(x, four[i], function);
-        if (four[i]->n != 1 || four[i]->c != x->c || four[i]->h != 1 || four[i]->w != 1)
+        gan__valid_pair(x, params[i], function);
+        if (params[i]->n != 1 || params[i]->c != x->c || params[i]->h != 1 || params[i]->w != 1)
             gan__fail(g, function,
                       "input " GAN__DIMS " has %d channels, the parameter " GAN__DIMS
                       " must be (1,%d,1,1)",
-                      GAN__SHAPE(x), x->c, GAN__SHAPE(four[i]), x->c);
+                      GAN__SHAPE(x), x->c, GAN__SHAPE(params[i]), x->c);
     }
     gan_norm p = {x->n, x->c, (size_t)x->h * x->w, eps, !training};
     double count = (double)p.n * (double)p.size;
@@ -5397,22 +6020,25 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
                   "input " GAN__DIMS " has one number per channel: its variance says nothing; use "
                   "gan_eval or a larger batch",
                   GAN__SHAPE(x));
+
     gan_tensor *stats = gan__tensor(g, NULL, 2, x->c, 1, 1);
-    if (training)
+    if (training) {
+        gan_real unbiased = (gan_real)(count / (count - 1));
         gan__run_1(g, GAN__K_norm_stats, &p, x->data, stats->data);
-    for (int i = 0; i < 2; i++)
-        if (training)
-            gan__update_running(four[2 + i], stats, i, momentum,
-                                i ? (gan_real)(count / (count - 1)) : 1);
-        else
-            gan__place(four[2 + i], stats, 0, i);
+        gan__update_running(running_mean, stats, 0, momentum, 1);
+        gan__update_running(running_var, stats, 1, momentum, unbiased);
+    } else {
+        gan__place(running_mean, stats, 0, 0);
+        gan__place(running_var, stats, 0, 1);
+    }
     return gan__norm_with(&p, x, stats, weight, bias);
 }
 
-/* The numbers of x in so many groups, each with statistics of its own; weight and bias (1 or
-   N,C,1,1) for N*C groups, or NULL. */
-static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias,
-                                    gan_real eps)
+/* x's numbers, in the order of memory, as so many groups of equal size, each with statistics of
+   its own: a batch norm of (1,GROUPS,SIZE,1). weight and bias, (1 or N,C,1,1) for N*C groups, or
+   NULL for 1 and 0. */
+static gan_tensor *gan__norm_by_group(gan_tensor *x, int groups, gan_tensor *weight,
+                                      gan_tensor *bias, gan_real eps)
 {
     gan *g = x->g;
     gan_tensor *lines = gan_reshape(x, 1, groups, -1, 1);
@@ -5426,16 +6052,21 @@ static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weigh
     return gan_reshape(gan__norm_with(&p, lines, stats, weight, bias), GAN__SHAPE(x));
 }
 
-/* A norm's weight or bias: NULL, or broadcast to x's shape. */
-static void gan__check_affine(const char *function, gan_tensor *x, gan_tensor *weight,
-                              gan_tensor *bias, bool images, bool places)
+/* x*weight + bias; either may be NULL. */
+static gan_tensor *gan__weight_and_bias(gan_tensor *x, gan_tensor *weight, gan_tensor *bias)
 {
-    gan__valid(x, function);
-    int n = images ? x->n : 1;
-    int h = places ? x->h : 1;
-    int w = places ? x->w : 1;
+    if (weight)
+        x = gan_mul(x, weight);
+    return bias ? gan_add(x, bias) : x;
+}
+
+/* weight and bias are each NULL or (1 or n,C,h,w). */
+static void gan__check_norm_params(const char *function, gan_tensor *x, gan_tensor *weight,
+                                   gan_tensor *bias, int n, int h, int w)
+{
+    const gan_tensor *const params[2] = {weight, bias};
     for (int i = 0; i < 2; i++) {
-        const gan_tensor *t = i ? bias : weight;
+        const gan_tensor *t = params[i];
         if (!t)
             continue;
         gan__valid_pair(x, t, function);
@@ -5446,94 +6077,102 @@ static void gan__check_affine(const char *function, gan_tensor *x, gan_tensor *w
     }
 }
 
-static gan_tensor *gan__affine(gan_tensor *x, gan_tensor *weight, gan_tensor *bias)
-{
-    if (weight)
-        x = gan_mul(x, weight);
-    return bias ? gan_add(x, bias) : x;
-}
-
 GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                         gan_real eps)
 {
-    gan__check_affine("gan_instance_norm_f", x, weight, bias, true, false);
+    const char *function = "gan_instance_norm_f";
+    gan__valid(x, function);
+    gan__check_norm_params(function, x, weight, bias, x->n, 1, 1);
     if (x->h * x->w == 1)
-        gan__fail(x->g, "gan_instance_norm_f",
+        gan__fail(x->g, function,
                   "input " GAN__DIMS
                   " has one number per image and channel: its variance says nothing",
                   GAN__SHAPE(x));
-    return gan__norm_groups(x, x->n * x->c, weight, bias, eps);
+    return gan__norm_by_group(x, x->n * x->c, weight, bias, eps);
 }
 
-GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, int groups, gan_tensor *weight,
-                                     gan_tensor *bias, gan_real eps)
+GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
+                                     int groups, gan_real eps)
 {
-    gan__check_affine("gan_group_norm_f", x, weight, bias, false, false);
+    const char *function = "gan_group_norm_f";
+    gan__valid(x, function);
+    gan__check_norm_params(function, x, weight, bias, 1, 1, 1);
     if (groups < 1 || x->c % groups)
-        gan__fail(x->g, "gan_group_norm_f",
-                  "input " GAN__DIMS ": %d groups do not divide %d channels", GAN__SHAPE(x), groups,
-                  x->c);
-    return gan__affine(gan__norm_groups(x, x->n * groups, NULL, NULL, eps), weight, bias);
+        gan__fail(x->g, function, "input " GAN__DIMS ": %d groups do not divide %d channels",
+                  GAN__SHAPE(x), groups, x->c);
+    gan_tensor *xhat = gan__norm_by_group(x, x->n * groups, NULL, NULL, eps);
+    return gan__weight_and_bias(xhat, weight, bias);
 }
 
 GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                      gan_real eps)
 {
-    gan__check_affine("gan_layer_norm_f", x, weight, bias, false, true);
-    return gan__affine(gan__norm_groups(x, x->n, NULL, NULL, eps), weight, bias);
+    const char *function = "gan_layer_norm_f";
+    gan__valid(x, function);
+    gan__check_norm_params(function, x, weight, bias, 1, x->h, x->w);
+    gan_tensor *xhat = gan__norm_by_group(x, x->n, NULL, NULL, eps);
+    return gan__weight_and_bias(xhat, weight, bias);
 }
 
-/* The kernel's variance is biased: with m numbers, var*m/(m-1) + eps = (var + eps*(m-1)/m) *
-   m/(m-1). */
+/* Instance norm with y's deviation as weight and y's mean as bias. AdaIN's variance is unbiased,
+   instance norm's is biased: with M numbers in a plane
+
+     unbiased + eps = var*M/(M-1) + eps = (var + eps*(M-1)/M) * M/(M-1)
+
+   so that eps becomes eps*(M-1)/M, and the root of M/(M-1) goes into the weight. */
 GAN_API gan_tensor *gan_adain(gan_tensor *x, gan_tensor *y, gan_real eps)
 {
-    gan__valid_pair(x, y, "gan_adain");
-    double m = (double)x->h * x->w, k = (double)y->h * y->w;
-    if (x->n != y->n || x->c != y->c || m < 2 || k < 2)
-        gan__fail(x->g, "gan_adain",
+    const char *function = "gan_adain";
+    gan__valid_pair(x, y, function);
+    double in_x = (double)x->h * x->w, in_y = (double)y->h * y->w;
+    if (x->n != y->n || x->c != y->c || in_x < 2 || in_y < 2)
+        gan__fail(x->g, function,
                   GAN__DIMS " and " GAN__DIMS
                             ": the same N and C, and more than one pixel, are wanted",
                   GAN__SHAPE(x), GAN__SHAPE(y));
     gan_tensor *mean = gan_mean_to(y, y->n, y->c, 1, 1);
-    gan_tensor *var = gan_mul_scalar(gan_mean_to(gan_square(gan_sub(y, mean)), y->n, y->c, 1, 1),
-                                     (gan_real)(k / (k - 1)));
-    gan_tensor *deviation = gan_mul_scalar(gan_sqrt(gan_add_scalar(var, eps)),
-                                           (gan_real)sqrt((m - 1) / m));
-    return gan_instance_norm_f(x, deviation, mean, (gan_real)(eps * (m - 1) / m));
+    gan_tensor *biased = gan_mean_to(gan_square(gan_sub(y, mean)), y->n, y->c, 1, 1);
+    gan_tensor *var = gan_mul_scalar(biased, (gan_real)(in_y / (in_y - 1)));
+    gan_tensor *deviation = gan_sqrt(gan_add_scalar(var, eps));
+    gan_tensor *weight = gan_mul_scalar(deviation, (gan_real)sqrt((in_x - 1) / in_x));
+    return gan_instance_norm_f(x, weight, mean, (gan_real)(eps * (in_x - 1) / in_x));
 }
 
 GAN_API gan_tensor *gan_pixel_norm(gan_tensor *x)
 {
     gan__valid(x, "gan_pixel_norm");
-    return gan_mul(x, gan_rsqrt(gan_add_scalar(gan_mean_to(gan_square(x), x->n, 1, x->h, x->w),
-                                               (gan_real)1e-8)));
+    gan_tensor *mean_square = gan_mean_to(gan_square(x), x->n, 1, x->h, x->w);
+    return gan_mul(x, gan_rsqrt(gan_add_scalar(mean_square, (gan_real)1e-8)));
 }
 
+/* The 1e-24 keeps 0/0 away, and is lost beside any other square. */
 GAN_API gan_tensor *gan_normalize(gan_tensor *x, int dim)
 {
     gan__valid(x, "gan_normalize");
     int size[4] = {GAN__SHAPE(x)};
-    gan__lines_of("gan_normalize", x, dim);
+    gan__lines_of("gan_normalize", x, dim); /* checks dim */
     size[dim] = 1;
-    return gan_mul(
-        x, gan_rsqrt(gan_add_scalar(gan_sum_to(gan_square(x), size[0], size[1], size[2], size[3]),
-                                    (gan_real)1e-24)));
+    gan_tensor *square = gan_sum_to(gan_square(x), size[0], size[1], size[2], size[3]);
+    return gan_mul(x, gan_rsqrt(gan_add_scalar(square, (gan_real)1e-24)));
 }
 
+/* x as (SIZE,M,C*H*W,1): image i is place i/M of group i%M. */
 GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group)
 {
     gan *g = gan__valid(x, "gan_minibatch_stddev");
-    int size = GAN__MIN(group, x->n), m = size > 0 ? x->n / size : 0;
+    int size = GAN__MIN(group, x->n);
+    int m = size > 0 ? x->n / size : 0;
     if (size < 1 || m * size != x->n)
         gan__fail(g, "gan_minibatch_stddev",
                   "input " GAN__DIMS ": groups of %d do not divide %d images", GAN__SHAPE(x), size,
                   x->n);
-    gan_tensor *y = gan_reshape(x, size, m, -1, 1);
-    gan_tensor *d = gan_sub(y, gan_mean_to(y, 1, m, y->h, 1));
-    gan_tensor *deviation = gan_sqrt(
-        gan_add_scalar(gan_mean_to(gan_square(d), 1, m, y->h, 1), (gan_real)1e-8));
-    deviation = gan_expand(gan_mean_to(deviation, 1, m, 1, 1), size, m, x->h * x->w, 1);
-    return gan_concat(x, gan_reshape(deviation, x->n, 1, x->h, x->w), 1);
+    gan_tensor *grouped = gan_reshape(x, size, m, -1, 1);
+    int numbers = grouped->h; /* of an image */
+    gan_tensor *d = gan_sub(grouped, gan_mean_to(grouped, 1, m, numbers, 1));
+    gan_tensor *var = gan_mean_to(gan_square(d), 1, m, numbers, 1);
+    gan_tensor *deviation = gan_sqrt(gan_add_scalar(var, (gan_real)1e-8));
+    gan_tensor *plane = gan_expand(gan_mean_to(deviation, 1, m, 1, 1), size, m, x->h * x->w, 1);
+    return gan_concat(x, gan_reshape(plane, x->n, 1, x->h, x->w), 1);
 }
 
 /* ===========================================================================================
@@ -6456,7 +7095,7 @@ static gan_tensor *gan__norm_layer(gan_model *model, const char *kind, const cha
     const gan_real eps = (gan_real)1e-5;
     y = which == GAN__BATCH    ? gan__batch_norm(model, name, x, weight, bias)
       : which == GAN__INSTANCE ? gan_instance_norm_f(x, weight, bias, eps)
-      : which == GAN__GROUP    ? gan_group_norm_f(x, groups, weight, bias, eps)
+      : which == GAN__GROUP    ? gan_group_norm_f(x, weight, bias, groups, eps)
                                : gan_layer_norm_f(x, weight, bias, eps);
     return gan__layer_end(model, kind + 4, name, y, gan_count(weight) + gan_count(bias));
 }
@@ -6515,7 +7154,7 @@ GAN_API gan_tensor *gan_conditional_batch_norm(gan_model *model, const char *nam
     gan_tensor *beta = gan__param_get(model, name, "beta.weight", 2, classes, x->c, 1, 1, 0, 0);
     gan_tensor *y = gan__batch_norm(model, name, x, gan_full(g, 1, 1, x->c, 1, 1),
                                     gan_zeros(g, 1, x->c, 1, 1));
-    y = gan__affine(y, gan_gather(gamma, labels, 0), gan_gather(beta, labels, 0));
+    y = gan__weight_and_bias(y, gan_gather(gamma, labels, 0), gan_gather(beta, labels, 0));
     return gan__layer_end(model, "conditional_batch_norm", name, y,
                           gan_count(gamma) + gan_count(beta));
 }
@@ -10899,14 +11538,14 @@ static inline GAN__INLINE void GAN__ISA(pack_run)(const gan__window *s, const ga
     int channel = k / taps;
     int u = k % taps / s->tv;
     int v = k % s->tv;
-    int step = s->step;
+    int step = s->step_w;
     plane += (ptrdiff_t)channel * s->h * s->w;
     for (int left = depth; left > 0;) {
-        int line = i * step + s->u0 + u * s->dir;
+        int line = i * s->step_h + s->u0 + u * s->dir_h;
         int part = GAN__MIN(s->tv - v, left);
-        int first = j * step + s->v0 + v * s->dir;
+        int first = j * step + s->v0 + v * s->dir_w;
         const gan_real *row = plane + (ptrdiff_t)line * s->w;
-        for (int t = 0; t < part; t++, first += s->dir, dst += GAN__COLUMNS) {
+        for (int t = 0; t < part; t++, first += s->dir_w, dst += GAN__COLUMNS) {
             int last = first + (n - 1) * step;
             if (line < 0 || line >= s->h)
                 for (int q = 0; q < n; q++)
@@ -10973,20 +11612,20 @@ static void GAN__ISA(pack_window_t)(const gan__window *s, int column, int column
             int channel = (column + q) / taps;
             int u = (column + q) % taps / s->tv;
             int v = (column + q) % s->tv;
-            int line = i * s->step + s->u0 + u * s->dir;
-            int at = j * s->step + s->v0 + v * s->dir;
+            int line = i * s->step_h + s->u0 + u * s->dir_h;
+            int at = j * s->step_w + s->v0 + v * s->dir_w;
             part = GAN__MIN(s->tv - v, columns - q);
             const gan_real *row = s->src + image * s->image +
                                   ((ptrdiff_t)channel * s->h + line) * s->w;
             gan_real *dst = panel + (size_t)done * GAN__COLUMNS + q;
-            for (int t = 0; t < run; t++, at += s->step, dst += GAN__COLUMNS) {
+            for (int t = 0; t < run; t++, at += s->step_w, dst += GAN__COLUMNS) {
                 if (line < 0 || line >= s->h)
                     for (int e = 0; e < part; e++)
                         dst[e] = 0;
-                else if (at >= 0 && at + part <= s->w && part == 4 && s->dir == 1)
+                else if (at >= 0 && at + part <= s->w && part == 4 && s->dir_w == 1)
                     memcpy(dst, row + at, 4 * sizeof *dst);
                 else
-                    for (int e = 0, f = at; e < part; e++, f += s->dir)
+                    for (int e = 0, f = at; e < part; e++, f += s->dir_w)
                         dst[e] = f >= 0 && f < s->w ? row[f] : 0;
             }
         }

@@ -110,7 +110,7 @@ static void take_apart(const pairs *p, gan_tensor *item, int size, bool jitter, 
         item = gan_resize(item, size, size, GAN_BILINEAR);
     if (jitter) {
         int d = size / 16;
-        item = gan_random_crop(gan_pad(item, GAN_REPLICATE, d, d, d, d), size, size);
+        item = gan_random_crop(gan_pad(item, d, d, d, d, GAN_REPLICATE), size, size);
         item = gan_augment(item, GAN_FLIP, 0.5f);
     }
     *x = gan_slice(item, 1, p->swap ? p->b : 0, p->a);

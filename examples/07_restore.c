@@ -206,8 +206,8 @@ static gan_tensor *from_border(gan_tensor *c)
         left, gan_mul(gan_sub(right, left), gan_from_host(c->g, ramp, 1, 1, 1, hole)));
     gan_tensor *down = gan_add(
         top, gan_mul(gan_sub(bottom, top), gan_from_host(c->g, ramp, 1, 1, hole, 1)));
-    return gan_add(known, gan_pad(gan_mul_scalar(gan_add(across, down), 0.5f), GAN_ZEROS, at,
-                                  side - end, at, side - end));
+    return gan_add(known, gan_pad(gan_mul_scalar(gan_add(across, down), 0.5f), at, side - end, at,
+                                  side - end, GAN_ZEROS));
 }
 
 /* x (N,3,64,64) damaged and restored in one of the ways. */
