@@ -72,9 +72,9 @@ static gan_tensor *d_loss(const recipe *r, gan_model *D, gan_tensor *real, gan_t
                           int step)
 {
     gan_tensor *a = discriminator(D, real);
-    gan_tensor *loss = gan_d_loss(r->loss, a, discriminator(D, fake));
+    gan_tensor *loss = gan_d_loss(a, discriminator(D, fake), r->loss);
     if (r->extra == PENALTY)
-        loss = gan_add(loss, gan_mul_scalar(gan_wgan_gp(discriminator, D, real, fake), 10));
+        loss = gan_add(loss, gan_mul_scalar(gan_wgan_gp(D, discriminator, real, fake), 10));
     if (r->extra == R1 && step % 4 == 0)
         loss = gan_add(loss, gan_mul_scalar(gan_r1(a, real), 0.5f * 4));
     return loss;
@@ -179,7 +179,7 @@ static void run(options o, const recipe *r, const gan_real *real, int count)
             d = (double)gan_item(loss);
             gan_clear(g);
         }
-        gan_tensor *loss = gan_g_loss(r->loss, NULL, discriminator(D, samples(g, o.batch, G)));
+        gan_tensor *loss = gan_g_loss(NULL, discriminator(D, samples(g, o.batch, G)), r->loss);
         gan_minimize(opt_g, loss);
         gan_ema(average, G, step < 20 ? 0 : 0.99f);
         gan_progress_step(log, step, d, (double)gan_item(loss));
@@ -312,7 +312,7 @@ static gan_tensor *ring_discriminator(gan_tensor *w, gan_tensor *x)
 
 static gan_tensor *ring_d_loss(gan_tensor *w, gan_tensor *real, gan_tensor *fake)
 {
-    return gan_d_loss(GAN_NON_SATURATING, ring_discriminator(w, real), ring_discriminator(w, fake));
+    return gan_d_loss(ring_discriminator(w, real), ring_discriminator(w, fake), GAN_NON_SATURATING);
 }
 
 /* w_0 = w,  w_k+1 = w_k - eta grad_w L_D(w_k): D as it answers after so many steps. Every w_k
@@ -363,7 +363,7 @@ static void train_ring(const options *o, int steps, int unroll, float eta, gan_r
     gan_opt *opt_d = gan_adam(D, 1e-3f, 0.5f, 0.999f);
     gan_tensor *w = gan_param(D, "w", WEIGHTS, 1, 1, 1);
     gan_real x[2 * SHOWN];
-    gan_init(w, GAN_INIT_NORMAL, 0.1f);
+    gan_init_param(w, GAN_INIT_NORMAL, 0.1f);
     gan_init_model(G, GAN_INIT_ORTHOGONAL, 0.8f);
     for (int step = 0, frame = 0; frame < FRAMES; step++) {
         if (step == frame * (steps / (FRAMES - 1))) {
@@ -377,8 +377,8 @@ static void train_ring(const options *o, int steps, int unroll, float eta, gan_r
         gan_tensor *real = ring(g);
         gan_tensor *fake = ring_generator(G, gan_randn(g, BATCH, Z, 1, 1));
         gan_backward(
-            gan_g_loss(GAN_NON_SATURATING, NULL,
-                       ring_discriminator(unrolled(w, real, fake, unroll, eta * left), fake)),
+            gan_g_loss(NULL, ring_discriminator(unrolled(w, real, fake, unroll, eta * left), fake),
+                       GAN_NON_SATURATING),
             G);
         gan_minimize(opt_d, ring_d_loss(w, real, gan_detach(fake)));
         gan_step(opt_g);

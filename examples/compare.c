@@ -57,7 +57,7 @@ int main(int argc, char **argv)
     for (int step = 0; step < 5; step++) {
         gan_tensor *real = gan_batch(digits, 16, NULL);
         gan_tensor *noise = gan_randn(g, 16, 1, 28, 28);
-        gan_tensor *loss = gan_d_loss(GAN_NON_SATURATING, critic(D, real), critic(D, noise));
+        gan_tensor *loss = gan_d_loss(critic(D, real), critic(D, noise), GAN_NON_SATURATING);
         gan_minimize(adam, loss);
         printf("step %d  loss %.6f: every kernel of both agrees\n", step, (double)gan_item(loss));
         gan_clear(g);

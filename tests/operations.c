@@ -63,10 +63,10 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(div_negative, gan_div(a, b))                                                                 \
     X(add_scalar, gan_add_scalar(a, 0.75))                                                         \
     X(mul_scalar, gan_mul_scalar(a, -1.5))                                                         \
-    X(neg, gan_neg(a)) FUNCTION_AND_SLOPE(X, exp) FUNCTION_AND_SLOPE(X, square)                    \
-        FUNCTION_AND_SLOPE(X, tanh) FUNCTION_AND_SLOPE(X, sigmoid) FUNCTION_AND_SLOPE(             \
-            X, softplus) FUNCTION_AND_SLOPE(X, log) FUNCTION_AND_SLOPE(X, sqrt)                    \
-            FUNCTION_AND_SLOPE(X, rsqrt) X(tanh_far, gan_tanh(a)) X(                               \
+    X(neg, gan_neg(a))                                                                             \
+    FUNCTION_AND_SLOPE(X, exp) FUNCTION_AND_SLOPE(X, square) FUNCTION_AND_SLOPE(X, tanh)           \
+        FUNCTION_AND_SLOPE(X, sigmoid) FUNCTION_AND_SLOPE(X, softplus) FUNCTION_AND_SLOPE(X, log)  \
+            FUNCTION_AND_SLOPE(X, sqrt) FUNCTION_AND_SLOPE(X, rsqrt) X(tanh_far, gan_tanh(a)) X(   \
                 sigmoid_far, gan_sigmoid(a)) X(softplus_far, gan_softplus(a)) X(abs, gan_abs(a))   \
                 X(abs_at_0, gan_abs(a)) X(relu, gan_relu(a)) X(relu_at_0, gan_relu(a)) X(          \
                     leaky_relu, gan_leaky_relu(a, 0.2)) X(leaky_relu_at_0, gan_leaky_relu(a, 0.2)) \
@@ -105,18 +105,18 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(gather_##dim, gan_gather(a, dim, b))                  \
     X(scatter_list_##dim, gan_scatter_add(a, dim, b, size)) \
     X(scatter_##dim, gan_scatter_add(a, dim, b, size))
-#define GATHER(X)                                                                               \
-    IN_DIM(X, 0, 3)                                                                             \
-    IN_DIM(X, 1, 4)                                                                             \
-    IN_DIM(X, 2, 2)                                                                             \
-    IN_DIM(X, 3, 5)                                                                             \
-    X(softmax_far, gan_softmax(a, 3))                                                           \
-    X(log_softmax_far, gan_log_softmax(a, 3))                                                   \
-    X(softmax_many, gan_softmax(a, 1))                                                          \
-    X(log_softmax_many, gan_log_softmax(a, 1)) X(softmax_one, gan_softmax(a, 1))                \
-        X(concat_all_5, concat_of(a, b, c, d, e, 1))                                            \
-            X(concat_all_alone, concat_of(a, b, c, d, e, 1)) X(gather_one, gan_gather(a, 0, b)) \
-                THREE(X, one_hot, _map, _n1, gan_mul(a, gan_one_hot(b, 4)))
+#define GATHER(X)                                                                           \
+    IN_DIM(X, 0, 3)                                                                         \
+    IN_DIM(X, 1, 4)                                                                         \
+    IN_DIM(X, 2, 2)                                                                         \
+    IN_DIM(X, 3, 5)                                                                         \
+    X(softmax_far, gan_softmax(a, 3))                                                       \
+    X(log_softmax_far, gan_log_softmax(a, 3))                                               \
+    X(softmax_many, gan_softmax(a, 1))                                                      \
+    X(log_softmax_many, gan_log_softmax(a, 1))                                              \
+    X(softmax_one, gan_softmax(a, 1)) X(concat_all_5, concat_of(a, b, c, d, e, 1))          \
+        X(concat_all_alone, concat_of(a, b, c, d, e, 1)) X(gather_one, gan_gather(a, 0, b)) \
+            THREE(X, one_hot, _map, _n1, gan_mul(a, gan_one_hot(b, 4)))
 
 #define EACH_PART(X, part, n, c, h, w)          \
     X(sum_to_##part, gan_sum_to(a, n, c, h, w)) \
@@ -238,14 +238,14 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     RESIZE(X, bilinear, GAN_BILINEAR)                                                              \
     RESIZE(X, aligned, GAN_ALIGNED)                                                                \
     THREE(X, fir_up, _c1, _n3, fir(a, 0))                                                          \
-    THREE(X, fir_down, _c1, _n3, fir(a, 1)) THREE(X, fir_uneven, _c1, _n3, fir(a, 2))              \
-        THREE(X, fir_cropped, _c1, _n3, fir(a, 3)) THREE(X, avg_pool_2, _c1, _n3,                  \
-                                                         gan_avg_pool2d(a, 2, 2, 0))               \
-            THREE(X, avg_pool_3_s2, _c1, _n3, gan_avg_pool2d(a, 3, 2, 1))                          \
-                THREE(X, avg_pool_3_s1, _c1, _n3, gan_avg_pool2d(a, 3, 1, 1)) THREE(               \
-                    X, avg_pool_all, _c1, _n3, gan_avg_pool2d(a, 0, 0, 0))                         \
-                    THREE(X, max_pool_2, _c1, _n3, gan_max_pool2d(a, 2, 2, 0, false)) THREE(       \
-                        X, max_pool_3_s2, _c1, _n3, gan_max_pool2d(a, 3, 2, 1, false))             \
+    THREE(X, fir_down, _c1, _n3, fir(a, 1))                                                        \
+    THREE(X, fir_uneven, _c1, _n3, fir(a, 2)) THREE(X, fir_cropped, _c1, _n3, fir(a, 3)) THREE(    \
+        X, avg_pool_2, _c1, _n3, gan_avg_pool2d(a, 2, 2, 0)) THREE(X, avg_pool_3_s2, _c1, _n3,     \
+                                                                   gan_avg_pool2d(a, 3, 2, 1))     \
+        THREE(X, avg_pool_3_s1, _c1, _n3, gan_avg_pool2d(a, 3, 1, 1))                              \
+            THREE(X, avg_pool_all, _c1, _n3, gan_avg_pool2d(a, 0, 0, 0))                           \
+                THREE(X, max_pool_2, _c1, _n3, gan_max_pool2d(a, 2, 2, 0, false))                  \
+                    THREE(X, max_pool_3_s2, _c1, _n3, gan_max_pool2d(a, 3, 2, 1, false))           \
                         THREE(X, max_pool_ceil, _c1, _n3, gan_max_pool2d(a, 2, 2, 0, true)) THREE( \
                             X, max_pool_ceil_pad, _c1, _n3, gan_max_pool2d(a, 3, 3, 1, true))      \
                             THREE(X, max_pool_all, _c1, _n3, gan_max_pool2d(a, 0, 0, 0, false))    \
@@ -288,21 +288,21 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     THREE(X, self_attention, _n1, _odd, gan_self_attention(file, NAME, a))                         \
     X(self_attention_8, gan_self_attention(file, NAME, a))                                         \
     THREE(X, modulated_layer, _n1, _odd, gan_modulated_conv2d(file, NAME, a, b, 3, 3, true))       \
-        THREE(X, modulated_plain, _n1, _odd, gan_modulated_conv2d(file, NAME, a, b, 5, 1, false))  \
-            THREE(X, modulated_f, _n1, _odd, gan_modulated_conv2d_f(a, b, c, true, 1)) THREE(      \
-                X, modulated_f_plain, _n1, _odd, gan_modulated_conv2d_f(a, b, c, false, 0))        \
-                THREE(X, demodulation, _n1, _odd, gan_demodulation(a, b)) THREE(                   \
-                    X, dropout, _n1, _odd,                                                         \
-                    gan_dropout(file, a, 0.25)) X(embedding, gan_embedding(file, NAME, a, 4, 3))   \
-                    X(embedding_one, gan_embedding(file, NAME, a, 1, 5))                           \
-                        X(embedding_unused, gan_embedding(file, NAME, a, 5, 1))                    \
-                            X(spectral, gan_spectral_norm(file, NAME, a))                          \
-                                X(spectral_row, gan_spectral_norm(file, NAME, a))                  \
-                                    X(spectral_column, gan_spectral_norm(file, NAME, a))           \
-                                        X(spectral_conv, with_weights(GAN_SPECTRAL, 0, a)) X(      \
-                                            spectral_up, with_weights(GAN_SPECTRAL, 1, a))         \
-                                            X(spectral_fc, with_weights(GAN_SPECTRAL, 2, a)) X(    \
-                                                equalized_conv, with_weights(GAN_EQUALIZED, 3, a)) \
+    THREE(X, modulated_plain, _n1, _odd, gan_modulated_conv2d(file, NAME, a, b, 5, 1, false))      \
+    THREE(X, modulated_f, _n1, _odd, gan_modulated_conv2d_f(a, b, c, 1, true))                     \
+    THREE(X, modulated_f_plain, _n1, _odd, gan_modulated_conv2d_f(a, b, c, 0, false))              \
+        THREE(X, demodulation, _n1, _odd,                                                          \
+              gan_demodulation(a, b)) THREE(X, dropout, _n1, _odd, gan_dropout(file, a, 0.25))     \
+            X(embedding, gan_embedding(file, NAME, a, 4, 3)) X(embedding_one,                      \
+                                                               gan_embedding(file, NAME, a, 1, 5)) \
+                X(embedding_unused, gan_embedding(file, NAME, a, 5, 1))                            \
+                    X(spectral, gan_spectral_norm(file, NAME, a))                                  \
+                        X(spectral_row, gan_spectral_norm(file, NAME, a))                          \
+                            X(spectral_column, gan_spectral_norm(file, NAME, a))                   \
+                                X(spectral_conv, with_weights(GAN_SPECTRAL, 0, a))                 \
+                                    X(spectral_up, with_weights(GAN_SPECTRAL, 1, a))               \
+                                        X(spectral_fc, with_weights(GAN_SPECTRAL, 2, a))           \
+                                            X(equalized_conv, with_weights(GAN_EQUALIZED, 3, a))   \
                                                 X(equalized_fc, with_weights(GAN_EQUALIZED, 2, a))
 
 #define NORM(X)                                                               \
@@ -329,30 +329,30 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(l1_equal, gan_l1(a, b))
 
 #define BOTH_SIDES(X, name, KIND)                             \
-    THREE(X, d_##name, _uneven, _one, gan_d_loss(KIND, a, b)) \
-    THREE(X, g_##name, _uneven, _one, gan_g_loss(KIND, a, b))
-#define MORE_LOSSES(X)                                                                             \
-    BOTH_SIDES(X, minimax, GAN_MINIMAX)                                                            \
-    BOTH_SIDES(X, non_saturating, GAN_NON_SATURATING)                                              \
-    BOTH_SIDES(X, hinge, GAN_HINGE)                                                                \
-    BOTH_SIDES(X, least_squares, GAN_LEAST_SQUARES)                                                \
-    BOTH_SIDES(X, wasserstein, GAN_WASSERSTEIN)                                                    \
-    BOTH_SIDES(X, relativistic, GAN_RELATIVISTIC)                                                  \
-    THREE(X, bce_to, _one, _odd, gan_bce_logits_to(a, b))                                          \
-    X(bce_to_far, gan_bce_logits_to(a, b)) THREE(X, bce_probabilities, _one, _odd, gan_bce(a, b))  \
-        THREE(X, smooth_l1, _one, _odd, gan_smooth_l1(a, b)) X(                                    \
-            smooth_l1_ends, gan_smooth_l1(a, b)) THREE(X, cycle, _one, _odd, gan_cycle_loss(a, b)) \
-            THREE(X, identity, _one, _odd, gan_identity_loss(a, b)) THREE(                         \
-                X, cross_entropy, _map, _one, gan_cross_entropy(a, b)) X(cross_entropy_n1,         \
-                                                                         gan_cross_entropy(a, b))  \
-                THREE(X, gram, _n1, _c1, gan_gram(a)) X(perceptual, features(0, a, b, c, d))       \
-                    X(perceptual_one, features(0, a, b, c, d)) X(style, features(1, a, b, c, d))   \
-                        X(style_of_one, features(1, a, b, c, d))                                   \
-                            X(feature_matching, features(2, a, b, c, d))                           \
-                                THREE(X, total_variation, _row, _column, gan_total_variation(a))   \
-                                    THREE(X, patch_nce, _n1, _c1, gan_patch_nce(a, b, 0.25))       \
-                                        X(flipped_labels,                                          \
-                                          gan_mul(a, gan_flipped_labels(g, 9, 0.875, 0.25)))
+    THREE(X, d_##name, _uneven, _one, gan_d_loss(a, b, KIND)) \
+    THREE(X, g_##name, _uneven, _one, gan_g_loss(a, b, KIND))
+#define MORE_LOSSES(X)                                                                            \
+    BOTH_SIDES(X, minimax, GAN_MINIMAX)                                                           \
+    BOTH_SIDES(X, non_saturating, GAN_NON_SATURATING)                                             \
+    BOTH_SIDES(X, hinge, GAN_HINGE)                                                               \
+    BOTH_SIDES(X, least_squares, GAN_LEAST_SQUARES)                                               \
+    BOTH_SIDES(X, wasserstein, GAN_WASSERSTEIN)                                                   \
+    BOTH_SIDES(X, relativistic, GAN_RELATIVISTIC)                                                 \
+    THREE(X, bce_to, _one, _odd, gan_bce_logits_to(a, b))                                         \
+    X(bce_to_far, gan_bce_logits_to(a, b))                                                        \
+    THREE(X, bce_probabilities, _one, _odd, gan_bce(a, b)) THREE(                                 \
+        X, smooth_l1, _one, _odd, gan_smooth_l1(a, b)) X(smooth_l1_ends, gan_smooth_l1(a, b))     \
+        THREE(X, cycle, _one, _odd, gan_cycle_loss(a, b)) THREE(X, identity, _one, _odd,          \
+                                                                gan_identity_loss(a, b))          \
+            THREE(X, cross_entropy, _map, _one, gan_cross_entropy(a, b)) X(                       \
+                cross_entropy_n1, gan_cross_entropy(a, b)) THREE(X, gram, _n1, _c1, gan_gram(a))  \
+                X(perceptual, features(0, a, b, c, d)) X(perceptual_one, features(0, a, b, c, d)) \
+                    X(style, features(1, a, b, c, d)) X(style_of_one, features(1, a, b, c, d))    \
+                        X(feature_matching, features(2, a, b, c, d))                              \
+                            THREE(X, total_variation, _row, _column, gan_total_variation(a))      \
+                                THREE(X, patch_nce, _n1, _c1, gan_patch_nce(a, b, 0.25))          \
+                                    X(flipped_labels,                                             \
+                                      gan_mul(a, gan_flipped_labels(g, 9, 0.875, 0.25)))
 
 #define OF_CRITIC(X, name, CRITIC)                                \
     X(r1_##name, penalty_of(R1, CRITIC, a, b, c, d, e))           \
@@ -376,16 +376,16 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     THREE(X, augment_half, _n1, _odd, gan_augment(a, 15, 0.5))            \
     THREE(X, augment_crop, _n1, _odd, gan_random_crop(a, 5, 8))
 
-#define CASES(X)                                                                                  \
-    ARITHMETIC(X)                                                                                 \
-    ACTIVATIONS(X)                                                                                \
-    REDUCE(X)                                                                                     \
-    SHAPE(X)                                                                                      \
-    GATHER(X)                                                                                     \
-    MATMUL(X)                                                                                     \
-    CONV(X)                                                                                       \
-    DILATED(X) RESAMPLE(X) NORM(X) IMAGE_NORMS(X) LAYERS(X) LOSSES(X) MORE_LOSSES(X) PENALTIES(X) \
-        AUGMENT(X)
+#define CASES(X)   \
+    ARITHMETIC(X)  \
+    ACTIVATIONS(X) \
+    REDUCE(X)      \
+    SHAPE(X)       \
+    GATHER(X)      \
+    MATMUL(X)      \
+    CONV(X)        \
+    DILATED(X)     \
+    RESAMPLE(X) NORM(X) IMAGE_NORMS(X) LAYERS(X) LOSSES(X) MORE_LOSSES(X) PENALTIES(X) AUGMENT(X)
 
 /* ---- the cases as functions
    -------------------------------------------------------------------------------- */
@@ -454,7 +454,7 @@ static gan_tensor *fir(gan_tensor *x, int kind)
 static gan_tensor *mode_of(int freeze, gan_tensor *x)
 {
     if (freeze)
-        gan_freeze(file);
+        gan_freeze_norm(file);
     else
         gan_eval(file);
     x = gan_batch_norm(file, NAME, x);
@@ -521,10 +521,10 @@ static gan_tensor *penalty_of(int kind, int critic, gan_tensor *a, gan_tensor *b
         critic_weights[0] = c;
         critic_weights[1] = critic == CRITIC_CONV ? NULL : d;
         critic_weights[2] = critic == CRITIC_CONV ? d : NULL;
-        return gan_wgan_gp(critic_of, file, a, b);
+        return gan_wgan_gp(file, critic_of, a, b);
     }
     if (kind == DRAGAN)
-        return gan_dragan(critic_of, file, a);
+        return gan_dragan(file, critic_of, a);
     gan_tensor *logits = critic_of(NULL, a);
     return kind == R1 ? gan_r1(logits, a)
          : kind == R2 ? gan_r2(logits, a)
@@ -1150,8 +1150,8 @@ static void test_losses_at_rest(void)
                                      1.38629436111989061883};
     for (int kind = 0; kind < GAN_LOSSES; kind++) {
         gan_tensor *x = gan_full(g, (gan_real)(kind == GAN_LEAST_SQUARES ? 0.5 : 0), 6, 1, 1, 1);
-        double of_d = (double)gan_item(gan_d_loss(kind, x, x));
-        double of_g = (double)gan_item(gan_g_loss(kind, kind == GAN_RELATIVISTIC ? x : NULL, x));
+        double of_d = (double)gan_item(gan_d_loss(x, x, kind));
+        double of_g = (double)gan_item(gan_g_loss(kind == GAN_RELATIVISTIC ? x : NULL, x, kind));
         CHECK(close_to(of_d, d[kind]) || of_d == d[kind], "%s: D's loss at rest is %.9f, not %.9f",
               gan_loss_name(kind), of_d, d[kind]);
         CHECK(close_to(of_g, at_rest[kind]) || of_g == at_rest[kind],
@@ -1182,13 +1182,13 @@ static void test_points_between(void)
 {
     gan_tensor *real = gan_full(g, 2, 64, 1, 1, 1);
     gan_tensor *fake = gan_full(g, 5, 64, 1, 1, 1);
-    double same = (double)gan_item(gan_wgan_gp(quadratic, file, real, real));
-    double far = (double)gan_item(gan_wgan_gp(quadratic, file, real, fake));
+    double same = (double)gan_item(gan_wgan_gp(file, quadratic, real, real));
+    double far = (double)gan_item(gan_wgan_gp(file, quadratic, real, fake));
     CHECK(close_to(same, 1), "between 2 and 2: %g, not (2-1)^2", same);
     /* (2 + 3t - 1)^2 over t in [0,1): mean 7, variance 19.2; of 64 draws 0.55 off is one
        deviation */
     CHECK(fabs(far - 7) < 4 * 0.55, "between 2 and 5: %g, 7 is expected", far);
-    CHECK(close_to((double)gan_item(gan_dragan(quadratic, file, real)), 1),
+    CHECK(close_to((double)gan_item(gan_dragan(file, quadratic, real)), 1),
           "around images that are all the same there is no noise");
 }
 
