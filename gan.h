@@ -6694,6 +6694,8 @@ static gan *gan__layer_begin(gan_model *model, const char *function, const char 
     if (!name || !*name)
         gan__fail(model->g, function, "the layer's name is %s", name ? "empty" : "NULL");
     snprintf(model->g->where, sizeof model->g->where, "%s \"%s\"", function, name);
+    if (!x)
+        gan__fail(model->g, function, "a tensor is NULL");
     gan__valid(x, function);
     if (x->g != model->g)
         gan__fail(model->g, function, "the input belongs to another gan_open");
@@ -7007,6 +7009,8 @@ GAN_API gan_tensor *gan_conditional_batch_norm(gan_model *model, const char *nam
 {
     const char *function = "gan_conditional_batch_norm";
     gan *g = gan__layer_begin(model, function, name, x);
+    if (!labels)
+        gan__fail(g, function, "the labels are NULL");
     gan__valid_pair(x, labels, function);
     if (labels->n != x->n || gan_count(labels) != (size_t)x->n)
         gan__fail(g, function, "input " GAN__DIMS " wants labels (%d,1,1,1), they are " GAN__DIMS,
@@ -7425,7 +7429,7 @@ static gan_tensor *gan__feature_distance(const char *function, gan_tensor *targe
     if (kind == GAN__GRAMS) {
         x = gan_gram(x);
         target = gan_gram(target);
-        target = gan_expand(target, x->n, 1, target->c, target->c);
+        target = gan_expand(target, x->n, 1, target->h, target->w);
     }
     if (kind == GAN__MEANS) {
         target = gan_mean_to(target, 1, target->c, target->h, target->w);
