@@ -164,7 +164,8 @@ GAN_API void gan_fail(const char *where, const char *message);
    listed once, in GAN_KERNELS; the list makes the fields of gan_backend and the bare functions
    gan_ref_NAME (textbook loops: the meaning) and gan_cpu_NAME (blocked, vectorised, threaded).
    To add an operation: a line here, its two kernels and its cost, its tensor function with its
-   derivative, and a line in tests/gradients.c, tests/operations.c and tests/reference.py. */
+   derivative, and a line in tests/gradients.c, tests/operations.c and
+   tests/expected/reference.py. */
 
 /* Elementwise functions of one array: gan_map.op. a and b are the two scalars of gan_map. */
 enum {

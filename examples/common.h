@@ -3,21 +3,29 @@
 
    Pictures and .gz files need stb_image.h and stb_image_write.h (Debian: libstb-dev); without
    them an example trains all the same. */
-#if defined(__has_include) && !defined(NO_STB)
-#if __has_include(<stb/stb_image.h>)
+
+/* make compiles the code of gan.h and stb once, into build/gan.o, and links it to every example
+   (-DGAN_LINKED). An example that is compiled alone holds the code itself. */
+#ifndef GAN_LINKED
 #define STB_IMAGE_IMPLEMENTATION
 #define STB_IMAGE_WRITE_IMPLEMENTATION
+#define GAN_IMPLEMENTATION
+#endif
+#if defined(__has_include) && !defined(NO_STB)
+#if __has_include(<stb/stb_image.h>)
 #include <stb/stb_image.h>
 #include <stb/stb_image_write.h>
 #elif __has_include("stb_image.h")
-#define STB_IMAGE_IMPLEMENTATION
-#define STB_IMAGE_WRITE_IMPLEMENTATION
 #include "stb_image.h"
 #include "stb_image_write.h"
 #endif
 #endif
-#define GAN_IMPLEMENTATION
 #include "../gan.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #include <sys/stat.h>
 #ifdef _WIN32

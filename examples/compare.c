@@ -3,17 +3,18 @@
    same inputs, and the first whose results differ stops the program, which names kernel, layer
    and element.
 
-   Run:      cc -O2 examples/compare.c -o compare -lm && ./compare            the planted mistake
-             is found
-             ./compare ref,cpu                                               two right backends:
-               nothing to find
-             ./compare cpu,cuda                                              the same for a GPU
-               (link gan_cuda.o)
+   Run:   make build/compare && build/compare      the planted mistake is found
+          build/compare ref,cpu                    two right backends: nothing to find
+          build/compare cpu,cuda                   the same for a GPU (gan_cuda.o linked)
 
    This is how to find out why a network trains on one device and not on another, and how to
    judge a kernel of your own. */
+#ifndef GAN_LINKED
 #define GAN_IMPLEMENTATION
+#endif
 #include "../gan.h"
+#include <stdio.h>
+#include <string.h>
 
 /* A convolution like ref's, but the last row of every output is computed from the row before it:
    wrong on one row in fourteen, and no NaN to see. */

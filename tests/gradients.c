@@ -4,8 +4,8 @@
        cc -O2 -DGAN_REAL=double tests/gradients.c -o gradients -lm && ./gradients
 
    A new operation is one line of OPERATIONS. A gradient check alone proves little (a convolution
-   that pads wrongly agrees with its own derivative): tests/kernels.c and tests/reference.py
-   judge the values. */
+   that pads wrongly agrees with its own derivative): tests/kernels.c and
+   tests/expected/reference.py judge the values. */
 
 #include "test.h"
 

@@ -1,8 +1,8 @@
-/* tests/metrics.c: scores of samples, against formulas' known values, tests/metrics.py, and slow
-   loops in double. */
+/* tests/metrics.c: scores of samples, against formulas' known values, tests/expected/metrics.py,
+   and slow loops in double. */
 #include "test.h"
 
-/* python3 tests/metrics.py prints these. */
+/* python3 tests/expected/metrics.py prints these. */
 #define FRECHET   0.55323499069734
 #define SINGULAR  5.39189253368583
 #define KERNEL    0.290423537324506
@@ -15,7 +15,7 @@ static bool near_to(double a, double b, double tolerance)
     return fabs(a - b) <= tolerance;
 } /* false for a NaN */
 
-/* As numbers and features in tests/metrics.py: exact in single precision. */
+/* As numbers and features in tests/expected/metrics.py: exact in single precision. */
 static void features(uint32_t seed, int n, int d, double shift, gan_real *x)
 {
     for (int i = 0; i < n * d; i++) {

@@ -1,12 +1,12 @@
 /* tests/operations.c: every operation, layer, loss and optimizer against PyTorch, forward and
    backward, on ref and on cpu.
 
-       operations [tests/reference.safetensors]
+       operations [tests/expected/reference.safetensors]
 
-   The numbers come from tests/reference.py. A case is one line of CASES below and one call of
-   case() there, under the same name: a is the input that the file calls NAME.a, and so on; an
-   input that the file lacks is NULL (no bias). A layer finds its parameters NAME.weight .. in
-   the file, which is a model like any other. Before each case the random numbers begin anew.
+   The numbers come from tests/expected/reference.py. A case is one line of CASES below and one
+   call of case() there, under the same name: a is the input that the file calls NAME.a, and so
+   on; an input that the file lacks is NULL (no bias). A layer finds its parameters NAME.weight ..
+   in the file, which is a model like any other. Before each case the random numbers begin anew.
    Some numbers known from papers, or written out by hand, follow, so that the file is not the
    only witness. */
 #include "test.h"
@@ -55,32 +55,42 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(op##_row, gan_##op(a, b)) X(op##_plane, gan_##op(a, b)) X(op##_both, gan_##op(a, b))
 #define FUNCTION_AND_SLOPE(X, op) \
     X(op, gan_##op(a)) X(op##_slope, gan_grad(gan_sum(gan_##op(a)), a))
-#define ARITHMETIC(X)                                                                              \
-    BROADCASTS(X, add)                                                                             \
-    BROADCASTS(X, sub)                                                                             \
-    BROADCASTS(X, mul)                                                                             \
-    BROADCASTS(X, div)                                                                             \
-    X(div_negative, gan_div(a, b))                                                                 \
-    X(add_scalar, gan_add_scalar(a, 0.75))                                                         \
-    X(mul_scalar, gan_mul_scalar(a, -1.5))                                                         \
-    X(neg, gan_neg(a))                                                                             \
-    FUNCTION_AND_SLOPE(X, exp) FUNCTION_AND_SLOPE(X, square) FUNCTION_AND_SLOPE(X, tanh)           \
-        FUNCTION_AND_SLOPE(X, sigmoid) FUNCTION_AND_SLOPE(X, softplus) FUNCTION_AND_SLOPE(X, log)  \
-            FUNCTION_AND_SLOPE(X, sqrt) FUNCTION_AND_SLOPE(X, rsqrt) X(tanh_far, gan_tanh(a)) X(   \
-                sigmoid_far, gan_sigmoid(a)) X(softplus_far, gan_softplus(a)) X(abs, gan_abs(a))   \
-                X(abs_at_0, gan_abs(a)) X(relu, gan_relu(a)) X(relu_at_0, gan_relu(a)) X(          \
-                    leaky_relu, gan_leaky_relu(a, 0.2)) X(leaky_relu_at_0, gan_leaky_relu(a, 0.2)) \
-                    X(leaky_relu_negative, gan_leaky_relu(a, -0.3))                                \
-                        X(clamp, gan_clamp(a, -0.5, 1)) X(clamp_ends, gan_clamp(a, -0.5, 1))       \
-                            X(relu_in_place, gan_relu_(gan_mul_scalar(a, 2)))                      \
-                                X(leaky_relu_in_place, gan_leaky_relu_(gan_mul_scalar(a, 2), 0.2)) \
-                                    X(used_twice, gan_mul(a, gan_add(a, b)))                       \
-                                        X(detach, gan_mul(gan_square(gan_detach(a)), a))           \
-                                            X(shared_gradient,                                     \
-                                              gan_add(gan_tanh(a), gan_leaky_relu(b, 0.2)))        \
-                                                X(residual, gan_add(gan_add(a, gan_sigmoid(a)),    \
-                                                                    gan_relu(gan_tanh(a))))        \
-                                                    X(unused, gan_mul_scalar(a, 3))
+#define ARITHMETIC(X)                                                       \
+    BROADCASTS(X, add)                                                      \
+    BROADCASTS(X, sub)                                                      \
+    BROADCASTS(X, mul)                                                      \
+    BROADCASTS(X, div)                                                      \
+    X(div_negative, gan_div(a, b))                                          \
+    X(add_scalar, gan_add_scalar(a, 0.75))                                  \
+    X(mul_scalar, gan_mul_scalar(a, -1.5))                                  \
+    X(neg, gan_neg(a))                                                      \
+    FUNCTION_AND_SLOPE(X, exp)                                              \
+    FUNCTION_AND_SLOPE(X, square)                                           \
+    FUNCTION_AND_SLOPE(X, tanh)                                             \
+    FUNCTION_AND_SLOPE(X, sigmoid)                                          \
+    FUNCTION_AND_SLOPE(X, softplus)                                         \
+    FUNCTION_AND_SLOPE(X, log)                                              \
+    FUNCTION_AND_SLOPE(X, sqrt)                                             \
+    FUNCTION_AND_SLOPE(X, rsqrt)                                            \
+    X(tanh_far, gan_tanh(a))                                                \
+    X(sigmoid_far, gan_sigmoid(a))                                          \
+    X(softplus_far, gan_softplus(a))                                        \
+    X(abs, gan_abs(a))                                                      \
+    X(abs_at_0, gan_abs(a))                                                 \
+    X(relu, gan_relu(a))                                                    \
+    X(relu_at_0, gan_relu(a))                                               \
+    X(leaky_relu, gan_leaky_relu(a, 0.2))                                   \
+    X(leaky_relu_at_0, gan_leaky_relu(a, 0.2))                              \
+    X(leaky_relu_negative, gan_leaky_relu(a, -0.3))                         \
+    X(clamp, gan_clamp(a, -0.5, 1))                                         \
+    X(clamp_ends, gan_clamp(a, -0.5, 1))                                    \
+    X(relu_in_place, gan_relu_(gan_mul_scalar(a, 2)))                       \
+    X(leaky_relu_in_place, gan_leaky_relu_(gan_mul_scalar(a, 2), 0.2))      \
+    X(used_twice, gan_mul(a, gan_add(a, b)))                                \
+    X(detach, gan_mul(gan_square(gan_detach(a)), a))                        \
+    X(shared_gradient, gan_add(gan_tanh(a), gan_leaky_relu(b, 0.2)))        \
+    X(residual, gan_add(gan_add(a, gan_sigmoid(a)), gan_relu(gan_tanh(a)))) \
+    X(unused, gan_mul_scalar(a, 3))
 
 /* The same computed of three shapes: cases NAME and NAME with either suffix. */
 #define THREE(X, name, one, two, expression) \
@@ -89,13 +99,15 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
 #define ACTIVATION(X, op)     \
     FUNCTION_AND_SLOPE(X, op) \
     X(op##_n1, gan_##op(a)) X(op##_at_0, gan_##op(a)) X(op##_far, gan_##op(a))
-#define ACTIVATIONS(X)          \
-    ACTIVATION(X, elu)          \
-    ACTIVATION(X, selu)         \
-    ACTIVATION(X, silu)         \
-    ACTIVATION(X, gelu)         \
-    X(prelu, gan_prelu_f(a, b)) \
-    X(prelu_one, gan_prelu_f(a, b)) X(prelu_n1, gan_prelu_f(a, b)) X(prelu_at_0, gan_prelu_f(a, b))
+#define ACTIVATIONS(X)              \
+    ACTIVATION(X, elu)              \
+    ACTIVATION(X, selu)             \
+    ACTIVATION(X, silu)             \
+    ACTIVATION(X, gelu)             \
+    X(prelu, gan_prelu_f(a, b))     \
+    X(prelu_one, gan_prelu_f(a, b)) \
+    X(prelu_n1, gan_prelu_f(a, b))  \
+    X(prelu_at_0, gan_prelu_f(a, b))
 
 #define IN_DIM(X, dim, size)                                \
     X(softmax_##dim, gan_softmax(a, dim))                   \
@@ -105,18 +117,20 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(gather_##dim, gan_gather(a, dim, b))                  \
     X(scatter_list_##dim, gan_scatter_add(a, dim, b, size)) \
     X(scatter_##dim, gan_scatter_add(a, dim, b, size))
-#define GATHER(X)                                                                           \
-    IN_DIM(X, 0, 3)                                                                         \
-    IN_DIM(X, 1, 4)                                                                         \
-    IN_DIM(X, 2, 2)                                                                         \
-    IN_DIM(X, 3, 5)                                                                         \
-    X(softmax_far, gan_softmax(a, 3))                                                       \
-    X(log_softmax_far, gan_log_softmax(a, 3))                                               \
-    X(softmax_many, gan_softmax(a, 1))                                                      \
-    X(log_softmax_many, gan_log_softmax(a, 1))                                              \
-    X(softmax_one, gan_softmax(a, 1)) X(concat_all_5, concat_of(a, b, c, d, e, 1))          \
-        X(concat_all_alone, concat_of(a, b, c, d, e, 1)) X(gather_one, gan_gather(a, 0, b)) \
-            THREE(X, one_hot, _map, _n1, gan_mul(a, gan_one_hot(b, 4)))
+#define GATHER(X)                                    \
+    IN_DIM(X, 0, 3)                                  \
+    IN_DIM(X, 1, 4)                                  \
+    IN_DIM(X, 2, 2)                                  \
+    IN_DIM(X, 3, 5)                                  \
+    X(softmax_far, gan_softmax(a, 3))                \
+    X(log_softmax_far, gan_log_softmax(a, 3))        \
+    X(softmax_many, gan_softmax(a, 1))               \
+    X(log_softmax_many, gan_log_softmax(a, 1))       \
+    X(softmax_one, gan_softmax(a, 1))                \
+    X(concat_all_5, concat_of(a, b, c, d, e, 1))     \
+    X(concat_all_alone, concat_of(a, b, c, d, e, 1)) \
+    X(gather_one, gan_gather(a, 0, b))               \
+    THREE(X, one_hot, _map, _n1, gan_mul(a, gan_one_hot(b, 4)))
 
 #define EACH_PART(X, part, n, c, h, w)          \
     X(sum_to_##part, gan_sum_to(a, n, c, h, w)) \
@@ -130,7 +144,9 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     EACH_PART(X, plane, 2, 3, 1, 1)   \
     EACH_PART(X, columns, 1, 1, 1, 5) \
     EACH_PART(X, rows, 1, 1, 2, 1)    \
-    EACH_PART(X, batch, 1, 3, 2, 5) EACH_PART(X, width, 2, 3, 2, 1) EACH_PART(X, none, 2, 3, 2, 5)
+    EACH_PART(X, batch, 1, 3, 2, 5)   \
+    EACH_PART(X, width, 2, 3, 2, 1)   \
+    EACH_PART(X, none, 2, 3, 2, 5)
 
 #define SHAPE(X)                                 \
     X(reshape, gan_reshape(a, 3, 10, 1, 2))      \
@@ -212,14 +228,13 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(weight_5x3_rest, gan_conv2d_weight(a, b, 5, 3, 2, 1, 1))       \
     X(weight_groups, gan_conv2d_weight(a, b, 3, 3, 2, 1, 2))
 
-#define DILATED(X) /* stride, pad, dilation, groups */                                           \
-    X(dilated_2, gan_conv2d_with_f(a, b, c, OPTIONS(.pad = 2, .dilation = 2)))                   \
-    X(dilated_3_s2, gan_conv2d_with_f(a, b, c, OPTIONS(.stride = 2, .pad = 3, .dilation = 3)))   \
-    X(dilated_2_s2, gan_conv2d_with_f(a, b, c, OPTIONS(.stride = 2, .pad = 1, .dilation = 2)))   \
-    X(dilated_groups, gan_conv2d_with_f(a, b, c, OPTIONS(.pad = 2, .dilation = 2, .groups = 2))) \
-    X(dilated_depthwise,                                                                         \
-      gan_conv2d_with_f(a, b, c, OPTIONS(.stride = 2, .pad = 4, .dilation = 4, .groups = 3)))    \
-    X(dilated_to_1x1, gan_conv2d_with_f(a, b, c, OPTIONS(.dilation = 3)))
+#define DILATED(X) /* stride, pad, dilation, groups */              \
+    X(dilated_2, gan_dilated_conv2d_f(a, b, c, 1, 2, 2, 1))         \
+    X(dilated_3_s2, gan_dilated_conv2d_f(a, b, c, 2, 3, 3, 1))      \
+    X(dilated_2_s2, gan_dilated_conv2d_f(a, b, c, 2, 1, 2, 1))      \
+    X(dilated_groups, gan_dilated_conv2d_f(a, b, c, 1, 2, 2, 2))    \
+    X(dilated_depthwise, gan_dilated_conv2d_f(a, b, c, 2, 4, 4, 3)) \
+    X(dilated_to_1x1, gan_dilated_conv2d_f(a, b, c, 1, 0, 3, 1))
 
 #define PAD(X, mode, MODE)                                       \
     THREE(X, pad_##mode, _c1, _n3, gan_pad(a, MODE, 2, 1, 0, 2)) \
@@ -230,29 +245,30 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     THREE(X, resize_##mode##_one, _c1, _n3, gan_resize(a, 1, 1, MODE))     \
     THREE(X, resize_##mode##_mixed, _c1, _n3, gan_resize(a, 2, 11, MODE))  \
     X(resize_##mode##_point, gan_resize(a, 4, 3, MODE))
-#define RESAMPLE(X)                                                                                \
-    PAD(X, zeros, GAN_ZEROS)                                                                       \
-    PAD(X, reflect, GAN_REFLECT)                                                                   \
-    PAD(X, replicate, GAN_REPLICATE)                                                               \
-    RESIZE(X, nearest, GAN_NEAREST)                                                                \
-    RESIZE(X, bilinear, GAN_BILINEAR)                                                              \
-    RESIZE(X, aligned, GAN_ALIGNED)                                                                \
-    THREE(X, fir_up, _c1, _n3, fir(a, 0))                                                          \
-    THREE(X, fir_down, _c1, _n3, fir(a, 1))                                                        \
-    THREE(X, fir_uneven, _c1, _n3, fir(a, 2)) THREE(X, fir_cropped, _c1, _n3, fir(a, 3)) THREE(    \
-        X, avg_pool_2, _c1, _n3, gan_avg_pool2d(a, 2, 2, 0)) THREE(X, avg_pool_3_s2, _c1, _n3,     \
-                                                                   gan_avg_pool2d(a, 3, 2, 1))     \
-        THREE(X, avg_pool_3_s1, _c1, _n3, gan_avg_pool2d(a, 3, 1, 1))                              \
-            THREE(X, avg_pool_all, _c1, _n3, gan_avg_pool2d(a, 0, 0, 0))                           \
-                THREE(X, max_pool_2, _c1, _n3, gan_max_pool2d(a, 2, 2, 0, false))                  \
-                    THREE(X, max_pool_3_s2, _c1, _n3, gan_max_pool2d(a, 3, 2, 1, false))           \
-                        THREE(X, max_pool_ceil, _c1, _n3, gan_max_pool2d(a, 2, 2, 0, true)) THREE( \
-                            X, max_pool_ceil_pad, _c1, _n3, gan_max_pool2d(a, 3, 3, 1, true))      \
-                            THREE(X, max_pool_all, _c1, _n3, gan_max_pool2d(a, 0, 0, 0, false))    \
-                                X(max_pool_ties, gan_max_pool2d(a, 3, 2, 1, false))                \
-                                    X(pixel_shuffle_2, gan_pixel_shuffle(a, 2))                    \
-                                        X(pixel_shuffle_3, gan_pixel_shuffle(a, 3))                \
-                                            X(pixel_shuffle_1, gan_pixel_shuffle(a, 1))
+#define RESAMPLE(X)                                                         \
+    PAD(X, zeros, GAN_ZEROS)                                                \
+    PAD(X, reflect, GAN_REFLECT)                                            \
+    PAD(X, replicate, GAN_REPLICATE)                                        \
+    RESIZE(X, nearest, GAN_NEAREST)                                         \
+    RESIZE(X, bilinear, GAN_BILINEAR)                                       \
+    RESIZE(X, aligned, GAN_ALIGNED)                                         \
+    THREE(X, fir_up, _c1, _n3, fir(a, 0))                                   \
+    THREE(X, fir_down, _c1, _n3, fir(a, 1))                                 \
+    THREE(X, fir_uneven, _c1, _n3, fir(a, 2))                               \
+    THREE(X, fir_cropped, _c1, _n3, fir(a, 3))                              \
+    THREE(X, avg_pool_2, _c1, _n3, gan_avg_pool2d(a, 2, 2, 0))              \
+    THREE(X, avg_pool_3_s2, _c1, _n3, gan_avg_pool2d(a, 3, 2, 1))           \
+    THREE(X, avg_pool_3_s1, _c1, _n3, gan_avg_pool2d(a, 3, 1, 1))           \
+    THREE(X, avg_pool_all, _c1, _n3, gan_avg_pool2d(a, 0, 0, 0))            \
+    THREE(X, max_pool_2, _c1, _n3, gan_max_pool2d(a, 2, 2, 0, false))       \
+    THREE(X, max_pool_3_s2, _c1, _n3, gan_max_pool2d(a, 3, 2, 1, false))    \
+    THREE(X, max_pool_ceil, _c1, _n3, gan_max_pool2d(a, 2, 2, 0, true))     \
+    THREE(X, max_pool_ceil_pad, _c1, _n3, gan_max_pool2d(a, 3, 3, 1, true)) \
+    THREE(X, max_pool_all, _c1, _n3, gan_max_pool2d(a, 0, 0, 0, false))     \
+    X(max_pool_ties, gan_max_pool2d(a, 3, 2, 1, false))                     \
+    X(pixel_shuffle_2, gan_pixel_shuffle(a, 2))                             \
+    X(pixel_shuffle_3, gan_pixel_shuffle(a, 3))                             \
+    X(pixel_shuffle_1, gan_pixel_shuffle(a, 1))
 
 #define IMAGE_NORMS(X)                                                             \
     THREE(X, instance_norm, _n1, _thin, gan_instance_norm_f(a, b, c, 1e-5))        \
@@ -276,34 +292,34 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(minibatch_stddev_all, gan_minibatch_stddev(a, 4))                            \
     X(minibatch_stddev_one, gan_minibatch_stddev(a, 4))
 
-#define LAYERS(X)                                                                                  \
-    THREE(X, layer_instance_norm, _n1, _odd, gan_instance_norm(file, NAME, a))                     \
-    THREE(X, layer_layer_norm, _n1, _odd, gan_layer_norm(file, NAME, a))                           \
-    THREE(X, layer_group_norm, _n1, _odd, gan_group_norm(file, NAME, a, a->c > 1 ? a->c / 2 : 1))  \
-    THREE(X, layer_prelu, _n1, _odd, gan_prelu(file, NAME, a))                                     \
-    THREE(X, layer_batch_norm_train, _n1, _odd, gan_batch_norm(file, NAME, a))                     \
-    THREE(X, layer_batch_norm_eval, _n1, _odd, mode_of(0, a))                                      \
-    THREE(X, layer_batch_norm_freeze, _n1, _odd, mode_of(1, a))                                    \
-    THREE(X, conditional_batch_norm, _n1, _odd, gan_conditional_batch_norm(file, NAME, a, b, 3))   \
-    THREE(X, self_attention, _n1, _odd, gan_self_attention(file, NAME, a))                         \
-    X(self_attention_8, gan_self_attention(file, NAME, a))                                         \
-    THREE(X, modulated_layer, _n1, _odd, gan_modulated_conv2d(file, NAME, a, b, 3, 3, true))       \
-    THREE(X, modulated_plain, _n1, _odd, gan_modulated_conv2d(file, NAME, a, b, 5, 1, false))      \
-    THREE(X, modulated_f, _n1, _odd, gan_modulated_conv2d_f(a, b, c, 1, true))                     \
-    THREE(X, modulated_f_plain, _n1, _odd, gan_modulated_conv2d_f(a, b, c, 0, false))              \
-        THREE(X, demodulation, _n1, _odd,                                                          \
-              gan_demodulation(a, b)) THREE(X, dropout, _n1, _odd, gan_dropout(file, a, 0.25))     \
-            X(embedding, gan_embedding(file, NAME, a, 4, 3)) X(embedding_one,                      \
-                                                               gan_embedding(file, NAME, a, 1, 5)) \
-                X(embedding_unused, gan_embedding(file, NAME, a, 5, 1))                            \
-                    X(spectral, gan_spectral_norm(file, NAME, a))                                  \
-                        X(spectral_row, gan_spectral_norm(file, NAME, a))                          \
-                            X(spectral_column, gan_spectral_norm(file, NAME, a))                   \
-                                X(spectral_conv, with_weights(GAN_SPECTRAL, 0, a))                 \
-                                    X(spectral_up, with_weights(GAN_SPECTRAL, 1, a))               \
-                                        X(spectral_fc, with_weights(GAN_SPECTRAL, 2, a))           \
-                                            X(equalized_conv, with_weights(GAN_EQUALIZED, 3, a))   \
-                                                X(equalized_fc, with_weights(GAN_EQUALIZED, 2, a))
+#define LAYERS(X)                                                                                 \
+    THREE(X, layer_instance_norm, _n1, _odd, gan_instance_norm(file, NAME, a))                    \
+    THREE(X, layer_layer_norm, _n1, _odd, gan_layer_norm(file, NAME, a))                          \
+    THREE(X, layer_group_norm, _n1, _odd, gan_group_norm(file, NAME, a, a->c > 1 ? a->c / 2 : 1)) \
+    THREE(X, layer_prelu, _n1, _odd, gan_prelu(file, NAME, a))                                    \
+    THREE(X, layer_batch_norm_train, _n1, _odd, gan_batch_norm(file, NAME, a))                    \
+    THREE(X, layer_batch_norm_eval, _n1, _odd, mode_of(0, a))                                     \
+    THREE(X, layer_batch_norm_freeze, _n1, _odd, mode_of(1, a))                                   \
+    THREE(X, conditional_batch_norm, _n1, _odd, gan_conditional_batch_norm(file, NAME, a, b, 3))  \
+    THREE(X, self_attention, _n1, _odd, gan_self_attention(file, NAME, a))                        \
+    X(self_attention_8, gan_self_attention(file, NAME, a))                                        \
+    THREE(X, modulated_layer, _n1, _odd, gan_modulated_conv2d(file, NAME, a, b, 3, 3, true))      \
+    THREE(X, modulated_plain, _n1, _odd, gan_modulated_conv2d(file, NAME, a, b, 5, 1, false))     \
+    THREE(X, modulated_f, _n1, _odd, gan_modulated_conv2d_f(a, b, c, 1, true))                    \
+    THREE(X, modulated_f_plain, _n1, _odd, gan_modulated_conv2d_f(a, b, c, 0, false))             \
+    THREE(X, demodulation, _n1, _odd, gan_demodulation(a, b))                                     \
+    THREE(X, dropout, _n1, _odd, gan_dropout(file, a, 0.25))                                      \
+    X(embedding, gan_embedding(file, NAME, a, 4, 3))                                              \
+    X(embedding_one, gan_embedding(file, NAME, a, 1, 5))                                          \
+    X(embedding_unused, gan_embedding(file, NAME, a, 5, 1))                                       \
+    X(spectral, gan_spectral_norm(file, NAME, a))                                                 \
+    X(spectral_row, gan_spectral_norm(file, NAME, a))                                             \
+    X(spectral_column, gan_spectral_norm(file, NAME, a))                                          \
+    X(spectral_conv, with_weights(GAN_SPECTRAL, 0, a))                                            \
+    X(spectral_up, with_weights(GAN_SPECTRAL, 1, a))                                              \
+    X(spectral_fc, with_weights(GAN_SPECTRAL, 2, a))                                              \
+    X(equalized_conv, with_weights(GAN_EQUALIZED, 3, a))                                          \
+    X(equalized_fc, with_weights(GAN_EQUALIZED, 2, a))
 
 #define NORM(X)                                                               \
     X(batch_norm, gan_batch_norm_f(a, b, c, d, e, true, 0.1, 1e-5))           \
@@ -331,28 +347,31 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
 #define BOTH_SIDES(X, name, KIND)                             \
     THREE(X, d_##name, _uneven, _one, gan_d_loss(a, b, KIND)) \
     THREE(X, g_##name, _uneven, _one, gan_g_loss(a, b, KIND))
-#define MORE_LOSSES(X)                                                                            \
-    BOTH_SIDES(X, minimax, GAN_MINIMAX)                                                           \
-    BOTH_SIDES(X, non_saturating, GAN_NON_SATURATING)                                             \
-    BOTH_SIDES(X, hinge, GAN_HINGE)                                                               \
-    BOTH_SIDES(X, least_squares, GAN_LEAST_SQUARES)                                               \
-    BOTH_SIDES(X, wasserstein, GAN_WASSERSTEIN)                                                   \
-    BOTH_SIDES(X, relativistic, GAN_RELATIVISTIC)                                                 \
-    THREE(X, bce_to, _one, _odd, gan_bce_logits_to(a, b))                                         \
-    X(bce_to_far, gan_bce_logits_to(a, b))                                                        \
-    THREE(X, bce_probabilities, _one, _odd, gan_bce(a, b)) THREE(                                 \
-        X, smooth_l1, _one, _odd, gan_smooth_l1(a, b)) X(smooth_l1_ends, gan_smooth_l1(a, b))     \
-        THREE(X, cycle, _one, _odd, gan_cycle_loss(a, b)) THREE(X, identity, _one, _odd,          \
-                                                                gan_identity_loss(a, b))          \
-            THREE(X, cross_entropy, _map, _one, gan_cross_entropy(a, b)) X(                       \
-                cross_entropy_n1, gan_cross_entropy(a, b)) THREE(X, gram, _n1, _c1, gan_gram(a))  \
-                X(perceptual, features(0, a, b, c, d)) X(perceptual_one, features(0, a, b, c, d)) \
-                    X(style, features(1, a, b, c, d)) X(style_of_one, features(1, a, b, c, d))    \
-                        X(feature_matching, features(2, a, b, c, d))                              \
-                            THREE(X, total_variation, _row, _column, gan_total_variation(a))      \
-                                THREE(X, patch_nce, _n1, _c1, gan_patch_nce(a, b, 0.25))          \
-                                    X(flipped_labels,                                             \
-                                      gan_mul(a, gan_flipped_labels(g, 9, 0.875, 0.25)))
+#define MORE_LOSSES(X)                                               \
+    BOTH_SIDES(X, minimax, GAN_MINIMAX)                              \
+    BOTH_SIDES(X, non_saturating, GAN_NON_SATURATING)                \
+    BOTH_SIDES(X, hinge, GAN_HINGE)                                  \
+    BOTH_SIDES(X, least_squares, GAN_LEAST_SQUARES)                  \
+    BOTH_SIDES(X, wasserstein, GAN_WASSERSTEIN)                      \
+    BOTH_SIDES(X, relativistic, GAN_RELATIVISTIC)                    \
+    THREE(X, bce_to, _one, _odd, gan_bce_logits_to(a, b))            \
+    X(bce_to_far, gan_bce_logits_to(a, b))                           \
+    THREE(X, bce_probabilities, _one, _odd, gan_bce(a, b))           \
+    THREE(X, smooth_l1, _one, _odd, gan_smooth_l1(a, b))             \
+    X(smooth_l1_ends, gan_smooth_l1(a, b))                           \
+    THREE(X, cycle, _one, _odd, gan_cycle_loss(a, b))                \
+    THREE(X, identity, _one, _odd, gan_identity_loss(a, b))          \
+    THREE(X, cross_entropy, _map, _one, gan_cross_entropy(a, b))     \
+    X(cross_entropy_n1, gan_cross_entropy(a, b))                     \
+    THREE(X, gram, _n1, _c1, gan_gram(a))                            \
+    X(perceptual, features(0, a, b, c, d))                           \
+    X(perceptual_one, features(0, a, b, c, d))                       \
+    X(style, features(1, a, b, c, d))                                \
+    X(style_of_one, features(1, a, b, c, d))                         \
+    X(feature_matching, features(2, a, b, c, d))                     \
+    THREE(X, total_variation, _row, _column, gan_total_variation(a)) \
+    THREE(X, patch_nce, _n1, _c1, gan_patch_nce(a, b, 0.25))         \
+    X(flipped_labels, gan_mul(a, gan_flipped_labels(g, 9, 0.875, 0.25)))
 
 #define OF_CRITIC(X, name, CRITIC)                                \
     X(r1_##name, penalty_of(R1, CRITIC, a, b, c, d, e))           \
@@ -365,7 +384,8 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     OF_CRITIC(X, conv, CRITIC_CONV)         \
     OF_CRITIC(X, instance, CRITIC_INSTANCE) \
     OF_CRITIC(X, layer, CRITIC_LAYER)       \
-    OF_CRITIC(X, group, CRITIC_GROUP) THREE(X, path_length, _n1, _layers, path_length(a, b, c))
+    OF_CRITIC(X, group, CRITIC_GROUP)       \
+    THREE(X, path_length, _n1, _layers, path_length(a, b, c))
 
 #define AUGMENT(X)                                                        \
     THREE(X, augment_flip, _n1, _odd, gan_augment(a, GAN_FLIP, 1))        \
@@ -385,7 +405,14 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     MATMUL(X)      \
     CONV(X)        \
     DILATED(X)     \
-    RESAMPLE(X) NORM(X) IMAGE_NORMS(X) LAYERS(X) LOSSES(X) MORE_LOSSES(X) PENALTIES(X) AUGMENT(X)
+    RESAMPLE(X)    \
+    NORM(X)        \
+    IMAGE_NORMS(X) \
+    LAYERS(X)      \
+    LOSSES(X)      \
+    MORE_LOSSES(X) \
+    PENALTIES(X)   \
+    AUGMENT(X)
 
 /* ---- the cases as functions
    -------------------------------------------------------------------------------- */
@@ -681,7 +708,7 @@ static void test_case(void)
     static const char *const after[] = {"a_after", "b_after", "c_after", "d_after", "e_after"};
     gan_tensor *in[5], *r = find(now->name, "r");
     int compared = 0;
-    CHECK(r, "reference.safetensors has no such case: python3 tests/reference.py");
+    CHECK(r, "reference.safetensors has no such case: python3 tests/expected/reference.py");
     for (int i = 0; i < 5; i++)
         in[i] = find(now->name, inputs[i]);
     gan_seed(g, 1);
@@ -740,8 +767,8 @@ static void test_count(void)
 {
     CHECK(find("cases", "count"), "the file does not say how many cases it holds");
     int in_file = (int)gan_item(find("cases", "count"));
-    CHECK(in_file == COUNT, "%d cases here, %d in the file: python3 tests/reference.py", COUNT,
-          in_file);
+    CHECK(in_file == COUNT, "%d cases here, %d in the file: python3 tests/expected/reference.py",
+          COUNT, in_file);
 }
 
 /* ---- optimizers: ten steps of every layer
@@ -1236,7 +1263,7 @@ static void run_all(void)
 
 int main(int argc, char **argv)
 {
-    const char *path = argc > 1 ? argv[1] : "tests/reference.safetensors";
+    const char *path = argc > 1 ? argv[1] : "tests/expected/reference.safetensors";
     static const char *const devices[] = {"ref", "cpu", "cuda"};
     for (int i = 0; i < (gan_find_backend("cuda") ? 3 : 2);
          i++) { /* cuda where gan_cuda.o is linked */

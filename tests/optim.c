@@ -1,6 +1,6 @@
 /* tests/optim.c: optimizers, learning rates, clipping, averages, how parameters start, and
-   parameters of two bytes, against PyTorch's numbers (tests/optim.py prints them), loops written
-   another way, and formulas. */
+   parameters of two bytes, against PyTorch's numbers (tests/expected/optim.py prints them),
+   loops written another way, and formulas. */
 #include "test.h"
 
 static char path[512],
@@ -624,7 +624,7 @@ static void test_init_models(void)
                 gan_init_param(gan_find_param(m, "fc.weight"), kind, (gan_real)0.02);
                 gan_to_host(gan_find_param(m, "fc.weight"), x);
                 CHECK(!memcmp(x, first[1], 3 * 72 * sizeof *x),
-                      "kind %d: gan_init and gan_init_model differ", kind);
+                      "kind %d: gan_init_param and gan_init_model differ", kind);
                 CHECK(first[6][0] != 1, "gan_init_model started running statistics anew");
             }
             gan_close(g);
@@ -873,10 +873,11 @@ static void test_mistakes(void)
          "gan_minimize: the loss depends on no parameter of the model \"m\""},
         {"another model's loss", other_model,
          "gan_minimize: the loss depends on no parameter of the model \"D\""},
-        {"fans of a bias", bias_fans, "gan_init: \"fc.bias\" (1,3,1,1), kind 3"},
-        {"kind 7", no_kind, "gan_init: \"w\" (2,2,1,1), kind 7"},
+        {"fans of a bias", bias_fans, "gan_init_param: \"fc.bias\" (1,3,1,1), kind 3"},
+        {"kind 7", no_kind, "gan_init_param: \"w\" (2,2,1,1), kind 7"},
         {"gain -1", negative_gain, "gain -1"},
-        {"not a parameter", not_a_parameter, "gan_init: the tensor (2,2,1,1) is not a parameter"},
+        {"not a parameter", not_a_parameter,
+         "gan_init_param: the tensor (2,2,1,1) is not a parameter"},
         {"decay -1", negative_decay, "gan_adamw: learning rate 0.1 and decay -1"},
         {"alpha 1", alpha_one, "gan_rmsprop: "},
         {"no history", no_history, "gan_lbfgs: a history of 0"},

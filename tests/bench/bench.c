@@ -2,11 +2,11 @@
    whole training steps.
    usage: bench [threads] [dcgan28|dcgan64|steps|kernels|operations|all] [device]     (the device
      of steps; others need gan_cuda.o)
-   The networks are those of tests/bench_torch.py, layer by layer; the operations are its too, in
-   the same sizes. */
+   The networks are those of tests/bench/bench_torch.py, layer by layer; the operations are its
+   too, in the same sizes. */
 #define _POSIX_C_SOURCE 200809L
 #define GAN_IMPLEMENTATION
-#include "../gan.h"
+#include "../../gan.h"
 #include <sys/resource.h>
 
 static int by_value(const void *a, const void *b)
