@@ -63,9 +63,9 @@ static gan_tensor *d_loss(const recipe *r, gan_model *D, gan_tensor *real, gan_t
                           int step)
 {
     gan_tensor *a = discriminator(D, real);
-    gan_tensor *loss = gan_d_loss(r->loss, a, discriminator(D, fake));
+    gan_tensor *loss = gan_d_loss(a, discriminator(D, fake), r->loss);
     if (r->extra == PENALTY)
-        loss = gan_add(loss, gan_mul_scalar(gan_wgan_gp(discriminator, D, real, fake), 10));
+        loss = gan_add(loss, gan_mul_scalar(gan_wgan_gp(D, discriminator, real, fake), 10));
     if (r->extra == R1 && step % 4 == 0)
         loss = gan_add(loss, gan_mul_scalar(gan_r1(a, real), 0.5f * 4));
     return loss;
@@ -165,7 +165,7 @@ static void run(options o, const recipe *r, const gan_real *real, int count)
             d = (double)gan_item(loss);
             gan_clear(g);
         }
-        gan_tensor *loss = gan_g_loss(r->loss, NULL, discriminator(D, samples(g, o.batch, G)));
+        gan_tensor *loss = gan_g_loss(NULL, discriminator(D, samples(g, o.batch, G)), r->loss);
         gan_minimize(opt_g, loss);
         gan_ema(average, G, step < 20 ? 0 : 0.99f);
         gan_progress_step(log, step, d, (double)gan_item(loss));

@@ -170,15 +170,15 @@ static void train(const options *o, double row[12])
         gan_tensor *named_real = NULL, *named_fake = NULL;
         gan_tensor *a = discriminator(D, real, y, &named_real);
         gan_tensor *b = discriminator(D, gan_detach(fake), y, &named_fake);
-        gan_tensor *d_loss = gan_d_loss(GAN_NON_SATURATING, a, b);
+        gan_tensor *d_loss = gan_d_loss(a, b, GAN_NON_SATURATING);
         if (kind == ACGAN)
             d_loss = gan_add(d_loss, gan_add(gan_cross_entropy(named_real, y),
                                              gan_cross_entropy(named_fake, y)));
         gan_minimize(opt_d,
                      step % 16 == 0 ? gan_add(d_loss, gan_mul_scalar(gan_r1(a, real), 8)) : d_loss);
 
-        gan_tensor *g_loss = gan_g_loss(GAN_NON_SATURATING, NULL,
-                                        discriminator(D, fake, y, &named_fake));
+        gan_tensor *g_loss = gan_g_loss(NULL, discriminator(D, fake, y, &named_fake),
+                                        GAN_NON_SATURATING);
         if (kind == ACGAN)
             g_loss = gan_add(g_loss, gan_mul_scalar(gan_cross_entropy(named_fake, y), 0.1f));
         gan_minimize(opt_g, g_loss);

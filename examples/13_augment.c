@@ -162,11 +162,11 @@ static void train_gan(gan *g, const options *o, gan_model *average, const pictur
         gan_tensor *fake = generator(G, z, ask);
         gan_tensor *a = discriminator(D, real, y);
         gan_tensor *b = discriminator(D, changed(gan_detach(fake), how), ask);
-        gan_tensor *d_loss = gan_d_loss(GAN_NON_SATURATING, a, b);
+        gan_tensor *d_loss = gan_d_loss(a, b, GAN_NON_SATURATING);
         gan_minimize(opt_d,
                      step % 16 == 0 ? gan_add(d_loss, gan_mul_scalar(gan_r1(a, real), 8)) : d_loss);
-        gan_tensor *g_loss = gan_g_loss(GAN_NON_SATURATING, NULL,
-                                        discriminator(D, changed(fake, how), ask));
+        gan_tensor *g_loss = gan_g_loss(NULL, discriminator(D, changed(fake, how), ask),
+                                        GAN_NON_SATURATING);
         gan_minimize(opt_g, gan_add(g_loss, gan_mul_scalar(alike(z, fake), 0.1f)));
         gan_ema(average, G, gan_ema_decay(step, o->batch, 5000, 0.05f));
         gan_clear(g);

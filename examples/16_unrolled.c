@@ -124,7 +124,7 @@ static void train(const options *o, int unroll, float eta, FILE *log, gan_real *
     gan_opt *opt_d = gan_adam(D, 1e-3f, 0.5f, 0.999f);
     gan_tensor *w = gan_param(D, "w", WEIGHTS, 1, 1, 1);
     gan_real x[2 * SHOWN];
-    gan_init(w, GAN_INIT_NORMAL, 0.1f);
+    gan_init_param(w, GAN_INIT_NORMAL, 0.1f);
     gan_init_model(G, GAN_INIT_ORTHOGONAL, 0.8f);
     for (int step = 0, frame = 0; step < o->steps; step++) {
         if (frame < FRAMES && step >= frame * (o->steps - 1) / (FRAMES - 1)) {

@@ -53,13 +53,13 @@ static void train(gan *g, gan_data *data, const options *o, const char *from, ga
         gan_tensor *maps;
         gan_tensor *a = discriminator(D, real, &maps);
         gan_tensor *b = discriminator(D, gan_detach(fake), &maps);
-        gan_tensor *d_loss = gan_d_loss(GAN_NON_SATURATING, a, b);
+        gan_tensor *d_loss = gan_d_loss(a, b, GAN_NON_SATURATING);
         float rate = 2e-3f * (1 - (float)step / (float)o->steps);
         gan_set_lr(opt_g, rate);
         gan_set_lr(opt_d, rate);
         gan_minimize(opt_d,
                      step % 16 == 0 ? gan_add(d_loss, gan_mul_scalar(gan_r1(a, real), 8)) : d_loss);
-        gan_tensor *g_loss = gan_g_loss(GAN_NON_SATURATING, NULL, discriminator(D, fake, &maps));
+        gan_tensor *g_loss = gan_g_loss(NULL, discriminator(D, fake, &maps), GAN_NON_SATURATING);
         gan_minimize(opt_g, g_loss);
         gan_ema(average, G, step < 20 ? 0 : 0.99f);
         gan_progress_step(log, step, (double)gan_item(d_loss), (double)gan_item(g_loss));
