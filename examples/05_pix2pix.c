@@ -219,7 +219,8 @@ static void save_triples(gan *g, gan_model *G, const pairs *test, int size, int 
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/05_pix2pix", 4000, 8, 12, 4, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/05_pix2pix", .steps = 4000, .batch = 8, .quick_steps = 12, .quick_batch = 4};
     const char *test_path = NULL;
     int size = 64;
     bool swap = false;

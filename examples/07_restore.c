@@ -368,7 +368,8 @@ static gan_data *open_data(gan *g, const options *o)
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/07_restore", 1600, 8, 6, 4, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/07_restore", .steps = 1600, .batch = 8, .quick_steps = 6, .quick_batch = 4};
     const char *only = "";
     const flag own[] = {
         {"--task", 't', &only, "inpaint or super; both without it"},

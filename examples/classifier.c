@@ -42,7 +42,8 @@ static double accuracy(gan *g, gan_model *net, gan_data *set)
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/classifier", 8000, 100, 20, 10, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/classifier", .steps = 8000, .batch = 100, .quick_steps = 20, .quick_batch = 10};
     parse(argc, argv, &o, "classifier: LeNet learns to name handwritten digits", NULL);
 
     gan *g = open_device(&o);

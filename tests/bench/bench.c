@@ -317,7 +317,7 @@ static gan_tensor *op_modulated_conv(void)
 {
     gan_tensor *style = gan_param(M, "style", 16, 128, 1, 1);
     return gan_modulated_conv2d_f(x_of(16, 128, 32, 32), gan_param(M, "w", 128, 128, 3, 3), style,
-                                  true, 1);
+                                  1, true);
 }
 
 /* Adds d(y . seed)/d(parameter) to the gradients of M: gan_backward with a gradient of one's
