@@ -434,8 +434,7 @@ GAN_API void gan_clear(gan *g);
 /* Frees only the tensors made since gan_here: the activations of a half-step that is done, for
    instance. */
 typedef struct {
-    int tape, slab;
-    size_t used;
+    int tape; /* how many tensors there were */
 } gan_mark;
 
 GAN_API gan_mark gan_here(gan *g);
@@ -446,49 +445,79 @@ GAN_API size_t gan_memory(const gan *g, size_t *peak_or_NULL);
 
 /* ===========================================================================================
    >>tensors
-   =========================================================================================== */
-/* Four dimensions, always. data lies in the device's memory: read it with gan_to_host. The rest
-   is the tape's. */
-struct gan_tensor {
-    int n, c, h, w;
-    gan_real *data;
-    gan *g;
-    struct gan__buffer *buffer; /* who owns data, shared by views */
-    const struct gan__op *op;   /* how it was computed: NULL for a leaf */
-    gan_tensor *in[3], *saved;  /* from what; saved holds normalisation's statistics */
+   ===========================================================================================
+   Every tensor has four dimensions (N,C,H,W). A tensor is made by a function below or computed by
+   an operation, belongs to the gan it was made with, and lives until gan_clear; parameters live
+   until gan_close. A function that is given NULL, or a tensor that gan_clear has freed, ends in
+   one line that says so. A freed one is recognised until the second gan_clear after that, at
+   least. */
 
-    union {
+/* A program reads n, c, h and w. The numbers are read with gan_to_host: data may lie in a GPU's
+   memory. The other fields are the library's own. */
+struct gan_tensor {
+    /* What the program reads. */
+    int n, c, h, w; /* the four sizes */
+
+    /* The numbers, and who owns them. */
+    gan_real *data;             /* N*C*H*W numbers in the device's memory, row-major */
+    gan *g;                     /* the device */
+    struct gan__buffer *buffer; /* the memory in which data lies, shared by views */
+    bool overwritten;           /* an in-place function has put its result there */
+    bool freed;                 /* by gan_clear: the numbers are gone */
+
+    /* How it was computed: what the derivative needs. */
+    int tape;                 /* its place on the tape; -1 for a parameter, which is on none */
+    int uses;                 /* how many operations have it as an input */
+    const struct gan__op *op; /* the operation that computed it; NULL for a leaf */
+    gan_tensor *in[3];        /* that operation's inputs; NULL where it has fewer */
+
+    /* The operation's settings. attr holds, for
+         elementwise   0: which one (GAN_EXP ...)       concat, softmax   0: dim
+         slice         0: dim, 1: start                 gather            0: dim
+         permute       0..3: d0, d1, d2, d3             matmul            0, 1: transpose a, b
+         convolutions  0: which of the three products   batch norm        0: frozen */
+    int attr[4];
+    gan_real real[2]; /* elementwise: its two scalars; batch norm: 0 is eps */
+
+    union { /* the kernel's sizes, where shapes alone do not tell them */
         gan_conv conv;
         gan_resample resample;
         gan_index gather;
         gan_lines softmax;
-    } sizes; /* the operation's */
+    } sizes;
 
-    int attr[4];
-    gan_real real[2];
-    int tape, uses,
-        /* place on the tape (-1: a parameter), times used, overwritten by an in-place function */
-        stale;
-    uint64_t needs_grad_in; /* the last differentiation that needed its gradient */
-    gan_tensor *grad;       /* that gradient, while it is computed */
-    gan_tensor *memo;       /* norm_sums, shared by three derivatives */
-    struct gan__buffer
-        *gradient; /* a parameter's, from gan_backward to gan_step: references is 1 */
+    gan_tensor *norm_stats; /* batch norm: mean and variance (2,C,1,1) of the forward pass */
+    gan_tensor *norm_sums;  /* batch norm: two sums that its three derivatives share */
+
+    /* The differentiation under way. */
+    uint64_t needs_grad_in; /* the number of the last differentiation that wants its gradient */
+    gan_tensor *grad;       /* the gradient that has arrived so far; NULL before and after */
+
+    /* A parameter's gradient, from gan_backward to gan_step. */
+    struct gan__buffer *param_grad; /* NULL, or with references 0 (none there) or 1 */
 };
 
-/* (N,C,H,W) of zeros; of value; a copy of N*C*H*W numbers at data. */
+/* (N,C,H,W) of zeros; of value; a copy of N*C*H*W numbers at data. Each size is 1 or more, and
+   their product below 2^31. */
 GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w);
 GAN_API gan_tensor *gan_full(gan *g, gan_real value, int n, int c, int h, int w);
 GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, int h, int w);
 
-GAN_API size_t gan_count(const gan_tensor *t); /* N*C*H*W */
-GAN_API void gan_to_host(const gan_tensor *t,
-                         gan_real *out);        /* copies all N*C*H*W numbers to out */
-GAN_API gan_real gan_item(const gan_tensor *t); /* the number in a tensor of one */
-GAN_API void gan_set(gan_tensor *t,
-                     const gan_real *data); /* overwrites t's numbers: parameters, mostly */
+/* N*C*H*W. */
+GAN_API size_t gan_count(const gan_tensor *t);
 
-/* The same numbers, with no past: no gradient flows through it. */
+/* Copies all N*C*H*W numbers to out. */
+GAN_API void gan_to_host(const gan_tensor *t, gan_real *out);
+
+/* The number in a tensor (1,1,1,1); any other shape is an error. */
+GAN_API gan_real gan_item(const gan_tensor *t);
+
+/* Overwrites t's numbers, of a parameter mostly, by N*C*H*W numbers at data. The tape does not
+   notice: what was computed from the old numbers stays. */
+GAN_API void gan_set(gan_tensor *t, const gan_real *data);
+
+/* The same numbers (not a copy), as a leaf: no gradient flows through it to x. PyTorch's
+   Tensor.detach. */
 GAN_API gan_tensor *gan_detach(gan_tensor *x);
 
 /* ===========================================================================================
@@ -551,63 +580,97 @@ GAN_API gan_tensor *gan_leaky_relu_(gan_tensor *x, gan_real slope);
 
 /* ===========================================================================================
    >>reduce
-   =========================================================================================== */
-GAN_API gan_tensor *gan_sum(gan_tensor *x);  /* (1,1,1,1) */
-GAN_API gan_tensor *gan_mean(gan_tensor *x); /* (1,1,1,1) */
-GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h,
-                               int w); /* each is x's size, or 1: summed over */
+   ===========================================================================================
+   dim counts 0 for N, 1 for C, 2 for H, 3 for W. */
+
+/* The sum and the mean of all numbers: (N,C,H,W) -> (1,1,1,1). */
+GAN_API gan_tensor *gan_sum(gan_tensor *x);
+GAN_API gan_tensor *gan_mean(gan_tensor *x);
+
+/* The sum and the mean over some dimensions: each of n, c, h, w is x's size, which stays, or 1,
+   which is summed over. gan_sum_to(x, 1, C, 1, 1) has one number per channel. */
+GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h, int w);
 GAN_API gan_tensor *gan_mean_to(gan_tensor *x, int n, int c, int h, int w);
-GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h,
-                               int w); /* the adjoint of sum_to: repeats dimensions of 1 */
-GAN_API gan_tensor *gan_softmax(gan_tensor *x,
-                                int dim); /* e^x / sum of e^x along dim, without overflow */
-GAN_API gan_tensor *gan_log_softmax(gan_tensor *x, int dim); /* x - ln sum of e^x along dim */
+
+/* Repeats x along dimensions of size 1: each of n, c, h, w is x's size, or anything where x's is
+   1. The adjoint of gan_sum_to: the derivative of each is the other. */
+GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h, int w);
+
+/* y_i = e^x_i / sum over j of e^x_j, along dim, computed from x - max x so that nothing
+   overflows; and its logarithm, x_i - ln sum over j of e^x_j. Same shape. PyTorch's softmax and
+   log_softmax. */
+GAN_API gan_tensor *gan_softmax(gan_tensor *x, int dim);
+GAN_API gan_tensor *gan_log_softmax(gan_tensor *x, int dim);
 
 /* ===========================================================================================
    >>shape
    ===========================================================================================
-   dim and d0..d3 count 0 for N, 1 for C, 2 for H, 3 for W. */
-GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h,
-                                int w); /* same numbers, same order; one may be -1 */
-GAN_API gan_tensor *gan_permute(gan_tensor *x, int d0, int d1, int d2,
-                                int d3); /* result's dimension i is x's d_i */
-GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0,
-                                  int dim1); /* two dimensions change places */
+   The same numbers in another arrangement. dim and d0..d3 count 0 for N, 1 for C, 2 for H, 3 for
+   W; others are an error. */
+
+/* (n,c,h,w) with the same numbers in the same order, not copied. One size may be -1: it is what
+   fills up. An error if the sizes' product is not x's. */
+GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h, int w);
+
+/* Dimension i of the result is dimension d_i of x: each of 0..3 once. PyTorch's permute.
+   gan_permute(x, 0, 2, 3, 1) makes (N,H,W,C) of (N,C,H,W). */
+GAN_API gan_tensor *gan_permute(gan_tensor *x, int d0, int d1, int d2, int d3);
+
+/* Two dimensions change places. */
+GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0, int dim1);
+
+/* length indices along dim, from start on; all of them must be inside. PyTorch's narrow. */
 GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length);
-GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b,
-                               int dim); /* a then b along dim; the others equal */
-GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count,
-                                   int dim); /* any number of parts */
+
+/* a, then b behind it along dim; the other sizes must be equal. And any number of parts. */
+GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b, int dim);
+GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count, int dim);
 
 /* ===========================================================================================
    >>gather
    ===========================================================================================
-   An index is a tensor of whole numbers 0 .. size-1 along dim; others are an error where the
-   host can see them cheaply (in ref and cpu). It has no gradient. */
+   An index is a tensor of whole numbers 0 .. size-1, size being that of x along dim. It has two
+   layouts: a list (K,1,1,1) that holds for every line along dim, or one index for each number.
+   With lines along W, dim 3:
+
+       gan_gather, list         x = a b c   index = 2 0   y = c a      y[..,i] = x[..,index[i]]
+                                    d e f                     f d
+       gan_gather, each         x = a b c   index = 2 0   y = c a      y[..,i] = x[..,index[..,i]]
+                                    d e f           1 1       e e
+       gan_scatter_add, list    x = c a     index = 2 0   y = a 0 c    y[..,index[i]] += x[..,i]
+                                    f d                       d 0 f
+       gan_scatter_add, each    x = c a     index = 2 0   y = a 0  c   y[..,index[..,i]] += x[..,i]
+                                    e f             1 1       0 e+f 0
+
+   The two are each other's adjoints, and so each other's derivatives; an index has no gradient.
+   Where the device's memory is the host's (ref, cpu) an index that is not whole or not inside is
+   an error; a GPU does not look, and reads or writes outside. */
 
 /* index (K,1,1,1): x's slices index[0], index[1], ... along dim, K of them (PyTorch's
-   index_select). index with x's sizes but along dim: y[..i..] = x[..index[..i..]..] (PyTorch's
+   index_select). index with x's sizes, but any along dim: a number of x for each index (PyTorch's
    gather). */
-GAN_API gan_tensor *gan_gather(gan_tensor *x, int dim, gan_tensor *index);
+GAN_API gan_tensor *gan_gather(gan_tensor *x, gan_tensor *index, int dim);
 
-/* The adjoint: zeros of size along dim, to which each of x is added at its index (PyTorch's
-   index_add and scatter_add). */
-GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, int dim, gan_tensor *index, int size);
+/* Zeros of size along dim, to which each of x is added at its index: index (K,1,1,1), K being x's
+   size along dim (PyTorch's index_add), or of x's shape (PyTorch's scatter_add). */
+GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, gan_tensor *index, int dim, int size);
 
-/* labels (N,1,H,W) of class numbers -> (N,CLASSES,H,W): 1 in the label's channel, 0 in the
-   others. */
+/* labels (N,1,H,W) of class numbers 0 .. classes-1 -> (N,CLASSES,H,W): 1 in the label's channel,
+   0 in the others. Where the device's memory is the host's, other labels are an error; on a GPU
+   they get zeros in every channel. */
 GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes);
 
 /* ===========================================================================================
    >>matmul
    =========================================================================================== */
-/* (N,C,H,K) x (N,C,K,W) -> (N,C,H,W); N and C broadcast. gan_matmul_t first transposes the last
-   two dimensions where asked. */
+/* y[n,c,i,j] = sum over k of a[n,c,i,k] * b[n,c,k,j]: (N,C,H,K) x (N,C,K,W) -> (N,C,H,W); N and
+   C broadcast. gan_matmul_t first transposes the last two dimensions where asked. PyTorch's
+   matmul. */
 GAN_API gan_tensor *gan_matmul(gan_tensor *a, gan_tensor *b);
 GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b);
 
-/* x (N,IN,1,1), weight (OUT,IN,1,1), bias (1,OUT,1,1) or NULL -> x weight^T + bias (N,OUT,1,1);
-   other x are flattened to (N,C*H*W,1,1). */
+/* x weight^T + bias: x (N,IN,1,1), weight (OUT,IN,1,1), bias (1,OUT,1,1) or NULL -> (N,OUT,1,1);
+   other x are flattened to (N,C*H*W,1,1). PyTorch's Linear. */
 GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias);
 
 /* ===========================================================================================
@@ -662,23 +725,28 @@ GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_
    ===========================================================================================
    Linear maps of each plane (H,W) on its own: one kernel does all but the maximum. Their
    derivatives are their adjoints. */
-enum {
-    GAN_ZEROS,
-    GAN_REFLECT,
-    GAN_REPLICATE
-}; /* beyond the border: 0; mirrored without the border's pixel; the border's pixel */
+/* What lies beyond the border. */
+typedef enum gan_pad_mode {
+    GAN_ZEROS,    /* 0:                                   0 0|a b c|0 0 */
+    GAN_REFLECT,  /* mirrored, without the border pixel:  c b|a b c|b a */
+    GAN_REPLICATE /* the border's pixel:                  a a|a b c|c c */
+} gan_pad_mode;
 
-enum {
-    GAN_NEAREST,
-    GAN_BILINEAR,
-    GAN_ALIGNED
-}; /* pixel floor(i*H/OH); centres at i+0.5, PyTorch's bilinear; ends on ends, align_corners */
+/* Where output pixel i of OH lies among H input pixels. */
+typedef enum gan_resize_mode {
+    GAN_NEAREST,  /* pixel floor(i*H/OH) */
+    GAN_BILINEAR, /* centres at i + 0.5: (i + 0.5)*H/OH - 0.5, PyTorch's bilinear */
+    GAN_ALIGNED   /* ends on ends: i*(H-1)/(OH-1), PyTorch's bilinear with align_corners */
+} gan_resize_mode;
 
-/* Adds so many rows and columns on each side; negative ones take away. GAN_REFLECT wants less
-   than the size. PyTorch's pad. */
-GAN_API gan_tensor *gan_pad(gan_tensor *x, int mode, int top, int bottom, int left, int right);
-GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w,
-                               int mode); /* (N,C,H,W) -> (N,C,h,w); PyTorch's interpolate */
+/* Adds so many rows and columns on each side; negative ones take away. (N,C,H,W) ->
+   (N,C,H+top+bottom,W+left+right), at least one pixel. GAN_REFLECT wants less than the size on
+   each side. PyTorch's pad. */
+GAN_API gan_tensor *gan_pad(gan_tensor *x, int top, int bottom, int left, int right,
+                            gan_pad_mode mode);
+
+/* (N,C,H,W) -> (N,C,h,w). PyTorch's interpolate. */
+GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, gan_resize_mode mode);
 
 /* Along H and W: UP-1 zeros after each pixel, pad0 and pad1 zeros at the ends, convolution with
    gain * filter (COUNT taps at filter), then every DOWN-th pixel: OH = (H*UP + pad0 + pad1 -
@@ -708,52 +776,63 @@ typedef struct {
 GAN_API gan_tensor *gan_avg_pool2d_with(gan_tensor *x, gan_pool_options options);
 GAN_API gan_tensor *gan_max_pool2d_with(gan_tensor *x, gan_pool_options options);
 
-/* (N,C*r*r,H,W) -> (N,C,H*r,W*r): y[n,c,h*r+u,w*r+v] = x[n,(c*r+u)*r+v,h,w] (Shi et al. 2016).
-   PyTorch's PixelShuffle. */
+/* r*r channels of a pixel become r x r pixels of a channel: (N,C*r*r,H,W) -> (N,C,H*r,W*r),
+   y[n,c,h*r+u,w*r+v] = x[n,(c*r+u)*r+v,h,w] (Shi et al. 2016). PyTorch's PixelShuffle. */
 GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r);
 
 /* ===========================================================================================
    >>norm
    =========================================================================================== */
-/* y = (x - mean)/sqrt(var + eps) * weight + bias for each channel; all four of weight ..
-   running_var are (1,C,1,1). training: mean and biased variance of this batch over N,H,W, and
-   running = (1-momentum)*running + momentum*batch's, with the unbiased variance; an error if
-   N*H*W is 1. Else the running ones, untouched. PyTorch's BatchNorm2d (Ioffe and Szegedy 2015). */
+/* y = (x - mean)/sqrt(var + eps) * weight + bias for each channel of x (N,C,H,W); weight, bias,
+   running_mean and running_var are (1,C,1,1). training: mean and biased variance of this batch,
+   over N,H,W, and running = (1-momentum)*running + momentum*batch's, with the unbiased variance;
+   an error if N*H*W is 1. Else the running ones, untouched. PyTorch's BatchNorm2d (Ioffe and
+   Szegedy 2015). */
 GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                      gan_tensor *running_mean, gan_tensor *running_var,
                                      bool training, gan_real momentum, gan_real eps);
 
-/* The same with the statistics of each image: of each channel (instance norm, Ulyanov et al.
-   2016), of each of so many groups of channels (group norm, Wu and He 2018), or of all of it
-   (layer norm, Ba et al. 2016). weight and bias: (1,C,1,1), for instance norm also (N,C,1,1),
-   for layer norm (1,C,H,W); or NULL for 1 and 0. PyTorch's InstanceNorm2d, GroupNorm and
-   LayerNorm over (C,H,W). */
+/* The same with statistics of each image's own (variance biased, nothing running):
+
+     instance norm   of each channel, over H,W                    Ulyanov et al. 2016
+     group norm      of each of so many groups of channels        Wu and He 2018
+     layer norm      of the whole image, over C,H,W               Ba et al. 2016
+
+   weight and bias: (1,C,1,1); for instance norm also (N,C,1,1), for layer norm (1,C,H,W); or NULL
+   for 1 and 0. groups divides C. PyTorch's InstanceNorm2d, GroupNorm and LayerNorm over (C,H,W). */
 GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                         gan_real eps);
-GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, int groups, gan_tensor *weight,
-                                     gan_tensor *bias, gan_real eps);
+GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
+                                     int groups, gan_real eps);
 GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                      gan_real eps);
 
 /* deviation(y) * (x - mean(x))/deviation(x) + mean(y) for each image and channel; x (N,C,H,W), y
-   (N,C,any,any); deviation is the root of the unbiased variance + eps. Huang and Belongie 2017;
-   eps 1e-5 there. */
+   (N,C,any,any), both of more than one pixel; deviation is the root of the unbiased variance +
+   eps. AdaIN, Huang and Belongie 2017; eps 1e-5 there. */
 GAN_API gan_tensor *gan_adain(gan_tensor *x, gan_tensor *y, gan_real eps);
-GAN_API gan_tensor *gan_pixel_norm(
-    gan_tensor *x); /* x / sqrt(mean over C of x^2 + 1e-8) (Karras et al. 2018) */
-GAN_API gan_tensor *gan_normalize(
-    gan_tensor *x, int dim); /* x / |x| along dim, 0 where x is 0. PyTorch's F.normalize */
 
-/* Adds a channel: how much the images of a group of so many (N if that is more) differ, sqrt(var
-   + 1e-8) averaged over C,H,W, as in StyleGAN2: images N/group apart are a group. N must be a
-   multiple of the group. (N,C,H,W) -> (N,C+1,H,W). */
+/* x / sqrt(mean over C of x^2 + 1e-8), at each pixel (Karras et al. 2018) */
+GAN_API gan_tensor *gan_pixel_norm(gan_tensor *x);
+
+/* x / |x|, |x| the root of the sum of squares along dim; 0 where x is 0. PyTorch's F.normalize */
+GAN_API gan_tensor *gan_normalize(gan_tensor *x, int dim);
+
+/* Adds a channel that tells how much images differ: for each group, sqrt(var over its images +
+   1e-8) averaged over C,H,W, in every pixel of all its images. A group has so many images (N if
+   that is more), N/group apart, as in StyleGAN2 (Karras et al. 2020); N must be a multiple of the
+   group. (N,C,H,W) -> (N,C+1,H,W). */
 GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group);
 
 /* ===========================================================================================
    >>autograd
-   =========================================================================================== */
-/* dy/dx, x's shape, where y is one number (the gradient of y's sum otherwise); zeros where y
-   does not depend on x. The result can be differentiated again. */
+   ===========================================================================================
+   Reverse mode: every operation is put on a tape as it is computed, and the tape is gone through
+   backwards. */
+
+/* dy/dx in x's shape, where y is one number (the gradient of the sum of y's numbers otherwise);
+   zeros where y does not depend on x. The result is a tensor like any other and can be
+   differentiated again. PyTorch's torch.autograd.grad with create_graph=True. */
 GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x);
 
 /* Adds d(loss)/d(parameter) to the gradient of each of model's parameters, and computes nothing
@@ -761,8 +840,7 @@ GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x);
    for the memory is k parts, each with its loss divided by k. */
 GAN_API void gan_backward(gan_tensor *loss, gan_model *model);
 
-/* The gradient that gan_backward left in a parameter, as a tensor of its own; zeros if it left
-   none. */
+/* A copy of the gradient that gan_backward left in a parameter; zeros if it left none. */
 GAN_API gan_tensor *gan_param_grad(gan_tensor *param);
 
 /* gan_backward for the optimizer's model, then gan_step. An error if loss depends on no
@@ -772,16 +850,34 @@ GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss);
 /* ===========================================================================================
    >>gradcheck
    ===========================================================================================
-   f computes a tensor of any shape from the count tensors in[]. The worst relative error of its
-   derivatives, |a-d| over the larger of |a|, |d| and 1% of the largest derivative, a analytic
-   and d from central differences of a fixed random combination of f's elements. gan_error() then
-   names the input, element, a and d of the worst. Infinity if a number is not finite, or if
-   every first derivative is zero, which would test nothing. Good code gives 1e-7 with GAN_REAL
-   double, about 1e-2 with float. */
+   A derivative against differences. f computes a tensor of any shape from the count tensors in[];
+   user is handed on to it. It must give the same numbers each time it is called with the same
+   inputs: no dropout, no fresh random numbers. The inputs may be a model's parameters, and should
+   be where f has some: a derivative that is not asked for is not checked. */
 typedef gan_tensor *gan_function(gan *g, gan_tensor **in, void *user);
+
+/* The worst relative error of f's derivatives in all elements of all inputs,
+
+       |a - d| / max(|a|, |d|, largest/100)
+
+   a: by gan_grad's way, of a fixed random combination of f's elements; d: the central difference
+   of the same; largest: the largest |a| of all. Good code gives 1e-7 with GAN_REAL double and
+   1e-2 with float. Infinity if a number is not finite, if all of one input's a are 0 and not all
+   of its d (a gan_detach in its way, for instance), or if all a and d of all inputs are 0, which
+   tests nothing.
+
+   gan_error() stays as it was if all is well: the result is at most GAN_GRADCHECK_TOLERANCE, and
+   f depends on every input. If not, it names input, element, a and d of the worst, or the input
+   whose derivatives are all 0.
+
+   The inputs hold their own numbers afterwards, to the bit, and also where f ends in an error
+   that gan_on_error's function catches. */
+#define GAN_GRADCHECK_TOLERANCE (sizeof(gan_real) == 8 ? 1e-6 : 2e-2)
 GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user);
-GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count,
-                                 void *user); /* derivatives of the derivatives */
+
+/* The same for the derivatives of the derivatives: those of the sum over the inputs of <gan_grad's
+   gradient, fixed random numbers>. All zeros are no error here: a linear f has no others. */
+GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user);
 
 /* ===========================================================================================
    >>models
@@ -1550,11 +1646,13 @@ static GAN__THREAD_LOCAL struct {
     void *user, *workspace[3];
     size_t workspace_size[3];
     gan *planning; /* whose gan_plan is under way in this thread: an error ends it */
+    struct gan__gradcheck *checking; /* a gan_gradcheck under way, which an error ends, too */
 } gan__thread;
 
 static void gan__clear_where(gan *g);
 static const char *gan__where(gan *g, const char *function);
 static void gan__plan_end(gan *g);
+static void gan__gradcheck_end(struct gan__gradcheck *check);
 
 GAN_API const char *gan_error(void)
 {
@@ -1591,6 +1689,8 @@ GAN__PRINTF(3, 4) static void gan__fail(gan *g, const char *function, const char
     gan__clear_where(g);
     if (gan__thread.planning)
         gan__plan_end(gan__thread.planning);
+    if (gan__thread.checking)
+        gan__gradcheck_end(gan__thread.checking);
     if (gan__thread.handler)
         gan__thread.handler(gan__thread.error, gan__thread.user);
     fflush(stdout);
@@ -1664,11 +1764,15 @@ static gan__conv_geometry gan__geometry_of(const gan_conv *p)
 
 GAN_API int gan_conv_out_h(const gan_conv *p)
 {
+    if (!p)
+        gan__fail(NULL, "gan_conv_out_h", "the geometry is NULL");
     return gan__geometry_of(p).out_h;
 }
 
 GAN_API int gan_conv_out_w(const gan_conv *p)
 {
+    if (!p)
+        gan__fail(NULL, "gan_conv_out_w", "the geometry is NULL");
     return gan__geometry_of(p).out_w;
 }
 
@@ -1899,22 +2003,16 @@ GAN_API bool gan_register_backend(const gan_backend *backend)
 /* ===========================================================================================
    >>device (implementation)
    ===========================================================================================
-   Two memories. Structs, in the host's, are taken from slabs front to back, and gan_clear goes
-   back to the front. Numbers, in the device's, come from a list of free blocks, the smallest
-   that fits; a buffer goes back when its last user goes, at gan_clear or, for what a
-   gan_backward needs in between, at once. The first steps add slabs; a gan_clear then puts one
-   in their place, in which every later step finds the same addresses. */
+   Two memories. Structs, in the host's, come from slabs of nodes and from the queue of freed
+   ones. Numbers, in the device's, come from a list of free blocks, the smallest that fits; a
+   buffer goes back when its last user goes, at gan_clear or, for what a gan_backward needs in
+   between, at once. The first steps add slabs; a gan_clear then puts one in their place, in which
+   every later step finds the same addresses. */
 
 typedef struct {
     char *memory;
     size_t size;
 } gan__slab;
-
-typedef struct {
-    gan__slab *slabs;
-    int count, slab;
-    size_t used;
-} gan__arena;
 
 typedef struct {
     char *memory;
@@ -1928,20 +2026,42 @@ typedef struct gan__buffer {
     int references;
 } gan__buffer;
 
-typedef gan_tensor *gan__vjp(gan_tensor *y, gan_tensor *gy,
-                             int i); /* y's derivative: gradient of in[i], or NULL for zero */
+/* A tensor's struct, and the buffer it uses if its numbers are its own (a view uses another's).
+   The nodes of freed tensors wait in a queue before they are used again, so that a pointer kept
+   past gan_clear points to a struct that says "freed" and not to a new tensor. A node waits until
+   two more gan_clear have been called, or, which bounds the queue of a loop over gan_clear_to,
+   until twice as many nodes wait as the tape ever held.
+
+       used again <- | freed after step 1 | freed after step 2 | freed after step 3 | <- freed
+
+   Only nodes are kept back; the blocks of their numbers are free at once. */
+typedef struct gan__node {
+    gan_tensor tensor; /* the first member: a gan_tensor * is its node's address */
+    gan__buffer numbers;
+    struct gan__node *next; /* in the queue */
+    uint64_t reusable_from; /* the value of g->clears from which the node may be used again */
+} gan__node;
+
+enum { GAN__NODES_PER_SLAB = 128 };
+
+/* An operation's derivative: from y's gradient gy that of its input y->in[i]; NULL for zeros. */
+typedef gan_tensor *gan__vjp(gan_tensor *y, gan_tensor *gy, int i);
 
 struct gan__op {
     const char *name;
     gan__vjp *vjp;
-    bool needs_output;
-}; /* needs_output: vjp reads y's numbers */
+    bool needs_output; /* vjp reads y's numbers: no function in place may overwrite them */
+};
 
 struct gan {
     const gan_backend *backend, *other; /* other: the second of compare:A,B */
     uint64_t seed, drawn;               /* drawn: how far the stream of gan_rand and gan_randn is */
     int threads;
-    gan__arena structs;
+    gan__node **node_slabs;
+    int node_slab_count, nodes_made;
+    gan__node *freed_first, *freed_last; /* the queue of freed nodes */
+    int freed_count, longest_tape;
+    uint64_t clears; /* how often gan_clear was called */
     gan__slab *slabs;
     gan__block *free_blocks;
     int slab_count, free_count,
@@ -2112,22 +2232,51 @@ static void gan__account(gan *g, ptrdiff_t bytes)
     g->peak = GAN__MAX(g->peak, g->held);
 }
 
-/* size bytes for structs, which are multiples of 16. */
-static void *gan__take_struct(gan *g, size_t size)
+/* A node of zeros: the first of the queue if it has waited long enough, or a new one. */
+static gan__node *gan__take_node(gan *g)
 {
-    gan__arena *arena = &g->structs;
-    size = (size + 15) & ~(size_t)15;
-    while (arena->slab < arena->count && arena->used + size > arena->slabs[arena->slab].size) {
-        arena->slab++;
-        arena->used = 0;
+    gan__node *node = g->freed_first;
+    if (node && (g->clears >= node->reusable_from || g->freed_count > 2 * g->longest_tape)) {
+        g->freed_first = node->next;
+        g->freed_count--;
+    } else {
+        int slab = g->nodes_made / GAN__NODES_PER_SLAB;
+        if (slab == g->node_slab_count) {
+            g->node_slabs = (gan__node **)gan__grow(g->node_slabs, (size_t)slab,
+                                                    sizeof *g->node_slabs);
+            g->node_slabs[g->node_slab_count++] = (gan__node *)gan__alloc(GAN__NODES_PER_SLAB *
+                                                                          sizeof *node);
+        }
+        node = &g->node_slabs[slab][g->nodes_made++ % GAN__NODES_PER_SLAB];
     }
-    if (arena->slab == arena->count) {
-        gan__slab slab = {(char *)gan__alloc(64 << 10), 64 << 10};
-        arena->slabs = (gan__slab *)gan__grow(arena->slabs, (size_t)arena->count, sizeof slab);
-        arena->slabs[arena->count++] = slab;
-    }
-    arena->used += size;
-    return memset(arena->slabs[arena->slab].memory + arena->used - size, 0, size);
+    return (gan__node *)memset(node, 0, sizeof *node);
+}
+
+/* A tensor that was freed, to the end of the queue. */
+static void gan__free_node(gan *g, gan_tensor *t)
+{
+    gan__node *node = (gan__node *)t;
+    t->freed = true;
+    node->reusable_from = g->clears + 3;
+    node->next = NULL;
+    if (g->freed_first)
+        g->freed_last->next = node;
+    else
+        g->freed_first = node;
+    g->freed_last = node;
+    g->freed_count++;
+}
+
+/* A tensor that no program has seen, to the front of the queue: nobody can hold a pointer to it. */
+static void gan__free_unseen_node(gan *g, gan_tensor *t)
+{
+    gan__node *node = (gan__node *)t;
+    node->reusable_from = 0;
+    node->next = g->freed_first;
+    if (!g->freed_first)
+        g->freed_last = node;
+    g->freed_first = node;
+    g->freed_count++;
 }
 
 static void gan__free_add(gan *g, gan__block block)
@@ -2200,22 +2349,25 @@ static void gan__release(gan_tensor *t)
 
 GAN_API gan_mark gan_here(gan *g)
 {
-    gan_mark mark = {g->tape_count, g->structs.slab, g->structs.used};
+    gan_mark mark = {g->tape_count};
     return mark;
 }
 
 GAN_API void gan_clear_to(gan *g, gan_mark mark)
 {
-    while (g->tape_count > mark.tape)
-        gan__release(g->tape[--g->tape_count]);
-    g->structs.slab = mark.slab;
-    g->structs.used = mark.used;
+    g->longest_tape = GAN__MAX(g->longest_tape, g->tape_count);
+    while (g->tape_count > mark.tape) {
+        gan_tensor *t = g->tape[--g->tape_count];
+        gan__release(t);
+        gan__free_node(g, t);
+    }
 }
 
 GAN_API void gan_clear(gan *g)
 {
     size_t total = 0;
     gan_clear_to(g, g->floor);
+    g->clears++;
     if (g->gradients || g->recordings || g->recorded)
         return; /* free blocks lie between gradients; recordings know addresses */
     if (g->slab_count > 1) {
@@ -2384,27 +2536,42 @@ static void gan__run_2(gan *g, int k, const void *p, const gan_real *a, const ga
 /* ===========================================================================================
    >>tensors (implementation)
    =========================================================================================== */
+/* A tensor that is not NULL and has not been freed. The struct of a freed one can still be read for
+   a while: see gan__node. */
+static gan *gan__alive(const gan_tensor *x, const char *function)
+{
+    if (!x)
+        gan__fail(NULL, function, "a tensor is NULL");
+    if (x->freed)
+        gan__fail(x->g, function,
+                  "the tensor " GAN__DIMS
+                  " was freed by gan_clear (or gan_clear_to): use it before, or keep its numbers "
+                  "with gan_to_host",
+                  GAN__SHAPE(x));
+    return x->g;
+}
+
+/* A tensor that also has its own numbers still. */
+static gan *gan__valid(const gan_tensor *x, const char *function)
+{
+    gan *g = gan__alive(x, function);
+    if (x->overwritten)
+        gan__fail(g, function,
+                  "the tensor " GAN__DIMS
+                  " was overwritten by an in-place function; use that one's result",
+                  GAN__SHAPE(x));
+    return g;
+}
+
 GAN_API size_t gan_count(const gan_tensor *t)
 {
+    gan__alive(t, "gan_count");
     return gan__size(GAN__SHAPE(t));
 }
 
 static bool gan__same_shape(const gan_tensor *a, const gan_tensor *b)
 {
     return a->n == b->n && a->c == b->c && a->h == b->h && a->w == b->w;
-}
-
-/* A tensor that is not NULL and still has its numbers. */
-static gan *gan__valid(const gan_tensor *x, const char *function)
-{
-    if (!x)
-        gan__fail(NULL, function, "a tensor is NULL");
-    if (x->stale)
-        gan__fail(x->g, function,
-                  "the tensor " GAN__DIMS
-                  " was overwritten by an in-place function; use that one's result",
-                  GAN__SHAPE(x));
-    return x->g;
 }
 
 static void gan__valid_pair(const gan_tensor *a, const gan_tensor *b, const char *function)
@@ -2428,35 +2595,41 @@ static void gan__check_shape(gan *g, const char *function, int n, int c, int h, 
                   h, w);
 }
 
-/* A tensor on the tape that shares buffer, or has one of its own if buffer is NULL. */
+/* t to the end of a list with room for *room tensors. */
+static void gan__append(gan_tensor ***list, int *count, int *room, gan_tensor *t)
+{
+    if (*count == *room)
+        *list = (gan_tensor **)gan__grow(*list, (size_t)(*room)++, sizeof t);
+    (*list)[(*count)++] = t;
+}
+
+/* A new tensor, put on the tape. Its numbers are those of buffer, which it shares with others, or
+   its own, not yet written, if buffer is NULL. In a gan_backward it is noted as a temporary. */
 static gan_tensor *gan__tensor(gan *g, gan__buffer *buffer, int n, int c, int h, int w)
 {
-    gan_tensor *t = (gan_tensor *)gan__take_struct(g, sizeof *t);
+    gan__node *node = gan__take_node(g);
+    gan_tensor *t = &node->tensor;
     t->n = n;
     t->c = c;
     t->h = h;
     t->w = w;
     t->g = g;
     if (!buffer) {
-        buffer = (gan__buffer *)gan__take_struct(g, sizeof *buffer);
+        buffer = &node->numbers;
         buffer->block = gan__take_numbers(g, gan_count(t));
     }
     t->buffer = buffer;
     t->data = (gan_real *)buffer->block.memory;
     buffer->references++;
     t->tape = g->tape_count;
-    if (g->tape_count == g->tape_room)
-        g->tape = (gan_tensor **)gan__grow(g->tape, (size_t)g->tape_room++, sizeof t);
-    g->tape[g->tape_count++] = t;
-    if (!g->reclaiming)
-        return t;
-    if (g->temporary_count == g->temporary_room)
-        g->temporaries = (gan_tensor **)gan__grow(g->temporaries, (size_t)g->temporary_room++,
-                                                  sizeof t);
-    return g->temporaries[g->temporary_count++] = t;
+    gan__append(&g->tape, &g->tape_count, &g->tape_room, t);
+    if (g->reclaiming)
+        gan__append(&g->temporaries, &g->temporary_count, &g->temporary_room, t);
+    return t;
 }
 
-/* Notes how y came about. Every operation ends with it. */
+/* Notes that y was computed by op from a, b and c (NULL where there are fewer). Every operation
+   ends with it. Without it y is a leaf. */
 static gan_tensor *gan__record(gan_tensor *y, const struct gan__op *op, gan_tensor *a,
                                gan_tensor *b, gan_tensor *c)
 {
@@ -2472,7 +2645,7 @@ static gan_tensor *gan__record(gan_tensor *y, const struct gan__op *op, gan_tens
     return y;
 }
 
-/* A parameter or a piece of optimizer state: outside the arenas, until gan_close. */
+/* A parameter or a piece of optimizer state: on no tape, its memory its own, until gan_close. */
 static gan_tensor *gan__persistent_tensor(gan *g, int n, int c, int h, int w)
 {
     gan__planned(g, "a new parameter or optimizer state");
@@ -2498,7 +2671,7 @@ static void gan__persistent_tensor_free(gan_tensor *t)
         return;
     gan__account(t->g, -(ptrdiff_t)t->buffer->block.size);
     gan__device_free(t->g->backend, t->data);
-    GAN_FREE(t->gradient);
+    GAN_FREE(t->param_grad);
     GAN_FREE(t->buffer);
     GAN_FREE(t);
 }
@@ -2522,7 +2695,7 @@ GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w)
     return gan_full(g, 0, n, c, h, w);
 }
 
-/* Numbers that are the same in every step. */
+/* gan_from_host for numbers that are the same in every step: it may be recorded by gan_capture. */
 static gan_tensor *gan__constant(gan *g, const gan_real *data, int n, int c, int h, int w)
 {
     gan_tensor *t = gan__tensor(g, NULL, n, c, h, w);
@@ -2543,6 +2716,10 @@ GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, in
 GAN_API void gan_to_host(const gan_tensor *t, gan_real *out)
 {
     gan__valid(t, "gan_to_host");
+    if (!out)
+        gan__fail(t->g, "gan_to_host",
+                  "out is NULL; the tensor " GAN__DIMS " has %.0f numbers to put there",
+                  GAN__SHAPE(t), (double)gan_count(t));
     if (gan__planned(t->g, "gan_item, or another that reads a tensor"))
         memset(out, 0, gan_count(t) * sizeof(gan_real));
     else
@@ -2563,6 +2740,9 @@ GAN_API gan_real gan_item(const gan_tensor *t)
 GAN_API void gan_set(gan_tensor *t, const gan_real *data)
 {
     gan__valid(t, "gan_set");
+    if (!data)
+        gan__fail(t->g, "gan_set", "data is NULL; the tensor " GAN__DIMS " wants %.0f numbers",
+                  GAN__SHAPE(t), (double)gan_count(t));
     if (!gan__planned(t->g, "gan_set"))
         gan__upload(t->g->backend, t->data, data, gan_count(t) * sizeof(gan_real));
 }
@@ -3256,7 +3436,7 @@ GAN_API gan_tensor *gan_prelu_f(gan_tensor *x, gan_tensor *slope)
 /* y lies in x's memory, and x is no more. */
 static gan_tensor *gan__mark_overwritten(gan_tensor *y, gan_tensor *x)
 {
-    x->stale = 1;
+    x->overwritten = true;
     x->buffer->references--;
     return y;
 }
@@ -3295,16 +3475,19 @@ GAN_API gan_tensor *gan_leaky_relu_(gan_tensor *x, gan_real slope)
 /* ===========================================================================================
    >>reduce (implementation)
    =========================================================================================== */
+/* i, j, k, l go over the indices of x that are added up in y[n,c,h,w]: along a dimension that stays
+   the step out[d] is all of in[d], which leaves n, c, h or w itself; along one that is summed it
+   is 1. */
 GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
 {
-    const int *in = p->in, *out = p->out;
+    const int *in = p->in;
+    const int *out = p->out;
     for (int n = 0; n < out[0]; n++)
         for (int c = 0; c < out[1]; c++)
             for (int h = 0; h < out[2]; h++)
                 for (int w = 0; w < out[3]; w++) {
                     double total = 0;
-                    for (int i = n; i < in[0];
-                         i += out[0]) /* one place where out is in's size, all where out is 1 */
+                    for (int i = n; i < in[0]; i += out[0])
                         for (int j = c; j < in[1]; j += out[1])
                             for (int k = h; k < in[2]; k += out[2])
                                 for (int l = w; l < in[3]; l += out[3])
@@ -3313,21 +3496,22 @@ GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
                 }
 }
 
-/* b is y's stride, 0 along what is summed. Sum of everything that goes into one y: at is where
-   its first number lies. The last dimension is summed in one go. */
-static double gan__sum_at(const gan__strided_loop *j, const gan_real *at, int dim)
+/* The sum of all numbers that go into one of y, from dimension dim on; at is where the first lies.
+   b[d] is y's stride, 0 along dimensions that are summed; the last of those is summed in one go. */
+static double gan__sum_from(const gan__strided_loop *j, const gan_real *at, int dim)
 {
+    const int last = j->dims - 1;
     double total = 0;
-    while (dim < j->dims - 1 && j->b[dim] != 0)
+    while (dim < last && j->b[dim] != 0)
         dim++;
-    if (dim == j->dims - 1)
+    if (dim == last)
         return j->b[dim] ? *at : gan__cpu_isa()->sum(at, 1, 0, (size_t)j->size[dim]);
     for (int i = 0; i < j->size[dim]; i++)
-        total += gan__sum_at(j, at + i * j->a[dim], dim + 1);
+        total += gan__sum_from(j, at + i * j->a[dim], dim + 1);
     return total;
 }
 
-/* Each y on its own: the last dimension is one of those summed. */
+/* One number of y after the other: the way where x's last dimension is summed. */
 static void gan__sum_body(void *job, size_t begin, size_t end, int thread)
 {
     const gan__strided_loop *j = (const gan__strided_loop *)job;
@@ -3340,11 +3524,12 @@ static void gan__sum_body(void *job, size_t begin, size_t end, int thread)
                 at += (ptrdiff_t)(rest % j->size[d]) * j->a[d];
                 rest /= (size_t)j->size[d];
             }
-        j->y[i] = (gan_real)gan__sum_at(j, at, 0);
+        j->y[i] = (gan_real)gan__sum_from(j, at, 0);
     }
 }
 
-/* Everything into one number: stretches of fixed length on their own, then their sum. */
+/* Everything into one number: the sums of stretches of fixed length, which gan_cpu_sum adds up. The
+   length does not depend on the number of threads, and so neither do the bits. */
 static void gan__sum_part_body(void *job, size_t begin, size_t end, int thread)
 {
     const gan__strided_loop *j = (const gan__strided_loop *)job;
@@ -3352,7 +3537,8 @@ static void gan__sum_part_body(void *job, size_t begin, size_t end, int thread)
     j->part[begin / j->stretch] = gan__cpu_isa()->sum(j->in[0] + begin, 1, 0, end - begin);
 }
 
-/* (R,K) or (K1,R,K): rows added to rows, a stretch of y's columns at a time. */
+/* (ROWS,COLUMNS) to (COLUMNS), or (OUTER,ROWS,COLUMNS) to (OUTER,COLUMNS): row added to row, a
+   stretch of y's columns at a time. */
 static void gan__sum_rows_body(void *job, size_t begin, size_t end, int thread)
 {
     const gan__strided_loop *j = (const gan__strided_loop *)job;
@@ -3369,28 +3555,29 @@ static void gan__sum_rows_body(void *job, size_t begin, size_t end, int thread)
 
 GAN_API void gan_cpu_sum(const gan_sums *p, const gan_real *x, gan_real *y)
 {
-    double part[256], total = 0;
-    size_t outputs = 1, count = 1;
-    ptrdiff_t a[4], b[4];
+    size_t outputs = 1;
+    size_t count = 1;
+    ptrdiff_t stride_x[4], stride_y[4];
     for (int d = 3; d >= 0; d--) {
-        a[d] = (ptrdiff_t)count;
-        b[d] = p->out[d] == p->in[d] ? (ptrdiff_t)outputs : 0;
+        stride_x[d] = (ptrdiff_t)count;
+        stride_y[d] = p->out[d] == p->in[d] ? (ptrdiff_t)outputs : 0;
         count *= (size_t)p->in[d];
         outputs *= (size_t)p->out[d];
     }
-    gan__strided_loop job = gan__strided_loop_of(p->in[0], p->in[1], p->in[2], p->in[3], a, b, NULL,
-                                                 y);
-    const bool rows = job.dims >= 2 && job.dims <= 3 && job.b[job.dims - 1] != 0 &&
-                      job.b[job.dims - 2] == 0; /* the last is kept */
+    gan__strided_loop job = gan__strided_loop_of(p->in[0], p->in[1], p->in[2], p->in[3], stride_x,
+                                                 stride_y, NULL, y);
+    const bool last_stays = job.b[job.dims - 1] != 0;
     job.in[0] = x;
-    job.part = part;
     if (outputs == 1) {
+        double part[256];
+        double total = 0;
+        job.part = part;
         job.stretch = GAN__MAX((size_t)16384, (count / 256 + 1024) & ~(size_t)1023);
         gan__parallel(count, job.stretch, gan__sum_part_body, &job);
         for (size_t i = 0; i * job.stretch < count; i++)
             total += part[i];
         *y = (gan_real)total;
-    } else if (rows)
+    } else if (last_stays && (job.dims == 2 || job.dims == 3) && job.b[job.dims - 2] == 0)
         gan__parallel(outputs, 1024, gan__sum_rows_body, &job);
     else
         gan__parallel(outputs, GAN__MAX((size_t)1, 16384 * outputs / count), gan__sum_body, &job);
@@ -3407,6 +3594,7 @@ static gan_tensor *gan__expand_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     return gan__unbroadcast(gy, y->in[i]);
 }
+
 static const struct gan__op gan__op_sum = {"gan_sum_to", gan__sum_vjp, false};
 static const struct gan__op gan__op_expand = {"gan_expand", gan__expand_vjp, false};
 
@@ -3425,7 +3613,8 @@ GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h, int w)
     return gan__record(y, &gan__op_sum, x, NULL, NULL);
 }
 
-/* y (n,c,h,w) from x with x's strides: gaps in neither. */
+/* y (n,c,h,w), a copy of numbers of x: element (0,0,0,0) is x's number x0, and neighbours along
+   each dimension lie stride apart in x. See >>shape. */
 static gan_tensor *gan__strided(gan_tensor *x, int n, int c, int h, int w,
                                 const ptrdiff_t stride[4], ptrdiff_t x0)
 {
@@ -3439,7 +3628,8 @@ static gan_tensor *gan__strided(gan_tensor *x, int n, int c, int h, int w,
 GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h, int w)
 {
     gan *g = gan__valid(x, "gan_expand");
-    int from[4] = {GAN__SHAPE(x)}, to[4] = {n, c, h, w};
+    int from[4] = {GAN__SHAPE(x)};
+    int to[4] = {n, c, h, w};
     ptrdiff_t stride[4];
     gan__check_shape(g, "gan_expand", n, c, h, w);
     for (int d = 0; d < 4; d++)
@@ -3473,11 +3663,18 @@ GAN_API gan_tensor *gan_mean_to(gan_tensor *x, int n, int c, int h, int w)
 
 /* ---- softmax */
 
+/* Where line number `line` along COUNT begins: its numbers lie INNER apart. */
+static size_t gan__line_start(const gan_lines *p, size_t line)
+{
+    return line / p->inner * p->count * p->inner + line % p->inner;
+}
+
 GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
 {
     for (size_t line = 0; line < p->outer * p->inner; line++) {
-        size_t start = line / p->inner * p->count * p->inner + line % p->inner;
-        double most = -HUGE_VAL, total = 0;
+        size_t start = gan__line_start(p, line);
+        double most = -HUGE_VAL;
+        double total = 0;
         for (size_t i = 0; i < p->count; i++)
             most = GAN__MAX(most, (double)x[start + i * p->inner]);
         for (size_t i = 0; i < p->count; i++)
@@ -3493,7 +3690,7 @@ GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const 
                                   gan_real *gx)
 {
     for (size_t line = 0; line < p->outer * p->inner; line++) {
-        size_t start = line / p->inner * p->count * p->inner + line % p->inner;
+        size_t start = gan__line_start(p, line);
         double total = 0;
         for (size_t i = start; i < start + p->count * p->inner; i += p->inner)
             total += (double)gy[i] * (p->log_ ? 1 : y[i]);
@@ -3502,54 +3699,66 @@ GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const 
     }
 }
 
-/* Lines whose numbers do not lie side by side are copied to where they do: the job's second
-   output. */
-static void gan__lines_body(void *argument, size_t begin, size_t end, int thread)
+/* count numbers that lie step apart in x, side by side in line, which is returned. */
+static const gan_real *gan__collect(const gan_real *x, size_t step, size_t count, gan_real *line)
+{
+    for (size_t i = 0; i < count; i++)
+        line[i] = x[i * step];
+    return line;
+}
+
+/* in[0] is x, or gy beside in[1] = y for the derivative. Lines whose numbers do not lie side by
+   side are collected into the job's second output, computed there, and spread out again. */
+static void gan__softmax_body(void *argument, size_t begin, size_t end, int thread)
 {
     const gan__job *job = (const gan__job *)argument;
     const gan_lines *p = (const gan_lines *)job->p;
-    const size_t count = p->count, inner = p->inner;
+    const size_t count = p->count;
+    const bool apart = p->inner > 1;
+    gan_real *scratch = job->out[1] + (size_t)thread * 3 * count;
     for (size_t line = begin; line < end; line++) {
-        size_t start = line / inner * count * inner + line % inner;
-        const gan_real *in[2] = {job->in[0] + start, job->in[1] ? job->in[1] + start : NULL};
-        gan_real *room = job->out[1] + (size_t)thread * 3 * count;
-        gan_real *out = inner == 1 ? job->out[0] + start : room + 2 * count;
-        for (int k = 0; k < 2 && inner > 1 && in[k]; in[k++] = room, room += count)
-            for (size_t i = 0; i < count; i++)
-                room[i] = in[k][i * inner];
-        if (in[1])
-            gan__cpu_isa()->softmax_grad(in[0], in[1], out, count, p->log_);
+        size_t start = gan__line_start(p, line);
+        const gan_real *a = job->in[0] + start;
+        const gan_real *b = job->in[1] ? job->in[1] + start : NULL;
+        gan_real *y = apart ? scratch + 2 * count : job->out[0] + start;
+        if (apart)
+            a = gan__collect(a, p->inner, count, scratch);
+        if (apart && b)
+            b = gan__collect(b, p->inner, count, scratch + count);
+        if (b)
+            gan__cpu_isa()->softmax_grad(a, b, y, count, p->log_);
         else
-            gan__cpu_isa()->softmax(in[0], out, count, p->log_);
-        for (size_t i = 0; i < count && inner > 1; i++)
-            job->out[0][start + i * inner] = out[i];
+            gan__cpu_isa()->softmax(a, y, count, p->log_);
+        for (size_t i = 0; apart && i < count; i++)
+            job->out[0][start + i * p->inner] = y[i];
     }
 }
 
-static void gan__lines(const gan_lines *p, const gan_real *a, const gan_real *b, gan_real *y)
+static void gan__softmax_lines(const gan_lines *p, const gan_real *a, const gan_real *b,
+                               gan_real *y)
 {
-    gan__job job = {
-        p,
-        {a, b},
-        {y, (gan_real *)gan__workspace(0, 3 * p->count * (size_t)gan__threads() * sizeof *y)}};
-    gan__parallel(p->outer * p->inner, 8192 / p->count + 1, gan__lines_body, &job);
+    size_t scratch = 3 * p->count * (size_t)gan__threads() * sizeof *y;
+    gan__job job = {p, {a, b}, {y, (gan_real *)gan__workspace(0, scratch)}};
+    gan__parallel(p->outer * p->inner, 8192 / p->count + 1, gan__softmax_body, &job);
 }
 
 GAN_API void gan_cpu_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
 {
-    gan__lines(p, x, NULL, y);
+    gan__softmax_lines(p, x, NULL, y);
 }
 
 GAN_API void gan_cpu_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
                                   gan_real *gx)
 {
-    gan__lines(p, gy, y, gx);
+    gan__softmax_lines(p, gy, y, gx);
 }
 
-/* The fused derivative, or plain functions where it is to be differentiated again. */
+/* softmax:      gx = y * (gy - sum of gy*y)
+   log_softmax:  gx = gy - e^y * sum of gy
+   by one kernel, or in tensor functions where gx is to be differentiated again. */
 static gan_tensor *gan__softmax_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
-    int size[4] = {GAN__SHAPE(y)};
+    const bool log_ = y->sizes.softmax.log_ != 0;
     (void)i;
     if (!y->g->recording) {
         gan_tensor *into = gan__reuse(gy);
@@ -3557,22 +3766,22 @@ static gan_tensor *gan__softmax_vjp(gan_tensor *y, gan_tensor *gy, int i)
         gan__run_2(y->g, GAN__K_softmax_grad, &y->sizes.softmax, gy->data, y->data, gx->data);
         return gx;
     }
+    int size[4] = {GAN__SHAPE(y)};
     size[y->attr[0]] = 1;
-    gan_tensor *total = gan_sum_to(y->sizes.softmax.log_ ? gy : gan_mul(gy, y), size[0], size[1],
-                                   size[2], size[3]);
-    return y->sizes.softmax.log_ ? gan_sub(gy, gan_mul(gan_exp(y), total))
-                                 : gan_mul(y, gan_sub(gy, total));
+    gan_tensor *total = gan_sum_to(log_ ? gy : gan_mul(gy, y), size[0], size[1], size[2], size[3]);
+    return log_ ? gan_sub(gy, gan_mul(gan_exp(y), total)) : gan_mul(y, gan_sub(gy, total));
 }
 
 static const struct gan__op gan__op_softmax = {"gan_softmax", gan__softmax_vjp, true};
 
-/* OUTER, INNER: how many numbers lie before and after dim. */
+/* x as lines along dim: OUTER is the product of the sizes before dim, INNER of those after it. */
 static gan_lines gan__lines_of(const char *function, const gan_tensor *x, int dim)
 {
-    int size[4] = {GAN__SHAPE(x)};
     gan_lines p = {1, 1, 1, 0};
+    gan__valid(x, function);
+    int size[4] = {GAN__SHAPE(x)};
     if (dim < 0 || dim > 3)
-        gan__fail(gan__valid(x, function), function, "dimension %d: it is 0 to 3", dim);
+        gan__fail(x->g, function, "dimension %d: it is 0 to 3", dim);
     p.count = (size_t)size[dim];
     for (int d = 0; d < dim; d++)
         p.outer *= (size_t)size[d];
@@ -3583,11 +3792,10 @@ static gan_lines gan__lines_of(const char *function, const gan_tensor *x, int di
 
 static gan_tensor *gan__softmax(const char *function, gan_tensor *x, int dim, int log_)
 {
-    gan *g = gan__valid(x, function);
     gan_lines p = gan__lines_of(function, x, dim);
-    gan_tensor *y = gan__tensor(g, NULL, GAN__SHAPE(x));
+    gan_tensor *y = gan__tensor(x->g, NULL, GAN__SHAPE(x));
     p.log_ = log_;
-    gan__run_1(g, GAN__K_softmax, &p, x->data, y->data);
+    gan__run_1(x->g, GAN__K_softmax, &p, x->data, y->data);
     y->sizes.softmax = p;
     y->attr[0] = dim;
     return gan__record(y, &gan__op_softmax, x, NULL, NULL);
@@ -3605,7 +3813,25 @@ GAN_API gan_tensor *gan_log_softmax(gan_tensor *x, int dim)
 
 /* ===========================================================================================
    >>shape (implementation)
-   =========================================================================================== */
+   ===========================================================================================
+   permute, slice, concat and expand are copies with strides, all by one kernel: of two arrays the
+   first number's place and how far apart neighbours lie along each of four dimensions.
+
+     x (H,W) = (2,3) lies in memory as 0 1 2 3 4 5:        0 1 2     place 0, strides 3, 1
+                                                           3 4 5
+     permuted to (W,H), y[i,j] = x[j,i]:                   0 3       place 0, strides 1, 3
+                                                           1 4
+                                                           2 5
+     sliced along W from 1 on, length 2:                   1 2       place 1, strides 3, 1
+                                                           4 5
+     its first row, expanded to 2 rows:                    0 1 2     place 0, strides 0, 1
+                                                           0 1 2
+
+   These read x so and write y from front to back. concat reads a and b from front to back and
+   writes them into slices of y: (2,3) and (2,1) along W
+
+     a a a b     a goes to place 0, strides 4, 1
+     a a a b     b goes to place 3, strides 4, 1                                              */
 GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y)
 {
     for (int n = 0; n < p->n; n++)
@@ -3616,6 +3842,7 @@ GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y)
                         x[p->x0 + n * p->x[0] + c * p->x[1] + h * p->x[2] + w * p->x[3]];
 }
 
+/* One line of the last dimension after the other: a memcpy where neighbours touch in both. */
 static void gan__copy_body(void *job, size_t begin, size_t end, int thread)
 {
     const gan__strided_loop *j = (const gan__strided_loop *)job;
@@ -3651,15 +3878,10 @@ GAN_API void gan_cpu_copy(const gan_copy *p, const gan_real *x, gan_real *y)
 
 static gan_tensor *gan__reshape_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
-    bool mine = gan__reuse(gy) != NULL;
-    gan_tensor *gx = gan_reshape(gy, GAN__SHAPE(y->in[i]));
-    if (mine) {
-        gy->buffer->references--;
-        gy->buffer = (gan__buffer *)gan__take_struct(gy->g, sizeof *gy->buffer);
-    } /* gx has it alone */
-    return gx;
+    return gan_reshape(gy, GAN__SHAPE(y->in[i]));
 }
 
+/* Dimension d_i went to place i: i goes back to d_i. */
 static gan_tensor *gan__permute_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     int back[4];
@@ -3669,8 +3891,9 @@ static gan_tensor *gan__permute_vjp(gan_tensor *y, gan_tensor *gy, int i)
 }
 
 static gan__vjp gan__slice_vjp, gan__embed_vjp, gan__concat_vjp;
-static const struct gan__op gan__op_reshape = {"gan_reshape", gan__reshape_vjp,
-                                               true}; /* a view: in place would change x too */
+
+/* true: a function in place must not write into y, since y is a view and x would change too. */
+static const struct gan__op gan__op_reshape = {"gan_reshape", gan__reshape_vjp, true};
 static const struct gan__op gan__op_permute = {"gan_permute", gan__permute_vjp, false};
 static const struct gan__op gan__op_slice = {"gan_slice", gan__slice_vjp, false};
 static const struct gan__op gan__op_embed = {"gan_slice's adjoint", gan__embed_vjp, false};
@@ -3679,8 +3902,9 @@ static const struct gan__op gan__op_concat = {"gan_concat", gan__concat_vjp, fal
 GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h, int w)
 {
     gan *g = gan__valid(x, "gan_reshape");
-    int size[4] = {n, c, h, w}, unknown = -1;
-    double known = 1;
+    int size[4] = {n, c, h, w};
+    int unknown = -1;
+    double known = 1; /* the product of the sizes; 0 if one is not allowed */
     for (int d = 0; d < 4; d++) {
         if (size[d] == -1 && unknown < 0)
             unknown = d;
@@ -3694,23 +3918,25 @@ GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h, int w)
     if (known != (double)gan_count(x))
         gan__fail(g, "gan_reshape", GAN__DIMS " has %.0f numbers, they do not fill " GAN__DIMS,
                   GAN__SHAPE(x), (double)gan_count(x), n, c, h, w);
-    return gan__record(gan__tensor(g, x->buffer, size[0], size[1], size[2], size[3]),
-                       &gan__op_reshape, x, NULL, NULL);
+    gan_tensor *y = gan__tensor(g, x->buffer, size[0], size[1], size[2], size[3]);
+    return gan__record(y, &gan__op_reshape, x, NULL, NULL);
 }
 
 GAN_API gan_tensor *gan_permute(gan_tensor *x, int d0, int d1, int d2, int d3)
 {
     gan *g = gan__valid(x, "gan_permute");
-    int d[4] = {d0, d1, d2, d3}, size[4] = {GAN__SHAPE(x)}, seen = 0;
-    ptrdiff_t from[4], stride[4];
-    gan__strides(x, from);
+    int d[4] = {d0, d1, d2, d3};
+    int size[4] = {GAN__SHAPE(x)};
+    int seen = 0; /* a bit for each dimension */
+    ptrdiff_t stride_x[4], stride[4];
+    gan__strides(x, stride_x);
     for (int i = 0; i < 4; i++) {
         if (d[i] < 0 || d[i] > 3)
             gan__fail(g, "gan_permute", "(%d,%d,%d,%d): dimensions are 0 to 3", d0, d1, d2, d3);
         seen |= 1 << d[i];
-        stride[i] = from[d[i]];
+        stride[i] = stride_x[d[i]];
     }
-    if (seen != 15)
+    if (seen != 0xF)
         gan__fail(g, "gan_permute", "(%d,%d,%d,%d): each of 0, 1, 2, 3 is wanted once", d0, d1, d2,
                   d3);
     gan_tensor *y = gan__strided(x, size[d0], size[d1], size[d2], size[d3], stride, 0);
@@ -3729,8 +3955,8 @@ GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0, int dim1)
     return gan_permute(x, d[0], d[1], d[2], d[3]);
 }
 
-/* x's elements along a dimension lie this far apart. */
-static ptrdiff_t gan__step_of(const gan_tensor *x, int dim)
+/* How far apart x's neighbours along dim lie. */
+static ptrdiff_t gan__stride_along(const gan_tensor *x, int dim)
 {
     return (ptrdiff_t)gan__lines_of("gan_slice", x, dim).inner;
 }
@@ -3748,28 +3974,29 @@ GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length)
                   GAN__SHAPE(x), size[dim], dim, start, length);
     gan__strides(x, stride);
     size[dim] = length;
-    gan_tensor *y = gan__strided(x, size[0], size[1], size[2], size[3], stride,
-                                 start * gan__step_of(x, dim));
+    ptrdiff_t first = start * gan__stride_along(x, dim);
+    gan_tensor *y = gan__strided(x, size[0], size[1], size[2], size[3], stride, first);
     y->attr[0] = dim;
     y->attr[1] = start;
     return gan__record(y, &gan__op_slice, x, NULL, NULL);
 }
 
-/* Copies x into y at start along dim. */
+/* Copies x into a slice of y: from start on along dim. */
 static void gan__place(gan_tensor *x, gan_tensor *y, int dim, int start)
 {
-    gan_copy p = {GAN__SHAPE(x), {0}, {0}, 0, start * gan__step_of(y, dim)};
+    gan_copy p = {GAN__SHAPE(x), {0}, {0}, 0, start * gan__stride_along(y, dim)};
     gan__strides(x, p.x);
     gan__strides(y, p.y);
     gan__run_1(x->g, GAN__K_copy, &p, x->data, y->data);
 }
 
-/* The adjoint of slice: zeros, size long along dim, with x at start. */
-static gan_tensor *gan__embed(gan_tensor *x, int dim, int start, int size)
+/* The adjoint of slice: zeros, length long along dim, with x from start on. */
+static gan_tensor *gan__embed(gan_tensor *x, int dim, int start, int length)
 {
-    int s[4] = {GAN__SHAPE(x)};
-    s[dim] = size;
-    gan_tensor *y = gan__fill_with(gan__tensor(x->g, NULL, s[0], s[1], s[2], s[3]), 0);
+    int size[4] = {GAN__SHAPE(x)};
+    size[dim] = length;
+    gan_tensor *y = gan__tensor(x->g, NULL, size[0], size[1], size[2], size[3]);
+    gan__fill_with(y, 0);
     gan__place(x, y, dim, start);
     y->attr[0] = dim;
     y->attr[1] = start;
@@ -3795,18 +4022,19 @@ GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b, int dim)
 {
     gan__valid_pair(a, b, "gan_concat");
     gan *g = a->g;
-    int sa[4] = {GAN__SHAPE(a)}, sb[4] = {GAN__SHAPE(b)};
+    int size[4] = {GAN__SHAPE(a)};
+    int size_b[4] = {GAN__SHAPE(b)};
     if (dim < 0 || dim > 3)
         gan__fail(g, "gan_concat", "dimension %d: it is 0 to 3", dim);
     for (int d = 0; d < 4; d++)
-        if (d != dim && sa[d] != sb[d])
+        if (d != dim && size[d] != size_b[d])
             gan__fail(g, "gan_concat",
                       GAN__DIMS " and " GAN__DIMS
                                 " along dimension %d: the other sizes must be equal",
                       GAN__SHAPE(a), GAN__SHAPE(b), dim);
-    sa[dim] += sb[dim];
-    gan__check_shape(g, "gan_concat", sa[0], sa[1], sa[2], sa[3]);
-    gan_tensor *y = gan__tensor(g, NULL, sa[0], sa[1], sa[2], sa[3]);
+    size[dim] += size_b[dim];
+    gan__check_shape(g, "gan_concat", size[0], size[1], size[2], size[3]);
+    gan_tensor *y = gan__tensor(g, NULL, size[0], size[1], size[2], size[3]);
     gan__place(a, y, dim, 0);
     gan__place(b, y, dim, gan__size_of(a, dim));
     y->attr[0] = dim;
@@ -3815,16 +4043,20 @@ GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b, int dim)
 
 static gan_tensor *gan__concat_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
-    int dim = y->attr[0], first = gan__size_of(y->in[0], dim);
-    return gan_slice(gy, dim, i ? first : 0, gan__size_of(y->in[i], dim));
+    int dim = y->attr[0];
+    int start = i == 0 ? 0 : gan__size_of(y->in[0], dim);
+    return gan_slice(gy, dim, start, gan__size_of(y->in[i], dim));
 }
 
+/* Half and half, so that no number is copied more than log2(count) times, rounded up. */
 GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count, int dim)
 {
     if (!parts || count < 1)
         gan__fail(NULL, "gan_concat_all", "%d parts: 1 or more are wanted", parts ? count : 0);
-    if (count == 1)
+    if (count == 1) {
+        gan__lines_of("gan_concat_all", parts[0], dim); /* its checks */
         return parts[0];
+    }
     return gan_concat(gan_concat_all(parts, count / 2, dim),
                       gan_concat_all(parts + count / 2, count - count / 2, dim), dim);
 }
@@ -3840,57 +4072,78 @@ GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_rea
     for (size_t o = 0; o < p->outer; o++)
         for (size_t i = 0; i < p->out; i++)
             for (size_t k = 0; k < p->inner; k++) {
-                size_t there = (size_t)index[o * p->step_outer + i * p->step + k * p->step_inner];
-                size_t far = (o * p->in + there) * p->inner + k;
-                size_t near = (o * p->out + i) * p->inner + k;
+                size_t chosen = (size_t)index[o * p->step_outer + i * p->step + k * p->step_inner];
+                size_t at_in = (o * p->in + chosen) * p->inner + k;
+                size_t at_out = (o * p->out + i) * p->inner + k;
                 if (p->adjoint)
-                    y[far] += x[near];
+                    y[at_in] += x[at_out];
                 else
-                    y[near] = x[far];
+                    y[at_out] = x[at_in];
             }
 }
 
-/* One outer slice at a time; where there is one only, stretches of its inner numbers, so that
-   each sum is made by one thread, in order. */
-static void gan__gather_lines(void *argument, size_t begin, size_t end, int thread)
+/* A list, INNER numbers to each of its indices: whole slices, of which numbers k0 to k1. */
+static void gan__gather_slices(const gan_index *p, const gan_real *x, const gan_real *index,
+                               gan_real *y, size_t k0, size_t k1)
+{
+    for (size_t i = 0; i < p->out; i++) {
+        size_t at_out = i * p->inner + k0;
+        size_t at_in = (size_t)(int)index[i * p->step] * p->inner + k0;
+        if (p->adjoint)
+            gan__cpu_isa()->add_scaled(x + at_out, 1, y + at_in, k1 - k0, true);
+        else
+            memcpy(y + at_out, x + at_in, (k1 - k0) * sizeof *y);
+    }
+}
+
+/* INNER is 1: either layout, a number for each index. */
+static void gan__gather_line(const gan_index *p, const gan_real *x, const gan_real *index,
+                             gan_real *y)
+{
+    if (p->adjoint)
+        for (size_t i = 0; i < p->out; i++)
+            y[(int)index[i * p->step]] += x[i];
+    else
+        for (size_t i = 0; i < p->out; i++)
+            y[i] = x[(int)index[i * p->step]];
+}
+
+/* An index for each number: of the INNER lines k0 to k1. */
+static void gan__gather_each(const gan_index *p, const gan_real *x, const gan_real *index,
+                             gan_real *y, size_t k0, size_t k1)
+{
+    for (size_t i = 0; i < p->out; i++, index += p->step)
+        for (size_t k = k0; k < k1; k++) {
+            size_t at_out = i * p->inner + k;
+            size_t at_in = (size_t)(int)index[k * p->step_inner] * p->inner + k;
+            if (p->adjoint)
+                y[at_in] += x[at_out];
+            else
+                y[at_out] = x[at_in];
+        }
+}
+
+/* Blocks of OUTER, or of INNER if OUTER is 1: each sum is then made by one thread, in order. */
+static void gan__gather_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_index *p = (const gan_index *)job->p;
-    bool split = p->outer == 1;
-    size_t inner = p->inner;
-    size_t k0 = split ? begin : 0;
-    size_t k1 = split ? end : inner;
+    const bool split_inner = p->outer == 1;
+    const size_t k0 = split_inner ? begin : 0;
+    const size_t k1 = split_inner ? end : p->inner;
     (void)thread;
-    for (size_t o = split ? 0 : begin; o < (split ? 1 : end); o++) {
+    for (size_t o = split_inner ? 0 : begin; o < (split_inner ? 1 : end); o++) {
         const gan_real *index = job->in[1] + o * p->step_outer;
-        const gan_real *x = job->in[0] + o * (p->adjoint ? p->out : p->in) * inner;
-        gan_real *y = job->out[0] + o * (p->adjoint ? p->in : p->out) * inner;
+        const gan_real *x = job->in[0] + o * (p->adjoint ? p->out : p->in) * p->inner;
+        gan_real *y = job->out[0] + o * (p->adjoint ? p->in : p->out) * p->inner;
         for (size_t i = 0; p->adjoint && i < p->in; i++)
-            memset(y + i * inner + k0, 0, (k1 - k0) * sizeof *y);
-        if (inner == 1) {
-            if (p->adjoint)
-                for (size_t i = 0; i < p->out; i++)
-                    y[(int)index[i * p->step]] += x[i];
-            else
-                for (size_t i = 0; i < p->out; i++)
-                    y[i] = x[(int)index[i * p->step]];
-            continue;
-        }
-        for (size_t i = 0; i < p->out; i++, index += p->step)
-            if (p->step_inner)
-                for (size_t k = k0; k < k1; k++) {
-                    size_t there = (size_t)(int)index[k * p->step_inner] * inner + k;
-                    if (p->adjoint)
-                        y[there] += x[i * inner + k];
-                    else
-                        y[i * inner + k] = x[there];
-                }
-            else if (p->adjoint)
-                gan__cpu_isa()->add_scaled(x + i * inner + k0, 1,
-                                           y + (size_t)(int)*index * inner + k0, k1 - k0, true);
-            else
-                memcpy(y + i * inner + k0, x + (size_t)(int)*index * inner + k0,
-                       (k1 - k0) * sizeof *y);
+            memset(y + i * p->inner + k0, 0, (k1 - k0) * sizeof *y);
+        if (p->inner == 1)
+            gan__gather_line(p, x, index, y);
+        else if (p->step_inner == 0)
+            gan__gather_slices(p, x, index, y, k0, k1);
+        else
+            gan__gather_each(p, x, index, y, k0, k1);
     }
 }
 
@@ -3899,9 +4152,9 @@ GAN_API void gan_cpu_gather(const gan_index *p, const gan_real *x, const gan_rea
 {
     gan__job job = {p, {x, index}, {y}};
     if (p->outer == 1)
-        gan__parallel(p->inner, 32768 / (p->out + p->in) + 16, gan__gather_lines, &job);
+        gan__parallel(p->inner, 32768 / (p->out + p->in) + 16, gan__gather_body, &job);
     else
-        gan__parallel(p->outer, 16384 / ((p->out + p->in) * p->inner) + 1, gan__gather_lines, &job);
+        gan__parallel(p->outer, 16384 / ((p->out + p->in) * p->inner) + 1, gan__gather_body, &job);
 }
 
 /* ---- tensors */
@@ -3909,46 +4162,75 @@ GAN_API void gan_cpu_gather(const gan_index *p, const gan_real *x, const gan_rea
 static gan__vjp gan__gather_vjp;
 static const struct gan__op gan__op_gather = {"gan_gather", gan__gather_vjp, false};
 
-/* forward: x along dim by index; adjoint: x added up to size along dim. */
-static gan_tensor *gan__gather(const char *function, gan_tensor *x, int dim, gan_tensor *index,
-                               int size, int adjoint)
+/* Every number of t must be whole and 0 .. count-1, and is looked at where the host can read it.
+   what: an index, a label. */
+static void gan__check_whole(const char *function, const char *what, const gan_tensor *t, int count,
+                             const char *of)
 {
-    gan__valid_pair(x, index, function);
-    int shape[4] = {GAN__SHAPE(x)}, given[4] = {GAN__SHAPE(index)};
-    gan_lines q = gan__lines_of(function, x, dim);
-    bool list = index->n == (int)gan_count(index),
-         full = true; /* a list of slices, or an index for each number */
-    for (int d = 0; d < 4; d++)
-        full = full && (given[d] == shape[d] || (d == dim && !adjoint));
-    if (!(full || (list && (!adjoint || index->n == shape[dim]))))
+    size_t numbers = gan_count(t);
+    if (t->g->backend->alloc || t->g->plan)
+        return;
+    for (size_t i = 0; i < numbers; i++) {
+        gan_real value = t->data[i];
+        if (!(value >= 0 && value < (gan_real)count))
+            gan__fail(t->g, function, "%s %g at place %.0f: there are %d %s", what, (double)value,
+                      (double)i, count, of);
+        if (value != (gan_real)(int)value)
+            gan__fail(t->g, function, "%s %g at place %.0f: it must be a whole number", what,
+                      (double)value, (double)i);
+    }
+}
+
+/* Is index a list, and not an index for each number? An error if it is neither: x is gathered from
+   or, if adjoint, added up. */
+static bool gan__is_list(const char *function, const gan_tensor *x, const gan_tensor *index,
+                         int dim, bool adjoint)
+{
+    const int shape[4] = {GAN__SHAPE(x)};
+    const int given[4] = {GAN__SHAPE(index)};
+    bool list = index->n == (int)gan_count(index) && (!adjoint || index->n == shape[dim]);
+    bool each = true;
+    bool one_line = true; /* x has one line along dim: both layouts mean the same */
+    for (int d = 0; d < 4; d++) {
+        each = each && (given[d] == shape[d] || (d == dim && !adjoint));
+        one_line = one_line && (d == dim || shape[d] == 1);
+    }
+    if (!each && !list)
         gan__fail(x->g, function,
                   "input " GAN__DIMS ", dimension %d, index " GAN__DIMS
                   ": the index is (K,1,1,1), or as the input%s",
                   GAN__SHAPE(x), dim, GAN__SHAPE(index),
                   adjoint ? "" : " but along that dimension");
+    return list && !(each && one_line);
+}
+
+/* gan_gather (adjoint 0), or gan_scatter_add to size along dim (adjoint 1). The kernel's IN is the
+   size of the side that the indices point into, OUT that of the side with a number for each. */
+static gan_tensor *gan__gather(const char *function, gan_tensor *x, gan_tensor *index, int dim,
+                               int size, int adjoint)
+{
+    static const char *const along[4] = {"along dimension 0", "along dimension 1",
+                                         "along dimension 2", "along dimension 3"};
+    gan__valid_pair(x, index, function);
+    gan_lines lines = gan__lines_of(function, x, dim);
+    bool list = gan__is_list(function, x, index, dim, adjoint != 0);
     if (adjoint && size < 1)
         gan__fail(x->g, function, "size %d: it is 1 or more", size);
-    list = list && !(full && q.inner == 1 && q.outer == 1);
-    gan_index p = {q.outer,
-                   adjoint ? (size_t)size : q.count,
-                   (size_t)(list ? index->n : given[dim]),
-                   q.inner,
-                   0,
-                   1,
-                   0,
-                   adjoint};
-    if (!list) {
-        p.step_outer = p.out * q.inner;
-        p.step = q.inner;
-        p.step_inner = 1;
-    }
+
+    gan_index p = {0};
+    p.outer = lines.outer;
+    p.in = adjoint ? (size_t)size : lines.count;
+    p.out = (size_t)(list ? index->n : gan__size_of(index, dim));
+    p.inner = lines.inner;
+    p.step_outer = list ? 0 : p.out * lines.inner;
+    p.step = list ? 1 : lines.inner;
+    p.step_inner = list ? 0 : 1;
+    p.adjoint = adjoint;
+    gan__check_whole(function, "index", index, (int)p.in, along[dim]);
+
+    int shape[4] = {GAN__SHAPE(x)};
     shape[dim] = adjoint ? size : (int)p.out;
-    if (!x->g->backend->alloc && !x->g->plan)
-        for (size_t i = 0; i < gan_count(index); i++)
-            if (!(index->data[i] >= 0 && index->data[i] < (gan_real)p.in))
-                gan__fail(x->g, function,
-                          "index %g at place %.0f: there are %.0f along dimension %d",
-                          (double)index->data[i], (double)i, (double)p.in, dim);
+    gan__check_shape(x->g, function, shape[0], shape[1], shape[2], shape[3]);
     gan_tensor *y = gan__tensor(x->g, NULL, shape[0], shape[1], shape[2], shape[3]);
     gan__run_2(x->g, GAN__K_gather, &p, x->data, index->data, y->data);
     y->sizes.gather = p;
@@ -3956,24 +4238,27 @@ static gan_tensor *gan__gather(const char *function, gan_tensor *x, int dim, gan
     return gan__record(y, &gan__op_gather, x, index, NULL);
 }
 
+/* The derivative of each is the other; the index has none. */
 static gan_tensor *gan__gather_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
-    return i ? NULL
-             : gan__gather("gan_gather", gy, y->attr[0], y->in[1],
-                           gan__size_of(y->in[0], y->attr[0]), !y->sizes.gather.adjoint);
+    int dim = y->attr[0];
+    if (i == 1)
+        return NULL;
+    return gan__gather("gan_gather", gy, y->in[1], dim, gan__size_of(y->in[0], dim),
+                       !y->sizes.gather.adjoint);
 }
 
-GAN_API gan_tensor *gan_gather(gan_tensor *x, int dim, gan_tensor *index)
+GAN_API gan_tensor *gan_gather(gan_tensor *x, gan_tensor *index, int dim)
 {
-    return gan__gather("gan_gather", x, dim, index, 0, 0);
+    return gan__gather("gan_gather", x, index, dim, 0, 0);
 }
 
-GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, int dim, gan_tensor *index, int size)
+GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, gan_tensor *index, int dim, int size)
 {
-    return gan__gather("gan_scatter_add", x, dim, index, size, 1);
+    return gan__gather("gan_scatter_add", x, index, dim, size, 1);
 }
 
-/* 0, 1 .. count-1 along C */
+/* 0, 1, .. count-1 along C. */
 static gan_tensor *gan__counting(gan *g, int count)
 {
     gan_real *numbers = (gan_real *)gan__workspace(0, (size_t)count * sizeof *numbers);
@@ -3982,6 +4267,7 @@ static gan_tensor *gan__counting(gan *g, int count)
     return gan__constant(g, numbers, 1, count, 1, 1);
 }
 
+/* labels == 0, 1, .. classes-1, broadcast along C. */
 GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
 {
     gan *g = gan__valid(labels, "gan_one_hot");
@@ -3990,6 +4276,7 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
                   "labels " GAN__DIMS
                   " and %d classes: labels (N,1,H,W) and 1 class or more are wanted",
                   GAN__SHAPE(labels), classes);
+    gan__check_whole("gan_one_hot", "label", labels, classes, "classes");
     return gan__zip("gan_one_hot", GAN_EQUAL, labels, gan__counting(g, classes), 0, 0);
 }
 
@@ -3998,20 +4285,23 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
    =========================================================================================== */
 GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y)
 {
+    /* op(a)[i,k] = a[i*a_i + k*a_k] and op(b)[k,j] = b[k*b_k + j*b_j] in each batch */
+    ptrdiff_t a_i = p->transpose_a ? 1 : p->k;
+    ptrdiff_t a_k = p->transpose_a ? p->m : 1;
+    ptrdiff_t b_k = p->transpose_b ? 1 : p->w;
+    ptrdiff_t b_j = p->transpose_b ? p->k : 1;
     for (int n = 0; n < p->n; n++)
-        for (int c = 0; c < p->c; c++)
+        for (int c = 0; c < p->c; c++) {
+            const gan_real *a_batch = a + n * p->a_n + c * p->a_c;
+            const gan_real *b_batch = b + n * p->b_n + c * p->b_c;
             for (int i = 0; i < p->m; i++)
                 for (int j = 0; j < p->w; j++) {
-                    const gan_real *an = a + n * p->a_n + c * p->a_c;
-                    const gan_real *bn = b + n * p->b_n + c * p->b_c;
                     double total = 0;
                     for (int k = 0; k < p->k; k++)
-                        total += (double)(p->transpose_a ? an[(size_t)k * p->m + i]
-                                                         : an[(size_t)i * p->k + k]) *
-                                 (p->transpose_b ? bn[(size_t)j * p->k + k]
-                                                 : bn[(size_t)k * p->w + j]);
+                        total += (double)a_batch[i * a_i + k * a_k] * b_batch[k * b_k + j * b_j];
                     *y++ = (gan_real)total;
                 }
+        }
 }
 
 /* ---- the core of every product and convolution: C (M,N) = A (M,K) B (K,N), computed as in Goto
@@ -4230,38 +4520,41 @@ static gan_tensor *gan__matmul_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     gan_tensor *a = y->in[0], *b = y->in[1];
     bool ta = y->attr[0] != 0, tb = y->attr[1] != 0;
-    if (i == 0)
-        return gan__unbroadcast(
-            ta ? gan_matmul_t(b, gy, tb, true) : gan_matmul_t(gy, b, false, !tb), a);
-    return gan__unbroadcast(tb ? gan_matmul_t(gy, a, true, ta) : gan_matmul_t(a, gy, !ta, false),
-                            b);
+    if (i == 0) {
+        gan_tensor *ga = ta ? gan_matmul_t(b, gy, tb, true) : gan_matmul_t(gy, b, false, !tb);
+        return gan__unbroadcast(ga, a);
+    }
+    gan_tensor *gb = tb ? gan_matmul_t(gy, a, true, ta) : gan_matmul_t(a, gy, !ta, false);
+    return gan__unbroadcast(gb, b);
 }
+
 static const struct gan__op gan__op_matmul = {"gan_matmul", gan__matmul_vjp, false};
 
 GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b)
 {
     gan__valid_pair(a, b, "gan_matmul");
-    int k = transpose_b ? b->w : b->h;
-    ptrdiff_t as[4], bs[4];
-    gan__strides(a, as);
-    gan__strides(b, bs);
-    gan_product p = {gan__join(a->n, b->n),
-                     gan__join(a->c, b->c),
-                     transpose_a ? a->w : a->h,
-                     transpose_a ? a->h : a->w,
-                     transpose_b ? b->h : b->w,
-                     transpose_a,
-                     transpose_b,
-                     as[0],
-                     as[1],
-                     bs[0],
-                     bs[1]};
-    if (!p.n || !p.c || p.k != k)
+    int b_rows = transpose_b ? b->w : b->h;
+    ptrdiff_t a_stride[4], b_stride[4];
+    gan__strides(a, a_stride);
+    gan__strides(b, b_stride);
+    gan_product p;
+    p.n = gan__join(a->n, b->n);
+    p.c = gan__join(a->c, b->c);
+    p.m = transpose_a ? a->w : a->h;
+    p.k = transpose_a ? a->h : a->w;
+    p.w = transpose_b ? b->h : b->w;
+    p.transpose_a = transpose_a;
+    p.transpose_b = transpose_b;
+    p.a_n = a_stride[0];
+    p.a_c = a_stride[1];
+    p.b_n = b_stride[0];
+    p.b_c = b_stride[1];
+    if (!p.n || !p.c || p.k != b_rows)
         gan__fail(a->g, "gan_matmul",
                   GAN__DIMS "%s times " GAN__DIMS
                             "%s: %d columns meet %d rows, and batches must be equal or 1",
                   GAN__SHAPE(a), transpose_a ? " transposed" : "", GAN__SHAPE(b),
-                  transpose_b ? " transposed" : "", p.k, k);
+                  transpose_b ? " transposed" : "", p.k, b_rows);
     gan__check_shape(a->g, "gan_matmul", p.n, p.c, p.m, p.w);
     gan_tensor *y = gan__tensor(a->g, NULL, p.n, p.c, p.m, p.w);
     gan__run_2(a->g, GAN__K_matmul, &p, a->data, b->data, y->data);
@@ -4275,7 +4568,7 @@ GAN_API gan_tensor *gan_matmul(gan_tensor *a, gan_tensor *b)
     return gan_matmul_t(a, b, false, false);
 }
 
-/* y + bias, in y's memory: products do not need their results again. */
+/* y + bias (1,C,1,1) or NULL, in y's memory: a product's derivative does not need its result. */
 static gan_tensor *gan__add_bias(const char *function, gan_tensor *y, gan_tensor *bias)
 {
     if (!bias)
@@ -4952,99 +5245,145 @@ GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const ga
 {
     size_t plane_x = (size_t)p->h * p->w;
     size_t plane_y = (size_t)p->out_h * p->out_w;
-    for (size_t i = 0; i < (size_t)p->n * p->c * (p->adjoint ? plane_x : plane_y); i++)
-        y[i] = 0;
-    for (size_t plane = 0; plane < (size_t)p->n * p->c; plane++) {
+    size_t planes = (size_t)p->n * p->c;
+    size_t from_size = p->adjoint ? plane_y : plane_x;
+    size_t to_size = p->adjoint ? plane_x : plane_y;
+    for (size_t k = 0; k < planes * to_size; k++)
+        y[k] = 0;
+    for (size_t plane = 0; plane < planes; plane++) {
         size_t image = p->images > 1 ? plane / p->c : 0;
-        const gan_real *from = x + plane * (p->adjoint ? plane_y : plane_x);
-        gan_real *to = y + plane * (p->adjoint ? plane_x : plane_y);
+        const gan_real *from = x + plane * from_size;
+        gan_real *to = y + plane * to_size;
         for (int i = 0; i < p->out_h; i++)
             for (int j = 0; j < p->out_w; j++)
                 for (int a = 0; a < p->taps_h; a++)
                     for (int b = 0; b < p->taps_w; b++) {
                         const gan_real *r = rows + 2 * ((image * p->out_h + i) * p->taps_h + a);
-                        const gan_real *c = columns + 2 * ((image * p->out_w + j) * p->taps_w + b);
-                        int near = i * p->out_w + j, far = (int)r[0] * p->w + (int)c[0];
-                        if (r[0] < 0 || c[0] < 0)
+                        const gan_real *k = columns + 2 * ((image * p->out_w + j) * p->taps_w + b);
+                        gan_real weight = r[1] * k[1];
+                        if (r[0] < 0 || k[0] < 0)
                             continue;
+                        size_t small = (size_t)i * p->out_w + j; /* (i,j), in the output's plane */
+                        size_t large = (size_t)r[0] * p->w + (size_t)k[0]; /* in the input's */
                         if (p->adjoint)
-                            to[far] += r[1] * c[1] * from[near];
+                            to[large] += weight * from[small];
                         else
-                            to[near] += r[1] * c[1] * from[far];
+                            to[small] += weight * from[large];
                     }
     }
 }
 
-/* A table read for fast use: index[t*out + i] and weight[t*out + i] of every image; a tap
-   outside has the index in. The adjoint's is the transpose, so that both directions only ever
-   take. Between first and last every PHASES-th output repeats the pattern of the one before,
-   STEP numbers further on: blurring (1,1), halving (1,2) and doubling (2,1) need no index there. */
+/* An axis' table as the cpu kernel reads it:
+
+     out[i] = sum over t < taps of weight[t*outs + i] * in[index[t*outs + i]]      of image 0;
+
+   image n's numbers begin n*taps*outs later. A tap that counts as 0 has the index ins, where the
+   kernel keeps a 0. For the adjoint, ins and outs change places and the table is transposed, so
+   that both directions collect their terms and nothing is scattered.
+
+   Most tables repeat a pattern: for regular <= i < regular_end - period,
+
+     weight of i + period = weight of i,     index of i + period = index of i + advance
+
+   blurring has (period, advance) = (1,1), halving (1,2), doubling (2,1). There the kernel needs
+   no index, and neighbours in the output are computed together. */
 typedef struct {
-    int in, out, taps;
+    int ins, outs, taps;
     int *index;
     gan_real *weight;
-    int phases, step, first, last;
+    int period, advance, regular, regular_end;
 } gan__axis_taps;
 
-/* Finds the longest stretch of outputs with one of the three patterns. */
-static void gan__axis_pattern(gan__axis_taps *axis)
+/* Whether output i has the taps of output i - period, moved on by advance. */
+static bool gan__axis_repeats(const gan__axis_taps *axis, int i, int period, int advance)
 {
-    static const int phases[3] = {1, 1, 2}, step[3] = {1, 2, 1};
-    axis->first = axis->last = 0;
-    axis->phases = axis->step = 1;
-    for (int k = 0; k < 3; k++)
-        for (int i = 0, begin = 0; i < axis->out; i++) {
-            bool same = i >= phases[k];
-            for (int t = 0; t < axis->taps && same; t++) {
-                size_t at = (size_t)t * axis->out + i, before = at - phases[k];
-                same = axis->weight[at] == axis->weight[before] &&
-                       (axis->weight[at] == 0 ||
-                        (axis->index[at] < axis->in &&
-                         axis->index[at] == axis->index[before] + step[k]));
-            }
-            if (!same)
-                begin = GAN__MAX(i - phases[k] + 1, begin);
-            if (i + 1 - begin <= axis->last - axis->first || i + 1 - begin < 8 * phases[k])
-                continue;
-            axis->first = begin;
-            axis->last = i + 1;
-            axis->phases = phases[k];
-            axis->step = step[k];
-        }
+    if (i < period)
+        return false;
+    for (int t = 0; t < axis->taps; t++) {
+        size_t tap = (size_t)t * axis->outs + i;
+        size_t before = tap - period;
+        if (axis->weight[tap] != axis->weight[before])
+            return false;
+        if (axis->weight[tap] == 0)
+            continue;
+        if (axis->index[tap] == axis->ins || axis->index[tap] != axis->index[before] + advance)
+            return false;
+    }
+    return true;
 }
 
-static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps,
-                                     int adjoint, int which)
+/* Finds the longest stretch of outputs with one of the three patterns; under 8 periods are not
+   worth it. */
+static void gan__axis_pattern(gan__axis_taps *axis)
 {
-    gan__axis_taps axis = {
-        adjoint ? out : in, adjoint ? in : out, adjoint ? 1 : taps, NULL, NULL, 1, 1, 0, 0};
-    int *used = (int *)gan__workspace(0, (size_t)in * sizeof(int));
-    for (int pass = adjoint ? 0 : 1; pass < 2;
-         pass++) { /* the adjoint first counts how many taps it needs */
-        size_t each = (size_t)out * taps;
-        size_t line = (size_t)axis.out * axis.taps;
-        size_t room = pass ? images * line : 0;
-        axis.index = (int *)gan__workspace(which, room * (sizeof(int) + sizeof(gan_real)));
-        axis.weight = (gan_real *)(axis.index + (room + 1) / 2 * 2);
-        for (size_t k = 0; k < room; k++) {
-            axis.index[k] = axis.in;
-            axis.weight[k] = 0;
-        }
-        for (size_t k = 0; k < images * each; k++) { /* k: image, i, tap */
-            if (k % each == 0)
-                memset(used, 0, (size_t)in * sizeof(int));
-            if (table[2 * k] < 0)
+    static const int periods[3] = {1, 1, 2}, advances[3] = {1, 2, 1};
+    for (int k = 0; k < 3; k++) {
+        int begin = 0;
+        for (int i = 0; i < axis->outs; i++) {
+            if (!gan__axis_repeats(axis, i, periods[k], advances[k]))
+                begin = GAN__MAX(i - periods[k] + 1, begin);
+            int length = i + 1 - begin;
+            if (length <= axis->regular_end - axis->regular || length < 8 * periods[k])
                 continue;
-            int there = (int)table[2 * k];
-            int i = (int)(k / taps % out);
-            int place = adjoint ? used[there]++ : (int)(k % taps);
-            size_t at = k / each * line + (size_t)place * axis.out + (adjoint ? there : i);
-            if (pass) {
-                axis.index[at] = adjoint ? i : there;
-                axis.weight[at] = table[2 * k + 1];
-            } else
-                axis.taps = GAN__MAX(axis.taps, place + 1);
+            axis->regular = begin;
+            axis->regular_end = i + 1;
+            axis->period = periods[k];
+            axis->advance = advances[k];
         }
+    }
+}
+
+/* How often one number of the input is used at most: the number of the adjoint's taps. */
+static int gan__axis_most_uses(const gan_real *table, int images, int in, int out, int taps)
+{
+    size_t each = (size_t)out * taps;
+    int most = 1;
+    int *uses = (int *)gan__workspace(0, (size_t)in * sizeof *uses);
+    for (size_t k = 0; k < images * each; k++) {
+        int index = (int)table[2 * k];
+        if (k % each == 0)
+            memset(uses, 0, (size_t)in * sizeof *uses);
+        if (index < 0)
+            continue;
+        uses[index]++;
+        most = GAN__MAX(most, uses[index]);
+    }
+    return most;
+}
+
+/* The table (IMAGES,OUT,TAPS,2) of an axis, read into the workspace. */
+static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps,
+                                     bool adjoint, int workspace)
+{
+    gan__axis_taps axis;
+    axis.ins = adjoint ? out : in;
+    axis.outs = adjoint ? in : out;
+    axis.taps = adjoint ? gan__axis_most_uses(table, images, in, out, taps) : taps;
+    axis.period = axis.advance = 1;
+    axis.regular = axis.regular_end = 0;
+
+    size_t each = (size_t)axis.outs * axis.taps;
+    size_t total = images * each;
+    axis.index = (int *)gan__workspace(workspace, total * (sizeof(int) + sizeof(gan_real)) + 8);
+    axis.weight = (gan_real *)(axis.index + (total + 1) / 2 * 2);
+    for (size_t k = 0; k < total; k++) {
+        axis.index[k] = axis.ins;
+        axis.weight[k] = 0;
+    }
+
+    int *used = (int *)gan__workspace(0, (size_t)in * sizeof *used); /* taps of each so far */
+    for (int image = 0; image < images; image++) {
+        memset(used, 0, (size_t)in * sizeof *used);
+        for (int i = 0; i < out; i++)
+            for (int t = 0; t < taps; t++, table += 2) {
+                int from = (int)table[0];
+                if (from < 0)
+                    continue;
+                size_t tap = image * each + (adjoint ? (size_t)used[from]++ * axis.outs + from
+                                                     : (size_t)t * axis.outs + i);
+                axis.index[tap] = adjoint ? i : from;
+                axis.weight[tap] = table[1];
+            }
     }
     if (images == 1)
         gan__axis_pattern(&axis);
@@ -5055,68 +5394,71 @@ typedef struct {
     int images, c;
     gan__axis_taps rows, columns;
     const gan_real *x;
-    gan_real *y, *line;
+    gan_real *y, *lines; /* a line for each thread, line_size apart */
     size_t line_size;
 } gan__resample_job;
 
-/* Each line of y: its rows of x mixed into one line, numbers of which are then mixed by the
-   columns' table. */
+/* Lines begin .. end of y: the rows of x that a line needs are added up, weighted, into one line,
+   and its numbers by the columns' table into y. */
 static void gan__resample_body(void *argument, size_t begin, size_t end, int thread)
 {
     const gan__resample_job *job = (const gan__resample_job *)argument;
-    const gan__axis_taps *r = &job->rows, *c = &job->columns;
+    const gan__axis_taps *rows = &job->rows, *columns = &job->columns;
     const gan__isa *isa = gan__cpu_isa();
-    gan_real *line = job->line + (size_t)thread * job->line_size;
-    int stretch = (c->last - c->first) / c->phases * c->phases;
-    int rest = c->out - c->first - stretch;
-    for (size_t at = begin; at < end; at++) {
-        size_t plane = at / r->out;
-        size_t i = at % r->out;
+    gan_real *line = job->lines + (size_t)thread * job->line_size;
+    int regular = columns->regular;
+    int repeats = (columns->regular_end - regular) / columns->period;
+    int tail = regular + repeats * columns->period; /* outputs behind the pattern begin here */
+    for (size_t k = begin; k < end; k++) {
+        size_t plane = k / rows->outs;
+        size_t i = k % rows->outs;
         size_t image = job->images > 1 ? plane / job->c : 0;
-        const gan_real *x = job->x + plane * r->in * c->in;
+        const gan_real *x = job->x + plane * rows->ins * columns->ins;
+        gan_real *y = job->y + k * columns->outs;
+
         bool any = false;
-        for (int t = 0; t < r->taps; t++) {
-            size_t tap = (image * r->taps + t) * r->out + i;
-            if (r->index[tap] == r->in)
+        for (int t = 0; t < rows->taps; t++) {
+            size_t tap = (image * rows->taps + t) * rows->outs + i;
+            if (rows->index[tap] == rows->ins)
                 continue;
-            isa->add_scaled(x + (size_t)r->index[tap] * c->in, r->weight[tap], line, (size_t)c->in,
-                            any);
+            isa->add_scaled(x + (size_t)rows->index[tap] * columns->ins, rows->weight[tap], line,
+                            (size_t)columns->ins, any);
             any = true;
         }
         if (!any)
-            memset(line, 0, (size_t)c->in * sizeof *line);
-        line[c->in] = 0;
-        const int *index = c->index + image * c->taps * c->out;
-        const gan_real *weight = c->weight + image * c->taps * c->out;
-        gan_real *y = job->y + at * c->out;
-        if (c->first)
-            isa->take(line, index, weight, c->taps, c->out, y, c->first);
-        if (stretch)
-            isa->take_even(line, c->in, index + c->first, weight + c->first, c->taps, c->out,
-                           c->phases, c->step, line + c->in + 16, y + c->first,
-                           stretch / c->phases);
-        if (rest)
-            isa->take(line, index + c->out - rest, weight + c->out - rest, c->taps, c->out,
-                      y + c->out - rest, rest);
+            memset(line, 0, (size_t)columns->ins * sizeof *line);
+        line[columns->ins] = 0; /* what a tap of 0 reads */
+
+        const int *index = columns->index + image * columns->taps * columns->outs;
+        const gan_real *weight = columns->weight + image * columns->taps * columns->outs;
+        if (regular > 0)
+            isa->take(line, index, weight, columns->taps, columns->outs, y, regular);
+        if (repeats > 0)
+            isa->take_even(line, columns->ins, index + regular, weight + regular, columns->taps,
+                           columns->outs, columns->period, columns->advance,
+                           line + columns->ins + 16, y + regular, repeats);
+        if (tail < columns->outs)
+            isa->take(line, index + tail, weight + tail, columns->taps, columns->outs, y + tail,
+                      columns->outs - tail);
     }
 }
 
 GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
                               const gan_real *columns, gan_real *y)
 {
-    gan__resample_job job = {
-        p->images,
-        p->c,
-        gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, p->adjoint, 1),
-        gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, p->adjoint, 2),
-        x,
-        y,
-        NULL,
-        0};
-    job.line_size = (size_t)2 * job.columns.in + job.columns.out + 64;
-    job.line = (gan_real *)gan__workspace(0, (size_t)gan__threads() * job.line_size * sizeof *y);
-    gan__parallel((size_t)p->n * p->c * job.rows.out, (size_t)(16384 / job.columns.out + 1),
-                  gan__resample_body, &job);
+    bool adjoint = p->adjoint != 0;
+    gan__resample_job job;
+    job.images = p->images;
+    job.c = p->c;
+    job.rows = gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, adjoint, 1);
+    job.columns = gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, adjoint, 2);
+    job.x = x;
+    job.y = y;
+    /* a line of x, and behind it take_even's memory: x's numbers and y's, split in two */
+    job.line_size = (size_t)2 * job.columns.ins + job.columns.outs + 64;
+    job.lines = (gan_real *)gan__workspace(0, (size_t)gan__threads() * job.line_size * sizeof *y);
+    size_t grain = (size_t)(16384 / job.columns.outs + 1);
+    gan__parallel((size_t)p->n * p->c * job.rows.outs, grain, gan__resample_body, &job);
 }
 
 /* Strides and padding of a gan_pool's axes, the defaults filled in. */
@@ -5193,62 +5535,42 @@ GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *y
                   &job);
 }
 
-/* ---- tensors */
+/* ---- tensors. A table says of each output i which numbers of the input it is made of: TAPS pairs
+   (index, weight). gan_resize of 2 numbers to 4, GAN_BILINEAR: output i lies at input position
+   (i + 0.5)*2/4 - 0.5,
 
-/* One axis of a resampling: which taps an output i has. FIR: position i*down + t - pad0 in x
-   with up-1 zeros after each number. */
-enum { GAN__AXIS_PAD, GAN__AXIS_RESIZE, GAN__AXIS_FIR };
+       i   position    tap 0        tap 1
+       0    -0.25     (0, 1   )    (-1, 0  )     y[0] = x[0]         before the first centre
+       1     0.25     (0, 0.75)    (1, 0.25)     y[1] = 0.75 x[0] + 0.25 x[1]
+       2     0.75     (0, 0.25)    (1, 0.75)     y[2] = 0.25 x[0] + 0.75 x[1]
+       3     1.25     (1, 0.75)    (1, 0.25)     y[3] = x[1]         behind the last centre
 
+   A plane is resampled by a table of its rows and one of its columns; y[i,j] adds up all pairs of
+   a tap of i and a tap of j. */
 typedef struct {
-    int kind, in, out, taps, mode, before, up, down, count;
-    const gan_real *filter;
-    gan_real gain;
-} gan__axis;
+    int in, out, taps;
+    gan_real *pair; /* index and weight of tap t of output i at 2*(i*taps + t) */
+} gan__tap_table;
 
-static double gan__axis_tap(const gan__axis *a, int i, int t, int *index)
+static gan__tap_table gan__tap_table_new(int in, int out, int taps)
 {
-    *index = i - a->before;
-    if (a->kind == GAN__AXIS_PAD) {
-        if (a->mode == GAN_REPLICATE)
-            *index = GAN__MIN(GAN__MAX(*index, 0), a->in - 1);
-        if (a->mode == GAN_REFLECT)
-            *index = a->in - 1 - abs(a->in - 1 - abs(*index));
-        return 1;
-    }
-    if (a->kind == GAN__AXIS_RESIZE) {
-        *index = (int)((int64_t)i * a->in / a->out);
-        if (a->mode == GAN_NEAREST)
-            return 1;
-        double place = a->mode == GAN_BILINEAR ? (i + 0.5) * a->in / a->out - 0.5
-                     : a->out > 1              ? (double)i * (a->in - 1) / (a->out - 1)
-                                               : 0;
-        place = GAN__MAX(place, 0);
-        *index = GAN__MIN((int)place + t, a->in - 1);
-        return t ? place - floor(place) : 1 - (place - floor(place));
-    }
-    int first = i * a->down - a->before;
-    int tap = (a->up - (first % a->up + a->up) % a->up) % a->up + t * a->up;
-    *index = first + tap < 0 || tap >= a->count ? -1 : (first + tap) / a->up;
-    return *index < 0 ? 0 : (double)a->gain * (double)a->filter[a->count - 1 - tap];
+    gan__tap_table table = {in, out, taps, NULL};
+    table.pair = (gan_real *)gan__workspace(0, 2 * (size_t)out * taps * sizeof *table.pair);
+    return table;
 }
 
-/* The table (1,OUT,TAPS,2) of an axis. */
-static gan_tensor *gan__axis_table(gan *g, const gan__axis *a)
+/* Tap t of output i. What lies outside the input counts as 0. */
+static void gan__set_tap(gan__tap_table *table, int i, int t, int index, double weight)
 {
-    gan_real *table = (gan_real *)gan__workspace(0, 2 * (size_t)a->out * a->taps * sizeof *table);
-    gan_real *to = table;
-    for (int i = 0; i < a->out; i++)
-        for (int t = 0; t < a->taps; t++) {
-            int index;
-            double weight = gan__axis_tap(a, i, t, &index);
-            if (index < 0 || index >= a->in || weight == 0) {
-                index = -1;
-                weight = 0;
-            }
-            *to++ = (gan_real)index;
-            *to++ = (gan_real)weight;
-        }
-    return gan__constant(g, table, 1, a->out, a->taps, 2);
+    gan_real *pair = table->pair + 2 * ((size_t)i * table->taps + t);
+    bool used = index >= 0 && index < table->in && weight != 0;
+    pair[0] = (gan_real)(used ? index : -1);
+    pair[1] = (gan_real)(used ? weight : 0);
+}
+
+static gan_tensor *gan__tap_tensor(gan *g, const gan__tap_table *table)
+{
+    return gan__constant(g, table->pair, 1, table->out, table->taps, 2);
 }
 
 static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i);
@@ -5257,14 +5579,16 @@ static const struct gan__op gan__op_resample = {"a resampling", gan__resample_vj
 static gan_tensor *gan__resample_with(const gan_resample *p, gan_tensor *x, gan_tensor *rows,
                                       gan_tensor *columns)
 {
-    gan_tensor *y = gan__tensor(x->g, NULL, p->n, p->c, p->adjoint ? p->h : p->out_h,
-                                p->adjoint ? p->w : p->out_w);
+    int h = p->adjoint ? p->h : p->out_h;
+    int w = p->adjoint ? p->w : p->out_w;
+    gan_tensor *y = gan__tensor(x->g, NULL, p->n, p->c, h, w);
     const gan_real *in[3] = {x->data, rows->data, columns->data};
     gan__run(x->g, GAN__K_resample, p, in, &y->data);
     y->sizes.resample = *p;
     return gan__record(y, &gan__op_resample, x, rows, columns);
 }
 
+/* A linear map's gradient is the adjoint map of gy; the tables have none. */
 static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     gan_resample p = y->sizes.resample;
@@ -5279,62 +5603,127 @@ static gan_tensor *gan__resample(gan_tensor *x, gan_tensor *rows, gan_tensor *co
     return gan__resample_with(&p, x, rows, columns);
 }
 
-/* x as h x w numbers, on either axis as a says, but that `left` is what the columns have before. */
-static gan_tensor *gan__resample_axes(const char *function, gan_tensor *x, const gan__axis *a,
-                                      int h, int w, int left)
+static void gan__check_resampled(const char *function, const gan_tensor *x, int h, int w)
 {
-    gan__axis rows = *a, columns = *a;
     if (h < 1 || w < 1)
         gan__fail(x->g, function,
                   "input " GAN__DIMS " would become %d rows of %d: at least 1 of 1 is wanted",
                   GAN__SHAPE(x), h, w);
     gan__check_shape(x->g, function, x->n, x->c, h, w);
-    rows.in = x->h;
-    rows.out = h;
-    columns.in = x->w;
-    columns.out = w;
-    columns.before = left;
-    gan_tensor *row_table = gan__axis_table(x->g, &rows);
-    return gan__resample(x, row_table, gan__axis_table(x->g, &columns));
 }
 
-GAN_API gan_tensor *gan_pad(gan_tensor *x, int mode, int top, int bottom, int left, int right)
+/* One axis of a padding. Output i is number i - before; outside, 0, the end's number, or the
+   mirrored one: -1 -> 1 and in -> in - 2. */
+static gan_tensor *gan__pad_table(gan *g, int in, int out, int before, gan_pad_mode mode)
 {
-    gan *g = gan__valid(x, "gan_pad");
-    gan__axis axis = {GAN__AXIS_PAD, 0, 0, 1, mode, top, 1, 1, 0, NULL, 1};
-    if (mode < GAN_ZEROS || mode > GAN_REPLICATE)
-        gan__fail(g, "gan_pad", "mode %d: it is GAN_ZEROS, GAN_REFLECT or GAN_REPLICATE", mode);
+    gan__tap_table table = gan__tap_table_new(in, out, 1);
+    for (int i = 0; i < out; i++) {
+        int index = i - before;
+        if (mode == GAN_REPLICATE)
+            index = GAN__MIN(GAN__MAX(index, 0), in - 1);
+        if (mode == GAN_REFLECT)
+            index = in - 1 - abs(in - 1 - abs(index));
+        gan__set_tap(&table, i, 0, index, 1);
+    }
+    return gan__tap_tensor(g, &table);
+}
+
+GAN_API gan_tensor *gan_pad(gan_tensor *x, int top, int bottom, int left, int right,
+                            gan_pad_mode mode)
+{
+    const char *function = "gan_pad";
+    gan *g = gan__valid(x, function);
+    int h = x->h + top + bottom;
+    int w = x->w + left + right;
+    if (mode != GAN_ZEROS && mode != GAN_REFLECT && mode != GAN_REPLICATE)
+        gan__fail(g, function, "mode %d: it is GAN_ZEROS, GAN_REFLECT or GAN_REPLICATE", (int)mode);
     if (mode == GAN_REFLECT && (GAN__MAX(top, bottom) >= x->h || GAN__MAX(left, right) >= x->w))
-        gan__fail(g, "gan_pad",
+        gan__fail(g, function,
                   "input " GAN__DIMS ", padding %d,%d,%d,%d: reflection wants less than the size",
                   GAN__SHAPE(x), top, bottom, left, right);
-    return gan__resample_axes("gan_pad", x, &axis, x->h + top + bottom, x->w + left + right, left);
+    gan__check_resampled(function, x, h, w);
+    gan_tensor *rows = gan__pad_table(g, x->h, h, top, mode);
+    return gan__resample(x, rows, gan__pad_table(g, x->w, w, left, mode));
 }
 
-GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, int mode)
+/* One axis of a resizing. Linear: an output between two centres has them as taps, weighted by how
+   close each is; before the first and behind the last it has that one. */
+static gan_tensor *gan__resize_table(gan *g, int in, int out, gan_resize_mode mode)
 {
-    gan *g = gan__valid(x, "gan_resize");
-    gan__axis axis = {
-        GAN__AXIS_RESIZE, 0, 0, mode == GAN_NEAREST ? 1 : 2, mode, 0, 1, 1, 0, NULL, 1};
-    if (mode < GAN_NEAREST || mode > GAN_ALIGNED)
-        gan__fail(g, "gan_resize", "mode %d: it is GAN_NEAREST, GAN_BILINEAR or GAN_ALIGNED", mode);
-    return gan__resample_axes("gan_resize", x, &axis, h, w, 0);
+    gan__tap_table table = gan__tap_table_new(in, out, mode == GAN_NEAREST ? 1 : 2);
+    for (int i = 0; i < out; i++) {
+        if (mode == GAN_NEAREST) {
+            gan__set_tap(&table, i, 0, (int)((int64_t)i * in / out), 1);
+            continue;
+        }
+        double position = 0; /* GAN_ALIGNED, one output: the first number */
+        if (mode == GAN_BILINEAR)
+            position = GAN__MAX((i + 0.5) * in / out - 0.5, 0);
+        else if (out > 1)
+            position = (double)i * (in - 1) / (out - 1);
+        int before = (int)position;
+        double fraction = position - floor(position);
+        gan__set_tap(&table, i, 0, GAN__MIN(before, in - 1), 1 - fraction);
+        gan__set_tap(&table, i, 1, GAN__MIN(before + 1, in - 1), fraction);
+    }
+    return gan__tap_tensor(g, &table);
+}
+
+GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, gan_resize_mode mode)
+{
+    const char *function = "gan_resize";
+    gan *g = gan__valid(x, function);
+    if (mode != GAN_NEAREST && mode != GAN_BILINEAR && mode != GAN_ALIGNED)
+        gan__fail(g, function, "mode %d: it is GAN_NEAREST, GAN_BILINEAR or GAN_ALIGNED",
+                  (int)mode);
+    gan__check_resampled(function, x, h, w);
+    gan_tensor *rows = gan__resize_table(g, x->h, h, mode);
+    return gan__resample(x, rows, gan__resize_table(g, x->w, w, mode));
+}
+
+typedef struct {
+    const gan_real *filter;
+    int count, up, down, pad0;
+    gan_real gain;
+} gan__fir;
+
+/* One axis of gan_upfirdn2d. The filter's tap t of output i lies at i*down + t - pad0 of the
+   numbers spread out by up: only every up-th tap meets a number of x, the others meet zeros. */
+static gan_tensor *gan__fir_table(gan *g, int in, int out, const gan__fir *fir)
+{
+    gan__tap_table table = gan__tap_table_new(in, out, gan__ceil_div(fir->count, fir->up));
+    for (int i = 0; i < out; i++) {
+        int first = i * fir->down - fir->pad0;
+        int remainder = (first % fir->up + fir->up) % fir->up; /* of a division rounded down */
+        int skipped = (fir->up - remainder) % fir->up;         /* taps before the first number */
+        for (int t = 0; t < table.taps; t++) {
+            int tap = skipped + t * fir->up;
+            int position = first + tap;
+            bool used = tap < fir->count && position >= 0;
+            double weight = used ? (double)fir->gain * (double)fir->filter[fir->count - 1 - tap]
+                                 : 0; /* a convolution: the filter is turned round */
+            gan__set_tap(&table, i, t, used ? position / fir->up : -1, weight);
+        }
+    }
+    return gan__tap_tensor(g, &table);
 }
 
 GAN_API gan_tensor *gan_upfirdn2d(gan_tensor *x, const gan_real *filter, int count, int up,
                                   int down, int pad0, int pad1, gan_real gain)
 {
-    gan *g = gan__valid(x, "gan_upfirdn2d");
+    const char *function = "gan_upfirdn2d";
+    gan *g = gan__valid(x, function);
+    gan__fir fir = {filter, count, up, down, pad0, gain};
     if (!filter || count < 1 || up < 1 || down < 1)
-        gan__fail(g, "gan_upfirdn2d",
-                  "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more", GAN__SHAPE(x),
-                  filter ? count : 0, up, down);
-    int h = x->h * up + pad0 + pad1 - count;
+        gan__fail(g, function, "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more",
+                  GAN__SHAPE(x), filter ? count : 0, up, down);
+    int h = x->h * up + pad0 + pad1 - count; /* the last place of the filter, before `down` */
     int w = x->w * up + pad0 + pad1 - count;
-    gan__axis axis = {GAN__AXIS_FIR, 0,      0,   gan__ceil_div(count, up), 0, pad0, up, down,
-                      count,         filter, gain};
-    return gan__resample_axes("gan_upfirdn2d", x, &axis, h < 0 ? 0 : h / down + 1,
-                              w < 0 ? 0 : w / down + 1, pad0);
+    h = h < 0 ? 0 : h / down + 1;
+    w = w < 0 ? 0 : w / down + 1;
+    gan__check_resampled(function, x, h, w);
+    gan_tensor *rows = gan__fir_table(g, x->h, h, &fir);
+    return gan__resample(x, rows, gan__fir_table(g, x->w, w, &fir));
 }
 
 /* One axis of a pooling, its options filled in: windows of kernel, stride apart, after pad. */
@@ -5390,23 +5779,18 @@ static gan_pool_options gan__square_window(const char *function, const gan_tenso
     return options;
 }
 
-/* The mean as a resampling: each window's taps are its pixels, with 1/kernel as weight; a window
-   that ends beyond the padding (ceil) has only the part before the end. */
+/* The mean as a resampling: a window's taps are its pixels, each with the weight 1/kernel. The
+   padding's zeros count; what a window has behind them (ceil) does not. */
 static gan_tensor *gan__pool_table(gan *g, const gan__pool_axis *p)
 {
-    size_t count = 2 * (size_t)p->out * p->kernel;
-    gan_real *table = (gan_real *)gan__workspace(0, count * sizeof *table);
-    gan_real *to = table;
+    gan__tap_table table = gan__tap_table_new(p->in, p->out, p->kernel);
     for (int i = 0; i < p->out; i++) {
         int first = i * p->stride - p->pad;
         int end = GAN__MIN(first + p->kernel, p->in + p->pad);
-        for (int t = 0; t < p->kernel; t++) {
-            bool inside = first + t >= 0 && first + t < p->in;
-            *to++ = (gan_real)(inside ? first + t : -1);
-            *to++ = (gan_real)(inside ? 1.0 / (end - first) : 0);
-        }
+        for (int t = 0; t < p->kernel; t++)
+            gan__set_tap(&table, i, t, first + t, 1.0 / (end - first));
     }
-    return gan__constant(g, table, 1, p->out, p->kernel, 2);
+    return gan__tap_tensor(g, &table);
 }
 
 static gan_tensor *gan__avg_pool2d(const char *function, gan_tensor *x,
@@ -5416,6 +5800,7 @@ static gan_tensor *gan__avg_pool2d(const char *function, gan_tensor *x,
     gan__pool_axes(function, x, options, &rows, &columns);
     if (!options->kernel && !options->kernel_h && !options->kernel_w)
         return gan_mean_to(x, x->n, x->c, 1, 1);
+    gan__check_shape(x->g, function, x->n, x->c, rows.out, columns.out);
     gan_tensor *row_table = gan__pool_table(x->g, &rows);
     return gan__resample(x, row_table, gan__pool_table(x->g, &columns));
 }
@@ -5457,7 +5842,7 @@ static gan_tensor *gan__max_pool2d(const char *function, gan_tensor *x,
     /* planes along C, since an index (N,1,1,1) would be a list of slices */
     gan_tensor *index = gan__tensor(x->g, NULL, 1, planes, 1, places);
     gan__run_1(x->g, GAN__K_max_index, &p, x->data, index->data);
-    gan_tensor *y = gan_gather(gan_reshape(x, 1, planes, 1, x->h * x->w), 3, index);
+    gan_tensor *y = gan_gather(gan_reshape(x, 1, planes, 1, x->h * x->w), index, 3);
     return gan_reshape(y, x->n, x->c, rows.out, columns.out);
 }
 
@@ -5475,131 +5860,156 @@ GAN_API gan_tensor *gan_max_pool2d_with(gan_tensor *x, gan_pool_options options)
     return gan__max_pool2d("gan_max_pool2d_with", x, &options);
 }
 
+/* Channel (c*r + u)*r + v of a pixel becomes pixel (u,v) of an r x r block of channel c; r = 2:
+
+       channels  0 1 2 3   ->   0 1
+                                2 3
+
+   In axes: x (N,C*r*r,H,W) = (N*C, u, v, H, W) and y (N,C,H*r,W*r) = (N*C, H, u, W, v). A tensor
+   has four dimensions, so that v moves behind W first, then u behind H:
+
+       (N*C*u, v, H, W) -> (N*C*u, H, W, v) = (N*C, u, H, W*v) -> (N*C, H, u, W*v) */
 GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r)
 {
     gan *g = gan__valid(x, "gan_pixel_shuffle");
-    int n = x->n, c = r > 0 ? x->c / (r * r) : 0, h = x->h, w = x->w;
+    int n = x->n, h = x->h, w = x->w;
+    int c = r > 0 ? x->c / r / r : 0;
     if (r < 1 || c * r * r != x->c)
         gan__fail(g, "gan_pixel_shuffle",
                   "input " GAN__DIMS ": %d channels are no multiple of %d squared", GAN__SHAPE(x),
                   x->c, r);
-    gan_tensor *wide = gan_permute(gan_reshape(x, n * c * r, r, h, w), 0, 2, 3,
-                                   1); /* (N*C*u, H, W, v) */
-    return gan_reshape(gan_permute(gan_reshape(wide, n * c, r, h, w * r), 0, 2, 1, 3), n, c, h * r,
-                       w * r);
+    gan_tensor *y = gan_permute(gan_reshape(x, n * c * r, r, h, w), 0, 2, 3, 1);
+    y = gan_permute(gan_reshape(y, n * c, r, h, w * r), 0, 2, 1, 3);
+    return gan_reshape(y, n, c, h * r, w * r);
 }
 
 /* ===========================================================================================
    >>norm (implementation)
    =========================================================================================== */
-GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s)
+/* One channel of a batch has M = N*SIZE numbers x_i. With r = (var + eps)^-1/2 and xhat_i =
+   (x_i - mean)*r the result is y_i = weight*xhat_i + bias. Its derivative (Ioffe and Szegedy 2015,
+   section 3), with g_i = dL/dy_i, S0 = sum of g_i and S1 = sum of g_i*xhat_i:
+
+     dL/dbias   = S0,    dL/dweight = S1,    dL/dxhat_i = weight*g_i
+     dL/dvar    = sum of dL/dxhat_i * (x_i - mean) * -r^3/2           = -weight * r^2 * S1/2
+     dL/dmean   = sum of dL/dxhat_i * -r     (x_i - mean adds up to 0) = -weight * r * S0
+     dL/dx_i    = dL/dxhat_i * r + dL/dvar * 2(x_i - mean)/M + dL/dmean/M
+                = weight*r * (g_i - (S0 + xhat_i*S1)/M)
+
+   frozen: mean and var are constants, and dL/dx_i = weight*r*g_i. norm_sums computes S0 and S1,
+   norm_grad the last line. stats and sums are (2,C): the means and the variances, S0 and S1. */
+
+GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats)
 {
     double count = (double)p->n * (double)p->size;
     for (int c = 0; c < p->c; c++) {
-        double mean = 0, squares = 0;
+        double mean = 0, var = 0;
         for (int n = 0; n < p->n; n++)
             for (size_t i = 0; i < p->size; i++)
                 mean += x[((size_t)n * p->c + c) * p->size + i] / count;
         for (int n = 0; n < p->n; n++)
             for (size_t i = 0; i < p->size; i++) {
                 double d = x[((size_t)n * p->c + c) * p->size + i] - mean;
-                squares += d * d / count;
+                var += d * d / count;
             }
-        s[c] = (gan_real)mean;
-        s[p->c + c] = (gan_real)squares;
+        stats[c] = (gan_real)mean;
+        stats[p->c + c] = (gan_real)var;
     }
 }
 
-GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s,
+GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
                                 const gan_real *weight, const gan_real *bias, gan_real *y)
 {
+    const gan_real *mean = stats, *var = stats + p->c;
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
             for (size_t i = 0; i < p->size; i++, x++, y++)
-                *y = (*x - s[c]) / GAN__F(sqrt, s[p->c + c] + p->eps) * weight[c] + bias[c];
+                *y = (*x - mean[c]) / GAN__F(sqrt, var[c] + p->eps) * weight[c] + bias[c];
 }
 
 GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *s, gan_real *sums)
+                               const gan_real *stats, gan_real *sums)
 {
+    const gan_real *mean = stats, *var = stats + p->c;
     for (int c = 0; c < p->c; c++) {
-        double plain = 0;
-        double weighted = 0;
-        double deviation = sqrt((double)s[p->c + c] + p->eps);
+        double s0 = 0, s1 = 0;
+        double deviation = sqrt((double)var[c] + p->eps);
         for (int n = 0; n < p->n; n++)
             for (size_t i = 0; i < p->size; i++) {
-                size_t at = ((size_t)n * p->c + c) * p->size + i;
-                plain += gy[at];
-                weighted += gy[at] * (x[at] - (double)s[c]) / deviation;
+                size_t k = ((size_t)n * p->c + c) * p->size + i;
+                s0 += gy[k];
+                s1 += gy[k] * (x[k] - (double)mean[c]) / deviation;
             }
-        sums[c] = (gan_real)plain;
-        sums[p->c + c] = (gan_real)weighted;
+        sums[c] = (gan_real)s0;
+        sums[p->c + c] = (gan_real)s1;
     }
 }
 
 GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *s, const gan_real *weight, const gan_real *sums,
+                               const gan_real *stats, const gan_real *weight, const gan_real *sums,
                                gan_real *gx)
 {
+    const gan_real *mean = stats, *var = stats + p->c;
+    const gan_real *s0 = sums, *s1 = sums + p->c;
     double count = (double)p->n * (double)p->size;
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
             for (size_t i = 0; i < p->size; i++, gy++, x++, gx++) {
-                double deviation = sqrt((double)s[p->c + c] + p->eps);
-                double xhat = (*x - (double)s[c]) / deviation;
-                double through = p->frozen ? 0
-                                           : (sums[c] + xhat * sums[p->c + c]) /
-                                                 count; /* by way of mean and variance */
-                *gx = (gan_real)(weight[c] / deviation * (*gy - through));
+                double deviation = sqrt((double)var[c] + p->eps);
+                double xhat = (*x - (double)mean[c]) / deviation;
+                double by_statistics = p->frozen ? 0 : (s0[c] + xhat * s1[c]) / count;
+                *gx = (gan_real)(weight[c] / deviation * (*gy - by_statistics));
             }
 }
 
-/* Two passes, so that a large mean does not drown a small variance; one channel's numbers stay
-   in the cache for the second. */
+/* ---- cpu: one channel, or one (n,c) line, at a time. Statistics take two passes, so that a large
+   mean does not drown a small variance; a channel's numbers stay in the cache for the second. */
 static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
+    const gan__isa *isa = gan__cpu_isa();
     const ptrdiff_t stride = (ptrdiff_t)(p->c * p->size);
     double count = (double)p->n * (double)p->size;
+    gan_real *stats = job->out[0];
     (void)thread;
     for (size_t c = begin; c < end; c++) {
         const gan_real *x = job->in[0] + c * p->size;
-        double mean = gan__cpu_isa()->sum(x, (size_t)p->n, stride, p->size) / count;
-        double off = mean - (gan_real)mean;
-        double squares = gan__cpu_isa()->squares(x, (size_t)p->n, stride, p->size, (gan_real)mean) /
-                             count -
-                         off * off;
-        job->out[0][c] = (gan_real)mean;
-        job->out[0][p->c + c] = (gan_real)GAN__MAX(squares, 0);
+        double mean = isa->sum(x, (size_t)p->n, stride, p->size) / count;
+        double rounded = mean - (gan_real)mean; /* the squares are about the rounded mean */
+        double squares = isa->squares(x, (size_t)p->n, stride, p->size, (gan_real)mean);
+        double var = squares / count - rounded * rounded;
+        stats[c] = (gan_real)mean;
+        stats[p->c + c] = (gan_real)GAN__MAX(var, 0);
     }
 }
 
-GAN_API void gan_cpu_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s)
+GAN_API void gan_cpu_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats)
 {
-    gan__job job = {p, {x}, {s}};
+    gan__job job = {p, {x}, {stats}};
     gan__parallel((size_t)p->c, 4096 / (p->n * p->size) + 1, gan__norm_stats_body, &job);
 }
 
-/* (n,c) rows begin .. end: y = scale*x + shift with the channel's numbers. */
+/* y = scale*x + shift, with scale = weight/sqrt(var + eps) and shift = bias - scale*mean */
 static void gan__norm_apply_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
+    const gan_real *mean = job->in[1], *var = job->in[1] + p->c;
+    const gan_real *weight = job->in[2], *bias = job->in[3];
     (void)thread;
-    for (size_t row = begin; row < end; row++) {
-        size_t c = row % p->c;
-        gan_real scale = job->in[2][c] / GAN__F(sqrt, job->in[1][p->c + c] + p->eps);
-        gan__cpu_isa()->scale_shift(job->in[0] + row * p->size, scale,
-                                    job->in[3][c] - scale * job->in[1][c],
-                                    job->out[0] + row * p->size, p->size);
+    for (size_t line = begin; line < end; line++) {
+        size_t c = line % p->c, first = line * p->size;
+        gan_real scale = weight[c] / GAN__F(sqrt, var[c] + p->eps);
+        gan_real shift = bias[c] - scale * mean[c];
+        gan__cpu_isa()->scale_shift(job->in[0] + first, scale, shift, job->out[0] + first, p->size);
     }
 }
 
-GAN_API void gan_cpu_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s,
+GAN_API void gan_cpu_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
                                 const gan_real *weight, const gan_real *bias, gan_real *y)
 {
-    gan__job job = {p, {x, s, weight, bias}, {y}};
+    gan__job job = {p, {x, stats, weight, bias}, {y}};
     gan__parallel((size_t)p->n * p->c, 16384 / p->size + 1, gan__norm_apply_body, &job);
 }
 
@@ -5607,90 +6017,101 @@ static void gan__norm_sums_body(void *argument, size_t begin, size_t end, int th
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
+    const gan_real *mean = job->in[2], *var = job->in[2] + p->c;
     (void)thread;
     for (size_t c = begin; c < end; c++) {
-        double total[2];
+        double total[2]; /* of gy and of gy*(x - mean) */
         gan__cpu_isa()->two_sums(job->in[0] + c * p->size, job->in[1] + c * p->size, (size_t)p->n,
-                                 (ptrdiff_t)(p->c * p->size), p->size, job->in[2][c], total);
+                                 (ptrdiff_t)(p->c * p->size), p->size, mean[c], total);
         job->out[0][c] = (gan_real)total[0];
-        job->out[0][p->c + c] = (gan_real)(total[1] / sqrt((double)job->in[2][p->c + c] + p->eps));
+        job->out[0][p->c + c] = (gan_real)(total[1] / sqrt((double)var[c] + p->eps));
     }
 }
 
 GAN_API void gan_cpu_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *s, gan_real *sums)
+                               const gan_real *stats, gan_real *sums)
 {
-    gan__job job = {p, {gy, x, s}, {sums}};
+    gan__job job = {p, {gy, x, stats}, {sums}};
     gan__parallel((size_t)p->c, 4096 / (p->n * p->size) + 1, gan__norm_sums_body, &job);
 }
 
-/* gx = a*gy + b*(x - mean) + c with the channel's numbers: the formula of norm_grad, multiplied
-   out. */
+/* The formula multiplied out: gx = a*gy + b*(x - mean) + shift, with r = 1/sqrt(var + eps),
+   a = weight*r, b = -a*r*S1/M and shift = -a*S0/M */
 static void gan__norm_grad_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
-    const gan_real *s = job->in[2], *sums = job->in[4];
+    const gan_real *mean = job->in[2], *var = job->in[2] + p->c;
+    const gan_real *weight = job->in[3];
+    const gan_real *s0 = job->in[4], *s1 = job->in[4] + p->c;
+    double count = (double)p->n * (double)p->size;
     (void)thread;
-    for (size_t row = begin; row < end; row++) {
-        size_t c = row % p->c, at = row * p->size;
-        double inverse = 1 / sqrt((double)s[p->c + c] + p->eps);
-        double count = (double)p->n * (double)p->size;
-        double a = job->in[3][c] * inverse;
-        double b = p->frozen ? 0 : -a * inverse * sums[p->c + c] / count;
-        double shift = p->frozen ? 0 : -a * sums[c] / count;
-        gan__cpu_isa()->blend(job->in[0] + at, job->in[1] + at, s[c], (gan_real)a, (gan_real)b,
-                              (gan_real)shift, job->out[0] + at, p->size);
+    for (size_t line = begin; line < end; line++) {
+        size_t c = line % p->c, first = line * p->size;
+        double r = 1 / sqrt((double)var[c] + p->eps);
+        double a = weight[c] * r;
+        double b = p->frozen ? 0 : -a * r * s1[c] / count;
+        double shift = p->frozen ? 0 : -a * s0[c] / count;
+        gan__cpu_isa()->blend(job->in[0] + first, job->in[1] + first, mean[c], (gan_real)a,
+                              (gan_real)b, (gan_real)shift, job->out[0] + first, p->size);
     }
 }
 
 GAN_API void gan_cpu_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *s, const gan_real *weight, const gan_real *sums,
+                               const gan_real *stats, const gan_real *weight, const gan_real *sums,
                                gan_real *gx)
 {
-    gan__job job = {p, {gy, x, s, weight, sums}, {gx}};
+    gan__job job = {p, {gy, x, stats, weight, sums}, {gx}};
     gan__parallel((size_t)p->n * p->c, 16384 / p->size + 1, gan__norm_grad_body, &job);
 }
 
-/* ---- tensors. y->in = x, weight, bias; y->saved = statistics (2,C,1,1); y->attr[0] says frozen */
+/* ---- tensors. y->in is x, weight and bias; y->norm_stats the statistics (2,C,1,1); y->attr[0]
+   frozen; y->real[0] eps */
 
-/* The derivative in plain tensor functions, for a derivative that is itself to be
-   differentiated. */
-static gan_tensor *gan__norm_vjp_plain(gan_tensor *y, gan_tensor *gy, int i)
+/* The derivative in tensor functions, for a gradient that is to be differentiated itself:
+     d/dbias   sum of gy      (gan__norm_vjp has it)
+     d/dweight sum of gy*xhat
+     d/dx      weight*r * (gy - mean of gy - xhat * mean of gy*xhat), or weight*r*gy if frozen */
+static gan_tensor *gan__norm_vjp_recorded(gan_tensor *y, gan_tensor *gy, int i)
 {
-    gan_tensor *x = y->in[0], *mean, *var;
+    gan_tensor *x = y->in[0], *weight = y->in[1];
+    bool frozen = y->attr[0] != 0;
     int c = x->c;
-    if (y->attr[0]) {
-        mean = gan_slice(y->saved, 0, 0, 1);
-        var = gan_slice(y->saved, 0, 1, 1);
+    gan_tensor *mean, *var;
+    if (frozen) {
+        mean = gan_slice(y->norm_stats, 0, 0, 1);
+        var = gan_slice(y->norm_stats, 0, 1, 1);
     } else {
         mean = gan_mean_to(x, 1, c, 1, 1);
         var = gan_mean_to(gan_square(gan_sub(x, mean)), 1, c, 1, 1);
     }
-    gan_tensor *inverse = gan_rsqrt(gan_add_scalar(var, y->real[0]));
-    gan_tensor *xhat = gan_mul(gan_sub(x, mean), inverse);
+    gan_tensor *r = gan_rsqrt(gan_add_scalar(var, y->real[0]));
+    gan_tensor *xhat = gan_mul(gan_sub(x, mean), r);
     if (i == 1)
         return gan_sum_to(gan_mul(gy, xhat), 1, c, 1, 1);
-    gan_tensor *scale = gan_mul(y->in[1], inverse);
-    if (y->attr[0])
+    gan_tensor *scale = gan_mul(weight, r);
+    if (frozen)
         return gan_mul(gy, scale);
-    gan_tensor *through = gan_add(gan_mean_to(gy, 1, c, 1, 1),
-                                  gan_mul(xhat, gan_mean_to(gan_mul(gy, xhat), 1, c, 1, 1)));
-    return gan_mul(scale, gan_sub(gy, through));
+    gan_tensor *mean_gy = gan_mean_to(gy, 1, c, 1, 1);
+    gan_tensor *mean_gy_xhat = gan_mean_to(gan_mul(gy, xhat), 1, c, 1, 1);
+    gan_tensor *by_statistics = gan_add(mean_gy, gan_mul(xhat, mean_gy_xhat));
+    return gan_mul(scale, gan_sub(gy, by_statistics));
 }
 
+/* The sums of norm_sums are d/dbias (row 0) and d/dweight (row 1), and norm_grad needs them for
+   d/dx: they are computed once for all three and kept in y->norm_sums. */
 static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     gan *g = y->g;
     gan_tensor *x = y->in[0];
     gan_norm p = {x->n, x->c, (size_t)x->h * x->w, y->real[0], y->attr[0]};
     if (g->recording)
-        return i == 2 ? gan__unbroadcast(gy, y->in[2]) : gan__norm_vjp_plain(y, gy, i);
-    gan_tensor *sums = y->memo ? y->memo : gan__tensor(g, NULL, 2, x->c, 1, 1);
-    const gan_real *in[5] = {gy->data, x->data, y->saved->data, y->in[1]->data, sums->data};
-    if (!y->memo) {
+        return i == 2 ? gan__unbroadcast(gy, y->in[2]) : gan__norm_vjp_recorded(y, gy, i);
+    gan_tensor *sums = y->norm_sums ? y->norm_sums : gan__tensor(g, NULL, 2, x->c, 1, 1);
+    const gan_real *in[5] = {gy->data, x->data, y->norm_stats->data, y->in[1]->data, sums->data};
+    if (!y->norm_sums) {
         gan__run(g, GAN__K_norm_sums, &p, in, &sums->data);
-        y->memo = sums;
+        y->norm_sums = sums;
         sums->buffer->references++; /* until all three derivatives are computed */
     }
     if (i > 0)
@@ -5700,6 +6121,7 @@ static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i)
     gan__run(g, GAN__K_norm_grad, &p, in, &gx->data);
     return gx;
 }
+
 static const struct gan__op gan__op_norm = {"gan_batch_norm", gan__norm_vjp, false};
 
 static gan_tensor *gan__norm_with(const gan_norm *p, gan_tensor *x, gan_tensor *stats,
@@ -5708,20 +6130,20 @@ static gan_tensor *gan__norm_with(const gan_norm *p, gan_tensor *x, gan_tensor *
     gan_tensor *y = gan__tensor(x->g, NULL, GAN__SHAPE(x));
     const gan_real *in[4] = {x->data, stats->data, weight->data, bias->data};
     gan__run(x->g, GAN__K_norm_apply, p, in, &y->data);
-    y->saved = stats;
+    y->norm_stats = stats;
     y->attr[0] = p->frozen;
     y->real[0] = p->eps;
     return gan__record(y, &gan__op_norm, x, weight, bias);
 }
 
-/* running = (1-momentum)*running + momentum*factor*batch */
-static void gan__update_running(gan_tensor *running, gan_tensor *stats, int which,
-                                gan_real momentum, gan_real factor)
+/* running = (1-momentum)*running + momentum*factor*(row of stats) */
+static void gan__update_running(gan_tensor *running, gan_tensor *stats, int row, gan_real momentum,
+                                gan_real factor)
 {
     gan_zip p = {GAN_MIX,          1, running->c, 1, 1, {0, 1, 0, 0}, {0, 1, 0, 0}, 1 - momentum,
                  momentum * factor};
-    gan__run_2(running->g, GAN__K_zip, &p, running->data, stats->data + (size_t)which * running->c,
-               running->data);
+    const gan_real *batch = stats->data + (size_t)row * running->c;
+    gan__run_2(running->g, GAN__K_zip, &p, running->data, batch, running->data);
 }
 
 GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
@@ -5730,14 +6152,14 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
 {
     const char *function = "gan_batch_norm_f";
     gan *g = gan__valid(x, function);
-    gan_tensor *four[4] = {weight, bias, running_mean, running_var};
+    const gan_tensor *const params[4] = {weight, bias, running_mean, running_var};
     for (int i = 0; i < 4; i++) {
-        gan__valid_pair(x, four[i], function);
-        if (four[i]->n != 1 || four[i]->c != x->c || four[i]->h != 1 || four[i]->w != 1)
+        gan__valid_pair(x, params[i], function);
+        if (params[i]->n != 1 || params[i]->c != x->c || params[i]->h != 1 || params[i]->w != 1)
             gan__fail(g, function,
                       "input " GAN__DIMS " has %d channels, the parameter " GAN__DIMS
                       " must be (1,%d,1,1)",
-                      GAN__SHAPE(x), x->c, GAN__SHAPE(four[i]), x->c);
+                      GAN__SHAPE(x), x->c, GAN__SHAPE(params[i]), x->c);
     }
     gan_norm p = {x->n, x->c, (size_t)x->h * x->w, eps, !training};
     double count = (double)p.n * (double)p.size;
@@ -5746,22 +6168,25 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
                   "input " GAN__DIMS " has one number per channel: its variance says nothing; use "
                   "gan_eval or a larger batch",
                   GAN__SHAPE(x));
+
     gan_tensor *stats = gan__tensor(g, NULL, 2, x->c, 1, 1);
-    if (training)
+    if (training) {
+        gan_real unbiased = (gan_real)(count / (count - 1));
         gan__run_1(g, GAN__K_norm_stats, &p, x->data, stats->data);
-    for (int i = 0; i < 2; i++)
-        if (training)
-            gan__update_running(four[2 + i], stats, i, momentum,
-                                i ? (gan_real)(count / (count - 1)) : 1);
-        else
-            gan__place(four[2 + i], stats, 0, i);
+        gan__update_running(running_mean, stats, 0, momentum, 1);
+        gan__update_running(running_var, stats, 1, momentum, unbiased);
+    } else {
+        gan__place(running_mean, stats, 0, 0);
+        gan__place(running_var, stats, 0, 1);
+    }
     return gan__norm_with(&p, x, stats, weight, bias);
 }
 
-/* The numbers of x in so many groups, each with statistics of its own; weight and bias (1 or
-   N,C,1,1) for N*C groups, or NULL. */
-static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias,
-                                    gan_real eps)
+/* x's numbers, in the order of memory, as so many groups of equal size, each with statistics of
+   its own: a batch norm of (1,GROUPS,SIZE,1). weight and bias, (1 or N,C,1,1) for N*C groups, or
+   NULL for 1 and 0. */
+static gan_tensor *gan__norm_by_group(gan_tensor *x, int groups, gan_tensor *weight,
+                                      gan_tensor *bias, gan_real eps)
 {
     gan *g = x->g;
     gan_tensor *lines = gan_reshape(x, 1, groups, -1, 1);
@@ -5775,16 +6200,21 @@ static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weigh
     return gan_reshape(gan__norm_with(&p, lines, stats, weight, bias), GAN__SHAPE(x));
 }
 
-/* A norm's weight or bias: NULL, or broadcast to x's shape. */
-static void gan__check_affine(const char *function, gan_tensor *x, gan_tensor *weight,
-                              gan_tensor *bias, bool images, bool places)
+/* x*weight + bias; either may be NULL. */
+static gan_tensor *gan__weight_and_bias(gan_tensor *x, gan_tensor *weight, gan_tensor *bias)
 {
-    gan__valid(x, function);
-    int n = images ? x->n : 1;
-    int h = places ? x->h : 1;
-    int w = places ? x->w : 1;
+    if (weight)
+        x = gan_mul(x, weight);
+    return bias ? gan_add(x, bias) : x;
+}
+
+/* weight and bias are each NULL or (1 or n,C,h,w). */
+static void gan__check_norm_params(const char *function, gan_tensor *x, gan_tensor *weight,
+                                   gan_tensor *bias, int n, int h, int w)
+{
+    const gan_tensor *const params[2] = {weight, bias};
     for (int i = 0; i < 2; i++) {
-        const gan_tensor *t = i ? bias : weight;
+        const gan_tensor *t = params[i];
         if (!t)
             continue;
         gan__valid_pair(x, t, function);
@@ -5795,104 +6225,133 @@ static void gan__check_affine(const char *function, gan_tensor *x, gan_tensor *w
     }
 }
 
-static gan_tensor *gan__affine(gan_tensor *x, gan_tensor *weight, gan_tensor *bias)
-{
-    if (weight)
-        x = gan_mul(x, weight);
-    return bias ? gan_add(x, bias) : x;
-}
-
 GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                         gan_real eps)
 {
-    gan__check_affine("gan_instance_norm_f", x, weight, bias, true, false);
+    const char *function = "gan_instance_norm_f";
+    gan__valid(x, function);
+    gan__check_norm_params(function, x, weight, bias, x->n, 1, 1);
     if (x->h * x->w == 1)
-        gan__fail(x->g, "gan_instance_norm_f",
+        gan__fail(x->g, function,
                   "input " GAN__DIMS
                   " has one number per image and channel: its variance says nothing",
                   GAN__SHAPE(x));
-    return gan__norm_groups(x, x->n * x->c, weight, bias, eps);
+    return gan__norm_by_group(x, x->n * x->c, weight, bias, eps);
 }
 
-GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, int groups, gan_tensor *weight,
-                                     gan_tensor *bias, gan_real eps)
+GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
+                                     int groups, gan_real eps)
 {
-    gan__check_affine("gan_group_norm_f", x, weight, bias, false, false);
+    const char *function = "gan_group_norm_f";
+    gan__valid(x, function);
+    gan__check_norm_params(function, x, weight, bias, 1, 1, 1);
     if (groups < 1 || x->c % groups)
-        gan__fail(x->g, "gan_group_norm_f",
-                  "input " GAN__DIMS ": %d groups do not divide %d channels", GAN__SHAPE(x), groups,
-                  x->c);
-    return gan__affine(gan__norm_groups(x, x->n * groups, NULL, NULL, eps), weight, bias);
+        gan__fail(x->g, function, "input " GAN__DIMS ": %d groups do not divide %d channels",
+                  GAN__SHAPE(x), groups, x->c);
+    gan_tensor *xhat = gan__norm_by_group(x, x->n * groups, NULL, NULL, eps);
+    return gan__weight_and_bias(xhat, weight, bias);
 }
 
 GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                      gan_real eps)
 {
-    gan__check_affine("gan_layer_norm_f", x, weight, bias, false, true);
-    return gan__affine(gan__norm_groups(x, x->n, NULL, NULL, eps), weight, bias);
+    const char *function = "gan_layer_norm_f";
+    gan__valid(x, function);
+    gan__check_norm_params(function, x, weight, bias, 1, x->h, x->w);
+    gan_tensor *xhat = gan__norm_by_group(x, x->n, NULL, NULL, eps);
+    return gan__weight_and_bias(xhat, weight, bias);
 }
 
-/* The kernel's variance is biased: with m numbers, var*m/(m-1) + eps = (var + eps*(m-1)/m) *
-   m/(m-1). */
+/* Instance norm with y's deviation as weight and y's mean as bias. AdaIN's variance is unbiased,
+   instance norm's is biased: with M numbers in a plane
+
+     unbiased + eps = var*M/(M-1) + eps = (var + eps*(M-1)/M) * M/(M-1)
+
+   so that eps becomes eps*(M-1)/M, and the root of M/(M-1) goes into the weight. */
 GAN_API gan_tensor *gan_adain(gan_tensor *x, gan_tensor *y, gan_real eps)
 {
-    gan__valid_pair(x, y, "gan_adain");
-    double m = (double)x->h * x->w, k = (double)y->h * y->w;
-    if (x->n != y->n || x->c != y->c || m < 2 || k < 2)
-        gan__fail(x->g, "gan_adain",
+    const char *function = "gan_adain";
+    gan__valid_pair(x, y, function);
+    double in_x = (double)x->h * x->w, in_y = (double)y->h * y->w;
+    if (x->n != y->n || x->c != y->c || in_x < 2 || in_y < 2)
+        gan__fail(x->g, function,
                   GAN__DIMS " and " GAN__DIMS
                             ": the same N and C, and more than one pixel, are wanted",
                   GAN__SHAPE(x), GAN__SHAPE(y));
     gan_tensor *mean = gan_mean_to(y, y->n, y->c, 1, 1);
-    gan_tensor *var = gan_mul_scalar(gan_mean_to(gan_square(gan_sub(y, mean)), y->n, y->c, 1, 1),
-                                     (gan_real)(k / (k - 1)));
-    gan_tensor *deviation = gan_mul_scalar(gan_sqrt(gan_add_scalar(var, eps)),
-                                           (gan_real)sqrt((m - 1) / m));
-    return gan_instance_norm_f(x, deviation, mean, (gan_real)(eps * (m - 1) / m));
+    gan_tensor *biased = gan_mean_to(gan_square(gan_sub(y, mean)), y->n, y->c, 1, 1);
+    gan_tensor *var = gan_mul_scalar(biased, (gan_real)(in_y / (in_y - 1)));
+    gan_tensor *deviation = gan_sqrt(gan_add_scalar(var, eps));
+    gan_tensor *weight = gan_mul_scalar(deviation, (gan_real)sqrt((in_x - 1) / in_x));
+    return gan_instance_norm_f(x, weight, mean, (gan_real)(eps * (in_x - 1) / in_x));
 }
 
 GAN_API gan_tensor *gan_pixel_norm(gan_tensor *x)
 {
     gan__valid(x, "gan_pixel_norm");
-    return gan_mul(x, gan_rsqrt(gan_add_scalar(gan_mean_to(gan_square(x), x->n, 1, x->h, x->w),
-                                               (gan_real)1e-8)));
+    gan_tensor *mean_square = gan_mean_to(gan_square(x), x->n, 1, x->h, x->w);
+    return gan_mul(x, gan_rsqrt(gan_add_scalar(mean_square, (gan_real)1e-8)));
 }
 
+/* The 1e-24 keeps 0/0 away, and is lost beside any other square. */
 GAN_API gan_tensor *gan_normalize(gan_tensor *x, int dim)
 {
     gan__valid(x, "gan_normalize");
     int size[4] = {GAN__SHAPE(x)};
-    gan__lines_of("gan_normalize", x, dim);
+    gan__lines_of("gan_normalize", x, dim); /* checks dim */
     size[dim] = 1;
-    return gan_mul(
-        x, gan_rsqrt(gan_add_scalar(gan_sum_to(gan_square(x), size[0], size[1], size[2], size[3]),
-                                    (gan_real)1e-24)));
+    gan_tensor *square = gan_sum_to(gan_square(x), size[0], size[1], size[2], size[3]);
+    return gan_mul(x, gan_rsqrt(gan_add_scalar(square, (gan_real)1e-24)));
 }
 
+/* x as (SIZE,M,C*H*W,1): image i is place i/M of group i%M. */
 GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group)
 {
     gan *g = gan__valid(x, "gan_minibatch_stddev");
-    int size = GAN__MIN(group, x->n), m = size > 0 ? x->n / size : 0;
+    int size = GAN__MIN(group, x->n);
+    int m = size > 0 ? x->n / size : 0;
     if (size < 1 || m * size != x->n)
         gan__fail(g, "gan_minibatch_stddev",
                   "input " GAN__DIMS ": groups of %d do not divide %d images", GAN__SHAPE(x), size,
                   x->n);
-    gan_tensor *y = gan_reshape(x, size, m, -1, 1);
-    gan_tensor *d = gan_sub(y, gan_mean_to(y, 1, m, y->h, 1));
-    gan_tensor *deviation = gan_sqrt(
-        gan_add_scalar(gan_mean_to(gan_square(d), 1, m, y->h, 1), (gan_real)1e-8));
-    deviation = gan_expand(gan_mean_to(deviation, 1, m, 1, 1), size, m, x->h * x->w, 1);
-    return gan_concat(x, gan_reshape(deviation, x->n, 1, x->h, x->w), 1);
+    gan_tensor *grouped = gan_reshape(x, size, m, -1, 1);
+    int numbers = grouped->h; /* of an image */
+    gan_tensor *d = gan_sub(grouped, gan_mean_to(grouped, 1, m, numbers, 1));
+    gan_tensor *var = gan_mean_to(gan_square(d), 1, m, numbers, 1);
+    gan_tensor *deviation = gan_sqrt(gan_add_scalar(var, (gan_real)1e-8));
+    gan_tensor *plane = gan_expand(gan_mean_to(deviation, 1, m, 1, 1), size, m, x->h * x->w, 1);
+    return gan_concat(x, gan_reshape(plane, x->n, 1, x->h, x->w), 1);
 }
 
 /* ===========================================================================================
    >>autograd (implementation)
    ===========================================================================================
-   The tape lists tensors in the order in which they were made. A first walk, forward, marks what
-   leads to a tensor that is asked for; a second, backward, turns each marked tensor's gradient
-   into its inputs' by the operation's vjp (vector-Jacobian product), which is written in tensor
-   functions and so can go on the tape itself. */
+   The tape lists tensors in the order in which they were computed, so that a tensor's inputs stand
+   before it. A differentiation goes over it twice: forward, to mark what lies between y and the
+   tensors whose gradient is asked for; then backward. A marked tensor's grad is complete when the
+   second pass reaches it, and the vjp (vector-Jacobian product) of the operation that computed it
+   then makes of it the gradients of its inputs, each of which is added to that input's grad.
 
+   y = x*x + x*c at x = 3, c = 5, and dy/dx = 2x + c = 11. The column of a step holds every grad
+   as it is after that step:
+
+       tape  tensor       inputs  marked   step 1    step 2    step 3    step 4
+                                           y = 1     vjp of y  vjp of b  vjp of a
+         0   x = 3                asked                        5         5 + 3 + 3 = 11
+         1   c = 5                no                                     (never computed)
+         2   a = x*x =  9  x, x   yes                1         1         1
+         3   b = x*c = 15  x, c   yes                1         1         1
+         4   y = a+b = 24  a, b   yes      1         1         1         1
+
+   gan_grad: vjps are written in tensor functions, whose results go on the tape behind y, and can be
+   differentiated like any others.
+   gan_backward: nobody differentiates its gradients again, so nothing is recorded (g->recording is
+   false) and memory is given back on the way (g->reclaiming is true): that of temporaries after
+   each vjp, that of a tensor's grad once it has been passed on. buffer->references counts who
+   needs a buffer: every tensor that has its numbers there, until it is released, and every grad
+   that points to such a tensor. */
+
+/* Gives back the numbers of the temporaries from place `to` of their list on. */
 static void gan__release_temporaries(gan *g, int to)
 {
     while (g->temporary_count > to)
@@ -5905,6 +6364,7 @@ static void gan__request_grad(gan *g, gan_tensor *x)
     x->grad = NULL;
 }
 
+/* t's gradient is not needed any longer. */
 static void gan__grad_clear(gan *g, gan_tensor *t)
 {
     if (t->needs_grad_in == g->differentiation && t->grad) {
@@ -5913,13 +6373,14 @@ static void gan__grad_clear(gan *g, gan_tensor *t)
     }
 }
 
-/* y = x, and y = k*y + l*x */
+/* y = x */
 static void gan__copy_numbers(gan *g, size_t count, const gan_real *x, gan_real *y)
 {
     gan_copy p = {1, 1, 1, (int)count, {0, 0, 0, 1}, {0, 0, 0, 1}, 0, 0};
     gan__run_1(g, GAN__K_copy, &p, x, y);
 }
 
+/* y = k*y + l*x */
 static void gan__mix_numbers(gan *g, size_t count, gan_real k, gan_real *y, gan_real l,
                              const gan_real *x)
 {
@@ -5930,94 +6391,104 @@ static void gan__mix_numbers(gan *g, size_t count, gan_real k, gan_real *y, gan_
 /* The gradient that a parameter holds, or NULL. */
 static gan_real *gan__gradient_of(const gan_tensor *param)
 {
-    return param->gradient && param->gradient->references
-             ? (gan_real *)param->gradient->block.memory
+    return param->param_grad && param->param_grad->references
+             ? (gan_real *)param->param_grad->block.memory
              : NULL;
 }
 
-/* A parameter's gradient outlives gan_clear: it takes over the block of the first that comes,
-   and further ones are added to it. */
-static void gan__gradient_add(gan_tensor *param, gan_tensor *gradient)
+/* Adds gradient to the one that param holds. A parameter's gradient outlives gan_clear: the first
+   to come gives it its block of memory if nobody else needs that, or else is copied. */
+static void gan__param_grad_add(gan_tensor *param, gan_tensor *gradient)
 {
     gan *g = param->g;
-    if (!param->gradient)
-        param->gradient = (gan__buffer *)gan__alloc_zero(sizeof *param->gradient);
-    if (param->gradient->references)
+    if (gan__gradient_of(param)) {
         gan__mix_numbers(g, gan_count(param), 1, gan__gradient_of(param), 1, gradient->data);
-    else {
-        bool mine = gradient->buffer->references == 1 &&
-                    gradient->tape >= 0; /* nobody else uses its numbers */
-        param->gradient->references = 1;
-        g->gradients++;
-        param->gradient->block = mine ? gradient->buffer->block
-                                      : gan__take_numbers(g, gan_count(param));
-        if (mine)
-            gradient->buffer->references = 0;
-        else
-            gan__copy_numbers(g, gan_count(param), gradient->data, gan__gradient_of(param));
+        return;
+    }
+    if (!param->param_grad)
+        param->param_grad = (gan__buffer *)gan__alloc_zero(sizeof *param->param_grad);
+    param->param_grad->references = 1;
+    g->gradients++;
+    if (gradient->buffer->references == 1 && gradient->tape >= 0) {
+        param->param_grad->block = gradient->buffer->block;
+        gradient->buffer->references = 0;
+    } else {
+        param->param_grad->block = gan__take_numbers(g, gan_count(param));
+        gan__copy_numbers(g, gan_count(param), gradient->data, gan__gradient_of(param));
     }
 }
 
+/* Adds gradient to what has arrived at t. In a gan_backward a parameter's goes where it stays. */
 static void gan__grad_add(gan_tensor *t, gan_tensor *gradient)
 {
     gan_tensor *before = t->grad;
-    if (t->g->reclaiming && t->tape < 0)
-        gan__gradient_add(t, gradient);
-    else {
-        t->grad = before ? gan_add(before, gradient) : gradient;
-        t->grad->buffer->references++;
-        if (before)
-            gan__release(before);
+    if (t->g->reclaiming && t->tape < 0) {
+        gan__param_grad_add(t, gradient);
+        return;
     }
+    t->grad = before ? gan_add(before, gradient) : gradient;
+    t->grad->buffer->references++;
+    if (before)
+        gan__release(before);
 }
 
-/* Fills the slots of all that is marked with g->differentiation, from y's gradient seed. Inputs
-   are taken from the last, so that the first may have its gradient in the memory of y's. */
-static void gan__differentiate(gan *g, gan_tensor *y, gan_tensor *seed)
+/* Marks all that was computed from a tensor whose gradient is asked for, up to y. */
+static void gan__mark_paths(gan *g, const gan_tensor *y)
 {
-    uint64_t now = g->differentiation;
     for (int i = 0; i <= y->tape; i++) {
         gan_tensor *t = g->tape[i];
         for (int j = 0; t->op && j < 3; j++)
-            if (t->in[j] && t->in[j]->needs_grad_in == now && t->needs_grad_in != now) {
-                t->needs_grad_in = now;
-                t->grad = NULL;
-            }
+            if (t->in[j] && t->in[j]->needs_grad_in == g->differentiation &&
+                t->needs_grad_in != g->differentiation)
+                gan__request_grad(g, t);
     }
-    if (y->needs_grad_in != now)
+}
+
+/* t's gradient is complete: those of its inputs that are marked are computed from it. The last
+   input comes first, and t's gradient is given back before the first input's is added: that may
+   then lie in the same memory, and a parameter keep it. */
+static void gan__backpropagate(gan *g, gan_tensor *t)
+{
+    bool wanted[3];
+    for (int j = 0; j < 3; j++)
+        wanted[j] = t->in[j] && t->in[j]->needs_grad_in == g->differentiation;
+    for (int j = 2; j >= 0; j--) {
+        if (!wanted[j])
+            continue;
+        int before = g->temporary_count;
+        bool last = !(j > 0 && wanted[0]) && !(j > 1 && wanted[1]);
+        gan_tensor *gradient = t->op->vjp(t, t->grad, j);
+        if (g->reclaiming && gradient == t->grad)
+            gradient = gan_detach(gradient); /* an addition passes its own on: two need it now */
+        if (g->reclaiming && last)
+            gan__grad_clear(g, t);
+        if (gradient)
+            gan__grad_add(t->in[j], gradient);
+        if (g->reclaiming)
+            gan__release_temporaries(g, before);
+    }
+    if (t->norm_sums) {
+        gan__release(t->norm_sums);
+        t->norm_sums = NULL;
+    }
+}
+
+/* With the gradients asked for by gan__request_grad: fills in their grad, from y's gradient seed.
+   Without g->reclaiming the grad of all that is between stays, for gan__gradients to clear. */
+static void gan__differentiate(gan *g, gan_tensor *y, gan_tensor *seed)
+{
+    gan__mark_paths(g, y);
+    if (y->needs_grad_in != g->differentiation)
         return;
     gan__grad_add(y, seed);
     for (int i = y->tape; i >= 0; i--) {
         gan_tensor *t = g->tape[i];
-        if (t->needs_grad_in != now || !t->grad || !t->op)
-            continue;
-        for (int j = 2; j >= 0; j--) {
-            int before = g->temporary_count;
-            if (!t->in[j] || t->in[j]->needs_grad_in != now)
-                continue;
-            gan_tensor *gradient = t->op->vjp(t, t->grad, j);
-            t->grad
-                ->buffer
-                /* gradient may be the slot itself, as an addition's is: no parameter may take
-                   that over */
-                ->references++;
-            if (gradient)
-                gan__grad_add(t->in[j], gradient);
-            t->grad->buffer->references--;
-            if (g->reclaiming)
-                gan__release_temporaries(g, before);
-        }
-        if (t->memo) {
-            gan__release(t->memo);
-            t->memo = NULL;
-        }
-        if (g->reclaiming)
-            gan__grad_clear(
-                g, t); /* or else what is on the tape may be asked for: gan__gradients lets go */
+        if (t->needs_grad_in == g->differentiation && t->grad && t->op)
+            gan__backpropagate(g, t);
     }
 }
 
-/* dy/dx[i] of the sum of y's elements, each into out[i]. */
+/* out[i] = d(sum of y's numbers)/dx[i] for count tensors x. */
 static void gan__gradients(gan_tensor *y, gan_tensor **x, int count, gan_tensor **out)
 {
     gan *g = y->g;
@@ -6044,6 +6515,31 @@ GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x)
 /* ===========================================================================================
    >>gradcheck (implementation)
    =========================================================================================== */
+struct gan__gradcheck {
+    gan *g;
+    gan_function *f;
+    gan_tensor **in;
+    int count;
+    void *user;
+    int order; /* 1: first derivatives, 2: second */
+    const char *function;
+
+    /* Held until gan__gradcheck_end. */
+    gan_tensor **gradients; /* one for each input: scratch of second order */
+    gan_real *analytic;     /* the derivatives by all inputs' elements, input after input */
+    gan_real *host;         /* the numbers of the input whose elements are moved */
+    int moved;              /* that input, or -1 */
+    size_t element;         /* the element that is moved now, */
+    gan_real number;        /* and its own number */
+
+    /* What was found. */
+    double largest;       /* of the analytic derivatives */
+    double worst;         /* relative error */
+    int zero_inputs;      /* inputs whose derivatives are all 0, analytic and numeric, */
+    int a_zero_input;     /* and one of them */
+    char worst_text[400]; /* where the worst is */
+};
+
 /* Standard normal numbers of t's shape, the same each time: the fixed combination in which f's
    elements are checked. */
 static gan_tensor *gan__check_noise(gan_tensor *t, int which)
@@ -6056,98 +6552,187 @@ static gan_tensor *gan__check_noise(gan_tensor *t, int which)
 
 /* The number that is differentiated: <f(in), noise>, or for second order the sum over i of <its
    gradient in in[i], noise_i>. */
-static gan_tensor *gan__check_value(gan *g, gan_function *f, gan_tensor **in, int count, void *user,
-                                    int order, gan_tensor **gradients)
+static gan_tensor *gan__check_value(struct gan__gradcheck *c)
 {
-    gan_tensor *y = f(g, in, user);
+    gan_tensor *y = c->f(c->g, c->in, c->user);
+    if (!y)
+        gan__fail(c->g, c->function, "f gives NULL, a tensor is wanted");
     gan_tensor *value = gan_sum(gan_mul(y, gan__check_noise(y, 0)));
-    gan_tensor *total = NULL;
-    if (order == 1)
+    if (c->order == 1)
         return value;
-    gan__gradients(value, in, count, gradients);
-    for (int i = 0; i < count; i++) {
-        gan_tensor *part = gan_sum(gan_mul(gradients[i], gan__check_noise(in[i], i + 1)));
+    gan_tensor *total = NULL;
+    gan__gradients(value, c->in, c->count, c->gradients);
+    for (int i = 0; i < c->count; i++) {
+        gan_tensor *part = gan_sum(gan_mul(c->gradients[i], gan__check_noise(c->in[i], i + 1)));
         total = total ? gan_add(total, part) : part;
     }
     return total;
 }
 
-/* d/dh of value(x + h e) at h = 0 from four points: (8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / 12h,
-   exact to h^4. */
-static double gan__check_numeric(gan *g, gan_function *f, gan_tensor **in, int count, void *user,
-                                 int order, gan_tensor **gradients, int which, gan_real *host,
-                                 size_t element)
+/* All derivatives of the value by the tape. Not recording, as in gan_backward: the fused
+   derivatives, which a training uses, are the ones that are checked. */
+static void gan__check_analytic(struct gan__gradcheck *c)
+{
+    gan *g = c->g;
+    gan_mark mark = gan_here(g);
+    gan_tensor *value = gan__check_value(c);
+    gan_real *at = c->analytic;
+    g->recording = false;
+    gan__gradients(value, c->in, c->count, c->gradients);
+    g->recording = true;
+    for (int i = 0; i < c->count; i++) {
+        size_t count = gan_count(c->in[i]);
+        gan_to_host(c->gradients[i], at);
+        for (size_t e = 0; e < count; e++)
+            c->largest = GAN__MAX(c->largest, fabs((double)at[e]));
+        at += count;
+    }
+    gan_clear_to(g, mark);
+}
+
+/* Gives the element under way number in place of its own. */
+static void gan__check_move(struct gan__gradcheck *c, double number)
+{
+    c->host[c->element] = (gan_real)number;
+    gan_set(c->in[c->moved], c->host);
+}
+
+/* d/dh of value(x + h e) at h = 0, e being the element under way, from four points:
+   (8 (v(h) - v(-h)) - (v(2h) - v(-2h))) / 12h, exact to h^4. */
+static double gan__check_numeric(struct gan__gradcheck *c)
 {
     static const double place[4] = {1, -1, 2, -2};
     static const double weight[4] = {8, -8, -1, 1};
-    gan_real x = host[element];
-    double h = (sizeof(gan_real) == 8 ? 1e-4 : 2e-2) * GAN__MAX(1, fabs((double)x));
+    double step = sizeof(gan_real) == 8 ? 1e-4 : 2e-2;
+    double h = step * GAN__MAX(1, fabs((double)c->number));
     double total = 0;
     for (int i = 0; i < 4; i++) {
-        gan_mark mark = gan_here(g);
-        host[element] = (gan_real)(x + place[i] * h);
-        gan_set(in[which], host);
-        total += weight[i] *
-                 (double)gan_item(gan__check_value(g, f, in, count, user, order, gradients));
-        gan_clear_to(g, mark);
+        gan_mark mark = gan_here(c->g);
+        gan__check_move(c, c->number + place[i] * h);
+        total += weight[i] * (double)gan_item(gan__check_value(c));
+        gan_clear_to(c->g, mark);
     }
-    host[element] = x;
-    gan_set(in[which], host);
+    gan__check_move(c, (double)c->number);
     return total / (12 * h);
+}
+
+/* Compares a and d of the element under way. zero: every a of its input is 0. */
+static double gan__check_element(struct gan__gradcheck *c, double a, double d, bool zero)
+{
+    double scale = GAN__MAX(GAN__MAX(fabs(a), fabs(d)), 0.01 * c->largest);
+    double error = a == d ? 0 : fabs(a - d) / scale;
+    bool detached = zero && error > GAN_GRADCHECK_TOLERANCE;
+    if (!(fabs(a) <= DBL_MAX && fabs(d) <= DBL_MAX) || detached)
+        error = INFINITY;
+    if (error <= c->worst)
+        return error;
+    c->worst = error;
+    const gan_tensor *x = c->in[c->moved];
+    int at = (int)c->element;
+    int plane = x->h * x->w;
+    char place[100];
+    snprintf(place, sizeof place, "input %d, element %d (%d,%d,%d,%d)", c->moved, at,
+             at / (x->c * plane), at / plane % x->c, at % plane / x->w, at % x->w);
+    if (detached)
+        snprintf(c->worst_text, sizeof c->worst_text,
+                 "%s: every derivative by input %d is 0, but f depends on it, numeric %.9g at %s: "
+                 "is there a gan_detach in its way?",
+                 c->function, c->moved, d, place);
+    else
+        snprintf(c->worst_text, sizeof c->worst_text,
+                 "%s: worst at %s: analytic %.9g, numeric %.9g, relative error %.3g", c->function,
+                 place, a, d, error);
+    return error;
+}
+
+/* Input i, element by element; analytic holds its derivatives. */
+static void gan__check_input(struct gan__gradcheck *c, int i, const gan_real *analytic)
+{
+    size_t count = gan_count(c->in[i]);
+    double worst = 0;
+    bool zero = true;
+    for (size_t e = 0; e < count; e++)
+        zero = zero && analytic[e] == 0;
+    gan_to_host(c->in[i], c->host);
+    for (size_t e = 0; e < count; e++) {
+        c->element = e;
+        c->number = c->host[e];
+        c->moved = i;
+        double numeric = gan__check_numeric(c);
+        worst = GAN__MAX(worst, gan__check_element(c, (double)analytic[e], numeric, zero));
+    }
+    c->moved = -1;
+    if (zero && worst <= GAN_GRADCHECK_TOLERANCE) {
+        c->zero_inputs++;
+        c->a_zero_input = i;
+    }
+}
+
+/* Puts the moved element back, if an error left it moved, and frees what was held. */
+static void gan__gradcheck_end(struct gan__gradcheck *c)
+{
+    gan__thread.checking = NULL;
+    c->g->recording = true;
+    if (c->moved >= 0 && !c->in[c->moved]->freed && !c->in[c->moved]->overwritten)
+        gan__check_move(c, (double)c->number);
+    GAN_FREE(c->gradients);
+    GAN_FREE(c->analytic);
+    GAN_FREE(c->host);
+}
+
+/* The result, and gan_error() where all is not well. */
+static double gan__check_result(struct gan__gradcheck *c)
+{
+    if (c->worst > GAN_GRADCHECK_TOLERANCE)
+        gan__refuse("%s", c->worst_text);
+    else if (c->order == 1 && c->zero_inputs == c->count) {
+        gan__refuse("%s: every derivative is 0, and so is every difference: nothing was tested",
+                    c->function);
+        return INFINITY;
+    } else if (c->order == 1 && c->zero_inputs > 0)
+        gan__refuse("%s: f does not depend on input %d: every derivative by it is 0, and so is "
+                    "every difference",
+                    c->function, c->a_zero_input);
+    return c->worst;
 }
 
 static double gan__check(gan *g, gan_function *f, gan_tensor **in, int count, void *user, int order)
 {
     const char *function = order == 1 ? "gan_gradcheck" : "gan_gradgradcheck";
-    double largest = 0, worst = -1;
-    gan_mark mark = gan_here(g);
-    size_t size = 0;
+    size_t all = 0, most = 0;
+    if (!g || !f || !in)
+        gan__fail(g, function, "%s is NULL", !g ? "the device" : !f ? "f" : "in");
     if (count < 1)
         gan__fail(g, function, "%d inputs: 1 or more are wanted", count);
     for (int i = 0; i < count; i++) {
-        gan__valid(in[i], function);
-        size += gan_count(in[i]);
+        if (gan__valid(in[i], function) != g)
+            gan__fail(g, function, "input %d belongs to another gan_open", i);
+        all += gan_count(in[i]);
+        most = GAN__MAX(most, gan_count(in[i]));
     }
-    gan_tensor **gradients = (gan_tensor **)gan__alloc(sizeof *gradients * (size_t)count);
-    gan_real *memory = (gan_real *)gan__alloc(2 * size * sizeof(gan_real));
-    gan_real *analytic = memory;
-    gan_real *host = memory + size;
-    gan_tensor *value = gan__check_value(g, f, in, count, user, order, gradients);
-    g->recording = false; /* as in gan_backward: fused derivatives are what is checked */
-    gan__gradients(value, in, count, gradients);
-    g->recording = true;
-    for (int i = 0; i < count; analytic += gan_count(in[i++]))
-        gan_to_host(gradients[i], analytic);
-    for (size_t e = 0; e < size; e++)
-        largest = GAN__MAX(largest, fabs((double)memory[e]));
-    gan_clear_to(g, mark);
-    analytic = memory;
-    for (int i = 0; i < count; analytic += gan_count(in[i++])) {
-        gan_to_host(in[i], host);
-        for (size_t e = 0; e < gan_count(in[i]); e++) {
-            double a = analytic[e];
-            double d = gan__check_numeric(g, f, in, count, user, order, gradients, i, host, e);
-            double scale = GAN__MAX(GAN__MAX(fabs(a), fabs(d)), 0.01 * largest);
-            double error = a == d ? 0 : fabs(a - d) / scale;
-            if (!(error <= DBL_MAX))
-                error = INFINITY;
-            if (error <= worst)
-                continue;
-            worst = error;
-            int at = (int)e, hw = in[i]->h * in[i]->w;
-            gan__refuse("%s: worst at input %d, element %d (%d,%d,%d,%d): analytic %.9g, numeric "
-                        "%.9g, relative error %.3g",
-                        function, i, at, at / (in[i]->c * hw), at / hw % in[i]->c,
-                        at % hw / in[i]->w, at % in[i]->w, a, d, error);
-        }
+
+    struct gan__gradcheck c;
+    memset(&c, 0, sizeof c);
+    c.g = g;
+    c.f = f;
+    c.in = in;
+    c.count = count;
+    c.user = user;
+    c.order = order;
+    c.function = function;
+    c.gradients = (gan_tensor **)gan__alloc((size_t)count * sizeof *c.gradients);
+    c.analytic = (gan_real *)gan__alloc(all * sizeof *c.analytic);
+    c.host = (gan_real *)gan__alloc(most * sizeof *c.host);
+    c.moved = -1;
+    gan__thread.checking = &c;
+    gan__check_analytic(&c);
+    const gan_real *analytic = c.analytic;
+    for (int i = 0; i < count; i++) {
+        gan__check_input(&c, i, analytic);
+        analytic += gan_count(in[i]);
     }
-    if (order == 1 && largest == 0 && worst <= 0) {
-        gan__refuse("%s: every derivative is zero: nothing was tested", function);
-        worst = INFINITY;
-    }
-    GAN_FREE(memory);
-    GAN_FREE(gradients);
-    return worst;
+    gan__gradcheck_end(&c);
+    return gan__check_result(&c);
 }
 
 GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user)
@@ -6311,7 +6896,7 @@ GAN_API void gan_freeze_norm(gan_model *model)
 /* Parameter i has no gradient from here on. */
 static void gan__drop_gradient(gan_model *model, int i)
 {
-    gan__buffer *gradient = model->params[i].value->gradient;
+    gan__buffer *gradient = model->params[i].value->param_grad;
     if (!gradient || !gradient->references)
         return;
     gan__give_numbers(model->g, gradient->block);
@@ -6666,7 +7251,7 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model)
         gan__fail(g, "gan_backward",
                   "the loss " GAN__DIMS " has %.0f numbers, 1 is wanted: take gan_mean of it",
                   GAN__SHAPE(loss), (double)gan_count(loss));
-    gan_mark mark = gan_here(g);
+    int before = g->tape_count;
     g->differentiation++;
     for (int i = 0; i < model->count; i++)
         if (gan__trains(model, i))
@@ -6675,10 +7260,10 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model)
     g->reclaiming = true;
     gan__differentiate(g, loss, gan_full(g, 1, 1, 1, 1, 1));
     gan__release_temporaries(g, 0);
+    while (g->tape_count > before)
+        gan__free_unseen_node(g, g->tape[--g->tape_count]);
     g->recording = true;
     g->reclaiming = false;
-    g->tape_count = mark.tape; /* tensors made since then have been released */
-    gan_clear_to(g, mark);
 }
 
 /* ===========================================================================================
@@ -6954,7 +7539,7 @@ static gan_tensor *gan__norm_layer(gan_model *model, const char *function, const
     switch (kind) {
     case GAN__BATCH: y = gan__batch_norm(model, name, x, weight, bias); break;
     case GAN__INSTANCE: y = gan_instance_norm_f(x, weight, bias, eps); break;
-    case GAN__GROUP: y = gan_group_norm_f(x, groups, weight, bias, eps); break;
+    case GAN__GROUP: y = gan_group_norm_f(x, weight, bias, groups, eps); break;
     case GAN__LAYER: y = gan_layer_norm_f(x, weight, bias, eps); break;
     }
     const char *title = function + strlen("gan_");
@@ -7001,7 +7586,7 @@ GAN_API gan_tensor *gan_embedding(gan_model *model, const char *name, gan_tensor
     gan_tensor *weight = gan__layer_param(model, name, "weight", gan__matrix(classes, dim),
                                           gan__start_normal(1));
     gan__check_weight("gan_embedding", weight, classes, dim, 1, 1);
-    return gan__layer_end(model, "embedding", name, gan_gather(weight, 0, labels),
+    return gan__layer_end(model, "embedding", name, gan_gather(weight, labels, 0),
                           gan_count(weight));
 }
 
@@ -7022,7 +7607,7 @@ GAN_API gan_tensor *gan_conditional_batch_norm(gan_model *model, const char *nam
     gan_tensor *one = gan_full(g, 1, 1, x->c, 1, 1);
     gan_tensor *zero = gan_zeros(g, 1, x->c, 1, 1);
     gan_tensor *y = gan__batch_norm(model, name, x, one, zero);
-    y = gan__affine(y, gan_gather(gamma, 0, labels), gan_gather(beta, 0, labels));
+    y = gan__weight_and_bias(y, gan_gather(gamma, labels, 0), gan_gather(beta, labels, 0));
     return gan__layer_end(model, "conditional_batch_norm", name, y,
                           gan_count(gamma) + gan_count(beta));
 }
@@ -7226,7 +7811,7 @@ static gan_tensor *gan__pick_class(gan_tensor *x, gan_tensor *labels)
 {
     int places = x->h * x->w;
     gan_tensor *index = gan_reshape(labels, 1, x->n, 1, places);
-    return gan_gather(gan_reshape(x, 1, x->n, x->c, places), 2, index);
+    return gan_gather(gan_reshape(x, 1, x->n, x->c, places), index, 2);
 }
 
 /* Only the label's log-probability is taken. A sum over all classes times 0 or 1 would be NaN
@@ -9092,9 +9677,9 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels)
     if (places)
         gan__changes(g, NULL, data, n);
     if (labels)
-        *labels = places ? gan_detach(gan_gather(data->labels_on_device, 0, places))
+        *labels = places ? gan_detach(gan_gather(data->labels_on_device, places, 0))
                          : gan_from_host(g, classes, n, 1, 1, 1);
-    return places ? gan_detach(gan_gather(data->on_device, 0, places))
+    return places ? gan_detach(gan_gather(data->on_device, places, 0))
                   : gan_from_host(g, host, n, data->c, data->h, data->w);
 }
 
@@ -10813,8 +11398,8 @@ GAN_API void gan_close(gan *g)
     }
     for (int i = 0; i < g->slab_count; i++)
         gan__device_free(g->backend, g->slabs[i].memory);
-    for (int i = 0; i < g->structs.count; i++)
-        GAN_FREE(g->structs.slabs[i].memory);
+    for (int i = 0; i < g->node_slab_count; i++)
+        GAN_FREE(g->node_slabs[i]);
     for (int i = 0; i < 3; i++)
         if (g->spare[i])
             gan__device_free(g->other, g->spare[i]);
@@ -10825,7 +11410,7 @@ GAN_API void gan_close(gan *g)
     GAN_FREE(g->staging[1]);
     GAN_FREE(g->doctor);
     GAN_FREE(g->slabs);
-    GAN_FREE(g->structs.slabs);
+    GAN_FREE(g->node_slabs);
     GAN_FREE(g->free_blocks);
     GAN_FREE(g->tape);
     GAN_FREE(g->temporaries);
@@ -10987,7 +11572,7 @@ static gan_tensor *gan__find_logits(gan *g, gan_tensor *x)
             from = from || (t->in[j] && t->in[j]->needs_grad_in == now);
         if (from)
             t->needs_grad_in = now;
-        if (from && t->op && !t->stale && t->data != x->data && t->n == x->n &&
+        if (from && t->op && !t->overwritten && t->data != x->data && t->n == x->n &&
             t->c * t->h * t->w == 1)
             return t;
     }
@@ -11112,7 +11697,7 @@ static void gan__doctor_relus(gan *g)
     char name[300] = "";
     for (int i = 0; i < g->tape_count; i++) {
         const gan_tensor *t = g->tape[i];
-        if (!t->op || t->stale || t->op->vjp != gan__map_vjp || t->attr[0] != GAN_LEAKY ||
+        if (!t->op || t->overwritten || t->op->vjp != gan__map_vjp || t->attr[0] != GAN_LEAKY ||
             t->real[0] != 0 || t->c == 1)
             continue;
         gan_real *x = gan__on_host(g, t->data, gan_count(t));
@@ -11167,7 +11752,7 @@ GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor
     d->told = 0;
     d->looks += !finite || step % every == 0;
     for (int i = 0; !finite && i < g->tape_count && !d->first[0]; i++)
-        if (!g->tape[i]->stale && !gan__owner(g, g->tape[i]->data, &model) &&
+        if (!g->tape[i]->overwritten && !gan__owner(g, g->tape[i]->data, &model) &&
             !gan__finite(g->tape[i]))
             gan__doctor_name(g->tape[i], d->first);
     if (!finite && !gan__finite(real))

@@ -216,7 +216,7 @@ static gan_tensor *patches(gan_model *G, int k, gan_tensor *x, gan_tensor *place
     char one[32], two[32];
     snprintf(one, sizeof one, "patch%d.fc1", k);
     snprintf(two, sizeof two, "patch%d.fc2", k);
-    x = gan_gather(gan_reshape(x, x->n, x->c, 1, x->h * x->w), 3, places);
+    x = gan_gather(gan_reshape(x, x->n, x->c, 1, x->h * x->w), places, 3);
     return gan_normalize(
         gan_conv2d(G, two, gan_relu(gan_conv2d(G, one, x, 64, 1, 1, 0)), 64, 1, 1, 0), 1);
 }
@@ -301,7 +301,8 @@ static void save_rows(gan *g, gan_model *G, const domains *test, int size, int s
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/06_cyclegan", 1200, 2, 6, 2, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/06_cyclegan", .steps = 1200, .batch = 2, .quick_steps = 6, .quick_batch = 2};
     const char *test_path = NULL;
     int size = 64;
     float lambda = 0, identity = 0.5f;

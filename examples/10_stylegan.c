@@ -162,7 +162,8 @@ static void save_samples(gan *g, gan_model *G, const gan_real *noise, int step, 
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/10_stylegan", 7000, 8, 9, 4, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/10_stylegan", .steps = 7000, .batch = 8, .quick_steps = 9, .quick_batch = 4};
     float lr = 8e-3f, fade;
     const flag own[] = {
         {"--size", 'i', &size, "side of the pictures: a power of two from 8 to 256"},

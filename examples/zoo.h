@@ -54,7 +54,7 @@ static gan_tensor *zoo_conv(gan_model *m, const char *name, gan_tensor *x, int o
                             int stride)
 {
     int p = kernel / 2;
-    return gan_conv2d(m, name, p ? gan_pad(x, GAN_REFLECT, p, p, p, p) : x, out, kernel, stride, 0);
+    return gan_conv2d(m, name, p ? gan_pad(x, p, p, p, p, GAN_REFLECT) : x, out, kernel, stride, 0);
 }
 
 /* ---- VGG: blocks of 3x3 convolutions with ReLU, then halving. Names: features.K, K counting
@@ -211,9 +211,9 @@ static gan_tensor *zoo_tiny_conv(gan_model *m, const char *style, const char *co
     snprintf(name, sizeof name, "%s.%s", style, conv);
     if (up) {
         x = gan_conv_transpose2d_with(m, name, x, options); /* 2H + 1 rows, with a kernel of 3 */
-        x = gan_pad(x, GAN_ZEROS, 0, -1, 0, -1);
+        x = gan_pad(x, 0, -1, 0, -1, GAN_ZEROS);
     } else
-        x = gan_conv2d_with(m, name, gan_pad(x, GAN_REFLECT, p, p, p, p), options);
+        x = gan_conv2d_with(m, name, gan_pad(x, p, p, p, p, GAN_REFLECT), options);
     snprintf(name, sizeof name, "%s.%s.weight", style, norm);
     gan_tensor *scale = gan_param(m, name, 1, x->c, 1, 1);
     snprintf(name, sizeof name, "%s.%s.bias", style, norm);
@@ -254,7 +254,7 @@ static gan_tensor *zoo_grouped(gan_model *m, const char *first, const char *last
     int p = kernel / 2;
     gan_conv_options options = {.out = out, .kernel = kernel, .stride = stride, .groups = groups};
     snprintf(name, sizeof name, "%s.%s", first, last);
-    return gan_conv2d_with(m, name, p ? gan_pad(x, GAN_REFLECT, p, p, p, p) : x, options);
+    return gan_conv2d_with(m, name, p ? gan_pad(x, p, p, p, p, GAN_REFLECT) : x, options);
 }
 
 static gan_tensor *zoo_residual(gan_model *m, const char *first, const char *block, gan_tensor *x)

@@ -48,10 +48,10 @@ static const double precise[4] = {1e-5, 1e-5, 2e-3, 2e-2};
 #ifdef GAN_CUDA_ON_CPU /* host memory is device memory there */
 static void test_versions(void)
 {
-    static const gan_conv shapes[] = {{2, 3, 9, 7, 5, 4, 4, 2, 1, 1, 1},
-                                      {1, 4, 6, 6, 70, 3, 3, 1, 1, 2, 1},
-                                      {3, 2, 8, 11, 3, 3, 2, 3, 0, 1, 1},
-                                      {2, 5, 10, 9, 6, 3, 3, 1, 2, 1, 2}};
+    static const gan_conv shapes[] = {{2, 3, 9, 7, 5, 4, 4, 2, 1, 1, 1, ALIKE},
+                                      {1, 4, 6, 6, 70, 3, 3, 1, 1, 2, 1, ALIKE},
+                                      {3, 2, 8, 11, 3, 3, 2, 3, 0, 1, 1, ALIKE},
+                                      {2, 5, 10, 9, 6, 3, 3, 1, 2, 1, 2, ALIKE}};
     for (int version = 0; version < 4; version++) {
         gan_cuda_set_version(version);
         for (int s = 0; s < 4; s++) {

@@ -179,7 +179,7 @@ static gan_tensor *normed(gan_model *model, gan_tensor *x)
     if (critic_norm == 2)
         y = gan_layer_norm_f(y, NULL, NULL, 1e-2);
     if (critic_norm == 3)
-        y = gan_group_norm_f(y, 2, NULL, NULL, 1e-2);
+        y = gan_group_norm_f(y, NULL, NULL, 2, 1e-2);
     if (critic_norm == 4) {
         y = gan_minibatch_stddev(y, 2);
         y = gan_slice(y, 1, 1, 4);
@@ -300,10 +300,10 @@ static gan_tensor *path(gan_tensor *w, gan_tensor *weight)
     T(log_softmax, gan_log_softmax(A, 1), ANY, {2, 5, 1, 3})                                       \
     T(log_softmax_last, gan_log_softmax(A, 3), ANY, {2, 1, 2, 7})                                  \
     T(concat_all, concat3(A, B, C, 1), ANY, {2, 3, 2, 5}, {2, 1, 2, 5}, {2, 2, 2, 5})              \
-    T(gather, gan_gather(A, 1, whole(g, 4, 6, 1, 1, 1)), ANY, {2, 4, 3, 2})                        \
-    T(gather_each, gan_gather(A, 2, whole(g, 3, 2, 2, 5, 2)), ANY, {2, 2, 3, 2})                   \
-    T(scatter_add, gan_scatter_add(A, 1, whole(g, 3, 4, 1, 1, 1), 3), ANY, {2, 4, 3, 2})           \
-    T(scatter_add_each, gan_scatter_add(A, 2, whole(g, 4, 2, 2, 3, 2), 4), ANY, {2, 2, 3, 2})      \
+    T(gather, gan_gather(A, whole(g, 4, 6, 1, 1, 1), 1), ANY, {2, 4, 3, 2})                        \
+    T(gather_each, gan_gather(A, whole(g, 3, 2, 2, 5, 2), 2), ANY, {2, 2, 3, 2})                   \
+    T(scatter_add, gan_scatter_add(A, whole(g, 3, 4, 1, 1, 1), 1, 3), ANY, {2, 4, 3, 2})           \
+    T(scatter_add_each, gan_scatter_add(A, whole(g, 4, 2, 2, 3, 2), 2, 4), ANY, {2, 2, 3, 2})      \
     T(one_hot, gan_mul(gan_square(A), gan_one_hot(whole(g, 4, 3, 1, 2, 1), 4)), ANY, {3, 4, 2, 1}) \
     T(dilated, gan_conv2d_with_f(A, B, C, OPTIONS(.pad = 2, .dilation = 2)), ANY, {2, 2, 4, 5},    \
       {3, 2, 3, 2}, {1, 3, 1, 1})                                                                  \
@@ -313,9 +313,9 @@ static gan_tensor *path(gan_tensor *w, gan_tensor *weight)
     T(dilated_groups,                                                                              \
       gan_conv2d_with_f(A, B, NULL, OPTIONS(.stride = 2, .pad = 1, .dilation = 2, .groups = 2)),   \
       ANY, {1, 4, 5, 6}, {4, 2, 3, 2})                                                             \
-    T(pad, gan_pad(A, GAN_ZEROS, 1, 2, -1, 3), ANY, {2, 2, 3, 4})                                  \
-    T(pad_reflect, gan_pad(A, GAN_REFLECT, 2, 1, 3, 0), ANY, {2, 2, 3, 4})                         \
-    T(pad_replicate, gan_pad(A, GAN_REPLICATE, 4, 0, 1, 2), ANY, {2, 2, 3, 4})                     \
+    T(pad, gan_pad(A, 1, 2, -1, 3, GAN_ZEROS), ANY, {2, 2, 3, 4})                                  \
+    T(pad_reflect, gan_pad(A, 2, 1, 3, 0, GAN_REFLECT), ANY, {2, 2, 3, 4})                         \
+    T(pad_replicate, gan_pad(A, 4, 0, 1, 2, GAN_REPLICATE), ANY, {2, 2, 3, 4})                     \
     T(resize, gan_resize(A, 5, 2, GAN_NEAREST), ANY, {2, 2, 3, 4})                                 \
     T(resize_bilinear, gan_resize(A, 5, 3, GAN_BILINEAR), ANY, {2, 2, 3, 4})                       \
     T(resize_aligned, gan_resize(A, 2, 7, GAN_ALIGNED), ANY, {2, 2, 3, 4})                         \
@@ -329,7 +329,7 @@ static gan_tensor *path(gan_tensor *w, gan_tensor *weight)
       {1, 2, 1, 1})                                                                                \
     T(instance_norm_own, gan_instance_norm_f(A, B, C, 1e-3), ANY, {2, 2, 3, 2}, {2, 2, 1, 1},      \
       {2, 2, 1, 1})                                                                                \
-    T(group_norm_f, gan_group_norm_f(A, 2, B, C, 1e-3), ANY, {2, 4, 3, 1}, {1, 4, 1, 1},           \
+    T(group_norm_f, gan_group_norm_f(A, B, C, 2, 1e-3), ANY, {2, 4, 3, 1}, {1, 4, 1, 1},           \
       {1, 4, 1, 1})                                                                                \
     T(layer_norm_f, gan_layer_norm_f(A, B, C, 1e-3), ANY, {2, 2, 3, 2}, {1, 2, 3, 2},              \
       {1, 2, 3, 2})                                                                                \

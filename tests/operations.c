@@ -113,10 +113,10 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(softmax_##dim, gan_softmax(a, dim))                   \
     X(log_softmax_##dim, gan_log_softmax(a, dim))           \
     X(concat_all_##dim, concat_of(a, b, c, d, e, dim))      \
-    X(gather_list_##dim, gan_gather(a, dim, b))             \
-    X(gather_##dim, gan_gather(a, dim, b))                  \
-    X(scatter_list_##dim, gan_scatter_add(a, dim, b, size)) \
-    X(scatter_##dim, gan_scatter_add(a, dim, b, size))
+    X(gather_list_##dim, gan_gather(a, b, dim))             \
+    X(gather_##dim, gan_gather(a, b, dim))                  \
+    X(scatter_list_##dim, gan_scatter_add(a, b, dim, size)) \
+    X(scatter_##dim, gan_scatter_add(a, b, dim, size))
 #define GATHER(X)                                    \
     IN_DIM(X, 0, 3)                                  \
     IN_DIM(X, 1, 4)                                  \
@@ -129,7 +129,7 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(softmax_one, gan_softmax(a, 1))                \
     X(concat_all_5, concat_of(a, b, c, d, e, 1))     \
     X(concat_all_alone, concat_of(a, b, c, d, e, 1)) \
-    X(gather_one, gan_gather(a, 0, b))               \
+    X(gather_one, gan_gather(a, b, 0))               \
     THREE(X, one_hot, _map, _n1, gan_mul(a, gan_one_hot(b, 4)))
 
 #define EACH_PART(X, part, n, c, h, w)          \
@@ -237,8 +237,8 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(dilated_to_1x1, gan_dilated_conv2d_f(a, b, c, 1, 0, 3, 1))
 
 #define PAD(X, mode, MODE)                                       \
-    THREE(X, pad_##mode, _c1, _n3, gan_pad(a, MODE, 2, 1, 0, 2)) \
-    THREE(X, pad_##mode##_crop, _c1, _n3, gan_pad(a, MODE, -1, 1, 1, -1))
+    THREE(X, pad_##mode, _c1, _n3, gan_pad(a, 2, 1, 0, 2, MODE)) \
+    THREE(X, pad_##mode##_crop, _c1, _n3, gan_pad(a, -1, 1, 1, -1, MODE))
 #define RESIZE(X, mode, MODE)                                              \
     THREE(X, resize_##mode##_larger, _c1, _n3, gan_resize(a, 8, 10, MODE)) \
     THREE(X, resize_##mode##_smaller, _c1, _n3, gan_resize(a, 3, 2, MODE)) \
@@ -275,10 +275,10 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     THREE(X, instance_norm_plain, _n1, _thin, gan_instance_norm_f(a, b, c, 0.125)) \
     THREE(X, instance_norm_each, _n1, _thin, gan_instance_norm_f(a, b, c, 1e-5))   \
     X(instance_norm_offset, gan_instance_norm_f(a, b, c, 1e-5))                    \
-    THREE(X, group_norm_1, _n1, _thin, gan_group_norm_f(a, 1, b, c, 1e-5))         \
-    THREE(X, group_norm_c, _n1, _thin, gan_group_norm_f(a, a->c, b, c, 1e-5))      \
-    THREE(X, group_norm_plain, _n1, _thin, gan_group_norm_f(a, 1, b, c, 0.125))    \
-    X(group_norm_2, gan_group_norm_f(a, 2, b, c, 1e-5))                            \
+    THREE(X, group_norm_1, _n1, _thin, gan_group_norm_f(a, b, c, 1, 1e-5))         \
+    THREE(X, group_norm_c, _n1, _thin, gan_group_norm_f(a, b, c, a->c, 1e-5))      \
+    THREE(X, group_norm_plain, _n1, _thin, gan_group_norm_f(a, b, c, 1, 0.125))    \
+    X(group_norm_2, gan_group_norm_f(a, b, c, 2, 1e-5))                            \
     THREE(X, layer_norm, _n1, _thin, gan_layer_norm_f(a, b, c, 1e-5))              \
     THREE(X, layer_norm_plain, _n1, _thin, gan_layer_norm_f(a, b, c, 0.125))       \
     THREE(X, adain, _n1, _thin, gan_adain(a, b, 1e-5))                             \
@@ -532,7 +532,7 @@ static gan_tensor *critic_of(gan_model *model, gan_tensor *x)
         h = gan_leaky_relu(gan_layer_norm_f(gan_conv2d_f(x, w, NULL, 1, 1, 1), p, q, 1e-5), 0.2);
         break;
     default:
-        h = gan_gelu(gan_group_norm_f(gan_conv2d_f(x, w, NULL, 2, 1, 1), 2, p, q, 1e-5));
+        h = gan_gelu(gan_group_norm_f(gan_conv2d_f(x, w, NULL, 2, 1, 1), p, q, 2, 1e-5));
         break;
     }
     return gan_linear_f(h, fc, NULL);
@@ -1097,8 +1097,8 @@ static void test_conv_sizes(void)
         int pad = i % 5;
         int d = 1 + i % 2;
         int fits = 0;
-        gan_conv p = {1, 1, h, 40 - h, 1, k, k, s, pad, 1, d};
-        gan_conv plain = {1, 1, h, 40 - h, 1, k, k, 0, pad, 0, 0};
+        gan_conv p = {1, 1, h, 40 - h, 1, k, k, s, pad, 1, d, ALIKE};
+        gan_conv plain = {1, 1, h, 40 - h, 1, k, k, 0, pad, 0, 0, ALIKE};
         if (h + 2 * pad < d * (k - 1) + 1)
             continue;
         for (int at = -pad; at + d * (k - 1) < h + pad; at += s)

@@ -93,7 +93,15 @@ static void bench_matmul(int m, int k, int w)
 
 static void bench_conv(const char *net, int n, int c, int h, int o, int kernel, int stride, int pad)
 {
-    gan_conv p = {n, c, h, h, o, kernel, kernel, stride, pad, 1, 1};
+    gan_conv p = {.n = n,
+                  .c = c,
+                  .h = h,
+                  .w = h,
+                  .out_c = o,
+                  .kernel_h = kernel,
+                  .kernel_w = kernel,
+                  .stride = stride,
+                  .pad = pad};
     gan__cost cost = gan__cost_conv2d(&p);
     gan_real *x = filled(cost.in[0]);
     gan_real *w = filled(cost.in[1]);
@@ -504,10 +512,10 @@ static void bench_device(const char *device)
                    {"adam", ADAM, 7},
                    {"batch norm, forward", NORM, 3}};
 
-    static const gan_conv convs[] = {{128, 64, 32, 32, 128, 4, 4, 2, 1, 1, 1},
-                                     {128, 128, 16, 16, 256, 4, 4, 2, 1, 1, 1},
-                                     {128, 256, 8, 8, 512, 4, 4, 2, 1, 1, 1},
-                                     {128, 1, 64, 64, 64, 4, 4, 2, 1, 1, 1}};
+    static const gan_conv convs[] = {{128, 64, 32, 32, 128, 4, 4, 2, 1, 1, 1, 0, 0, 0, 0, 0, 0},
+                                     {128, 128, 16, 16, 256, 4, 4, 2, 1, 1, 1, 0, 0, 0, 0, 0, 0},
+                                     {128, 256, 8, 8, 512, 4, 4, 2, 1, 1, 1, 0, 0, 0, 0, 0, 0},
+                                     {128, 1, 64, 64, 64, 4, 4, 2, 1, 1, 1, 0, 0, 0, 0, 0, 0}};
     double copying = 0;
     gan *g = gan_open(device, 1);
     if (!g) {
