@@ -130,32 +130,32 @@ static void real_then_fake(void)
 }
 
 /* ---- misuse */
-#define ONE           gan_zeros(g, 1, 1, 1, 1)
-#define LABEL(x)      gan_cross_entropy(gan_zeros(g, 1, 3, 1, 1), gan_full(g, x, 1, 1, 1, 1))
-#define LABELS_0_TO_2 "with 3 classes, labels are whole numbers 0 .. 2"
+#define ONE      gan_zeros(g, 1, 1, 1, 1)
+#define LABEL(x) gan_cross_entropy(gan_zeros(g, 1, 3, 1, 1), gan_full(g, x, 1, 1, 1, 1))
 
-#define MISTAKES(M)                                                                                \
-    M(label_large, "gan_cross_entropy: label 3 at place 0: " LABELS_0_TO_2, LABEL(3))              \
-    M(label_negative, "gan_cross_entropy: label -1 at place 0: " LABELS_0_TO_2, LABEL(-1))         \
-    M(label_half, "gan_cross_entropy: label 0.5 at place 0: " LABELS_0_TO_2, LABEL((gan_real)0.5)) \
-    M(label_nan, "gan_cross_entropy: label ", LABEL((gan_real)NAN))                                \
-    M(cross_null, "gan_cross_entropy: a tensor is NULL", gan_cross_entropy(NULL, ONE))             \
-    M(cross_labels, "gan_cross_entropy: a tensor is NULL", gan_cross_entropy(ONE, NULL))           \
-    M(kind_null, "gan_loss_kind: the name is NULL", gan_loss_kind(NULL))                           \
-    M(wgan_critic, "gan_wgan_gp: the critic is NULL", gan_wgan_gp(NULL, NULL, ONE, ONE))           \
-    M(dragan_critic, "gan_dragan: the critic is NULL", gan_dragan(NULL, NULL, ONE))                \
-    M(wgan_real, "gan_wgan_gp: a tensor is NULL", gan_wgan_gp(NULL, critic, NULL, ONE))            \
-    M(d_count, "gan_d_loss: kind 6", gan_d_loss(ONE, ONE, GAN_LOSSES))                             \
-    M(g_count, "gan_g_loss: kind 6", gan_g_loss(NULL, ONE, GAN_LOSSES))                            \
-    M(target_null, "gan_style_loss: the array of target is NULL", gan_style_loss(NULL, &none, 1))  \
-    M(maps_null, "gan_perceptual_loss: the array of x is NULL",                                    \
-      gan_perceptual_loss(&none, NULL, 1))                                                         \
-    M(map_null, "gan_feature_matching: a tensor is NULL", gan_feature_matching(&none, &none, 1))   \
-    M(bce_null, "gan_bce_logits: a tensor is NULL", gan_bce_logits(NULL, 1))                       \
-    M(mse_null, "gan_mse: a tensor is NULL", gan_mse(ONE, NULL))                                   \
-    M(l1_null, "gan_l1: a tensor is NULL", gan_l1(NULL, ONE))                                      \
-    M(flipped_null, "gan_rand: the device is NULL", gan_flipped_labels(NULL, 4, 1, 0))             \
-    M(path_model, "gan_param: \"path_length.running_mean\": the model is NULL",                    \
+#define MISTAKES(M)                                                                               \
+    M(label_large, "gan_cross_entropy: label 3 at place 0: there are 3 classes", LABEL(3))        \
+    M(label_negative, "gan_cross_entropy: label -1 at place 0: there are 3 classes", LABEL(-1))   \
+    M(label_half, "gan_cross_entropy: label 0.5 at place 0: it must be a whole",                  \
+      LABEL((gan_real)0.5))                                                                       \
+    M(label_nan, "gan_cross_entropy: label ", LABEL((gan_real)NAN))                               \
+    M(cross_null, "gan_cross_entropy: a tensor is NULL", gan_cross_entropy(NULL, ONE))            \
+    M(cross_labels, "gan_cross_entropy: a tensor is NULL", gan_cross_entropy(ONE, NULL))          \
+    M(kind_null, "gan_loss_kind: the name is NULL", gan_loss_kind(NULL))                          \
+    M(wgan_critic, "gan_wgan_gp: the critic is NULL", gan_wgan_gp(NULL, NULL, ONE, ONE))          \
+    M(dragan_critic, "gan_dragan: the critic is NULL", gan_dragan(NULL, NULL, ONE))               \
+    M(wgan_real, "gan_wgan_gp: a tensor is NULL", gan_wgan_gp(NULL, critic, NULL, ONE))           \
+    M(d_count, "gan_d_loss: kind 6", gan_d_loss(ONE, ONE, GAN_LOSSES))                            \
+    M(g_count, "gan_g_loss: kind 6", gan_g_loss(NULL, ONE, GAN_LOSSES))                           \
+    M(target_null, "gan_style_loss: the array of target is NULL", gan_style_loss(NULL, &none, 1)) \
+    M(maps_null, "gan_perceptual_loss: the array of x is NULL",                                   \
+      gan_perceptual_loss(&none, NULL, 1))                                                        \
+    M(map_null, "gan_feature_matching: a tensor is NULL", gan_feature_matching(&none, &none, 1))  \
+    M(bce_null, "gan_bce_logits: a tensor is NULL", gan_bce_logits(NULL, 1))                      \
+    M(mse_null, "gan_mse: a tensor is NULL", gan_mse(ONE, NULL))                                  \
+    M(l1_null, "gan_l1: a tensor is NULL", gan_l1(NULL, ONE))                                     \
+    M(flipped_null, "gan_rand: the device is NULL", gan_flipped_labels(NULL, 4, 1, 0))            \
+    M(path_model, "gan_param: \"path_length.running_mean\": the model is NULL",                   \
       gan_path_length(NULL, ONE, ONE))
 
 static gan_tensor *none;

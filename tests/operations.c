@@ -228,13 +228,14 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(weight_5x3_rest, gan_conv2d_weight(a, b, 5, 3, 2, 1, 1))       \
     X(weight_groups, gan_conv2d_weight(a, b, 3, 3, 2, 1, 2))
 
-#define DILATED(X) /* stride, pad, dilation, groups */              \
-    X(dilated_2, gan_dilated_conv2d_f(a, b, c, 1, 2, 2, 1))         \
-    X(dilated_3_s2, gan_dilated_conv2d_f(a, b, c, 2, 3, 3, 1))      \
-    X(dilated_2_s2, gan_dilated_conv2d_f(a, b, c, 2, 1, 2, 1))      \
-    X(dilated_groups, gan_dilated_conv2d_f(a, b, c, 1, 2, 2, 2))    \
-    X(dilated_depthwise, gan_dilated_conv2d_f(a, b, c, 2, 4, 4, 3)) \
-    X(dilated_to_1x1, gan_dilated_conv2d_f(a, b, c, 1, 0, 3, 1))
+#define DILATED(X) /* stride, pad, dilation, groups */                                           \
+    X(dilated_2, gan_conv2d_with_f(a, b, c, OPTIONS(.pad = 2, .dilation = 2)))                   \
+    X(dilated_3_s2, gan_conv2d_with_f(a, b, c, OPTIONS(.stride = 2, .pad = 3, .dilation = 3)))   \
+    X(dilated_2_s2, gan_conv2d_with_f(a, b, c, OPTIONS(.stride = 2, .pad = 1, .dilation = 2)))   \
+    X(dilated_groups, gan_conv2d_with_f(a, b, c, OPTIONS(.pad = 2, .dilation = 2, .groups = 2))) \
+    X(dilated_depthwise,                                                                         \
+      gan_conv2d_with_f(a, b, c, OPTIONS(.stride = 2, .pad = 4, .dilation = 4, .groups = 3)))    \
+    X(dilated_to_1x1, gan_conv2d_with_f(a, b, c, OPTIONS(.dilation = 3)))
 
 #define PAD(X, mode, MODE)                                       \
     THREE(X, pad_##mode, _c1, _n3, gan_pad(a, 2, 1, 0, 2, MODE)) \
