@@ -844,7 +844,7 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model);
 GAN_API gan_tensor *gan_param_grad(gan_tensor *param);
 
 /* gan_backward for the optimizer's model, then gan_step. An error if loss depends on no
-   parameter of that model. */
+   parameter of that model, or if the model is frozen. */
 GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss);
 
 /* ===========================================================================================
@@ -900,12 +900,12 @@ GAN_API void gan_train(gan_model *model);
 GAN_API void gan_eval(gan_model *model);
 GAN_API void gan_freeze_norm(gan_model *model);
 
-/* gan_freeze: the model's parameters are constants, those to come too, as after PyTorch's
-   requires_grad_(False). gan_backward computes no gradient for them, gan_step and gan_clip_weights
-   change none, gradients that wait for a gan_step are dropped, and gan_minimize is an error.
-   Gradients still pass through the model to what it was computed from. Buffers are no parameters:
-   batch norm updates its running statistics unless gan_eval is called too. gan_grad, which names
-   its tensor, works as before. gan_unfreeze takes it back. */
+/* gan_freeze: the model's parameters, and those that its layers have yet to make, are constants,
+   as after PyTorch's requires_grad_(False), until gan_unfreeze. gan_backward computes no gradients
+   for them, gan_step and gan_clip_weights change none of them, and gan_minimize is an error.
+   Gradients that wait for a gan_step are dropped. Gradients still pass through the model to its
+   inputs, and gan_grad gives the derivative in any tensor it is asked for. Buffers are no
+   parameters: batch norm updates its running statistics unless gan_eval is called too. */
 GAN_API void gan_freeze(gan_model *model);
 GAN_API void gan_unfreeze(gan_model *model);
 
@@ -1073,7 +1073,8 @@ typedef enum gan_weight_kind {
     GAN_EQUALIZED
 } gan_weight_kind;
 
-/* From now on; rate is above 0, and used by GAN_EQUALIZED only. */
+/* Chooses one for all calls of the model's layers from here on. rate is above 0; GAN_EQUALIZED
+   alone uses it. */
 GAN_API void gan_weights(gan_model *model, gan_weight_kind kind, gan_real rate);
 
 /* ===========================================================================================
@@ -7640,16 +7641,16 @@ static gan_tensor *gan__attention_part(gan_model *model, const char *name, const
 GAN_API gan_tensor *gan_self_attention(gan_model *model, const char *name, gan_tensor *x)
 {
     gan__layer_begin(model, "gan_self_attention", name, x);
-    int few = GAN__MAX(x->c / 8, 1);
-    gan_tensor *query = gan__attention_part(model, name, "query", x, few);
-    gan_tensor *key = gan__attention_part(model, name, "key", x, few);
+    int key_channels = GAN__MAX(x->c / 8, 1);
+    gan_tensor *query = gan__attention_part(model, name, "query", x, key_channels);
+    gan_tensor *key = gan__attention_part(model, name, "key", x, key_channels);
     gan_tensor *value = gan__attention_part(model, name, "value", x, x->c);
     gan__layer_begin(model, "gan_self_attention", name, x); /* its parts are layers too */
     gan_tensor *gamma = gan__layer_param(model, name, "gamma", gan__vector(1), gan__start_at(0));
     gan_tensor *scores = gan_matmul_t(query, key, true, false); /* (N,1,H*W,H*W): query, key */
-    gan_tensor *share = gan_softmax(scores, 3);
-    gan_tensor *found = gan_reshape(gan_matmul_t(value, share, false, true), GAN__SHAPE(x));
-    gan_tensor *y = gan_add(x, gan_mul(found, gamma));
+    gan_tensor *attention = gan_softmax(scores, 3);
+    gan_tensor *mean_value = gan_matmul_t(value, attention, false, true); /* (N,1,C,H*W) */
+    gan_tensor *y = gan_add(x, gan_mul(gan_reshape(mean_value, GAN__SHAPE(x)), gamma));
     return gan__layer_end(model, "self_attention", name, y, 1);
 }
 
