@@ -1566,16 +1566,26 @@ GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user);
 #include <sys/time.h>
 #include <unistd.h>
 #endif
-#if defined(_OPENMP) && !defined(GAN_NO_OPENMP)
-#define GAN__OPENMP
-#include <omp.h>
-#endif
-#if defined(GAN__POSIX) && defined(STBI_INCLUDE_STB_IMAGE_H)
-#include <dirent.h>
 #ifndef GAN_NO_THREADS
+/* Threads that share the work of a kernel: wherever a program may use pthreads without being linked
+   in another way (glibc from 2.34 on, musl, macOS), elsewhere if it was compiled with -pthread or
+   -fopenmp, which define these macros. tcc has no thread-local variables. */
+#if !defined(GAN_NO_OPENMP) && defined(__GNUC__) && !defined(__TINYC__) && \
+    (defined(GAN__POSIX) || defined(__MINGW32__)) &&                       \
+    (defined(_REENTRANT) || defined(_OPENMP) || defined(__APPLE__) ||      \
+     (defined(__linux__) && !defined(__GLIBC__)) ||                        \
+     (defined(__GLIBC__) && __GLIBC__ * 100 + __GLIBC_MINOR__ >= 234))
+#define GAN__POOL
+#include <pthread.h>
+#endif
+/* A thread that decodes a folder's pictures ahead. */
+#if defined(GAN__POSIX) && defined(STBI_INCLUDE_STB_IMAGE_H)
 #define GAN__PTHREAD
 #include <pthread.h>
 #endif
+#endif
+#if defined(GAN__POSIX) && defined(STBI_INCLUDE_STB_IMAGE_H)
+#include <dirent.h>
 #endif
 
 #ifndef GAN_MALLOC
@@ -1639,15 +1649,23 @@ extern "C" {
 /* ===========================================================================================
    >>errors (implementation)
    =========================================================================================== */
-/* What a thread has of its own: its error, its handler, and the workspace of the cpu kernels, a
-   cache that no result depends on. */
+/* Scratch memory of the cpu kernels, by who uses it: see gan__workspace. */
+enum { GAN__SCRATCH_LEAF, GAN__SCRATCH_CALLER, GAN__SCRATCH_CALLER_2, GAN__SCRATCH_COUNT };
+
+/* What each thread has of its own. No result depends on the scratch memory or on the numbers of
+   threads. */
 static GAN__THREAD_LOCAL struct {
-    char error[1024];
-    gan_error_fn *handler;
-    void *user, *workspace[3];
-    size_t workspace_size[3];
-    gan *planning; /* whose gan_plan is under way in this thread: an error ends it */
-    struct gan__gradcheck *checking; /* a gan_gradcheck under way, which an error ends, too */
+    char error[1024];      /* gan_error's text */
+    gan_error_fn *handler; /* gan_on_error's function */
+    void *user;            /* and its argument */
+    gan *planning;         /* the device whose gan_plan is under way: an error ends the plan */
+    struct gan__gradcheck *checking; /* the gan_gradcheck that is under way: likewise */
+    void *scratch[GAN__SCRATCH_COUNT];
+    size_t scratch_size[GAN__SCRATCH_COUNT];
+    int threads;        /* gan_set_threads(NULL, threads): for kernels that no device calls */
+    int g_threads;      /* while a device's kernel runs: gan_set_threads(g, g_threads) */
+    int alone, penalty; /* kernels yet to be computed without workers: see gan__parallel_in_pool */
+    bool in_parallel;   /* this thread computes a part of a kernel: it may not share that again */
 } gan__thread;
 
 static void gan__clear_where(gan *g);
@@ -1688,6 +1706,7 @@ GAN__PRINTF(3, 4) static void gan__fail(gan *g, const char *function, const char
     snprintf(gan__thread.error, sizeof gan__thread.error, "%.100s: %s", gan__where(g, function),
              text);
     gan__clear_where(g);
+    gan__thread.g_threads = 0;
     if (gan__thread.planning)
         gan__plan_end(gan__thread.planning);
     if (gan__thread.checking)
@@ -1777,50 +1796,343 @@ GAN_API int gan_conv_out_w(const gan_conv *p)
     return gan__geometry_of(p).out_w;
 }
 
+/* Scratch memory for one call of a kernel, 64-byte aligned; kept by this thread from call to call.
+   A function that calls another must not use the other's slot:
+
+       GAN__SCRATCH_LEAF      functions that call nothing that uses scratch memory: the matrix
+                              product, lines of softmax and of resampling, tables made on the host
+       GAN__SCRATCH_CALLER    those that call them: the parts of a transposed convolution, the taps
+                              of resampling's rows, random numbers on the host
+       GAN__SCRATCH_CALLER_2  and need two: the taps of resampling's columns, places of crops */
+static void *gan__workspace(int slot, size_t bytes)
+{
+    void **memory = &gan__thread.scratch[slot];
+    if (gan__thread.scratch_size[slot] < bytes) {
+        GAN_FREE(*memory);
+        *memory = NULL;
+        gan__thread.scratch_size[slot] = 0;
+        *memory = gan__alloc(bytes + 64);
+        gan__thread.scratch_size[slot] = bytes;
+    }
+    return (void *)(((uintptr_t)*memory + 63) & ~(uintptr_t)63);
+}
+
+static void gan__free_scratch(void)
+{
+    for (int slot = 0; slot < GAN__SCRATCH_COUNT; slot++) {
+        GAN_FREE(gan__thread.scratch[slot]);
+        gan__thread.scratch[slot] = NULL;
+        gan__thread.scratch_size[slot] = 0;
+    }
+}
+
+/* ---- threads
+
+   gan__parallel shares one kernel's work with the threads of a pool. They are made when a kernel
+   first has use for them, and sleep when there is nothing to do. The work is cut into blocks, and
+   whoever is free takes the next one from a counter:
+
+       the thread that calls          worker 1                 worker 2
+       ---------------------          --------                 --------
+       puts the work on a list
+       wakes the workers              joins the work           (its processor is taken
+       computes block 0               computes block 1          by another program)
+       computes block 3               computes block 2
+       finds no block left            computes block 4
+       takes the work off the list    finds no block left      finds nothing to join
+       waits for worker 1             leaves the work
+
+   Nobody waits for a worker that has not joined, so that another program on one of the processors
+   takes a part of the speed and no more. Several threads of a program may have work on the list.
+   The result of a block must not depend on the other blocks: then it does not show which thread
+   computes it, and when. */
+typedef void gan__body(void *job, size_t begin, size_t end, int thread);
+
+#ifdef GAN__POOL
+static double gan__now(void);
+
+enum { GAN__MAX_THREADS = 64 };
+
+/* How long a thread that waits (a worker for work, a caller for its workers) looks again and again
+   before it sleeps: longer than the pause between most kernels, and far shorter than the some
+   milliseconds for which the system lets a program have a processor. */
+#define GAN__SPIN_SECONDS    50e-6
+#define GAN__HELD_UP_SECONDS 1e-3
+
+/* One call of gan__parallel. */
+typedef struct gan__work {
+    gan__body *body;
+    void *job;
+    size_t count, grain;
+    size_t next;             /* atomic: the first element that nobody has taken */
+    int threads;             /* how many may take part */
+    int joined;              /* how many have, the caller among them */
+    unsigned working;        /* atomic: workers that have joined and not yet left */
+    struct gan__work *below; /* in the list */
+} gan__work;
+
+/* The process has one pool, as it has one set of processors. All but the atomic fields is changed
+   under the lock. */
+static pthread_mutex_t gan__pool_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t gan__work_added = PTHREAD_COND_INITIALIZER; /* workers sleep until then */
+static pthread_cond_t gan__work_done = PTHREAD_COND_INITIALIZER;  /* callers sleep until then */
+
+static struct {
+    gan__work *list;
+    unsigned added;   /* atomic: how often work was added */
+    unsigned waiting; /* atomic: callers that sleep */
+    int asleep;       /* workers that sleep */
+    int processors;   /* atomic: gan__processors(), or 0 before the first call */
+    int worker_count;
+    pthread_t workers[GAN__MAX_THREADS];
+    bool prepared; /* exit and fork know of the pool */
+    bool closed;   /* no further worker can be made */
+    bool ending;   /* the process ends */
+} gan__pool;
+
+/* How many threads are of use: OMP_NUM_THREADS where the user has set it, as for OpenMP's programs
+   and PyTorch's, or the number of processors that this process may run on. */
+static int gan__processors(void)
+{
+    const char *wanted = getenv("OMP_NUM_THREADS");
+    int count = wanted ? atoi(wanted) : 0;
+#if defined(__linux__)
+    char line[1024];
+    FILE *status = count < 1 ? fopen("/proc/self/status", "r") : NULL;
+    while (status && fgets(line, sizeof line, status)) {
+        if (strncmp(line, "Cpus_allowed:", 13) != 0)
+            continue;
+        for (const char *at = line + 13; *at; at++) { /* hexadecimal: a bit for each processor */
+            int digit = *at >= 'a' && *at <= 'f' ? *at - 'a' + 10 : *at - '0';
+            for (; digit > 0 && digit < 16; digit &= digit - 1)
+                count++;
+        }
+    }
+    if (status)
+        fclose(status);
+#endif
+#if defined(_WIN32)
+    const char *processors = getenv("NUMBER_OF_PROCESSORS");
+    if (count < 1 && processors)
+        count = atoi(processors);
+#elif defined(_SC_NPROCESSORS_ONLN)
+    if (count < 1)
+        count = (int)sysconf(_SC_NPROCESSORS_ONLN);
+#endif
+    return GAN__MIN(GAN__MAX(count, 1), GAN__MAX_THREADS);
+}
+
+/* Looks at *at until it is (or, if not equal, is no longer) value; gives up after a short time. */
+static void gan__spin(const unsigned *at, unsigned value, bool equal)
+{
+    double start = gan__now();
+    do {
+        for (int i = 0; i < 50; i++) {
+            if ((__atomic_load_n(at, __ATOMIC_SEQ_CST) == value) == equal)
+                return;
+#if defined(GAN__IS_X86)
+            __builtin_ia32_pause(); /* leaves the core to its other hardware thread */
+#elif defined(__aarch64__)
+            __asm__ __volatile__("yield");
+#endif
+        }
+    } while (fabs(gan__now() - start) < GAN__SPIN_SECONDS);
+}
+
+/* Computes blocks until none is left, and returns how many. */
+static int gan__compute_blocks(gan__work *work, int thread)
+{
+    for (int blocks = 0;; blocks++) {
+        size_t begin = __atomic_fetch_add(&work->next, work->grain, __ATOMIC_RELAXED);
+        if (begin >= work->count)
+            return blocks;
+        work->body(work->job, begin, GAN__MIN(begin + work->grain, work->count), thread);
+    }
+}
+
+/* Work on the list that has blocks left and wants another thread, or NULL. */
+static gan__work *gan__work_to_join(void)
+{
+    gan__work *work = gan__pool.list;
+    while (work && (work->joined >= work->threads ||
+                    __atomic_load_n(&work->next, __ATOMIC_RELAXED) >= work->count))
+        work = work->below;
+    return work;
+}
+
+static void *gan__worker(void *unused)
+{
+    gan__thread.in_parallel = true;
+    pthread_mutex_lock(&gan__pool_lock);
+    while (!gan__pool.ending) {
+        gan__work *work = gan__work_to_join();
+        if (!work) {
+            gan__pool.asleep++;
+            pthread_cond_wait(&gan__work_added, &gan__pool_lock);
+            gan__pool.asleep--;
+            continue;
+        }
+        unsigned added = __atomic_load_n(&gan__pool.added, __ATOMIC_SEQ_CST);
+        int thread = work->joined++;
+        __atomic_add_fetch(&work->working, 1, __ATOMIC_SEQ_CST);
+        pthread_mutex_unlock(&gan__pool_lock);
+        gan__compute_blocks(work, thread);
+        /* *work is the caller's, who goes on once working is 0. */
+        bool last = __atomic_sub_fetch(&work->working, 1, __ATOMIC_SEQ_CST) == 0;
+        if (!last || !__atomic_load_n(&gan__pool.waiting, __ATOMIC_SEQ_CST))
+            gan__spin(&gan__pool.added, added, false);
+        pthread_mutex_lock(&gan__pool_lock);
+        if (last && gan__pool.waiting)
+            pthread_cond_broadcast(&gan__work_done);
+    }
+    pthread_mutex_unlock(&gan__pool_lock);
+    gan__free_scratch();
+    return unused;
+}
+
+/* At the process's end, or when the library that holds this code is unloaded. */
+static void gan__pool_end(void)
+{
+    pthread_mutex_lock(&gan__pool_lock);
+    gan__pool.ending = true;
+    gan__pool.closed = true;
+    pthread_cond_broadcast(&gan__work_added);
+    pthread_mutex_unlock(&gan__pool_lock);
+    for (int i = 0; i < gan__pool.worker_count; i++)
+        pthread_join(gan__pool.workers[i], NULL);
+    gan__pool.worker_count = 0;
+}
+
+#ifndef _WIN32
+/* A child of fork has none of its parent's workers: its first kernel makes some of its own. */
+static void gan__pool_in_child(void)
+{
+    memset(&gan__pool, 0, sizeof gan__pool);
+    gan__pool.prepared = true;
+    pthread_mutex_init(&gan__pool_lock, NULL);
+    pthread_cond_init(&gan__work_added, NULL);
+    pthread_cond_init(&gan__work_done, NULL);
+}
+#endif
+
+/* Called with the lock. Where the system refuses another thread, those that are there do. */
+static void gan__make_workers(int wanted)
+{
+    if (!gan__pool.prepared) {
+        gan__pool.prepared = true;
+        gan__pool.closed = atexit(gan__pool_end) != 0;
+#ifndef _WIN32
+        gan__pool.closed |= pthread_atfork(NULL, NULL, gan__pool_in_child) != 0;
+#endif
+    }
+    while (gan__pool.worker_count < wanted && !gan__pool.closed) {
+        pthread_t *worker = &gan__pool.workers[gan__pool.worker_count];
+        gan__pool.closed = pthread_create(worker, NULL, gan__worker, NULL) != 0;
+        gan__pool.worker_count += !gan__pool.closed;
+    }
+}
+
+/* Puts work on the list and wakes workers; false, and nothing done, if there are none. */
+static bool gan__add_work(gan__work *work)
+{
+    pthread_mutex_lock(&gan__pool_lock);
+    gan__make_workers(work->threads - 1);
+    bool alone = gan__pool.worker_count == 0;
+    int asleep = GAN__MIN(gan__pool.asleep, work->threads - 1);
+    if (!alone) {
+        work->below = gan__pool.list;
+        gan__pool.list = work;
+    }
+    pthread_mutex_unlock(&gan__pool_lock);
+    if (alone)
+        return false;
+    __atomic_add_fetch(&gan__pool.added, 1, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < asleep; i++)
+        pthread_cond_signal(&gan__work_added);
+    return true;
+}
+
+/* Takes work off the list and waits for the workers that have joined it. */
+static void gan__finish_work(gan__work *work)
+{
+    pthread_mutex_lock(&gan__pool_lock);
+    gan__work **at = &gan__pool.list;
+    while (*at != work)
+        at = &(*at)->below;
+    *at = work->below;
+    pthread_mutex_unlock(&gan__pool_lock);
+    gan__spin(&work->working, 0, true);
+    if (__atomic_load_n(&work->working, __ATOMIC_SEQ_CST) == 0)
+        return;
+    pthread_mutex_lock(&gan__pool_lock);
+    __atomic_add_fetch(&gan__pool.waiting, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&work->working, __ATOMIC_SEQ_CST))
+        pthread_cond_wait(&gan__work_done, &gan__pool_lock);
+    __atomic_sub_fetch(&gan__pool.waiting, 1, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&gan__pool_lock);
+}
+
+/* gan__parallel with the workers' help; false, and nothing done, if there is none.
+
+   A worker whose processor is given to another program in the middle of a block holds its caller up
+   for milliseconds. Who was held up computes its next kernels alone: 8 of them, and twice as many
+   each time it happens again, up to 512. A kernel that goes well halves that number. */
+static bool gan__parallel_in_pool(gan__work *work)
+{
+    if (gan__thread.alone > 0) {
+        gan__thread.alone--;
+        return false;
+    }
+    if (!gan__add_work(work))
+        return false;
+    gan__thread.in_parallel = true;
+    double start = gan__now();
+    int blocks = gan__compute_blocks(work, 0);
+    double computed = gan__now();
+    gan__finish_work(work);
+    gan__thread.in_parallel = false;
+
+    double fair = (computed - start) / GAN__MAX(blocks, 1) + GAN__HELD_UP_SECONDS;
+    if (gan__now() - computed > fair) {
+        gan__thread.penalty = GAN__MIN(GAN__MAX(8, 2 * gan__thread.penalty), 512);
+        gan__thread.alone = gan__thread.penalty;
+    } else
+        gan__thread.penalty /= 2;
+    return true;
+}
+#endif
+
+/* Threads that a kernel called now may use: an upper bound of gan__body's thread. */
 static int gan__threads(void)
 {
-#ifdef GAN__OPENMP
-    return omp_get_max_threads();
+#ifdef GAN__POOL
+    int wanted = gan__thread.g_threads ? gan__thread.g_threads : gan__thread.threads;
+    if (wanted)
+        return GAN__MIN(wanted, GAN__MAX_THREADS);
+    int processors = __atomic_load_n(&gan__pool.processors, __ATOMIC_RELAXED);
+    if (!processors) {
+        processors = gan__processors();
+        __atomic_store_n(&gan__pool.processors, processors, __ATOMIC_RELAXED);
+    }
+    return processors;
 #else
     return 1;
 #endif
 }
 
-/* Calls body for [0,count) in blocks of grain, on all threads: the one place where threads are
-   made. A block's result must not depend on the others, so which thread takes it, and when, does
-   not show. */
-typedef void gan__body(void *job, size_t begin, size_t end, int thread);
-
+/* Calls body for [0,count) in blocks of grain. thread, below gan__threads(), tells the threads
+   apart, for scratch memory. Inside of a body it computes all in the same thread. */
 static void gan__parallel(size_t count, size_t grain, gan__body *body, void *job)
 {
-#ifdef GAN__OPENMP
-    size_t blocks = (count + grain - 1) / grain;
+#ifdef GAN__POOL
+    size_t blocks = count / grain + (count % grain != 0);
     int threads = (int)GAN__MIN((size_t)gan__threads(), blocks);
-    if (threads > 1 && !omp_in_parallel()) {
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-        for (long long i = 0; i < (long long)blocks; i++)
-            body(job, (size_t)i * grain, GAN__MIN(((size_t)i + 1) * grain, count),
-                 omp_get_thread_num());
+    gan__work work = {body, job, count, grain, 0, threads, 1, 0, NULL};
+    if (threads > 1 && !gan__thread.in_parallel && gan__parallel_in_pool(&work))
         return;
-    }
 #endif
     for (size_t begin = 0; begin < count; begin += grain)
         body(job, begin, GAN__MIN(begin + grain, count), 0);
-}
-
-/* Scratch memory of this thread for one kernel call, 64-byte aligned; kept from call to call. 0
-   is the matrix product's, 1 and 2 its callers'. */
-static void *gan__workspace(int which, size_t bytes)
-{
-    void **memory = &gan__thread.workspace[which];
-    if (gan__thread.workspace_size[which] < bytes) {
-        GAN_FREE(*memory);
-        *memory = NULL;
-        gan__thread.workspace_size[which] = 0;
-        *memory = gan__alloc(bytes + 64);
-        gan__thread.workspace_size[which] = bytes;
-    }
-    return (void *)(((uintptr_t)*memory + 63) & ~(uintptr_t)63);
 }
 
 /* How many numbers each operand of a kernel has, and its operations: what compare:A,B and
@@ -2121,9 +2433,7 @@ static void gan__clear_where(gan *g)
 /* Seconds from some fixed moment. */
 static double gan__now(void)
 {
-#if defined(GAN__OPENMP)
-    return omp_get_wtime();
-#elif defined(GAN__POSIX)
+#if defined(GAN__POSIX)
     struct timeval now;
     gettimeofday(&now, NULL);
     return (double)now.tv_sec + 1e-6 * (double)now.tv_usec;
@@ -2217,7 +2527,10 @@ GAN_API gan *gan_open(const char *device, uint64_t seed)
 
 GAN_API void gan_set_threads(gan *g, int threads)
 {
-    g->threads = GAN__MAX(threads, 0);
+    if (g)
+        g->threads = GAN__MAX(threads, 0);
+    else
+        gan__thread.threads = GAN__MAX(threads, 0);
 }
 
 GAN_API size_t gan_memory(const gan *g, size_t *peak)
@@ -2499,10 +2812,7 @@ static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan
         gan__plan_note(g, k, p, &cost, x, y[0]);
         return;
     }
-#ifdef GAN__OPENMP
-    if (g->threads)
-        omp_set_num_threads(g->threads);
-#endif
+    gan__thread.g_threads = g->threads;
     g->kernel_calls++;
     if (g->other)
         gan__run_other(g, k, p, &cost, x, y, false);
@@ -2511,6 +2821,7 @@ static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan
     g->profile_seconds[k] += gan__now() - start;
     if (g->other)
         gan__run_other(g, k, p, &cost, x, y, true);
+    gan__thread.g_threads = 0;
     for (int i = 0; i < 5; i++)
         bytes += (double)cost.in[i];
     for (int i = 0; i < 3; i++)
@@ -11401,11 +11712,7 @@ GAN_API void gan_close(gan *g)
     GAN_FREE(g->tape);
     GAN_FREE(g->temporaries);
     GAN_FREE(g);
-    for (int i = 0; i < 3; i++) {
-        GAN_FREE(gan__thread.workspace[i]);
-        gan__thread.workspace[i] = NULL;
-        gan__thread.workspace_size[i] = 0;
-    }
+    gan__free_scratch();
 }
 
 /* ===========================================================================================
