@@ -7143,15 +7143,15 @@ typedef enum gan__mode { GAN__TRAIN, GAN__EVAL, GAN__FREEZE_NORM } gan__mode;
 struct gan_model {
     gan *g;
     char *name;
-    gan_opt *opts;
-    gan_model *next;
+    gan_model *next; /* of the same gan_open */
+    gan_opt *opts;   /* the optimizers of this model, a list */
     gan__mode mode;
     bool frozen;             /* by gan_freeze */
-    gan_weight_kind weights; /* gan_weights' two */
+    gan_weight_kind weights; /* kind and rate of gan_weights */
     gan_real rate;
-    gan_init_kind init; /* gan_init_model's two, for parameters to come */
+    gan_init_kind init; /* kind and gain of gan_init_model, for parameters to come */
     gan_real gain;
-    gan__param *params;
+    gan__param *params; /* in the order in which they were made */
     int count;
     gan__layer *layers; /* in the order of their first use */
     int layer_count;
