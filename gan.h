@@ -945,7 +945,7 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model);
 GAN_API gan_tensor *gan_param_grad(gan_tensor *param);
 
 /* gan_backward for the optimizer's model, then gan_step. An error if loss depends on no
-   parameter of that model. */
+   parameter of that model, or if the model is frozen. */
 GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss);
 
 /* ===========================================================================================
@@ -1001,12 +1001,12 @@ GAN_API void gan_train(gan_model *model);
 GAN_API void gan_eval(gan_model *model);
 GAN_API void gan_freeze_norm(gan_model *model);
 
-/* gan_freeze: the model's parameters are constants, those to come too, as after PyTorch's
-   requires_grad_(False). gan_backward computes no gradient for them, gan_step and gan_clip_weights
-   change none, gradients that wait for a gan_step are dropped, and gan_minimize is an error.
-   Gradients still pass through the model to what it was computed from. Buffers are no parameters:
-   batch norm updates its running statistics unless gan_eval is called too. gan_grad, which names
-   its tensor, works as before. gan_unfreeze takes it back. */
+/* gan_freeze: the model's parameters, and those that its layers have yet to make, are constants,
+   as after PyTorch's requires_grad_(False), until gan_unfreeze. gan_backward computes no gradients
+   for them, gan_step and gan_clip_weights change none of them, and gan_minimize is an error.
+   Gradients that wait for a gan_step are dropped. Gradients still pass through the model to its
+   inputs, and gan_grad gives the derivative in any tensor it is asked for. Buffers are no
+   parameters: batch norm updates its running statistics unless gan_eval is called too. */
 GAN_API void gan_freeze(gan_model *model);
 GAN_API void gan_unfreeze(gan_model *model);
 
@@ -1174,7 +1174,8 @@ typedef enum gan_weight_kind {
     GAN_EQUALIZED
 } gan_weight_kind;
 
-/* From now on; rate is above 0, and used by GAN_EQUALIZED only. */
+/* Chooses one for all calls of the model's layers from here on. rate is above 0; GAN_EQUALIZED
+   alone uses it. */
 GAN_API void gan_weights(gan_model *model, gan_weight_kind kind, gan_real rate);
 
 /* ===========================================================================================
@@ -4679,7 +4680,7 @@ static gan_tensor *gan__gather(const char *function, gan_tensor *x, gan_tensor *
     if (adjoint && size < 1)
         gan__fail(x->g, function, "size %d: it is 1 or more", size);
 
-    gan_index p = {0};
+    gan_index p;
     p.outer = lines.outer;
     p.in = adjoint ? (size_t)size : lines.count;
     p.out = (size_t)(list ? index->n : gan__size_of(index, dim));
@@ -7369,15 +7370,15 @@ typedef enum gan__mode { GAN__TRAIN, GAN__EVAL, GAN__FREEZE_NORM } gan__mode;
 struct gan_model {
     gan *g;
     char *name;
-    gan_opt *opts;
-    gan_model *next;
+    gan_model *next; /* of the same gan_open */
+    gan_opt *opts;   /* the optimizers of this model, a list */
     gan__mode mode;
     bool frozen;             /* by gan_freeze */
-    gan_weight_kind weights; /* gan_weights' two */
+    gan_weight_kind weights; /* kind and rate of gan_weights */
     gan_real rate;
-    gan_init_kind init; /* gan_init_model's two, for parameters to come */
+    gan_init_kind init; /* kind and gain of gan_init_model, for parameters to come */
     gan_real gain;
-    gan__param *params;
+    gan__param *params; /* in the order in which they were made */
     int count;
     gan__layer *layers; /* in the order of their first use */
     int layer_count;
@@ -8178,16 +8179,16 @@ static gan_tensor *gan__attention_part(gan_model *model, const char *name, const
 GAN_API gan_tensor *gan_self_attention(gan_model *model, const char *name, gan_tensor *x)
 {
     gan__layer_begin(model, "gan_self_attention", name, x);
-    int few = GAN__MAX(x->c / 8, 1);
-    gan_tensor *query = gan__attention_part(model, name, "query", x, few);
-    gan_tensor *key = gan__attention_part(model, name, "key", x, few);
+    int key_channels = GAN__MAX(x->c / 8, 1);
+    gan_tensor *query = gan__attention_part(model, name, "query", x, key_channels);
+    gan_tensor *key = gan__attention_part(model, name, "key", x, key_channels);
     gan_tensor *value = gan__attention_part(model, name, "value", x, x->c);
     gan__layer_begin(model, "gan_self_attention", name, x); /* its parts are layers too */
     gan_tensor *gamma = gan__layer_param(model, name, "gamma", gan__vector(1), gan__start_at(0));
     gan_tensor *scores = gan_matmul_t(query, key, true, false); /* (N,1,H*W,H*W): query, key */
-    gan_tensor *share = gan_softmax(scores, 3);
-    gan_tensor *found = gan_reshape(gan_matmul_t(value, share, false, true), GAN__SHAPE(x));
-    gan_tensor *y = gan_add(x, gan_mul(found, gamma));
+    gan_tensor *attention = gan_softmax(scores, 3);
+    gan_tensor *mean_value = gan_matmul_t(value, attention, false, true); /* (N,1,C,H*W) */
+    gan_tensor *y = gan_add(x, gan_mul(gan_reshape(mean_value, GAN__SHAPE(x)), gamma));
     return gan__layer_end(model, "self_attention", name, y, 1);
 }
 
@@ -8328,21 +8329,6 @@ GAN_API gan_tensor *gan_smooth_l1(gan_tensor *a, gan_tensor *b)
     return gan_mean(gan_mul(e, d_minus_half_e));
 }
 
-/* Labels are whole numbers 0 .. classes-1, as far as the host sees them. */
-static void gan__check_labels(const char *function, const gan_tensor *labels, int classes)
-{
-    const gan *g = labels->g;
-    if (g->backend->alloc || g->plan)
-        return; /* on a device, or not computed yet */
-    for (size_t i = 0; i < gan_count(labels); i++) {
-        double label = (double)labels->data[i];
-        if (!(label >= 0 && label < classes && label == floor(label)))
-            gan__fail(labels->g, function,
-                      "label %g at place %.0f: with %d classes, labels are whole numbers 0 .. %d",
-                      label, (double)i, classes, classes - 1);
-    }
-}
-
 /* The numbers along C of x (N,C,H,W) that labels (N,1,H,W) name: (1,N,1,H*W). In this shape each
    place has its own label, whatever N, H and W are. */
 static gan_tensor *gan__pick_class(gan_tensor *x, gan_tensor *labels)
@@ -8362,7 +8348,7 @@ GAN_API gan_tensor *gan_cross_entropy(gan_tensor *logits, gan_tensor *labels)
         gan__fail(logits->g, "gan_cross_entropy",
                   "logits " GAN__DIMS " want labels (%d,1,%d,%d), they are " GAN__DIMS,
                   GAN__SHAPE(logits), logits->n, logits->h, logits->w, GAN__SHAPE(labels));
-    gan__check_labels("gan_cross_entropy", labels, logits->c);
+    gan__check_whole("gan_cross_entropy", "label", labels, logits->c, "classes");
     gan_tensor *chosen = gan__pick_class(gan_log_softmax(logits, 1), labels);
     return gan_mul_scalar(gan_sum(chosen), (gan_real)(-1.0 / (double)gan_count(labels)));
 }
