@@ -1743,14 +1743,14 @@ GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user);
 /* ===========================================================================================
    SHARED BY BOTH PARTS' KERNELS: what gan_cuda.cu computes in the same words
    ===========================================================================================
-   gan_cuda.cu includes gan.h without GAN_IMPLEMENTATION and defines GAN_SHARED as __host__
+   gan_cuda.cu includes gan.h without GAN_IMPLEMENTATION and defines GAN_HOST_DEVICE as __host__
    __device__ static inline: then these functions are compiled for the GPU, from the same lines.
    With GAN_IMPLEMENTATION they are the ref kernels' (and the random numbers' of every backend). */
-#if defined(GAN_IMPLEMENTATION) && !defined(GAN_SHARED)
-#define GAN_SHARED static inline
+#if defined(GAN_IMPLEMENTATION) && !defined(GAN_HOST_DEVICE)
+#define GAN_HOST_DEVICE static inline
 #endif
-#if defined(GAN_SHARED) && !defined(GAN__SHARED_DONE)
-#define GAN__SHARED_DONE
+#if defined(GAN_HOST_DEVICE) && !defined(GAN__HOST_DEVICE_DONE)
+#define GAN__HOST_DEVICE_DONE
 
 #include <math.h>
 
@@ -1769,7 +1769,7 @@ GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user);
 #define GAN__LOG1P_EXP(x) GAN__F(log1p, GAN__F(exp, x)) /* ln(1 + e^x) */
 
 /* f(x) of one row of GAN_MAP_OPS. A value that is no operation gives a NaN. */
-GAN_SHARED gan_real gan__map_one(gan_map_op op, gan_real x, gan_real a, gan_real b)
+GAN_HOST_DEVICE gan_real gan__map_one(gan_map_op op, gan_real x, gan_real a, gan_real b)
 {
 #define GAN__CASE(op, name, needs_y, formula, derivative) \
     case op: return (gan_real)(formula);
@@ -1781,7 +1781,7 @@ GAN_SHARED gan_real gan__map_one(gan_map_op op, gan_real x, gan_real a, gan_real
 }
 
 /* f(a, b) of one row of GAN_ZIP_OPS. */
-GAN_SHARED gan_real gan__zip_one(gan_zip_op op, gan_real a, gan_real b, gan_real k, gan_real l)
+GAN_HOST_DEVICE gan_real gan__zip_one(gan_zip_op op, gan_real a, gan_real b, gan_real k, gan_real l)
 {
 #define GAN__CASE(op, name, needs_y, formula, of_a, of_b) \
     case op: return (gan_real)(formula);
@@ -1795,7 +1795,7 @@ GAN_SHARED gan_real gan__zip_one(gan_zip_op op, gan_real a, gan_real b, gan_real
 /* Philox 4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3",
    2011): ten rounds of multiply and exclusive-or turn a counter of four words and a key of two
    into four words. Here the key is the seed, the counter (index, stream). */
-GAN_SHARED void gan__philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4])
+GAN_HOST_DEVICE void gan__philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4])
 {
     uint32_t c0 = (uint32_t)index;
     uint32_t c1 = (uint32_t)(index >> 32);
@@ -1820,7 +1820,7 @@ GAN_SHARED void gan__philox(uint64_t seed, uint64_t stream, uint64_t index, uint
 }
 
 /* Four numbers from one block: 24 bits each; normals by Box and Muller (1958), two from two. */
-GAN_SHARED void gan__random_block(const gan_random *p, uint64_t block, gan_real out[4])
+GAN_HOST_DEVICE void gan__random_block(const gan_random *p, uint64_t block, gan_real out[4])
 {
     uint32_t word[4];
     gan__philox(p->seed, p->stream, p->index + block, word);
@@ -1835,7 +1835,7 @@ GAN_SHARED void gan__random_block(const gan_random *p, uint64_t block, gan_real 
     for (int i = 0; i < 4; i++)
         out[i] = p->shift + p->scale * out[i];
 }
-#endif /* GAN_SHARED */
+#endif /* GAN_HOST_DEVICE */
 
 /* ===========================================================================================
    PART II: IMPLEMENTATION, the same chapters in the same order

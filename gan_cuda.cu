@@ -27,7 +27,7 @@
 #define GAN_LAUNCH(kernel, grid, block, stream, ...) kernel<<<grid, block, 0, stream>>>(__VA_ARGS__)
 #endif
 /* gan.h's functions that both compute with: Philox, and the elementwise operations. */
-#define GAN_SHARED __host__ __device__ static inline
+#define GAN_HOST_DEVICE __host__ __device__ static inline
 #include "gan.h"
 #include <math.h>
 #include <stdio.h>
