@@ -3989,7 +3989,7 @@ static gan_tensor *gan__gather(const char *function, gan_tensor *x, gan_tensor *
     if (adjoint && size < 1)
         gan__fail(x->g, function, "size %d: it is 1 or more", size);
 
-    gan_index p = {0};
+    gan_index p;
     p.outer = lines.outer;
     p.in = adjoint ? (size_t)size : lines.count;
     p.out = (size_t)(list ? index->n : gan__size_of(index, dim));
