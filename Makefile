@@ -135,7 +135,7 @@ endif
 
 # Every numbered example by its name; 01_dcgan also as dcgan, and with MNIST fetched first.
 EXAMPLES = $(sort $(patsubst examples/%.c,%,$(wildcard examples/[0-9]*.c)))
-OF_DIGITS = 01_dcgan 02_losses 03_conditional 04_latent 12_explain 13_augment
+OF_DIGITS = 01_dcgan 02_losses 03_conditional 04_latent 12_explain 13_augment 17_why_fake
 
 dcgan: 01_dcgan
 $(EXAMPLES):
@@ -364,7 +364,7 @@ NVCC := $(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 CUDA_CARDS = $(foreach sm,75 80 90,-gencode arch=compute_$(sm),code=sm_$(sm)) \
              -gencode arch=compute_90,code=compute_90
 cuda: build/gan_cuda.o
-	$(CC) $(CFLAGS) -I. examples/compare.c build/gan_cuda.o -o build/compare_cuda \
+	$(CC) $(CFLAGS) -I. examples/15_compare.c build/gan_cuda.o -o build/compare_cuda \
 	    $(CUDA_LIBS) $(LDLIBS)
 	@echo "build/gan_cuda.o: link it with -lcudart -lstdc++, and gan_open(\"cuda\", seed) is there"
 build/gan_cuda.o: gan_cuda.cu gan.h

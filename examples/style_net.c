@@ -26,7 +26,8 @@ static gan_tensor *which_picture(gan_model *features, gan_model *head, gan_tenso
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/style_net", 2500, 32, 3, 2, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/style_net", .steps = 2500, .batch = 32, .quick_steps = 3, .quick_batch = 2};
     parse(argc, argv, &o, "style_net: a feature network learns to tell patches of pictures apart",
           NULL);
     gan *g = open_device(&o);
