@@ -3060,7 +3060,8 @@ GAN_API void gan_set(gan_tensor *t, const gan_real *data)
 
 GAN_API gan_tensor *gan_detach(gan_tensor *x)
 {
-    return gan__tensor(gan__valid(x, "gan_detach"), x->buffer, GAN__SHAPE(x));
+    gan *g = gan__valid(x, "gan_detach");
+    return gan__tensor(g, x->buffer, GAN__SHAPE(x));
 }
 
 /* ===========================================================================================
@@ -4484,8 +4485,8 @@ static void gan__check_whole(const char *function, const char *what, const gan_t
     for (size_t i = 0; i < numbers; i++) {
         gan_real value = t->data[i];
         if (!(value >= 0 && value < (gan_real)count))
-            gan__fail(t->g, function, "%s %g at place %.0f: there are %d %s", what, (double)value,
-                      (double)i, count, of);
+            gan__fail(t->g, function, "%s %g at place %.0f: there are %d %s, counted from 0", what,
+                      (double)value, (double)i, count, of);
         if (value != (gan_real)(int)value)
             gan__fail(t->g, function, "%s %g at place %.0f: it must be a whole number", what,
                       (double)value, (double)i);
@@ -8101,21 +8102,6 @@ GAN_API gan_tensor *gan_smooth_l1(gan_tensor *a, gan_tensor *b)
     return gan_mean(gan_mul(e, d_minus_half_e));
 }
 
-/* Labels are whole numbers 0 .. classes-1, as far as the host sees them. */
-static void gan__check_labels(const char *function, const gan_tensor *labels, int classes)
-{
-    const gan *g = labels->g;
-    if (g->backend->alloc || g->plan)
-        return; /* on a device, or not computed yet */
-    for (size_t i = 0; i < gan_count(labels); i++) {
-        double label = (double)labels->data[i];
-        if (!(label >= 0 && label < classes && label == floor(label)))
-            gan__fail(labels->g, function,
-                      "label %g at place %.0f: with %d classes, labels are whole numbers 0 .. %d",
-                      label, (double)i, classes, classes - 1);
-    }
-}
-
 /* The numbers along C of x (N,C,H,W) that labels (N,1,H,W) name: (1,N,1,H*W). In this shape each
    place has its own label, whatever N, H and W are. */
 static gan_tensor *gan__pick_class(gan_tensor *x, gan_tensor *labels)
@@ -8135,7 +8121,7 @@ GAN_API gan_tensor *gan_cross_entropy(gan_tensor *logits, gan_tensor *labels)
         gan__fail(logits->g, "gan_cross_entropy",
                   "logits " GAN__DIMS " want labels (%d,1,%d,%d), they are " GAN__DIMS,
                   GAN__SHAPE(logits), logits->n, logits->h, logits->w, GAN__SHAPE(labels));
-    gan__check_labels("gan_cross_entropy", labels, logits->c);
+    gan__check_whole("gan_cross_entropy", "label", labels, logits->c, "classes");
     gan_tensor *chosen = gan__pick_class(gan_log_softmax(logits, 1), labels);
     return gan_mul_scalar(gan_sum(chosen), (gan_real)(-1.0 / (double)gan_count(labels)));
 }
