@@ -1057,27 +1057,31 @@ GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss);
    be where f has some: a derivative that is not asked for is not checked. */
 typedef gan_tensor *gan_function(gan *g, gan_tensor **in, void *user);
 
-/* The worst relative error of f's derivatives in all elements of all inputs,
+/* The worst relative error of f's derivatives, over all elements of all inputs:
 
-       |a - d| / max(|a|, |d|, largest/100)
+       |a - d| / max(|a|, |d|, A/100)
 
-   a: by gan_grad's way, of a fixed random combination of f's elements; d: the central difference
-   of the same; largest: the largest |a| of all. Good code gives 1e-7 with GAN_REAL double and
-   1e-2 with float. Infinity if a number is not finite, if all of one input's a are 0 and not all
-   of its d (a gan_detach in its way, for instance), or if all a and d of all inputs are 0, which
-   tests nothing.
+     a   the derivative by the tape, as gan_backward computes it, of a fixed random combination of
+         the elements of f's result
+     d   the same by central differences
+     A   the largest |a| of all: what is below 1% of it is measured by that
+
+   Good code gives 1e-7 with GAN_REAL double and 1e-2 with float. Infinity if a number is not
+   finite; if all of one input's a are 0 but not all of its d, as a gan_detach in its way does; or
+   if all a and d of all inputs are 0, which tests nothing.
 
    gan_error() stays as it was if all is well: the result is at most GAN_GRADCHECK_TOLERANCE, and
    f depends on every input. If not, it names input, element, a and d of the worst, or the input
-   whose derivatives are all 0.
+   whose a are all 0, and says whether its d are 0 too.
 
-   The inputs hold their own numbers afterwards, to the bit, and also where f ends in an error
-   that gan_on_error's function catches. */
+   The inputs hold their own numbers afterwards, to the bit; also where f ends in an error that a
+   function given to gan_on_error leaves by longjmp. */
 #define GAN_GRADCHECK_TOLERANCE (sizeof(gan_real) == 8 ? 1e-6 : 2e-2)
 GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user);
 
-/* The same for the derivatives of the derivatives: those of the sum over the inputs of <gan_grad's
-   gradient, fixed random numbers>. All zeros are no error here: a linear f has no others. */
+/* The same for derivatives of derivatives. What is differentiated by each input is a number made of
+   all first derivatives: the sum of their products with fixed random numbers. That all of an
+   input's are 0, a and d, is no error here: those of a linear f are. */
 GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user);
 
 /* ===========================================================================================
@@ -3399,7 +3403,8 @@ GAN_API void gan_set(gan_tensor *t, const gan_real *data)
 
 GAN_API gan_tensor *gan_detach(gan_tensor *x)
 {
-    return gan__tensor(gan__valid(x, "gan_detach"), x->buffer, GAN__SHAPE(x));
+    gan *g = gan__valid(x, "gan_detach");
+    return gan__tensor(g, x->buffer, GAN__SHAPE(x));
 }
 
 /* ===========================================================================================
@@ -4689,8 +4694,8 @@ static void gan__check_whole(const char *function, const char *what, const gan_t
     for (size_t i = 0; i < numbers; i++) {
         gan_real value = t->data[i];
         if (!(value >= 0 && value < (gan_real)count))
-            gan__fail(t->g, function, "%s %g at place %.0f: there are %d %s", what, (double)value,
-                      (double)i, count, of);
+            gan__fail(t->g, function, "%s %g at place %.0f: there are %d %s, counted from 0", what,
+                      (double)value, (double)i, count, of);
         if (value != (gan_real)(int)value)
             gan__fail(t->g, function, "%s %g at place %.0f: it must be a whole number", what,
                       (double)value, (double)i);
