@@ -5702,39 +5702,46 @@ GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_r
         }
 }
 
-/* ---- the core of every product and convolution: C (M,N) = A (M,K) B (K,N), computed as in Goto
+/* ---- the core of every product and convolution: C (M,N) = A (M,K) B (K,N), in the way of Goto
    and van de Geijn 2008. What A, B and C are - plain matrices, transposed ones, the windows of
-   an image - is known to the packing alone.
+   an image - is known to the packing alone. C is divided into blocks of rows x columns, each a job
+   of one thread, which adds up DEPTH terms of the sum at a time:
 
-                              column .. + block_columns
-             K                      N                              N
-        +----------+          +----+----+----+              +----+----+----+
-        |    :     |          |    |    |    |              |    |    |    |
-      M +----:-----+        K |....|....|....| DEPTH      M +----+----+----+
-        |####:     | rows     |    |####|    |              |    |####|    | one block of C:
-        +----:-----+          +----+----+----+              +----+----+----+ one job of a thread
-             A                      B                              C
+                K                        N                        N
+          +----+----+----+      +----+------+----+       +----+------+----+
+          |    |    |    |      |    |      |    |       |    |      |    |
+          +----+----+----+      +----+------+----+       +----+------+----+
+     rows |    | A  |    |      |    |  B   |    | DEPTH |    |  C   |    | rows
+          +----+----+----+      +----+------+----+       +----+------+----+
+      M   |    |    |    |      |    |      |    |       |    |      |    |
+          +----+----+----+      +----+------+----+       +----+------+----+
+               DEPTH                 columns                  columns
 
-   For each DEPTH terms of the sum, the rows of A that the block needs are packed once, as panels
-   of ROWS rows (they fill the second-level cache), and of B one panel of COLUMNS columns at a
-   time (it stays in the first-level cache). A panel holds the numbers in the order in which the
-   micro-kernel reads them:
+   Of the block of A all panels of ROWS rows are packed, to stay in the second-level cache; of the
+   block of B one panel of COLUMNS columns at a time, to stay in the first-level cache, and each
+   panel of A meets it there. A panel holds its numbers in the order in which the micro-kernel
+   reads them; rows and columns that are not there are 0:
 
-        panel of A                    panel of B                     tile of C
-        k=0: a00 a10 a20 .. ROWS      k=0: b00 b01 b02 .. COLUMNS    ROWS x COLUMNS sums, which
-        k=1: a01 a11 a21 ..           k=1: b10 b11 b12 ..            stay in registers while k
-        ...  (rows that are not there, columns likewise: 0)          runs over the panel
+        panel of A                      panel of B                         tile of C
+        k=0:  a00 a10 a20 .. ROWS       k=0:  b00 b01 b02 .. COLUMNS       ROWS x COLUMNS sums that
+        k=1:  a01 a11 a21 ..            k=1:  b10 b11 b12 ..               stay in registers while k
+        ..                              ..                                 runs over the panels
 
-   Tiles lie one after the other in the workspace until their sums are complete; then they go to
-   their places in C. */
+   Tiles lie one after the other in scratch memory until all K terms are in; then they go to their
+   places in C. */
 
-/* Mixed-radix index: offset of element i = (d2*d1_count + d1)*d0_count + d0, as the hours,
-   minutes and seconds of a time: d0 is the last digit. An image batch (N,C,H,W) read in the order
-   (n, i, j) with c fixed, for instance:
+/* Mixed-radix index: offset of element i. As a number of seconds is so many hours, minutes and
+   seconds, i is written in digits, and each digit has a stride:
 
-       i:       0  1  2 ..  W-1 | W  W+1 ..   | H*W  ..           count0 = W   stride0 = 1
-       offset:  0  1  2 ..  W-1 | W  W+1 ..   | C*H*W ..          count1 = H   stride1 = W
-                image 0, row 0  | row 1       | image 1                        stride2 = C*H*W */
+       i = (d2*count1 + d1)*count0 + d0,  d0 < count0, d1 < count1
+       offset of i = d0*stride0 + d1*stride1 + d2*stride2
+
+   Channel c of a batch (N,C,H,W), for instance, read in the order (n,i,j), has the digits j, i and
+   n, the counts W and H and the strides 1, W and C*H*W:
+
+       i        0  1 .. W-1 | W  W+1 .. 2W-1 | .. H*W-1 || H*W    H*W+1   ..
+       offset   0  1 .. W-1 | W  W+1 .. 2W-1 | .. H*W-1 || C*H*W  C*H*W+1 ..
+                row 0       | row 1          |          || image 1           */
 typedef struct {
     int count0, count1;
     ptrdiff_t stride0, stride1, stride2;
@@ -5884,8 +5891,8 @@ static void gan__gemm_run(const gan__gemm *p)
     size_t panels = ((size_t)job.block_rows + job.isa->tile_columns) * GAN__DEPTH;
     size_t tiles = (size_t)job.block_rows * job.block_columns;
     job.workspace_each = (panels + tiles + 15) & ~(size_t)15;
-    job.workspace = (gan_real *)gan__workspace(0, job.workspace_each * (size_t)threads *
-                                                      sizeof(gan_real));
+    job.workspace = (gan_real *)gan__workspace(
+        GAN__SCRATCH_LEAF, job.workspace_each * (size_t)threads * sizeof(gan_real));
     gan__parallel((size_t)job.blocks_across * gan__ceil_div(p->m, job.block_rows), 1,
                   gan__gemm_block, &job);
 }
@@ -6015,7 +6022,8 @@ static gan__cost gan__cost_conv2d(const gan_conv *p)
     return cost;
 }
 
-GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
+GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
+                            gan_real *y)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
     for (int n = 0; n < p->n; n++)
@@ -6033,8 +6041,8 @@ GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real
                                     continue;
                                 double pixel =
                                     x[gan__offset(n, first + c, row, column, p->c, p->h, p->w)];
-                                total += pixel * w[gan__offset(o, c, u, v, q.group_in, p->kernel_h,
-                                                               p->kernel_w)];
+                                total += pixel * weight[gan__offset(o, c, u, v, q.group_in,
+                                                                    p->kernel_h, p->kernel_w)];
                             }
                     *y++ = (gan_real)total;
                 }
@@ -6055,7 +6063,7 @@ static gan__cost gan__cost_conv_transpose2d(const gan_conv *p)
     return cost;
 }
 
-GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w,
+GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
                                       gan_real *x)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
@@ -6076,8 +6084,9 @@ GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
                                     continue;
                                 double pixel =
                                     y[gan__offset(n, o, i, j, p->out_c, q.out_h, q.out_w)];
-                                total += pixel * w[gan__offset(o, c % q.group_in, u, v, q.group_in,
-                                                               p->kernel_h, p->kernel_w)];
+                                total += pixel *
+                                         weight[gan__offset(o, c % q.group_in, u, v, q.group_in,
+                                                            p->kernel_h, p->kernel_w)];
                             }
                     *x++ = (gan_real)total;
                 }
@@ -6091,7 +6100,7 @@ static gan__cost gan__cost_conv2d_weight(const gan_conv *p)
 }
 
 GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
-                                   gan_real *w)
+                                   gan_real *weight)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
     for (int o = 0; o < p->out_c; o++)
@@ -6112,7 +6121,7 @@ GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const g
                                 total += pixel *
                                          y[gan__offset(n, o, i, j, p->out_c, q.out_h, q.out_w)];
                             }
-                    *w++ = (gan_real)total;
+                    *weight++ = (gan_real)total;
                 }
 }
 
@@ -6152,7 +6161,8 @@ static gan__window gan__conv_window(const gan_conv *p, const gan__conv_geometry 
     return window;
 }
 
-GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
+GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
+                            gan_real *y)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
     const gan_real *end = x + gan__size(GAN__SHAPE(p));
@@ -6166,7 +6176,7 @@ GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real
         product.m = q.group_out;
         product.n = (int)(p->n * plane_y);
         product.k = taps;
-        product.a = w + (ptrdiff_t)group * q.group_out * taps;
+        product.a = weight + (ptrdiff_t)group * q.group_out * taps;
         product.a_row = taps;
         product.a_k = gan__stride_map(1);
         product.b = gan__window_source(gan__conv_window(p, &q, x_group, end), false);
@@ -6178,7 +6188,7 @@ GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real
 }
 
 GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
-                                   gan_real *w)
+                                   gan_real *weight)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
     const gan_real *end = x + gan__size(GAN__SHAPE(p));
@@ -6196,7 +6206,7 @@ GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const g
         product.a_row = plane_y;
         product.a_k = images;
         product.b = gan__window_source(gan__conv_window(p, &q, x_group, end), true);
-        product.c = w + (ptrdiff_t)group * q.group_out * taps;
+        product.c = weight + (ptrdiff_t)group * q.group_out * taps;
         product.c_row = taps;
         product.c_column = gan__stride_map(1);
         gan__gemm_run(&product);
@@ -6226,18 +6236,18 @@ typedef struct {
 
 static gan__phase gan__phase_of(int phase, int size, int kernel, int stride, int pad)
 {
-    gan__phase a;
-    a.phase = phase;
-    a.count = gan__ceil_div(size - phase, stride);
-    a.first_tap = (phase + pad) % stride;
-    a.taps = a.first_tap < kernel ? gan__ceil_div(kernel - a.first_tap, stride) : 0;
-    a.start = (phase + pad - a.first_tap) / stride;
-    return a;
+    gan__phase axis;
+    axis.phase = phase;
+    axis.count = gan__ceil_div(size - phase, stride);
+    axis.first_tap = (phase + pad) % stride;
+    axis.taps = axis.first_tap < kernel ? gan__ceil_div(kernel - axis.first_tap, stride) : 0;
+    axis.start = (phase + pad - axis.first_tap) / stride;
+    return axis;
 }
 
 static void gan__conv_transpose_phase(const gan_conv *p, const gan__conv_geometry *q, int group,
                                       gan__phase row, gan__phase column, const gan_real *y,
-                                      const gan_real *w, gan_real *x)
+                                      const gan_real *weight, gan_real *x)
 {
     ptrdiff_t plane_x = (ptrdiff_t)p->h * p->w;
     ptrdiff_t plane_y = (ptrdiff_t)q->out_h * q->out_w;
@@ -6264,8 +6274,8 @@ static void gan__conv_transpose_phase(const gan_conv *p, const gan__conv_geometr
     product.m = q->group_in;
     product.n = p->n * row.count * column.count;
     product.k = q->group_out * row.taps * column.taps;
-    /* A[c][(o,u,v)] = w[o,c,u,v] for the phase's taps */
-    product.a = w + group * q->group_out * q->group_in * kernel + row.first_tap * p->kernel_w +
+    /* A[c][(o,u,v)] = weight[o,c,u,v] for the phase's taps */
+    product.a = weight + group * q->group_out * q->group_in * kernel + row.first_tap * p->kernel_w +
                 column.first_tap;
     product.a_row = kernel;
     product.a_k.count0 = GAN__MAX(column.taps, 1);
@@ -6287,7 +6297,7 @@ static void gan__conv_transpose_phase(const gan_conv *p, const gan__conv_geometr
 
 /* The other way, for few channels of x, which would leave most rows of a tile empty, and for
    dilated taps, which fit no phase. One product computes what each pixel of y gives to each tap,
-   parts (C*KH*KW, N*OH*OW) = w^T y; then every image of x adds up its own parts, in a fixed order.
+   parts (C*KH*KW, N*OH*OW) = weight^T y; then every image of x adds up its own parts, in a fixed order.
    A few images at a time, so that the parts stay in the cache. */
 typedef struct {
     const gan_conv *p;
@@ -6314,7 +6324,8 @@ static void gan__conv_scatter_image(void *argument, size_t n, size_t end, int th
         int u = tap / p->kernel_w % p->kernel_h;
         int c = tap / p->kernel_w / p->kernel_h;
         int left = v * q->dilation_w - q->pad_w; /* j = 0 meets this column of x */
-        int first = GAN__MAX(0, (stride_w - 1 - left) / stride_w);
+        /* j = first .. last-1 meet columns that are there */
+        int first = left < 0 ? gan__ceil_div(-left, stride_w) : 0;
         int last = left < p->w ? (p->w - 1 - left) / stride_w + 1 : 0;
         for (int i = 0; i < q->out_h; i++) {
             int row = i * q->stride_h + u * q->dilation_h - q->pad_h;
@@ -6353,14 +6364,14 @@ static gan__window gan__pixels_window(const gan_conv *p, ptrdiff_t plane, const 
 }
 
 static void gan__conv_transpose_scatter(const gan_conv *p, const gan__conv_geometry *q, int group,
-                                        const gan_real *y, const gan_real *w, gan_real *x)
+                                        const gan_real *y, const gan_real *weight, gan_real *x)
 {
     ptrdiff_t plane_x = (ptrdiff_t)p->h * p->w;
     ptrdiff_t plane_y = (ptrdiff_t)q->out_h * q->out_w;
     ptrdiff_t taps = (ptrdiff_t)q->group_in * p->kernel_h * p->kernel_w;
     const gan_real *end = y + p->n * p->out_c * plane_y;
     int most = (int)GAN__MIN(p->n, 8192 / plane_y + 1);
-    gan_real *parts = (gan_real *)gan__workspace(1,
+    gan_real *parts = (gan_real *)gan__workspace(GAN__SCRATCH_CALLER,
                                                  (size_t)(taps * most * plane_y) * sizeof *parts);
     for (int n = 0; n < p->n; n += most) {
         int images = GAN__MIN(most, p->n - n);
@@ -6370,7 +6381,7 @@ static void gan__conv_transpose_scatter(const gan_conv *p, const gan__conv_geome
         product.m = (int)taps;
         product.n = (int)(images * plane_y);
         product.k = q->group_out;
-        product.a = w + group * q->group_out * taps;
+        product.a = weight + group * q->group_out * taps;
         product.a_row = 1;
         product.a_k = gan__stride_map(taps);
         product.b = gan__window_source(gan__pixels_window(p, plane_y, y_group, end), false);
@@ -6384,7 +6395,7 @@ static void gan__conv_transpose_scatter(const gan_conv *p, const gan__conv_geome
     }
 }
 
-GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w,
+GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
                                       gan_real *x)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
@@ -6396,14 +6407,14 @@ GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
     bool dilated = q.dilation_h > 1 || q.dilation_w > 1;
     for (int group = 0; group < q.groups; group++) {
         if (few || dilated) {
-            gan__conv_transpose_scatter(p, &q, group, y, w, x);
+            gan__conv_transpose_scatter(p, &q, group, y, weight, x);
             continue;
         }
         for (int a = 0; a < GAN__MIN(q.stride_h, p->h); a++)
             for (int b = 0; b < GAN__MIN(q.stride_w, p->w); b++) {
                 gan__phase row = gan__phase_of(a, p->h, p->kernel_h, q.stride_h, q.pad_h);
                 gan__phase column = gan__phase_of(b, p->w, p->kernel_w, q.stride_w, q.pad_w);
-                gan__conv_transpose_phase(p, &q, group, row, column, y, w, x);
+                gan__conv_transpose_phase(p, &q, group, row, column, y, weight, x);
             }
     }
 }
@@ -6770,7 +6781,7 @@ static int gan__axis_most_uses(const gan_real *table, int images, int in, int ou
 {
     size_t each = (size_t)out * taps;
     int most = 1;
-    int *uses = (int *)gan__workspace(0, (size_t)in * sizeof *uses);
+    int *uses = (int *)gan__workspace(GAN__SCRATCH_LEAF, (size_t)in * sizeof *uses);
     for (size_t k = 0; k < images * each; k++) {
         int index = (int)table[2 * k];
         if (k % each == 0)
@@ -6785,7 +6796,7 @@ static int gan__axis_most_uses(const gan_real *table, int images, int in, int ou
 
 /* The table (IMAGES,OUT,TAPS,2) of an axis, read into the workspace. */
 static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps,
-                                     bool adjoint, int workspace)
+                                     bool adjoint, int slot)
 {
     gan__axis_taps axis;
     axis.ins = adjoint ? out : in;
@@ -6796,14 +6807,15 @@ static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, 
 
     size_t each = (size_t)axis.outs * axis.taps;
     size_t total = images * each;
-    axis.index = (int *)gan__workspace(workspace, total * (sizeof(int) + sizeof(gan_real)) + 8);
+    axis.index = (int *)gan__workspace(slot, total * (sizeof(int) + sizeof(gan_real)) + 8);
     axis.weight = (gan_real *)(axis.index + (total + 1) / 2 * 2);
     for (size_t k = 0; k < total; k++) {
         axis.index[k] = axis.ins;
         axis.weight[k] = 0;
     }
 
-    int *used = (int *)gan__workspace(0, (size_t)in * sizeof *used); /* taps of each so far */
+    /* how many taps each output of the adjoint has so far */
+    int *used = (int *)gan__workspace(GAN__SCRATCH_LEAF, (size_t)in * sizeof *used);
     for (int image = 0; image < images; image++) {
         memset(used, 0, (size_t)in * sizeof *used);
         for (int i = 0; i < out; i++)
@@ -6882,13 +6894,16 @@ GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const ga
     gan__resample_job job;
     job.images = p->images;
     job.c = p->c;
-    job.rows = gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, adjoint, 1);
-    job.columns = gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, adjoint, 2);
+    job.rows = gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, adjoint,
+                              GAN__SCRATCH_CALLER);
+    job.columns = gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, adjoint,
+                                 GAN__SCRATCH_CALLER_2);
     job.x = x;
     job.y = y;
     /* a line of x, and behind it take_even's memory: x's numbers and y's, split in two */
     job.line_size = (size_t)2 * job.columns.ins + job.columns.outs + 64;
-    job.lines = (gan_real *)gan__workspace(0, (size_t)gan__threads() * job.line_size * sizeof *y);
+    job.lines = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
+                                           (size_t)gan__threads() * job.line_size * sizeof *y);
     size_t grain = (size_t)(16384 / job.columns.outs + 1);
     gan__parallel((size_t)p->n * p->c * job.rows.outs, grain, gan__resample_body, &job);
 }
@@ -6916,7 +6931,7 @@ static gan__cost gan__cost_max_index(const gan_pool *p)
     return cost;
 }
 
-GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *y)
+GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *index)
 {
     const gan__pool_steps q = gan__pool_steps_of(p);
     for (int plane = 0; plane < p->planes; plane++, x += (size_t)p->h * p->w)
@@ -6933,7 +6948,7 @@ GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *y
                         if (best < 0 || x[place] > x[best] || x[place] != x[place])
                             best = place;
                     }
-                *y++ = (gan_real)best;
+                *index++ = (gan_real)best;
             }
 }
 
@@ -6967,10 +6982,11 @@ static void gan__max_index_body(void *argument, size_t begin, size_t end, int th
     }
 }
 
-GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *y)
+GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *index)
 {
-    gan__job job = {
-        p, {x}, {y, (gan_real *)gan__workspace(0, (size_t)gan__threads() * p->out_w * sizeof *y)}};
+    size_t best = (size_t)gan__threads() * p->out_w; /* numbers: a line for each thread */
+    gan__job job = {p, {x}, {index, NULL}};
+    job.out[1] = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF, best * sizeof *index);
     gan__parallel((size_t)p->planes * p->out_h, (size_t)(4096 / p->out_w + 1), gan__max_index_body,
                   &job);
 }
@@ -6995,7 +7011,8 @@ typedef struct {
 static gan__tap_table gan__tap_table_new(int in, int out, int taps)
 {
     gan__tap_table table = {in, out, taps, NULL};
-    table.pair = (gan_real *)gan__workspace(0, 2 * (size_t)out * taps * sizeof *table.pair);
+    table.pair = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
+                                            2 * (size_t)out * taps * sizeof *table.pair);
     return table;
 }
 
