@@ -466,6 +466,7 @@ struct gan_tensor {
     bool freed;                 /* by gan_clear: the numbers are gone */
 
     /* How it was computed: what the derivative needs. */
+    const char *layer;        /* the layer that made it, as gan_conv2d "conv1", or NULL */
     int tape;                 /* its place on the tape; -1 for a parameter, which is on none */
     int uses;                 /* how many operations have it as an input */
     const struct gan__op *op; /* the operation that computed it; NULL for a leaf */
@@ -1719,7 +1720,7 @@ GAN__PRINTF(3, 4) static void gan__fail(gan *g, const char *function, const char
 
 GAN_API void gan_fail(const char *where, const char *message)
 {
-    gan__fail(NULL, where, "%s", message);
+    gan__fail(NULL, where ? where : "gan_fail", "%s", message ? message : "the message is NULL");
 }
 
 /* Memory that the program cannot go on without. */
@@ -2280,6 +2281,8 @@ static int gan__registered_count;
 
 GAN_API const gan_backend *gan_find_backend(const char *name)
 {
+    if (!name)
+        gan__fail(NULL, "gan_find_backend", "the name is NULL");
     if (strcmp(name, "ref") == 0)
         return &gan__ref;
     if (strcmp(name, "cpu") == 0)
@@ -2292,6 +2295,8 @@ GAN_API const gan_backend *gan_find_backend(const char *name)
 
 GAN_API bool gan_register_backend(const gan_backend *backend)
 {
+    if (!backend)
+        gan__fail(NULL, "gan_register_backend", "the backend is NULL");
     const char *name = backend->name;
     if (!name || !*name || strchr(name, ',') || strncmp(name, "compare:", 8) == 0 ||
         strcmp(name, "ref") == 0 || strcmp(name, "cpu") == 0)
@@ -2315,24 +2320,50 @@ GAN_API bool gan_register_backend(const gan_backend *backend)
 /* ===========================================================================================
    >>device (implementation)
    ===========================================================================================
-   Two memories. Structs, in the host's, come from slabs of nodes and from the queue of freed
-   ones. Numbers, in the device's, come from a list of free blocks, the smallest that fits; a
-   buffer goes back when its last user goes, at gan_clear or, for what a gan_backward needs in
-   between, at once. The first steps add slabs; a gan_clear then puts one in their place, in which
-   every later step finds the same addresses. */
+   Two memories. The structs of tensors lie in the host's: see gan__node. Their numbers lie in the
+   device's, in slabs, large pieces that hold the blocks of many tensors:
 
+       slab 0  |   a   |  free  |    b    |  c  |       free       |     free list: 2 blocks
+
+   A new tensor takes the smallest free block that is large enough, and the rest stays free:
+
+       slab 0  |   a   | d |free|    b    |  c  |       free       |     free list: 2 blocks
+
+   A block is given back when its last user goes, and becomes one with free neighbours. b goes:
+
+       slab 0  |   a   | d |     free     |  c  |       free       |     free list: 2 blocks
+
+   Where no free block is large enough another slab is added. gan_clear frees all tensors, and puts
+   one slab as large as all together in the place of several:
+
+       slab 0  |                free                 |
+       slab 1  |            free            |
+
+       slab 0  |                               free                               |
+
+   After the first steps there is one slab, large enough; as the same steps take the same blocks,
+   they get the same addresses, and no allocator is called. */
+
+/* A piece of memory. */
 typedef struct {
     char *memory;
-    size_t size;
+    size_t size; /* bytes */
 } gan__slab;
 
+/* A part of a slab, free or a tensor's. */
 typedef struct {
     char *memory;
-    size_t size;
-    int slab;
+    size_t size; /* bytes, a multiple of 64 */
+    int slab;    /* its number: blocks of two slabs are no neighbours, wherever they lie */
 } gan__block;
 
-/* references: tensors and gradient slots that use it; at 0 the block is free. */
+/* Memory that grows when more is wanted: see gan__ensure_buffer. */
+typedef struct {
+    void *memory;
+    size_t size;
+} gan__memory;
+
+/* A block and the number of tensors, and of gradients of tensors, that use it; at 0 it is free. */
 typedef struct gan__buffer {
     gan__block block;
     int references;
@@ -2366,47 +2397,81 @@ struct gan__op {
 };
 
 struct gan {
-    const gan_backend *backend, *other; /* other: the second of compare:A,B */
-    uint64_t seed, drawn;               /* drawn: how far the stream of gan_rand and gan_randn is */
-    int threads;
+    const gan_backend *backend;
+    const gan_backend *other; /* compare:A,B: B, while backend is A; else NULL */
+    int threads;              /* gan_set_threads */
+    uint64_t seed;
+    uint64_t drawn; /* how far the stream of gan_rand and gan_randn is */
+
+    /* Structs of tensors. */
     gan__node **node_slabs;
     int node_slab_count, nodes_made;
     gan__node *freed_first, *freed_last; /* the queue of freed nodes */
     int freed_count, longest_tape;
     uint64_t clears; /* how often gan_clear was called */
+
+    /* Numbers of tensors. Of each list ..._room is the highest count so far, up to which gan__grow
+       has made room. */
     gan__slab *slabs;
+    int slab_count;
     gan__block *free_blocks;
-    int slab_count, free_count,
-        free_room; /* ..._room: the highest ..._count so far, up to which gan__grow has made room */
+    int free_count, free_room;
+    size_t held, peak; /* bytes of all tensors now, and the most there were */
+
+    /* The tape. */
     gan_tensor **tape;
     int tape_count, tape_room;
     gan_tensor **temporaries; /* tensors of a gan_backward that nobody outside can see */
     int temporary_count, temporary_room;
-    bool recording,
-        reclaiming; /* operations are put on the tape; tensors are noted as temporaries */
+    bool recording;  /* operations are put on the tape */
+    bool reclaiming; /* tensors are noted as temporaries */
     uint64_t differentiation;
-    int gradients;     /* how many parameters hold a gradient, which gan_clear leaves */
-    size_t held, peak; /* bytes */
-    char where[128];   /* the layer being computed, for messages: gan_conv2d "conv1" */
+    int gradients; /* how many parameters hold a gradient, which gan_clear leaves */
+
+    /* For messages. */
+    char where[128];       /* the layer being computed: gan_conv2d "conv1" */
+    const char *where_vjp; /* while a derivative is computed: the layer it belongs to, or NULL */
+    bool in_vjp;           /* a derivative is computed */
+    char **layer_names;    /* the texts that were in where, for gan_tensor.layer */
+    int layer_name_count;
+    int layer_name_last; /* the one that was looked up last */
+
     gan_model *models;
     gan_data *datas;
     gan_progress *logs;
-    void *spare[3], *spare_in[5]; /* compare: other's outputs; inputs in other's memory */
-    void *staging[2];             /* compare: results on the host */
-    size_t spare_size[3], spare_in_size[5], staging_size[2];
-    double kernel_calls, compare_scale; /* compare: how large the terms of the kernel's sums are */
-    double profile_seconds[GAN__KERNEL_COUNT], profile_flops[GAN__KERNEL_COUNT],
-        profile_bytes[GAN__KERNEL_COUNT];
-    double profile_calls[GAN__KERNEL_COUNT];
+
+    /* Two buffers on the host (staging buffers) in which numbers stand on their way between the
+       device and a file, a picture or a comparison. */
+    void *staging[2];
+    size_t staging_size[2];
+
+    /* compare:A,B. */
+    gan__slab *guarded; /* the numbers of A that guards lie around */
+    int guarded_count, guarded_room;
+    gan__memory compare_input[5]; /* on the host: A's inputs as they were before the kernel */
+    gan__memory compare_in[5];    /* on B, between guards: copies of A's inputs */
+    gan__memory compare_out[3];   /* and of its outputs */
+
+    /* gan_profile. */
+    double kernel_calls;
+    double profile_seconds[GAN__KERNEL_COUNT], profile_flops[GAN__KERNEL_COUNT];
+    double profile_bytes[GAN__KERNEL_COUNT], profile_calls[GAN__KERNEL_COUNT];
+
     struct gan__doctor *doctor;
     bool look; /* the doctor looks at this step: gan__run and gan_step tell it what they see */
-    struct gan__plan *plan; /* a gan_plan is under way, or a recording: nothing is computed */
-    struct gan__capture *captures, *recorded; /* recorded: the one that is under way */
-    /* that can be played: memory stays where it is, and up to floor what it holds */
-    int recordings;
-    gan_mark floor;
+
+    /* gan_plan and gan_capture. */
+    struct gan__plan *plan;        /* a plan is under way, or the recording of a step */
+    struct gan__capture *captures; /* steps given to gan_capture */
+    struct gan__capture *recorded; /* the one that is being recorded, or NULL */
+    int recordings;                /* that can be replayed: memory stays where it is, */
+    gan_mark floor;                /* and the tensors up to here are theirs */
 };
 
+/* compare:A,B: what lies before and behind each operand of a kernel. */
+enum { GAN__GUARD_BYTES = 64 };
+
+static gan_tensor *gan__param_at(gan *g, const gan_real *data);
 static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cost,
                               const gan_real *y);
 static void gan__plan_note(gan *g, int k, const void *p, const gan__cost *cost,
@@ -2414,19 +2479,53 @@ static void gan__plan_note(gan *g, int k, const void *p, const gan__cost *cost,
 static bool gan__planned(gan *g, const char *function);
 static void gan__changes(gan *g, gan_opt *opt, gan_data *data, int n);
 
+/* What a message begins with: the layer being computed or differentiated, else the function. */
 static const char *gan__where(gan *g, const char *function)
 {
-    return g && g->where[0] ? g->where : function;
+    if (g && g->where[0])
+        return g->where;
+    return g && g->where_vjp ? g->where_vjp : function;
 }
 
+/* After an error, which may have left a layer or a derivative in the middle. */
 static void gan__clear_where(gan *g)
 {
     if (g) {
         g->where[0] = 0;
+        g->where_vjp = NULL;
+        g->in_vjp = false;
         g->recording = true;
         g->reclaiming = false;
         g->temporary_count = 0;
     }
+}
+
+/* The layer to which a new tensor belongs, as text that stays until gan_close; NULL outside of
+   layers. Layers follow each other in the same order in each step: the next is looked at first. */
+static const char *gan__layer_name(gan *g)
+{
+    if (!g->where[0])
+        return g->where_vjp;
+    for (int i = 0; i < g->layer_name_count; i++) {
+        int k = (g->layer_name_last + i) % g->layer_name_count;
+        if (strcmp(g->layer_names[k], g->where) == 0) {
+            g->layer_name_last = k;
+            return g->layer_names[k];
+        }
+    }
+    g->layer_names = (char **)gan__grow(g->layer_names, (size_t)g->layer_name_count,
+                                        sizeof *g->layer_names);
+    g->layer_name_last = g->layer_name_count++;
+    return g->layer_names[g->layer_name_last] = gan__copy_string(g->where);
+}
+
+static gan *gan__check_device(const gan *g, const char *function)
+{
+    if (!g)
+        gan__fail(
+            NULL, function,
+            "the device is NULL; gan_open gives NULL when it fails, and gan_error() says why");
+    return (gan *)g;
 }
 
 /* Seconds from some fixed moment. */
@@ -2478,10 +2577,32 @@ static void gan__download(const gan_backend *b, void *host, const void *from, si
     gan__move(b->download, host, from, bytes);
 }
 
+/* The backend called name, able to run here, for gan_open(device); or NULL. */
+static const gan_backend *gan__open_backend(const char *device, const char *name)
+{
+    const gan_backend *found = gan_find_backend(name);
+    if (!found) {
+        char known[256] = "ref, cpu";
+        for (int i = 0; i < gan__registered_count; i++)
+            snprintf(known + strlen(known), sizeof known - strlen(known), ", %s",
+                     gan__registered[i].name);
+        gan__refuse("gan_open(\"%s\"): there is no backend \"%s\"; there are %s and compare:A,B%s",
+                    device, name, known,
+                    gan_find_backend("cuda")
+                        ? ""
+                        : ". For cuda compile gan_cuda.cu with nvcc and link it to the program");
+        return NULL;
+    }
+    const char *why = found->start ? found->start() : NULL;
+    if (why) {
+        gan__refuse("gan_open(\"%s\"): %s", device, why);
+        return NULL;
+    }
+    return found;
+}
+
 GAN_API gan *gan_open(const char *device, uint64_t seed)
 {
-    char names[2][64] = {"", ""};
-    const gan_backend *found[2] = {NULL, NULL};
     if (!device)
         gan__fail(NULL, "gan_open", "the device is NULL; \"cpu\" is the usual one");
     bool compare = strncmp(device, "compare:", 8) == 0;
@@ -2492,33 +2613,17 @@ GAN_API gan *gan_open(const char *device, uint64_t seed)
                     device);
         return NULL;
     }
-    snprintf(names[0], sizeof names[0], "%.*s", comma ? (int)(comma - first) : 63, first);
-    if (comma)
-        snprintf(names[1], sizeof names[1], "%s", comma + 1);
-    for (int i = 0; i < (compare ? 2 : 1); i++) {
-        found[i] = gan_find_backend(names[i]);
-        if (!found[i]) {
-            char known[256] = "ref, cpu";
-            for (int k = 0; k < gan__registered_count; k++)
-                snprintf(known + strlen(known), sizeof known - strlen(known), ", %s",
-                         gan__registered[k].name);
-            gan__refuse(
-                "gan_open(\"%s\"): there is no backend \"%s\"; there are %s and compare:A,B%s",
-                device, names[i], known,
-                gan_find_backend("cuda")
-                    ? ""
-                    : ". For cuda compile gan_cuda.cu with nvcc and link it to the program");
-            return NULL;
-        }
-        const char *why = found[i]->start ? found[i]->start() : NULL;
-        if (why) {
-            gan__refuse("gan_open(\"%s\"): %s", device, why);
-            return NULL;
-        }
-    }
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", comma ? (int)GAN__MIN(comma - first, 63) : 63, first);
+    const gan_backend *backend = gan__open_backend(device, name);
+    if (!backend)
+        return NULL;
+    const gan_backend *other = comma ? gan__open_backend(device, comma + 1) : NULL;
+    if (comma && !other)
+        return NULL;
     gan *g = (gan *)gan__alloc_zero(sizeof *g);
-    g->backend = found[0];
-    g->other = found[1];
+    g->backend = backend;
+    g->other = other;
     g->seed = seed;
     g->recording = true;
     return g;
@@ -2534,6 +2639,7 @@ GAN_API void gan_set_threads(gan *g, int threads)
 
 GAN_API size_t gan_memory(const gan *g, size_t *peak)
 {
+    gan__check_device(g, "gan_memory");
     if (peak)
         *peak = g->peak;
     return g->held;
@@ -2607,36 +2713,54 @@ static void gan__slab_add(gan *g, size_t size)
     g->slabs[g->slab_count++] = slab;
 }
 
-/* Numbers for count elements. Small ones share slabs of 1 MiB. */
-static gan__block gan__take_numbers(gan *g, size_t count)
+static void gan__guarded_add(gan *g, char *memory, size_t bytes);
+static void gan__guarded_remove(gan *g, const char *memory);
+
+/* The number of the smallest free block of size bytes or more, in a new slab if there is none. Small
+   blocks share slabs of 1 MiB. */
+static int gan__best_block(gan *g, size_t size)
 {
-    size_t size = (count * sizeof(gan_real) + 63) & ~(size_t)63;
     int best = -1;
     for (int i = 0; i < g->free_count; i++)
         if (g->free_blocks[i].size >= size &&
             (best < 0 || g->free_blocks[i].size < g->free_blocks[best].size))
             best = i;
-    if (best < 0) {
-        gan__slab_add(g, GAN__MAX(size, (size_t)1 << 20));
-        gan__block whole = {g->slabs[g->slab_count - 1].memory, g->slabs[g->slab_count - 1].size,
-                            g->slab_count - 1};
-        gan__free_add(g, whole);
-        best = g->free_count - 1;
-    }
-    gan__account(g, (ptrdiff_t)size);
-    gan__block block = g->free_blocks[best];
+    if (best >= 0)
+        return best;
+    gan__slab_add(g, GAN__MAX(size, (size_t)1 << 20));
+    gan__slab slab = g->slabs[g->slab_count - 1];
+    gan__block whole = {slab.memory, slab.size, g->slab_count - 1};
+    gan__free_add(g, whole);
+    return g->free_count - 1;
+}
+
+/* A block for count numbers: the front of a free one, whose rest stays free. Under compare:A,B it
+   lies between two guards. */
+static gan__block gan__take_numbers(gan *g, size_t count)
+{
+    size_t guard = g->other ? GAN__GUARD_BYTES : 0;
+    size_t size = ((count * sizeof(gan_real) + 63) & ~(size_t)63) + 2 * guard;
+    int best = gan__best_block(g, size);
     gan__block *rest = &g->free_blocks[best];
+    gan__block block = {rest->memory + guard, size - 2 * guard, rest->slab};
     rest->memory += size;
     rest->size -= size;
     if (rest->size == 0)
         *rest = g->free_blocks[--g->free_count];
-    block.size = size;
+    gan__account(g, (ptrdiff_t)size);
+    if (guard)
+        gan__guarded_add(g, block.memory, count * sizeof(gan_real));
     return block;
 }
 
 /* Gives a block back; free neighbours in its slab become one with it. */
 static void gan__give_numbers(gan *g, gan__block block)
 {
+    if (g->other) {
+        gan__guarded_remove(g, block.memory);
+        block.memory -= GAN__GUARD_BYTES;
+        block.size += 2 * GAN__GUARD_BYTES;
+    }
     gan__account(g, -(ptrdiff_t)block.size);
     for (int i = 0; i < g->free_count; i++) {
         gan__block other = g->free_blocks[i];
@@ -2648,12 +2772,12 @@ static void gan__give_numbers(gan *g, gan__block block)
             block.memory = other.memory;
         block.size += other.size;
         g->free_blocks[i] = g->free_blocks[--g->free_count];
-        i = -1;
+        i = -1; /* the larger block may have another neighbour */
     }
     gan__free_add(g, block);
 }
 
-/* Lets go of a tensor's numbers. */
+/* t uses its numbers no longer. */
 static void gan__release(gan_tensor *t)
 {
     if (t->buffer->references > 0 && --t->buffer->references == 0)
@@ -2662,12 +2786,17 @@ static void gan__release(gan_tensor *t)
 
 GAN_API gan_mark gan_here(gan *g)
 {
-    gan_mark mark = {g->tape_count};
+    gan_mark mark = {gan__check_device(g, "gan_here")->tape_count};
     return mark;
 }
 
 GAN_API void gan_clear_to(gan *g, gan_mark mark)
 {
+    gan__check_device(g, "gan_clear_to");
+    if (mark.tape < 0 || mark.tape > g->tape_count)
+        gan__fail(g, "gan_clear_to",
+                  "the mark is of %d tensors, %d are there: gan_here came before a gan_clear",
+                  mark.tape, g->tape_count);
     g->longest_tape = GAN__MAX(g->longest_tape, g->tape_count);
     while (g->tape_count > mark.tape) {
         gan_tensor *t = g->tape[--g->tape_count];
@@ -2676,21 +2805,27 @@ GAN_API void gan_clear_to(gan *g, gan_mark mark)
     }
 }
 
-GAN_API void gan_clear(gan *g)
+/* One slab in the place of several. */
+static void gan__merge_slabs(gan *g)
 {
     size_t total = 0;
+    for (int i = 0; i < g->slab_count; i++) {
+        total += g->slabs[i].size;
+        gan__device_free(g->backend, g->slabs[i].memory);
+    }
+    g->slab_count = 0;
+    gan__slab_add(g, total);
+}
+
+GAN_API void gan_clear(gan *g)
+{
+    gan__check_device(g, "gan_clear");
     gan_clear_to(g, g->floor);
     g->clears++;
     if (g->gradients || g->recordings || g->recorded)
-        return; /* free blocks lie between gradients; recordings know addresses */
-    if (g->slab_count > 1) {
-        for (int i = 0; i < g->slab_count; i++) {
-            total += g->slabs[i].size;
-            gan__device_free(g->backend, g->slabs[i].memory);
-        }
-        g->slab_count = 0;
-        gan__slab_add(g, total);
-    }
+        return; /* gradients lie between the free blocks, and recordings know addresses */
+    if (g->slab_count > 1)
+        gan__merge_slabs(g);
     g->free_count = 0;
     if (g->slab_count == 0)
         return;
@@ -2698,7 +2833,7 @@ GAN_API void gan_clear(gan *g)
     gan__free_add(g, whole);
 }
 
-/* Room in one of compare's buffers. */
+/* Makes *memory, b's, large enough for count numbers. */
 static void *gan__ensure_buffer(gan *g, const gan_backend *b, void **memory, size_t *size,
                                 size_t count)
 {
@@ -2711,6 +2846,105 @@ static void *gan__ensure_buffer(gan *g, const gan_backend *b, void **memory, siz
     return *memory;
 }
 
+/* ---- compare:A,B
+
+   Every kernel runs on B and then on A, from the same inputs, and what both made is compared on the
+   host. A's results are the ones that the program goes on with.
+
+       A's inputs --> host --> copies for B --> B's kernel --> B's outputs --> host --+
+           |                                                                          +--> the same?
+           +--------------------------------> A's kernel --> A's outputs --> host ----+
+
+   Around each tensor of A and each copy of B lie guards, numbers that no kernel may change:
+
+       | guard | numbers of an operand | guard |
+
+   A guard is no NaN: a kernel that reads one has a result which differs from the other's, where a
+   NaN could pass for a number that is not finite in both. */
+#define GAN__GUARD       ((gan_real)-1.7e30)
+#define GAN__GUARD_COUNT (GAN__GUARD_BYTES / sizeof(gan_real))
+
+/* Sets the guards around bytes bytes at memory of backend b. */
+static void gan__guards_set(const gan_backend *b, char *memory, size_t bytes)
+{
+    gan_real guard[GAN__GUARD_COUNT];
+    for (size_t i = 0; i < GAN__GUARD_COUNT; i++)
+        guard[i] = GAN__GUARD;
+    gan__upload(b, memory - GAN__GUARD_BYTES, guard, sizeof guard);
+    gan__upload(b, memory + bytes, guard, sizeof guard);
+}
+
+/* "before" or "behind" where the guard there was changed, or NULL. */
+static const char *gan__guards_changed(const gan_backend *b, const char *memory, size_t bytes)
+{
+    gan_real guard[2][GAN__GUARD_COUNT];
+    gan__download(b, guard[0], memory - GAN__GUARD_BYTES, sizeof guard[0]);
+    gan__download(b, guard[1], memory + bytes, sizeof guard[1]);
+    for (int behind = 0; behind < 2; behind++)
+        for (size_t i = 0; i < GAN__GUARD_COUNT; i++)
+            if (guard[behind][i] != GAN__GUARD)
+                return behind ? "behind" : "before";
+    return NULL;
+}
+
+/* compare only: numbers of backend A that guards lie around, from now on and no longer. */
+static void gan__guarded_add(gan *g, char *memory, size_t bytes)
+{
+    gan__slab numbers = {memory, bytes};
+    if (g->guarded_count == g->guarded_room)
+        g->guarded = (gan__slab *)gan__grow(g->guarded, (size_t)g->guarded_room++, sizeof numbers);
+    g->guarded[g->guarded_count++] = numbers;
+    gan__guards_set(g->backend, memory, bytes);
+}
+
+static void gan__guarded_remove(gan *g, const char *memory)
+{
+    for (int i = g->guarded_count - 1; i >= 0; i--)
+        if (g->guarded[i].memory == memory) {
+            g->guarded[i] = g->guarded[--g->guarded_count];
+            return;
+        }
+}
+
+/* Device memory of its own for bytes bytes, outside of the slabs: a parameter's, for instance. */
+static void *gan__persistent_alloc(gan *g, size_t bytes)
+{
+    size_t guard = g->other ? GAN__GUARD_BYTES : 0;
+    char *memory = (char *)gan__device_alloc(g, g->backend, bytes + 2 * guard) + guard;
+    if (guard)
+        gan__guarded_add(g, memory, bytes);
+    return memory;
+}
+
+static void gan__persistent_free(gan *g, void *memory)
+{
+    size_t guard = g->other ? GAN__GUARD_BYTES : 0;
+    if (guard)
+        gan__guarded_remove(g, (char *)memory);
+    gan__device_free(g->backend, (char *)memory - guard);
+}
+
+/* B's copy, between guards, of numbers that lie on the host. */
+static gan_real *gan__guarded_copy(gan *g, gan__memory *to, const gan_real *host, size_t count)
+{
+    size_t with_guards = count + 2 * GAN__GUARD_COUNT;
+    gan__ensure_buffer(g, g->other, &to->memory, &to->size, with_guards);
+    char *memory = (char *)to->memory + GAN__GUARD_BYTES;
+    gan__upload(g->other, memory, host, count * sizeof *host);
+    gan__guards_set(g->other, memory, count * sizeof *host);
+    return (gan_real *)memory;
+}
+
+/* b's count numbers x, copied to one of the two staging buffers on the host. */
+static gan_real *gan__staged(gan *g, int which, const gan_backend *b, const gan_real *x,
+                             size_t count)
+{
+    void *host = gan__ensure_buffer(g, &gan__ref, &g->staging[which], &g->staging_size[which],
+                                    count);
+    gan__download(b, host, x, count * sizeof *x);
+    return (gan_real *)host;
+}
+
 static double gan__largest(const gan_real *x, size_t count)
 {
     double largest = 0;
@@ -2718,6 +2952,64 @@ static double gan__largest(const gan_real *x, size_t count)
         if (fabs((double)x[i]) <= DBL_MAX)
             largest = GAN__MAX(largest, fabs((double)x[i]));
     return largest;
+}
+
+/* The tensor whose numbers lie at data, or NULL: the newest one, or a parameter. */
+static const gan_tensor *gan__tensor_at(gan *g, const gan_real *data)
+{
+    for (int i = g->tape_count - 1; i >= 0; i--)
+        if (g->tape[i]->data == data)
+            return g->tape[i];
+    return gan__param_at(g, data);
+}
+
+/* The coordinates (n,c,h,w) of element i of t, which has count numbers; i itself where there is no
+   such tensor. */
+static void gan__element_text(char text[64], const gan_tensor *t, size_t count, size_t i)
+{
+    if (!t || gan_count(t) != count) {
+        snprintf(text, 64, "%.0f", (double)i);
+        return;
+    }
+    size_t plane = (size_t)t->h * t->w;
+    snprintf(text, 64, GAN__DIMS, (int)(i / plane / t->c), (int)(i / plane % t->c),
+             (int)(i / t->w % t->h), (int)(i % t->w));
+}
+
+/* What a kernel was called with, as far as the shape of its result does not show it. */
+static void gan__sizes_text(char text[256], int k, const void *p)
+{
+    text[0] = 0;
+    if (k == GAN__K_conv2d || k == GAN__K_conv_transpose2d || k == GAN__K_conv2d_weight) {
+        const gan_conv *conv = (const gan_conv *)p;
+        gan__conv_geometry q = gan__geometry_of(conv);
+        snprintf(text, 256,
+                 " of images " GAN__DIMS ", weight " GAN__DIMS
+                 ", stride %dx%d, padding %dx%d, dilation %dx%d, groups %d",
+                 GAN__SHAPE(conv), conv->out_c, q.group_in, conv->kernel_h, conv->kernel_w,
+                 q.stride_h, q.stride_w, q.pad_h, q.pad_w, q.dilation_h, q.dilation_w, q.groups);
+    } else if (k == GAN__K_max_index) {
+        const gan_pool *pool = (const gan_pool *)p;
+        snprintf(text, 256, " of %d planes of %dx%d, window %dx%d, stride %dx%d, padding %dx%d",
+                 pool->planes, pool->h, pool->w, pool->kernel_h, pool->kernel_w,
+                 pool->stride_h ? pool->stride_h : pool->stride,
+                 pool->stride_w ? pool->stride_w : pool->stride, pool->pad + pool->pad_h,
+                 pool->pad + pool->pad_w);
+    } else if (k == GAN__K_matmul) {
+        const gan_product *product = (const gan_product *)p;
+        snprintf(text, 256, " of (%dx%d)%s and (%dx%d)%s", product->m, product->k,
+                 product->transpose_a ? " transposed" : "", product->k, product->w,
+                 product->transpose_b ? " transposed" : "");
+    }
+}
+
+/* The beginning of a message: the kernel, its sizes, which call it is. */
+static void gan__kernel_text(char text[400], gan *g, int k, const void *p)
+{
+    char sizes[256];
+    gan__sizes_text(sizes, k, p);
+    snprintf(text, 400, "kernel %s%s (call %.0f%s)", gan__kernels[k].name, sizes, g->kernel_calls,
+             g->in_vjp ? ", in a derivative" : "");
 }
 
 /* Does kernel k sum products of its first two inputs (2), its first (1), or nothing (0)? Where
@@ -2731,103 +3023,220 @@ static int gan__products_summed(int k)
            k == GAN__K_norm_grad;
 }
 
-/* Stops where A's and B's results x and y of kernel k differ: by more than rounding can make of
-   the largest number, or in being finite. */
-static void gan__compare_results(gan *g, int k, int output, const gan_real *x, const gan_real *y,
-                                 size_t count)
+/* How large the terms of a kernel's sums are together, as a random sum grows: sqrt(terms) times the
+   largest product; 0 where nothing is summed. */
+static double gan__sum_scale(int k, const gan__cost *cost, gan_real *const *inputs)
 {
-    double tolerance = sizeof(gan_real) == 8 ? 1e-10 : 1e-4;
-    double largest = GAN__MAX(gan__largest(x, count), g->compare_scale);
+    int products = gan__products_summed(k);
+    double scale = sqrt(GAN__MAX(1, cost->flops / (2 * (double)cost->out[0])));
+    for (int i = 0; i < products; i++)
+        scale *= gan__largest(inputs[i], cost->in[i]);
+    return products ? scale : 0;
+}
+
+/* The numbers of a gan__guarded_copy. */
+static gan_real *gan__numbers_of(const gan__memory *copy)
+{
+    return (gan_real *)((char *)copy->memory + GAN__GUARD_BYTES);
+}
+
+/* How the results x of A and y of B differ. */
+typedef struct {
+    size_t count, first, worst; /* how many elements, the first of them, that which differs most */
+    double most;                /* by how much; infinity where only one is a finite number */
+} gan__difference;
+
+static gan__difference gan__difference_of(const gan_real *x, const gan_real *y, size_t count,
+                                          double tolerance)
+{
+    gan__difference d = {0, 0, 0, -1};
     for (size_t i = 0; i < count; i++) {
-        bool same = fabs((double)x[i] - (double)y[i]) <= tolerance * largest || x[i] == y[i] ||
-                    (x[i] != x[i] && y[i] != y[i]);
-        if (!same)
-            gan__fail(g, gan__kernels[k].name,
-                      "%s and %s differ in kernel %s (call %.0f), output %d, element %.0f of %.0f: "
-                      "%s has %.8g, %s has %.8g",
-                      g->backend->name, g->other->name, gan__kernels[k].name, g->kernel_calls,
-                      output, (double)i, (double)count, g->backend->name, (double)x[i],
-                      g->other->name, (double)y[i]);
+        bool both_nan = x[i] != x[i] && y[i] != y[i];
+        double difference = fabs((double)x[i] - (double)y[i]);
+        if (difference <= tolerance || x[i] == y[i] || both_nan)
+            continue;
+        if (!(difference <= DBL_MAX))
+            difference = HUGE_VAL;
+        if (d.count++ == 0)
+            d.first = i;
+        if (difference > d.most) {
+            d.most = difference;
+            d.worst = i;
+        }
+    }
+    return d;
+}
+
+/* Stops where output i of kernel k differs. What may differ is a part of the largest number: of the
+   results, or where terms cancel, of the terms. 1e-4 is far above what rounding does (6e-8 for each
+   operation, in whatever order a sum is made, and some 5e-7 for exp and its like) and far below the
+   part of the result that one wrong term makes. A backend that is compared with itself must give
+   the same bits. */
+static void gan__compare_results(gan *g, int k, const void *p, const gan__cost *cost, int i,
+                                 const gan_real *y, double scale)
+{
+    size_t count = cost->out[i];
+    const gan_real *a = gan__staged(g, 0, g->backend, y, count);
+    const gan_real *b = gan__staged(g, 1, g->other, gan__numbers_of(&g->compare_out[i]), count);
+    bool twice = g->backend == g->other;
+    double part = twice ? 0 : sizeof(gan_real) == 8 ? 1e-10 : 1e-4;
+    double tolerance = part * GAN__MAX(gan__largest(a, count), scale);
+    gan__difference d = gan__difference_of(a, b, count, tolerance);
+    if (!d.count)
+        return;
+    const gan_tensor *t = gan__tensor_at(g, y);
+    char kernel[400], shape[64] = "", first[64], worst[64], who[160];
+    gan__kernel_text(kernel, g, k, p);
+    if (t && gan_count(t) == count)
+        snprintf(shape, sizeof shape, " " GAN__DIMS, GAN__SHAPE(t));
+    gan__element_text(first, t, count, d.first);
+    gan__element_text(worst, t, count, d.worst);
+    if (twice)
+        snprintf(who, sizeof who, "two runs of %.60s differ", g->backend->name);
+    else
+        snprintf(who, sizeof who, "%.60s and %.60s differ", g->backend->name, g->other->name);
+    gan__fail(g, gan__kernels[k].name,
+              "%s in %s: %.0f of %.0f elements of result %d%s, first at %s: %.8g and %.8g; the "
+              "most at %s: %.8g and %.8g, %.3g allowed%s",
+              who, kernel, (double)d.count, (double)count, i + 1, shape, first, (double)a[d.first],
+              (double)b[d.first], worst, (double)a[d.worst], (double)b[d.worst], tolerance,
+              twice ? "; it depends on which thread comes first, or on memory that nobody wrote"
+                    : "");
+}
+
+/* Stops where backend b's kernel changed an input or what lies beside an operand. */
+static void gan__compare_fail(gan *g, int k, const void *p, const gan_backend *b, const char *did,
+                              const char *operand, int number)
+{
+    char kernel[400];
+    gan__kernel_text(kernel, g, k, p);
+    gan__fail(g, gan__kernels[k].name, "%.60s's %s %s %s %d", b->name, kernel, did, operand,
+              number + 1);
+}
+
+static void gan__check_operand(gan *g, int k, const void *p, const gan_backend *b,
+                               const gan_real *x, size_t count, const char *operand, int number)
+{
+    const char *side = gan__guards_changed(b, (const char *)x, count * sizeof *x);
+    char did[32];
+    if (!side)
+        return;
+    snprintf(did, sizeof did, "wrote %s", side);
+    gan__compare_fail(g, k, p, b, did, operand, number);
+}
+
+/* The inputs x of backend b are still what they were, host. An input that is an output too, as in
+   an in-place function, may change. */
+static void gan__check_inputs(gan *g, int k, const void *p, const gan__cost *cost,
+                              const gan_backend *b, const gan_real *const *x,
+                              gan_real *const *outputs)
+{
+    for (int i = 0; i < gan__kernels[k].in; i++) {
+        size_t bytes = cost->in[i] * sizeof(gan_real);
+        bool in_place = false;
+        for (int o = 0; o < gan__kernels[k].out; o++)
+            in_place |= x[i] < outputs[o] + cost->out[o] && outputs[o] < x[i] + cost->in[i];
+        if (in_place)
+            continue;
+        const gan_real *now = gan__staged(g, 0, b, x[i], cost->in[i]);
+        if (memcmp(now, g->compare_input[i].memory, bytes) != 0)
+            gan__compare_fail(g, k, p, b, "changed", "its input", i);
     }
 }
 
-/* compare: b's numbers x on the host, in one of two places. */
-static const gan_real *gan__fetch(gan *g, int place, const gan_backend *b, const gan_real *x,
-                                  size_t count)
-{
-    void *host = gan__ensure_buffer(g, &gan__ref, &g->staging[place], &g->staging_size[place],
-                                    count);
-    gan__download(b, host, x, count * sizeof *x);
-    return (const gan_real *)host;
-}
-
-/* compare:A,B: the same kernel on B, from A's inputs and into memory of its own; then the judge. */
-static void gan__run_other(gan *g, int k, const void *p, const gan__cost *cost,
-                           const gan_real *const *x, gan_real *const *y, bool after)
+/* Before A's kernel: B's, from copies of A's operands. Outputs are copied too, as optimizers read
+   theirs and a copy with strides leaves gaps. */
+static double gan__compare_begin(gan *g, int k, const void *p, const gan__cost *cost,
+                                 const gan_real *const *x, gan_real *const *y)
 {
     const gan_backend *a = g->backend, *b = g->other;
     const gan__kernel *kernel = &gan__kernels[k];
-    const gan_real *in[5] = {NULL, NULL, NULL, NULL, NULL};
+    gan_real *inputs[5] = {NULL, NULL, NULL, NULL, NULL};
+    gan_real *in[5] = {NULL, NULL, NULL, NULL, NULL};
     gan_real *out[3] = {NULL, NULL, NULL};
-    for (int i = 0; i < kernel->out; i++) {
-        const gan_real *host = gan__fetch(g, 0, a, y[i], cost->out[i]);
-        out[i] = (gan_real *)gan__ensure_buffer(g, b, &g->spare[i], &g->spare_size[i],
-                                                cost->out[i]);
-        if (after)
-            gan__compare_results(g, k, i, host, gan__fetch(g, 1, b, out[i], cost->out[i]),
-                                 cost->out[i]);
-        else
-            gan__upload(
-                b, out[i], host,
-                cost->out[i] *
-                    sizeof *host); /* what A's find: optimizers read theirs, copy leaves gaps */
-    }
-    if (after)
-        return;
-    g->compare_scale = gan__products_summed(k)
-                         ? sqrt(GAN__MAX(1, cost->flops / (2 * (double)cost->out[0])))
-                         : 0;
     for (int i = 0; i < kernel->in; i++) {
-        const gan_real *host = in[i] = x[i];
-        if (a->alloc || b->alloc) { /* B cannot read A's memory */
-            gan_real *copy = (gan_real *)gan__ensure_buffer(g, b, &g->spare_in[i],
-                                                            &g->spare_in_size[i], cost->in[i]);
-            host = gan__fetch(g, 0, a, x[i], cost->in[i]);
-            gan__upload(b, copy, host, cost->in[i] * sizeof *host);
-            in[i] = copy;
-        }
-        if (i < gan__products_summed(k))
-            g->compare_scale *= gan__largest(host, cost->in[i]);
+        gan__memory *kept = &g->compare_input[i];
+        inputs[i] = (gan_real *)gan__ensure_buffer(g, &gan__ref, &kept->memory, &kept->size,
+                                                   cost->in[i]);
+        gan__download(a, inputs[i], x[i], cost->in[i] * sizeof *inputs[i]);
+        in[i] = gan__guarded_copy(g, &g->compare_in[i], inputs[i], cost->in[i]);
     }
-    kernel->call(b, p, in, out);
+    for (int i = 0; i < kernel->out; i++) {
+        const gan_real *host = gan__staged(g, 0, a, y[i], cost->out[i]);
+        out[i] = gan__guarded_copy(g, &g->compare_out[i], host, cost->out[i]);
+    }
+    kernel->call(b, p, (const gan_real *const *)in, out);
+    for (int i = 0; i < kernel->in; i++)
+        gan__check_operand(g, k, p, b, in[i], cost->in[i], "its input", i);
+    for (int i = 0; i < kernel->out; i++)
+        gan__check_operand(g, k, p, b, out[i], cost->out[i], "its result", i);
+    gan__check_inputs(g, k, p, cost, b, (const gan_real *const *)in, out);
+    return gan__sum_scale(k, cost, inputs);
 }
 
-/* Runs kernel k with sizes p on g's backend: every kernel call of tensors goes through here. */
+/* After A's kernel. In the host's memory the guards of all tensors are looked at, elsewhere, where
+   each look is a transfer, those of the operands. */
+static void gan__compare_end(gan *g, int k, const void *p, const gan__cost *cost,
+                             const gan_real *const *x, gan_real *const *y, double scale)
+{
+    const gan_backend *a = g->backend;
+    const gan__kernel *kernel = &gan__kernels[k];
+    for (int i = 0; i < g->guarded_count; i++) {
+        const gan_real *numbers = (const gan_real *)g->guarded[i].memory;
+        const char *operand = NULL;
+        int number = i;
+        for (int o = 0; o < kernel->in; o++)
+            if (x[o] == numbers) {
+                operand = "its input";
+                number = o;
+            }
+        for (int o = 0; o < kernel->out; o++)
+            if (y[o] == numbers) {
+                operand = "its result";
+                number = o;
+            }
+        if (operand || !a->download)
+            gan__check_operand(g, k, p, a, numbers, g->guarded[i].size / sizeof(gan_real),
+                               operand ? operand : "another tensor, number", number);
+    }
+    gan__check_inputs(g, k, p, cost, a, x, y);
+    for (int i = 0; i < kernel->out; i++)
+        gan__compare_results(g, k, p, cost, i, y[i], scale);
+}
+
+/* A kernel's call, for gan_profile. */
+static void gan__profile_note(gan *g, int k, const gan__cost *cost, double seconds)
+{
+    double numbers = 0;
+    for (int i = 0; i < 5; i++)
+        numbers += (double)cost->in[i];
+    for (int i = 0; i < 3; i++)
+        numbers += (double)cost->out[i];
+    g->profile_calls[k]++;
+    g->profile_seconds[k] += seconds;
+    g->profile_flops[k] += cost->flops;
+    g->profile_bytes[k] += numbers * sizeof(gan_real);
+}
+
+/* Runs kernel k with sizes p, inputs x and outputs y on g's backend: every call of a kernel for
+   tensors goes through here. */
 static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan_real *const *y)
 {
     gan__cost cost = gan__kernels[k].cost(p);
-    double bytes = 0;
     if (g->plan && !g->recorded) {
         gan__plan_note(g, k, p, &cost, x, y[0]);
         return;
     }
-    gan__thread.g_threads = g->threads;
     g->kernel_calls++;
-    if (g->other)
-        gan__run_other(g, k, p, &cost, x, y, false);
+    gan__thread.g_threads = g->threads;
+    double scale = g->other ? gan__compare_begin(g, k, p, &cost, x, y) : 0;
     double start = gan__now();
     gan__kernels[k].call(g->backend, p, x, y);
-    g->profile_seconds[k] += gan__now() - start;
+    double seconds = gan__now() - start;
     if (g->other)
-        gan__run_other(g, k, p, &cost, x, y, true);
+        gan__compare_end(g, k, p, &cost, x, y, scale);
     gan__thread.g_threads = 0;
-    for (int i = 0; i < 5; i++)
-        bytes += (double)cost.in[i];
-    for (int i = 0; i < 3; i++)
-        bytes += (double)cost.out[i];
-    g->profile_calls[k]++;
-    g->profile_flops[k] += cost.flops;
-    g->profile_bytes[k] += bytes * sizeof(gan_real);
+    gan__profile_note(g, k, &cost, seconds);
     if (g->look)
         gan__doctor_watch(g, k, p, &cost, y[0]);
 }
@@ -2896,10 +3305,7 @@ static void gan__valid_pair(const gan_tensor *a, const gan_tensor *b, const char
 static void gan__check_shape(gan *g, const char *function, int n, int c, int h, int w)
 {
     double count = (double)n * c * h * w;
-    if (!g)
-        gan__fail(
-            NULL, function,
-            "the device is NULL; gan_open gives NULL when it fails, and gan_error() says why");
+    gan__check_device(g, function);
     if (n < 1 || c < 1 || h < 1 || w < 1 || count > 2147483647.0)
         gan__fail(g, function,
                   "shape " GAN__DIMS ": each size is 1 or more, and their product below 2^31", n, c,
@@ -2925,6 +3331,7 @@ static gan_tensor *gan__tensor(gan *g, gan__buffer *buffer, int n, int c, int h,
     t->h = h;
     t->w = w;
     t->g = g;
+    t->layer = gan__layer_name(g);
     if (!buffer) {
         buffer = &node->numbers;
         buffer->block = gan__take_numbers(g, gan_count(t));
@@ -2970,7 +3377,7 @@ static gan_tensor *gan__persistent_tensor(gan *g, int n, int c, int h, int w)
     t->buffer = (gan__buffer *)gan__alloc_zero(sizeof *t->buffer);
     t->buffer->references = 1;
     t->buffer->block.size = gan_count(t) * sizeof(gan_real);
-    t->buffer->block.memory = (char *)gan__device_alloc(g, g->backend, t->buffer->block.size);
+    t->buffer->block.memory = (char *)gan__persistent_alloc(g, t->buffer->block.size);
     t->data = (gan_real *)t->buffer->block.memory;
     gan__account(g, (ptrdiff_t)t->buffer->block.size);
     return t;
@@ -2981,7 +3388,7 @@ static void gan__persistent_tensor_free(gan_tensor *t)
     if (!t)
         return;
     gan__account(t->g, -(ptrdiff_t)t->buffer->block.size);
-    gan__device_free(t->g->backend, t->data);
+    gan__persistent_free(t->g, t->data);
     GAN_FREE(t->param_grad);
     GAN_FREE(t->buffer);
     GAN_FREE(t);
@@ -6755,6 +7162,17 @@ static void gan__mark_paths(gan *g, const gan_tensor *y)
     }
 }
 
+/* The gradient of t's input j from t's. Meanwhile messages name the layer that made t. */
+static gan_tensor *gan__call_vjp(gan_tensor *t, int j)
+{
+    t->g->in_vjp = true;
+    t->g->where_vjp = t->layer;
+    gan_tensor *gradient = t->op->vjp(t, t->grad, j);
+    t->g->in_vjp = false;
+    t->g->where_vjp = NULL;
+    return gradient;
+}
+
 /* t's gradient is complete: those of its inputs that are marked are computed from it. The last
    input comes first, and t's gradient is given back before the first input's is added: that may
    then lie in the same memory, and a parameter keep it. */
@@ -6768,7 +7186,7 @@ static void gan__backpropagate(gan *g, gan_tensor *t)
             continue;
         int before = g->temporary_count;
         bool last = !(j > 0 && wanted[0]) && !(j > 1 && wanted[1]);
-        gan_tensor *gradient = t->op->vjp(t, t->grad, j);
+        gan_tensor *gradient = gan__call_vjp(t, j);
         if (g->reclaiming && gradient == t->grad)
             gradient = gan_detach(gradient); /* an addition passes its own on: two need it now */
         if (g->reclaiming && last)
@@ -11711,12 +12129,17 @@ GAN_API void gan_close(gan *g)
         gan__device_free(g->backend, g->slabs[i].memory);
     for (int i = 0; i < g->node_slab_count; i++)
         GAN_FREE(g->node_slabs[i]);
-    for (int i = 0; i < 3; i++)
-        if (g->spare[i])
-            gan__device_free(g->other, g->spare[i]);
-    for (int i = 0; i < 5; i++)
-        if (g->spare_in[i])
-            gan__device_free(g->other, g->spare_in[i]);
+    for (int i = 0; i < 5; i++) {
+        GAN_FREE(g->compare_input[i].memory);
+        if (g->compare_in[i].memory)
+            gan__device_free(g->other, g->compare_in[i].memory);
+        if (i < 3 && g->compare_out[i].memory)
+            gan__device_free(g->other, g->compare_out[i].memory);
+    }
+    GAN_FREE(g->guarded);
+    for (int i = 0; i < g->layer_name_count; i++)
+        GAN_FREE(g->layer_names[i]);
+    GAN_FREE(g->layer_names);
     GAN_FREE(g->staging[0]);
     GAN_FREE(g->staging[1]);
     GAN_FREE(g->doctor);
@@ -11762,6 +12185,13 @@ static gan__param *gan__owner(gan *g, const gan_real *data, gan_model **model)
             if ((*model)->params[i].value->data == data)
                 return &(*model)->params[i];
     return NULL;
+}
+
+static gan_tensor *gan__param_at(gan *g, const gan_real *data)
+{
+    gan_model *model;
+    gan__param *param = gan__owner(g, data, &model);
+    return param ? param->value : NULL;
 }
 
 static gan_real *gan__on_host(gan *g, const gan_real *data, size_t count)
@@ -12260,7 +12690,8 @@ static void gan__plan_note(gan *g, int k, const void *p, const gan__cost *cost,
 
 GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user)
 {
-    if (!g || !step || g->plan || g->gradients)
+    gan__check_device(g, "gan_plan");
+    if (!step || g->plan || g->gradients)
         gan__fail(g, "gan_plan",
                   "it wants a device, a function, no other plan, and no gradient that waits for "
                   "gan_step");
@@ -12377,7 +12808,8 @@ static void gan__capture_record(gan *g, struct gan__capture *c)
 
 GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user)
 {
-    if (!g || !step || g->plan || g->gradients)
+    gan__check_device(g, "gan_capture");
+    if (!step || g->plan || g->gradients)
         gan__fail(
             g, "gan_capture",
             "it wants a device, a function, no plan, and no gradient that waits for gan_step");
