@@ -385,11 +385,16 @@ typedef struct gan_backend {
     void (*release)(void *memory);
     void (*upload)(void *device, const void *host, size_t bytes);
     void (*download)(void *host, const void *device, size_t bytes);
-    void (*record)(void);    /* NULL: no gan_capture. Uploads and kernels are noted from here on, */
-    void *(*noted)(void);    /* (the last one's bytes or sizes, which may change between plays) */
-    void *(*recorded)(void); /* not done, up to here: what play does, or NULL if it cannot be */
-    void (*play)(void *recording);
-    void (*forget)(void *recording_or_NULL);
+
+    /* For gan_capture; NULL in the five: this backend captures nothing. */
+    void (*capture_begin)(void); /* from here on uploads and kernels are taken down, not done */
+    void *(*capture_last)(void); /* of the last one the bytes or the sizes, which replay reads: they
+                                    may be changed before each */
+    void *(*capture_end)(void);  /* up to here: what replay does, or NULL if that cannot be */
+    void (*replay)(void *captured);
+    void (*capture_free)(void *captured_or_NULL);
+
+    /* The kernels. */
 #define GAN__FIELD(name, type, in, out) void(*name) GAN__##in##_##out(type);
     GAN_KERNELS(GAN__FIELD)
 #undef GAN__FIELD
@@ -2461,11 +2466,11 @@ struct gan {
     bool look; /* the doctor looks at this step: gan__run and gan_step tell it what they see */
 
     /* gan_plan and gan_capture. */
-    struct gan__plan *plan;        /* a plan is under way, or the recording of a step */
-    struct gan__capture *captures; /* steps given to gan_capture */
-    struct gan__capture *recorded; /* the one that is being recorded, or NULL */
-    int recordings;                /* that can be replayed: memory stays where it is, */
-    gan_mark floor;                /* and the tensors up to here are theirs */
+    struct gan__plan *plan;         /* a plan is under way, or the recording of a step */
+    struct gan__capture *captures;  /* steps given to gan_capture */
+    struct gan__capture *capturing; /* the one that is being captured, or NULL */
+    int captured_count;             /* those that can be replayed: memory stays where it is, */
+    gan_mark floor;                 /* and the tensors up to here are theirs */
 };
 
 /* compare:A,B: what lies before and behind each operand of a kernel. */
@@ -2474,10 +2479,10 @@ enum { GAN__GUARD_BYTES = 64 };
 static gan_tensor *gan__param_at(gan *g, const gan_real *data);
 static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cost,
                               const gan_real *y);
-static void gan__plan_note(gan *g, int k, const void *p, const gan__cost *cost,
-                           const gan_real *const *x, const gan_real *y);
+static void gan__plan_kernel(gan *g, int k, const void *p, const gan__cost *cost,
+                             const gan_real *const *x, const gan_real *y);
 static bool gan__planned(gan *g, const char *function);
-static void gan__changes(gan *g, gan_opt *opt, gan_data *data, int n);
+static void gan__replay_value_add(gan *g, gan_opt *opt, gan_data *data, int n);
 
 /* What a message begins with: the layer being computed or differentiated, else the function. */
 static const char *gan__where(gan *g, const char *function)
@@ -2822,7 +2827,7 @@ GAN_API void gan_clear(gan *g)
     gan__check_device(g, "gan_clear");
     gan_clear_to(g, g->floor);
     g->clears++;
-    if (g->gradients || g->recordings || g->recorded)
+    if (g->gradients || g->captured_count || g->capturing)
         return; /* gradients lie between the free blocks, and recordings know addresses */
     if (g->slab_count > 1)
         gan__merge_slabs(g);
@@ -3223,8 +3228,8 @@ static void gan__profile_note(gan *g, int k, const gan__cost *cost, double secon
 static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan_real *const *y)
 {
     gan__cost cost = gan__kernels[k].cost(p);
-    if (g->plan && !g->recorded) {
-        gan__plan_note(g, k, p, &cost, x, y[0]);
+    if (g->plan && !g->capturing) {
+        gan__plan_kernel(g, k, p, &cost, x, y[0]);
         return;
     }
     g->kernel_calls++;
@@ -3561,7 +3566,7 @@ static gan_tensor *gan__draw(gan *g, const char *function, int normal, int n, in
     gan_random p = {normal, gan_count(t), g->seed, GAN__STREAM_DRAW, g->drawn, 1, 0};
     g->drawn += (gan_count(t) + 3) / 4;
     gan__run_1(g, GAN__K_random, &p, NULL, t->data);
-    gan__changes(g, NULL, NULL, 0);
+    gan__replay_value_add(g, NULL, NULL, 0);
     return t;
 }
 
@@ -9233,7 +9238,7 @@ static void gan__step_param(gan_opt *opt, int i, const gan_real *gradient)
         out[2] = moments->slot[1]->data;
     gan_real *before = g->look ? gan__doctor_before(param, gradient) : NULL;
     gan__run(g, kernels[opt->kind], &p, &gradient, out);
-    gan__changes(g, opt, NULL, i);
+    gan__replay_value_add(g, opt, NULL, i);
     if (before) {
         param->change = gan__length(g, param->value->data, before, p.count);
         GAN_FREE(before);
@@ -10404,7 +10409,7 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels)
     }
     gan_tensor *places = data->on_device ? gan__constant(g, host, n, 1, 1, 1) : NULL;
     if (places)
-        gan__changes(g, NULL, data, n);
+        gan__replay_value_add(g, NULL, data, n);
     if (labels)
         *labels = places ? gan_detach(gan_gather(data->labels_on_device, places, 0))
                          : gan_from_host(g, classes, n, 1, 1, 1);
@@ -12106,7 +12111,7 @@ static void gan__model_free(gan_model *model)
     GAN_FREE(model);
 }
 
-static void gan__captures_drop(gan *g, bool all);
+static void gan__captures_free(gan *g, bool all);
 
 GAN_API void gan_close(gan *g)
 {
@@ -12114,7 +12119,7 @@ GAN_API void gan_close(gan *g)
         return;
     while (g->logs)
         gan_progress_close(g->logs);
-    gan__captures_drop(g, true);
+    gan__captures_free(g, true);
     for (gan_model *model = g->models, *next; model; model = next) {
         next = model->next;
         gan__model_free(model);
@@ -12559,299 +12564,369 @@ GAN_API const char *gan_doctor_text(const gan *g)
 /* ===========================================================================================
    >>plan (implementation)
    ===========================================================================================
-   While there is g->plan, gan__run notes a kernel in place of running it; memory is taken and
-   given back as ever. What a step changes without a kernel is kept and put back, what it makes
-   is freed. */
+   A plan calls a step whose kernels are listed and not run: while there is g->plan, gan__run calls
+   gan__plan_kernel instead of the kernel, and memory is taken and given back as ever. Afterwards
+   all is as before: what a step changes without a kernel (counts, rates, positions) was saved and
+   is restored, and what it made (parameters, optimizer state) is freed.
 
+   A captured step is a sequence of kernels and uploads that the backend took down while the step
+   was called once, and can replay without the step (cuda: a graph). It is captured inside of a plan,
+   so that a step which turns out to be impossible to capture leaves no trace. What differs from
+   replay to replay lies in memory that the replayed kernels read, and is written before each:
+
+       the step as captured     random    upload of a batch    conv2d  ...  adam    adam  ...
+                                  ^             ^                             ^       ^
+       written before a replay   its counter   the images' numbers           rate and step count */
+
+/* What a plan keeps. */
 struct gan__plan {
-    uint64_t *kept; /* a word for each number, in the order of gan__plan_walk */
-    gan_mark mark;
-    int at, kernels;
-    bool undo, listing;
-    double params, adds, all_adds, bytes,
-        held; /* from here on: the row being noted, and the sum of all adds */
-    const gan_tensor *result;
+    /* To make all as before. */
+    uint64_t *saved; /* a word for each number, in the order of gan__plan_state */
+    int saved_count; /* how many have been saved, or restored */
+    bool restoring;
+    gan_mark mark; /* tensors made after it are freed */
+
+    /* The table. */
+    bool printing;     /* the second call of the step */
+    double total_adds; /* multiply-adds of all rows */
+
+    /* Its row: the kernels of a layer, of a tensor function, of a gan_backward or of a gan_step. */
     char name[160], shape[64];
+    int kernels;
+    const gan_tensor *result;
+    double params, adds; /* parameters that are trained, multiply-adds */
+    double bytes, held;  /* of the result; the most that was held */
 };
 
-#define GAN__KEEP(field) gan__keep(g->plan, &(field), sizeof(field))
+#define GAN__PLAN_STATE(field) gan__plan_field(g->plan, &(field), sizeof(field))
 
-static void gan__keep(struct gan__plan *plan, void *field, size_t size)
+/* Saves a field, or restores it. */
+static void gan__plan_field(struct gan__plan *plan, void *field, size_t size)
 {
-    if (!plan->undo)
-        plan->kept = (uint64_t *)gan__grow(plan->kept, (size_t)plan->at, sizeof *plan->kept);
-    if (plan->undo)
-        memcpy(field, &plan->kept[plan->at++], size);
-    else
-        memcpy(&plan->kept[plan->at++], field, size);
+    if (plan->restoring) {
+        memcpy(field, &plan->saved[plan->saved_count++], size);
+        return;
+    }
+    plan->saved = (uint64_t *)gan__grow(plan->saved, (size_t)plan->saved_count, sizeof(uint64_t));
+    memcpy(&plan->saved[plan->saved_count++], field, size);
 }
 
-/* Keeps what a step may change, or puts it back. */
-static void gan__plan_walk(gan *g, bool undo)
+/* An optimizer's state. What the step made of it is freed when the rest is restored. */
+static void gan__plan_optimizer(gan *g, gan_opt *opt)
 {
-    g->plan->undo = undo;
-    g->plan->at = 0;
-    GAN__KEEP(g->drawn);
+    int count = opt->count;
+    GAN__PLAN_STATE(count);
+    GAN__PLAN_STATE(opt->lr);
+    for (int i = 0; i < opt->count; i++) {
+        gan__moments *moments = &opt->moments[i];
+        if (i < count)
+            GAN__PLAN_STATE(moments->steps);
+        if (i >= count || moments->steps <= 0)
+            gan__moments_free(opt, moments);
+    }
+    opt->count = count;
+}
+
+/* Saves what a step may change without a kernel, or restores it and frees what the step made. */
+static void gan__plan_state(gan *g, bool restoring)
+{
+    g->plan->restoring = restoring;
+    g->plan->saved_count = 0;
+    GAN__PLAN_STATE(g->drawn);
     for (gan_data *data = g->datas; data; data = data->next)
-        GAN__KEEP(data->drawn);
+        GAN__PLAN_STATE(data->drawn);
     for (gan_model *model = g->models; model; model = model->next) {
-        int params = model->count, layers = model->layer_count;
-        GAN__KEEP(model->mode);
-        GAN__KEEP(model->frozen);
-        GAN__KEEP(model->weights);
-        GAN__KEEP(model->rate);
-        GAN__KEEP(params);
-        GAN__KEEP(layers);
-        for (gan_opt *opt = model->opts; opt; opt = opt->next) {
-            int count = opt->count;
-            GAN__KEEP(count);
-            GAN__KEEP(opt->lr);
-            for (int i = 0; i < opt->count; i++) {
-                gan__moments *of = &opt->moments[i];
-                if (i < count)
-                    GAN__KEEP(of->steps);
-                if (i >= count || of->steps <= 0)
-                    gan__moments_free(opt, of);
-            }
-            opt->count = count;
-        }
+        int params = model->count;
+        int layers = model->layer_count;
+        GAN__PLAN_STATE(model->mode);
+        GAN__PLAN_STATE(model->frozen);
+        GAN__PLAN_STATE(model->weights);
+        GAN__PLAN_STATE(model->rate);
+        GAN__PLAN_STATE(params);
+        GAN__PLAN_STATE(layers);
+        for (gan_opt *opt = model->opts; opt; opt = opt->next)
+            gan__plan_optimizer(g, opt);
         for (int i = 0; i < model->count; i++)
             gan__drop_gradient(model, i);
         gan__model_cut(model, params, layers);
     }
 }
 
+static void gan__plan_begin(gan *g)
+{
+    g->plan = (struct gan__plan *)gan__alloc_zero(sizeof *g->plan);
+    gan__thread.planning = g;
+    g->plan->mark = gan_here(g);
+    gan__plan_state(g, false);
+}
+
+/* Also after an error in the step. */
 static void gan__plan_end(gan *g)
 {
-    if (g->recorded) {
-        g->backend->forget(g->backend->recorded());
-        g->recorded = NULL;
-    }                               /* ended by an error */
-    gan_clear_to(g, g->plan->mark); /* views of parameters go before them */
-    gan__plan_walk(g, true);
-    GAN_FREE(g->plan->kept);
+    if (g->capturing) {
+        g->backend->capture_free(g->backend->capture_end());
+        g->capturing = NULL;
+    }
+    gan_clear_to(g, g->plan->mark); /* views of parameters, before the parameters themselves */
+    gan__plan_state(g, true);
+    GAN_FREE(g->plan->saved);
     GAN_FREE(g->plan);
     g->plan = NULL;
     gan__thread.planning = NULL;
 }
 
-static void gan__plan_row(struct gan__plan *r)
+/* The row that is complete, if there is one; an empty one follows. */
+static void gan__plan_print_row(struct gan__plan *row)
 {
-    if (r->kernels)
-        printf("%-44s %-20s %11.0f %15.0f %11.1f %11.1f\n", r->name, r->shape, r->params, r->adds,
-               r->bytes / 1024, r->held / 1024);
-    r->all_adds += r->adds;
-    r->params = r->adds = r->bytes = r->held = 0;
-    r->kernels = 0;
+    if (row->kernels)
+        printf("%-44s %-20s %11.0f %15.0f %11.1f %11.1f\n", row->name, row->shape, row->params,
+               row->adds, row->bytes / 1024, row->held / 1024);
+    row->total_adds += row->adds;
+    row->params = row->adds = row->bytes = row->held = 0;
+    row->kernels = 0;
 }
 
-/* The kernels of one layer, of one result, of one gan_backward or gan_step are one row. */
-static void gan__plan_note(gan *g, int k, const void *p, const gan__cost *cost,
-                           const gan_real *const *x, const gan_real *y)
+/* The model whose parameter is an operand of kernel k, or NULL; *params: how many numbers of it are
+   trained. A parameter that the kernel writes counts once, though it is read too. */
+static gan_model *gan__plan_model(gan *g, int k, const gan_real *const *x, const gan_real *y,
+                                  double *params)
 {
-    struct gan__plan *r = g->plan;
-    const gan_tensor *top = g->tape_count && !g->reclaiming ? g->tape[g->tape_count - 1] : NULL;
-    gan_model *model = NULL, *other;
-    double params = 0;
-    char name[160];
-    if (!r->listing)
-        return;
-    if (top && !g->where[0] && top->data != y)
-        top = NULL;
-    for (int in = gan__kernels[k].in, i = in; i >= 0 && !g->reclaiming; i--) {
-        gan__param *param = gan__owner(g, i < in ? x[i] : y, &other);
-        if (param) {
-            model = other;
-            params += param->trainable ? (double)gan_count(param->value) : 0;
-        }
-        if (param && i == in)
-            break; /* what changes a parameter reads it too */
+    gan_model *model = NULL, *owner;
+    int in = gan__kernels[k].in;
+    for (int i = in; i >= 0; i--) {
+        gan__param *param = gan__owner(g, i < in ? x[i] : y, &owner);
+        if (!param)
+            continue;
+        model = owner;
+        *params += param->trainable ? (double)gan_count(param->value) : 0;
+        if (i == in)
+            break;
     }
+    return model;
+}
+
+/* A plan's kernel k: added to the row, or the first of a new one. */
+static void gan__plan_kernel(gan *g, int k, const void *p, const gan__cost *cost,
+                             const gan_real *const *x, const gan_real *y)
+{
+    struct gan__plan *row = g->plan;
+    if (!row->printing)
+        return;
+    bool in_layer = g->where[0] != 0;
+    const gan_tensor *top = g->tape_count && !g->reclaiming ? g->tape[g->tape_count - 1] : NULL;
+    if (top && !in_layer && top->data != y)
+        top = NULL; /* the kernel writes no new tensor, but a parameter or optimizer state */
+    double params = 0;
+    gan_model *model = g->reclaiming ? NULL : gan__plan_model(g, k, x, y, &params);
     const char *title = g->reclaiming ? "gan_backward" : gan__title(g, k, p);
+    char name[160];
     snprintf(name, sizeof name, "%s%s%s", model ? model->name : "", model ? " " : "", title);
-    bool same = strcmp(r->name, name) == 0 ||
-                (g->where[0] && strstr(r->name, title) && (!model || strcmp(r->name, title) == 0));
-    if (!(top && r->result == top) && !((g->where[0] || !top) && same))
-        gan__plan_row(r);
-    if (model || !r->kernels)
-        strcpy(r->name, name);
-    r->result = top;
-    r->kernels++;
-    r->params += params;
-    r->held = GAN__MAX(r->held, (double)g->held);
-    snprintf(r->shape, sizeof r->shape, "%d kernels", r->kernels);
+    bool same_name = strcmp(row->name, name) == 0;
+    bool same_layer = in_layer && strstr(row->name, title) &&
+                      (!model || strcmp(row->name, title) == 0);
+    bool same_result = top && row->result == top;
+    if (!same_result && !((in_layer || !top) && (same_name || same_layer)))
+        gan__plan_print_row(row);
+
+    if (model || !row->kernels)
+        strcpy(row->name, name);
+    row->result = top;
+    row->kernels++;
+    row->params += params;
+    row->held = GAN__MAX(row->held, (double)g->held);
+    snprintf(row->shape, sizeof row->shape, "%d kernels", row->kernels);
     if (top) {
-        snprintf(r->shape, sizeof r->shape, GAN__DIMS, GAN__SHAPE(top));
-        r->bytes = (double)gan_count(top) * sizeof(gan_real);
+        snprintf(row->shape, sizeof row->shape, GAN__DIMS, GAN__SHAPE(top));
+        row->bytes = (double)gan_count(top) * sizeof(gan_real);
     }
     if (gan__products_summed(k) == 2)
-        r->adds += cost->flops / 2;
+        row->adds += cost->flops / 2;
+}
+
+/* What gan_plan and gan_capture want before they begin. */
+static void gan__plan_check(gan *g, gan_step_fn *step, const char *function)
+{
+    gan__check_device(g, function);
+    if (!step)
+        gan__fail(g, function, "the step is NULL; a function (gan *, void *user) is wanted");
+    if (g->plan)
+        gan__fail(g, function, "it was called inside of a plan or of a step that is captured");
+    if (g->gradients)
+        gan__fail(g, function, "a gradient of gan_backward still waits for gan_step");
 }
 
 GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user)
 {
-    gan__check_device(g, "gan_plan");
-    if (!step || g->plan || g->gradients)
-        gan__fail(g, "gan_plan",
-                  "it wants a device, a function, no other plan, and no gradient that waits for "
-                  "gan_step");
-    size_t before = g->peak, peak;
-    double params = 0;
-    g->plan = (struct gan__plan *)gan__alloc_zero(sizeof *g->plan);
-    gan__thread.planning = g;
-    g->plan->mark = gan_here(g);
-    gan__plan_walk(g, false);
+    gan__plan_check(g, step, "gan_plan");
+    size_t peak_before = g->peak;
+    gan__plan_begin(g);
     g->peak = g->held;
-    step(g, user);
+    step(g, user); /* makes parameters and optimizer state */
     gan_clear_to(g, g->plan->mark);
     printf("%-44s %-20s %11s %15s %11s %11s\n", "operation", "result (N,C,H,W)", "parameters",
            "multiply-adds", "its KiB", "held KiB");
-    g->plan->listing = true;
+    g->plan->printing = true;
     step(g, user);
     gan_clear_to(g, g->plan->mark);
-    gan__plan_row(g->plan);
+    gan__plan_print_row(g->plan);
+
+    double params = 0;
     for (gan_model *model = g->models; model; model = model->next)
         params += (double)gan_param_count(model);
-    printf("%-44s %-20s %11.0f %15.0f %11s %11.1f\n", "total, peak", "", params, g->plan->all_adds,
-           "", (double)g->peak / 1024);
+    printf("%-44s %-20s %11.0f %15.0f %11s %11.1f\n", "total, peak", "", params,
+           g->plan->total_adds, "", (double)g->peak / 1024);
     printf("%-44s %72.1f\n", "of it parameters and optimizer state", (double)g->held / 1024);
-    peak = g->peak;
-    g->peak = GAN__MAX(before, peak);
+    size_t peak = g->peak;
+    g->peak = GAN__MAX(peak_before, peak);
     gan__plan_end(g);
     return peak;
 }
 
-/* A step is recorded inside a plan, so that nothing shows if it cannot be. changes: what is
-   other in each play, where the backend noted it: the sizes of an update of parameter n, the
-   places of a batch of n, or the sizes of random numbers. */
+/* ---- captured steps */
+
+/* The place of a number, or numbers, that differ in each replay. */
 typedef struct {
-    void *noted;
-    gan_opt *opt;
-    gan_data *data;
-    int n;
-} gan__change;
+    void *memory;   /* read by the replayed kernel or upload */
+    gan_opt *opt;   /* it holds the sizes of the update of parameter n, */
+    gan_data *data; /* or the numbers of a batch of n images, */
+    int n;          /* or, without both, the sizes of a kernel of random numbers */
+} gan__replay_value;
 
 struct gan__capture {
     gan_step_fn *step;
-    void *user, *recording;
-    const char *why; /* it cannot be recorded */
-    int calls, count;
-    gan__change *changes;
-    uint64_t drawn, draws; /* g->drawn at the last play; how much a step adds to it */
+    void *user;
+    int calls;            /* of the step by gan_capture; the second one captures it */
+    const char *obstacle; /* why the step cannot be captured, or NULL */
+    void *captured;       /* the backend's, or NULL: the step is called each time */
+    gan__replay_value *values;
+    int value_count;
+    uint64_t drawn;          /* g->drawn before the last replay */
+    uint64_t drawn_per_step; /* what a step adds to it */
     struct gan__capture *next;
 };
 
-/* A plan or a recording is under way, and function is no part of either. */
+/* Is nothing computed now, in a plan or in a step that is captured? A function that asks cannot be
+   a part of a captured step: its name is noted as the reason. */
 static bool gan__planned(gan *g, const char *function)
 {
-    if (g->recorded && !g->recorded->why)
-        g->recorded->why = function;
+    if (g->capturing && !g->capturing->obstacle)
+        g->capturing->obstacle = function;
     return g->plan != NULL;
 }
 
-static void gan__changes(gan *g, gan_opt *opt, gan_data *data, int n)
+/* The kernel or upload just called differs in each replay: see gan__replay_value. */
+static void gan__replay_value_add(gan *g, gan_opt *opt, gan_data *data, int n)
 {
-    struct gan__capture *c = g->recorded;
+    struct gan__capture *c = g->capturing;
     if (!c)
         return;
-    gan__change change = {g->backend->noted(), opt, data, n};
-    c->changes = (gan__change *)gan__grow(c->changes, (size_t)c->count, sizeof change);
-    c->changes[c->count++] = change;
+    gan__replay_value value = {g->backend->capture_last(), opt, data, n};
+    c->values = (gan__replay_value *)gan__grow(c->values, (size_t)c->value_count, sizeof value);
+    c->values[c->value_count++] = value;
 }
 
-static void gan__captures_drop(gan *g, bool all)
+/* Frees what was captured; each step is called again, and captured again if nothing is in the way.
+   closing: at gan_close. */
+static void gan__captures_free(gan *g, bool closing)
 {
     for (struct gan__capture *c = g->captures, *next; c; c = next) {
-        if (c->recording)
-            g->backend->forget(c->recording);
-        GAN_FREE(c->changes);
-        c->recording = NULL;
-        c->changes = NULL;
-        c->count = 0;
-        c->calls = c->why ? 2 : 0;
         next = c->next;
-        if (all)
+        if (c->captured)
+            g->backend->capture_free(c->captured);
+        GAN_FREE(c->values);
+        c->captured = NULL;
+        c->values = NULL;
+        c->value_count = 0;
+        c->calls = c->obstacle ? 2 : 0;
+        if (closing)
             GAN_FREE(c);
     }
     memset(&g->floor, 0, sizeof g->floor);
-    g->recordings = 0;
+    g->captured_count = 0;
 }
 
-static void gan__capture_record(gan *g, struct gan__capture *c)
+/* Calls the step once, without computing it, while the backend takes down what it does. */
+static void gan__capture_step(gan *g, struct gan__capture *c)
 {
-    g->plan = (struct gan__plan *)gan__alloc_zero(sizeof *g->plan);
-    gan__thread.planning = g;
-    g->plan->mark = gan_here(g);
-    gan__plan_walk(g, false);
-    g->recorded = c;
+    gan__plan_begin(g);
+    g->capturing = c;
     c->drawn = g->drawn;
-    g->backend->record();
+    g->backend->capture_begin();
     c->step(g, c->user);
     if (g->gradients)
         gan__planned(g, "a gradient that waits for gan_step");
-    c->draws = g->drawn - c->drawn;
-    c->recording = g->backend->recorded();
-    g->recorded = NULL;
-    if (!c->recording && !c->why)
-        c->why = "the device gives no reason";
-    if (!c->why) {
-        g->plan->mark = g->floor = gan_here(g);
-        g->recordings++;
+    c->drawn_per_step = g->drawn - c->drawn;
+    c->captured = g->backend->capture_end();
+    g->capturing = NULL;
+    if (!c->captured && !c->obstacle)
+        c->obstacle = "the device gives no reason";
+    if (!c->obstacle) {
+        g->plan->mark = g->floor = gan_here(g); /* the step's tensors stay for its replays */
+        g->captured_count++;
     } else {
         fprintf(stderr, "gan_capture: the step is called each time, as it cannot be recorded: %s\n",
-                c->why);
-        g->backend->forget(c->recording);
-        c->recording = NULL;
+                c->obstacle);
+        g->backend->capture_free(c->captured);
+        c->captured = NULL;
     }
     gan__plan_end(g);
 }
 
-GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user)
+/* Writes what differs in this replay: the next images, the next random numbers, the optimizers'
+   rates and counts of now. */
+static void gan__replay(gan *g, struct gan__capture *c)
 {
-    gan__check_device(g, "gan_capture");
-    if (!step || g->plan || g->gradients)
-        gan__fail(
-            g, "gan_capture",
-            "it wants a device, a function, no plan, and no gradient that waits for gan_step");
-    struct gan__capture *c = g->captures;
-    while (c && c->user != user)
-        c = c->next;
-    if (!c) {
-        c = (struct gan__capture *)gan__alloc_zero(sizeof *c);
-        c->step = step;
-        c->user = user;
-        c->next = g->captures;
-        g->captures = c;
-    }
-    if (c->step != step || g->look) {
-        c->why = c->step == step ? c->why : NULL;
-        gan__captures_drop(g, false);
-        c->step = step;
-    }
-    gan_clear(g);
-    if (g->backend->play && !g->other && c->calls < 2 && c->calls++ == 1)
-        gan__capture_record(g, c);
-    if (!c->recording) {
-        step(g, user);
-        return;
-    }
-    for (int i = 0; i < c->count; i++) {
-        gan__change *at = &c->changes[i];
-        gan_random *random = (gan_random *)at->noted;
-        if (at->opt)
-            *(gan_update *)at->noted = gan__update_of(at->opt, at->n,
-                                                      ++at->opt->moments[at->n].steps);
-        else if (at->data)
-            for (int k = 0; k < at->n; k++)
-                ((gan_real *)at->noted)[k] = (gan_real)gan__next_item(at->data);
-        else {
+    for (int i = 0; i < c->value_count; i++) {
+        gan__replay_value *value = &c->values[i];
+        if (value->opt) {
+            int steps = ++value->opt->moments[value->n].steps;
+            *(gan_update *)value->memory = gan__update_of(value->opt, value->n, steps);
+        } else if (value->data) {
+            for (int k = 0; k < value->n; k++)
+                ((gan_real *)value->memory)[k] = (gan_real)gan__next_item(value->data);
+        } else {
+            gan_random *random = (gan_random *)value->memory;
             random->seed = g->seed;
             random->index += g->drawn - c->drawn;
         }
     }
     c->drawn = g->drawn;
-    g->drawn += c->draws;
-    g->backend->play(c->recording);
+    g->drawn += c->drawn_per_step;
+    g->backend->replay(c->captured);
+}
+
+/* The capture of this user's step, new if it has none. */
+static struct gan__capture *gan__find_capture(gan *g, gan_step_fn *step, void *user)
+{
+    for (struct gan__capture *c = g->captures; c; c = c->next)
+        if (c->user == user)
+            return c;
+    struct gan__capture *c = (struct gan__capture *)gan__alloc_zero(sizeof *c);
+    c->step = step;
+    c->user = user;
+    c->next = g->captures;
+    return g->captures = c;
+}
+
+GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user)
+{
+    gan__plan_check(g, step, "gan_capture");
+    struct gan__capture *c = gan__find_capture(g, step, user);
+    bool another_step = c->step != step;
+    if (another_step || g->look) { /* gan_doctor's look wants every kernel called */
+        if (another_step)
+            c->obstacle = NULL;
+        c->step = step;
+        gan__captures_free(g, false);
+    }
+    gan_clear(g);
+    bool can_replay = g->backend->replay && !g->other;
+    if (can_replay && c->calls < 2 && c->calls++ == 1)
+        gan__capture_step(g, c);
+    if (c->captured)
+        gan__replay(g, c);
+    else
+        step(g, user);
 }
 
 #ifdef __cplusplus
