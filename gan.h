@@ -376,8 +376,27 @@ typedef struct {
 #define GAN__1_2(type) (const type *p, const gan_real *x, gan_real *y, gan_real *z)
 #define GAN__1_3(type) (const type *p, const gan_real *x, gan_real *y, gan_real *z, gan_real *u)
 
-/* A backend: a name, its memory, and one function per kernel. Your own is a copy of ref with a
-   kernel of yours in it. */
+/* A backend: a name, its memory, and one function per kernel. Your own is a copy of another with a
+   kernel of yours in it:
+
+       static void my_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
+                             gan_real *y) { ... }
+
+       gan_backend mine = *gan_find_backend("ref");
+       mine.name = "mine";
+       mine.conv2d = my_conv2d;
+       gan_register_backend(&mine);
+
+   Three ways to find out whether it is right:
+
+     gan_open("compare:ref,mine", seed)    in your training, each kernel beside ref's: see gan_open
+     gan_open("compare:mine,mine", seed)   each kernel beside itself: a race between its threads
+     tests/kernels.c                       on some hundred shapes that go wrong: odd, tiny, larger
+                                           than a tile by one. In a file mine.c, my_conv2d and
+                                               #define gan_cpu_conv2d my_conv2d
+                                           then, for that kernel in place of cpu's,
+                                               cc -O2 -I. '-DTEST_BACKEND="mine.c"' \
+                                                  tests/kernels.c -o kernels -lm && ./kernels */
 typedef struct gan_backend {
     const char *name;
     const char *(*start)(void);   /* NULL: always there; else why it cannot run here, or NULL */
@@ -406,7 +425,8 @@ typedef struct gan_backend {
 GAN_KERNELS(GAN__BARE)
 #undef GAN__BARE
 
-/* The backend of that name, or NULL. */
+/* The backend of that name ("ref", "cpu", "cuda" where gan_cuda.cu is linked, a registered one), or
+   NULL. */
 GAN_API const gan_backend *gan_find_backend(const char *name);
 
 /* Makes a copy of *backend known to gan_open under its name (which must stay valid), in place of
@@ -418,17 +438,40 @@ GAN_API bool gan_register_backend(const gan_backend *backend);
 /* ===========================================================================================
    >>device
    =========================================================================================== */
-/* Opens a device: "ref", "cpu", the name of a registered backend, or "compare:A,B", which runs
-   every kernel on A and on B from the same inputs and stops at the first whose results differ,
-   naming kernel, layer and element; A's results are used. NULL if there is no such backend or it
-   cannot run here: gan_error() says what there is and how to get the rest. */
+/* Opens a device: "ref", "cpu", "cuda" (with gan_cuda.cu), the name of a registered backend, or
+   "compare:A,B" of two of them. seed is that of all random numbers. NULL if there is no such
+   backend or it cannot run here: gan_error() says what there is and how to get the rest.
+
+   compare:A,B runs each kernel on B and on A from the same inputs, stops at the first whose results
+   differ, and goes on with A's. The message has the layer, in derivatives too; the kernel, its
+   sizes, stride and padding; how many elements differ, the coordinates (n,c,h,w) of the first and
+   of the one that differs most, and both numbers there. It also stops at a kernel that changes its
+   input, or that writes just before or behind an operand.
+
+     compare:ref,mine    a kernel of yours beside the textbook's
+     compare:mine,mine   the same kernel twice: must give the same bits. If not, threads of yours
+                         write to one place, or you read memory that nobody wrote
+     compare:cpu,cuda    the GPU beside the CPU
+
+   Results may differ by 1e-4 of the largest number of the result or, in a sum, of what its terms
+   are together (sqrt(how many) * the largest product): with GAN_REAL double by 1e-10. Two devices
+   add in different orders, and each addition rounds by 6e-8, so that two right kernels are some
+   1e-6 apart, and up to 1e-5 in the longest sums; a wrong index shows as 1e-2 or more. (cuda:tf32
+   and cuda:bf16 round factors to 5e-4 and 4e-3, and do not pass.) */
 GAN_API gan *gan_open(const char *device, uint64_t seed);
 
 /* Frees g and everything made with it. NULL is allowed. */
 GAN_API void gan_close(gan *g);
 
-/* Threads for g's kernels: 1 or more, or 0 for what OpenMP chooses. Without OpenMP it is always
-   1. Results do not depend on it. */
+/* Threads for g's kernels: 1 to 64, or 0 (at first) for OMP_NUM_THREADS, if that is set in the
+   environment, or else as many as there are processors for this process. g NULL: for what this
+   thread calls without a device, bare kernels and the functions of >>metrics. Results do not depend
+   on it.
+
+   The threads are made when they are first of use; if the system refuses, there are fewer. They
+   belong to the process, serve all devices, and sleep when there is nothing to do: another program
+   on one of the processors takes a part of the speed and no more. After fork a child makes its own.
+   Where gan.h is built without threads (see OPTIONS) there is always one. */
 GAN_API void gan_set_threads(gan *g, int threads);
 
 /* Frees every tensor made since the last gan_clear. Parameters, optimizer state and data stay.
@@ -436,8 +479,8 @@ GAN_API void gan_set_threads(gan *g, int threads);
    and calls no allocator after the first steps. */
 GAN_API void gan_clear(gan *g);
 
-/* Frees only the tensors made since gan_here: the activations of a half-step that is done, for
-   instance. */
+/* gan_clear_to frees only the tensors made since gan_here: the activations of a half-step that is
+   done, for instance. A mark is good until the next gan_clear. */
 typedef struct {
     int tape; /* how many tensors there were */
 } gan_mark;
@@ -1520,26 +1563,38 @@ GAN_API const char *gan_doctor_text(
 /* ===========================================================================================
    >>plan
    =========================================================================================== */
-/* Goes through a training step, step(g, user), without computing it: prints its operations in
-   order (result, parameters, multiply-adds, bytes of the result, bytes held by then) and returns
-   the most bytes held, exactly gan_memory's peak in a training of such steps. step is called
-   twice, the first time it makes parameters and optimizer state. gan_item and gan_to_host give
-   0, gan.h writes no file, and what step does to models, optimizers, data and random numbers,
-   all made before, is put back: the training goes on as if there had been no plan. Shapes that
-   do not fit are the usual error. For the peak of a term that only some steps have, plan one of
-   them. */
+/* A training step as a function, for gan_plan and gan_capture: gan_clear is not its own. */
 typedef void gan_step_fn(gan *g, void *user);
+
+/* A plan: what a training step will take, before any of it is computed. Calls step(g, user) twice
+   without running a kernel, prints a table of its operations in order
+
+       operation   result (N,C,H,W)   parameters   multiply-adds   its KiB   held KiB
+
+   (KiB of the result, KiB held by all tensors at that point) and returns the most bytes held:
+   exactly gan_memory's peak in a training of such steps. The first call makes parameters and
+   optimizer state; whatever step does to models, optimizers, data and random numbers is undone, so
+   that the training goes on as if there had been no plan. Meanwhile gan_item and gan_to_host give
+   0, and gan.h writes no file. Shapes that do not fit end in the error that the training would end
+   in. A term that only some steps have is in the peak only if the planned step has it. */
 GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user);
 
-/* gan_clear(g), then step(g, user), for a training's loop. Where the backend can (cuda, as a
-   graph) step is called the first time, recorded the second, and from then on played without
-   being called: the same bits, faster. Random numbers, gan_batch, Adam's count and gan_set_lr
-   outside it go on; its own ifs and numbers stay as recorded. The tensors that it leaves in
-   *user are there until the next gan_capture. One step for each user: another one, or a look of
-   gan_doctor, begins anew. A step that reads tensors, gives numbers from the host, writes files
-   or makes parameters at its second call cannot be recorded: stderr says what it was, and step
-   is called each time. gan_profile counts what is called, not what is played. */
+/* gan_clear(g), then step(g, user), for a training's loop; faster where the backend can replay a
+   step (cuda does, as a CUDA graph), and with the same bits. step is called the first time, captured
+   at the second (its kernels are noted in order), and from then on replayed: not called, its kernels
+   are run again in the same memory.
+
+     goes on in a replay    random numbers, gan_batch, Adam's step count, gan_set_lr outside of step
+     stays as captured      step's own ifs, loops and numbers
+     cannot be captured     reading tensors, gan_from_host and gan_set, writing files, making
+                            parameters at the second call: stderr names it once, and step is called
+                            each time
+
+   Tensors that step leaves in *user stay until the next gan_capture. There is one step for each
+   user: another one, or a look of gan_doctor, begins anew. gan_profile counts what is called, not
+   what is replayed. */
 GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user);
+
 #ifdef __cplusplus
 }
 #endif
@@ -4461,7 +4516,7 @@ static void gan__softmax_lines(const gan_lines *p, const gan_real *a, const gan_
                                gan_real *y)
 {
     size_t scratch = 3 * p->count * (size_t)gan__threads() * sizeof *y;
-    gan__job job = {p, {a, b}, {y, (gan_real *)gan__workspace(0, scratch)}};
+    gan__job job = {p, {a, b}, {y, (gan_real *)gan__workspace(GAN__SCRATCH_LEAF, scratch)}};
     gan__parallel(p->outer * p->inner, 8192 / p->count + 1, gan__softmax_body, &job);
 }
 
@@ -4984,7 +5039,8 @@ GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, gan_tensor *index, int dim, i
 /* 0, 1, .. count-1 along C. */
 static gan_tensor *gan__counting(gan *g, int count)
 {
-    gan_real *numbers = (gan_real *)gan__workspace(0, (size_t)count * sizeof *numbers);
+    gan_real *numbers = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
+                                                   (size_t)count * sizeof *numbers);
     for (int i = 0; i < count; i++)
         numbers[i] = (gan_real)i;
     return gan__constant(g, numbers, 1, count, 1, 1);
@@ -5208,8 +5264,8 @@ static void gan__gemm_run(const gan__gemm *p)
     size_t panels = ((size_t)job.block_rows + job.isa->columns) * GAN__DEPTH;
     size_t tiles = (size_t)job.block_rows * job.block_columns;
     job.workspace_each = (panels + tiles + 15) & ~(size_t)15;
-    job.workspace = (gan_real *)gan__workspace(0, job.workspace_each * (size_t)threads *
-                                                      sizeof(gan_real));
+    job.workspace = (gan_real *)gan__workspace(
+        GAN__SCRATCH_LEAF, job.workspace_each * (size_t)threads * sizeof(gan_real));
     gan__parallel((size_t)job.blocks_across * gan__ceil_div(p->m, job.block_rows), 1,
                   gan__gemm_block, &job);
 }
@@ -5663,7 +5719,7 @@ static void gan__conv_transpose_scatter(const gan_conv *p, const gan__conv_geome
     ptrdiff_t taps = (ptrdiff_t)q->group_in * p->kernel_h * p->kernel_w;
     const gan_real *end = y + p->n * p->out_c * plane_y;
     int most = (int)GAN__MIN(p->n, 8192 / plane_y + 1);
-    gan_real *parts = (gan_real *)gan__workspace(1,
+    gan_real *parts = (gan_real *)gan__workspace(GAN__SCRATCH_CALLER,
                                                  (size_t)(taps * most * plane_y) * sizeof *parts);
     for (int n = 0; n < p->n; n += most) {
         int images = GAN__MIN(most, p->n - n);
@@ -6061,7 +6117,7 @@ static int gan__axis_most_uses(const gan_real *table, int images, int in, int ou
 {
     size_t each = (size_t)out * taps;
     int most = 1;
-    int *uses = (int *)gan__workspace(0, (size_t)in * sizeof *uses);
+    int *uses = (int *)gan__workspace(GAN__SCRATCH_LEAF, (size_t)in * sizeof *uses);
     for (size_t k = 0; k < images * each; k++) {
         int index = (int)table[2 * k];
         if (k % each == 0)
@@ -6074,9 +6130,9 @@ static int gan__axis_most_uses(const gan_real *table, int images, int in, int ou
     return most;
 }
 
-/* The table (IMAGES,OUT,TAPS,2) of an axis, read into the workspace. */
+/* The table (IMAGES,OUT,TAPS,2) of an axis, read into a slot of the scratch memory. */
 static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps,
-                                     bool adjoint, int workspace)
+                                     bool adjoint, int slot)
 {
     gan__axis_taps axis;
     axis.ins = adjoint ? out : in;
@@ -6087,14 +6143,15 @@ static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, 
 
     size_t each = (size_t)axis.outs * axis.taps;
     size_t total = images * each;
-    axis.index = (int *)gan__workspace(workspace, total * (sizeof(int) + sizeof(gan_real)) + 8);
+    axis.index = (int *)gan__workspace(slot, total * (sizeof(int) + sizeof(gan_real)) + 8);
     axis.weight = (gan_real *)(axis.index + (total + 1) / 2 * 2);
     for (size_t k = 0; k < total; k++) {
         axis.index[k] = axis.ins;
         axis.weight[k] = 0;
     }
 
-    int *used = (int *)gan__workspace(0, (size_t)in * sizeof *used); /* taps of each so far */
+    int *used = (int *)gan__workspace(GAN__SCRATCH_LEAF,
+                                      (size_t)in * sizeof *used); /* taps of each so far */
     for (int image = 0; image < images; image++) {
         memset(used, 0, (size_t)in * sizeof *used);
         for (int i = 0; i < out; i++)
@@ -6173,13 +6230,16 @@ GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const ga
     gan__resample_job job;
     job.images = p->images;
     job.c = p->c;
-    job.rows = gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, adjoint, 1);
-    job.columns = gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, adjoint, 2);
+    job.rows = gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, adjoint,
+                              GAN__SCRATCH_CALLER);
+    job.columns = gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, adjoint,
+                                 GAN__SCRATCH_CALLER_2);
     job.x = x;
     job.y = y;
     /* a line of x, and behind it take_even's memory: x's numbers and y's, split in two */
     job.line_size = (size_t)2 * job.columns.ins + job.columns.outs + 64;
-    job.lines = (gan_real *)gan__workspace(0, (size_t)gan__threads() * job.line_size * sizeof *y);
+    job.lines = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
+                                           (size_t)gan__threads() * job.line_size * sizeof *y);
     size_t grain = (size_t)(16384 / job.columns.outs + 1);
     gan__parallel((size_t)p->n * p->c * job.rows.outs, grain, gan__resample_body, &job);
 }
@@ -6252,8 +6312,10 @@ static void gan__max_index_body(void *argument, size_t begin, size_t end, int th
 
 GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *y)
 {
-    gan__job job = {
-        p, {x}, {y, (gan_real *)gan__workspace(0, (size_t)gan__threads() * p->out_w * sizeof *y)}};
+    gan__job job = {p,
+                    {x},
+                    {y, (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
+                                                   (size_t)gan__threads() * p->out_w * sizeof *y)}};
     gan__parallel((size_t)p->planes * p->out_h, (size_t)(4096 / p->out_w + 1), gan__max_index_body,
                   &job);
 }
@@ -6278,7 +6340,8 @@ typedef struct {
 static gan__tap_table gan__tap_table_new(int in, int out, int taps)
 {
     gan__tap_table table = {in, out, taps, NULL};
-    table.pair = (gan_real *)gan__workspace(0, 2 * (size_t)out * taps * sizeof *table.pair);
+    table.pair = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
+                                            2 * (size_t)out * taps * sizeof *table.pair);
     return table;
 }
 
@@ -10464,7 +10527,8 @@ GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tenso
    call. */
 static gan_real *gan__host_rand(gan *g, int count)
 {
-    gan_real *numbers = (gan_real *)gan__workspace(1, (size_t)count * sizeof *numbers);
+    gan_real *numbers = (gan_real *)gan__workspace(GAN__SCRATCH_CALLER,
+                                                   (size_t)count * sizeof *numbers);
     gan_random p = {0, (size_t)count, g->seed, GAN__STREAM_DRAW, g->drawn, 1, 0};
     g->drawn += ((size_t)count + 3) / 4;
     gan_ref_random(&p, numbers);
@@ -10475,7 +10539,8 @@ static gan_real *gan__host_rand(gan *g, int count)
    there if flip[n]; outside is 0. */
 static gan_tensor *gan__moved(gan *g, int n, int in, int out, const int *start, const int *flip)
 {
-    gan_real *table = (gan_real *)gan__workspace(0, 2 * (size_t)n * out * sizeof *table);
+    gan_real *table = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
+                                                 2 * (size_t)n * out * sizeof *table);
     gan_real *to = table;
     for (int k = 0; k < n; k++)
         for (int i = 0; i < out; i++) {
@@ -10487,10 +10552,10 @@ static gan_tensor *gan__moved(gan *g, int n, int in, int out, const int *start, 
     return gan_from_host(g, table, n, out, 1, 2);
 }
 
-/* Places for each image: rows[n], columns[n], flip[n], in the third workspace; all 0 at first. */
+/* Places for each image: rows[n], columns[n], flip[n]; all 0 at first. */
 static int *gan__places(int n)
 {
-    return (int *)memset(gan__workspace(2, 4 * (size_t)n * sizeof(int)), 0,
+    return (int *)memset(gan__workspace(GAN__SCRATCH_CALLER_2, 4 * (size_t)n * sizeof(int)), 0,
                          4 * (size_t)n * sizeof(int));
 }
 
@@ -10538,7 +10603,7 @@ static gan_tensor *gan__augment_cutout(gan_tensor *x, gan_real p)
     size_t plane = (size_t)x->h * x->w;
     int high = x->h / 2, wide = x->w / 2;
     const gan_real *u = gan__host_rand(x->g, 3 * x->n);
-    gan_real *mask = (gan_real *)gan__workspace(0, plane * x->n * sizeof *mask);
+    gan_real *mask = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF, plane * x->n * sizeof *mask);
     for (size_t i = 0; i < plane * x->n; i++)
         mask[i] = 1;
     for (int n = 0; n < x->n; n++) {
