@@ -1,9 +1,7 @@
-/* tests/autograd.c: what the tape promises - gradients only along the paths that are asked for,
-   the same bits from the same seed, the same memory every step - and the errors of devices and
-   shapes.
+/* tests/autograd.c: what the tape promises - gradients only along the paths that are asked for -
+   and the errors of shapes.
 
-       cc -O2 tests/autograd.c -o autograd -lm -lpthread && ./autograd          (also with
-         -fopenmp) */
+       cc -O2 tests/autograd.c -o autograd -lm && ./autograd */
 
 #include "test.h"
 
