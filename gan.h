@@ -3164,25 +3164,27 @@ static void gan__compare_results(gan *g, int k, const void *p, const gan__cost *
                     : "");
 }
 
-/* Stops where backend b's kernel changed an input or what lies beside an operand. */
-static void gan__compare_fail(gan *g, int k, const void *p, const gan_backend *b, const char *did,
-                              const char *operand, int number)
+/* Stops: backend b's kernel did something it must not do. */
+static void gan__compare_fail(gan *g, int k, const void *p, const gan_backend *b, const char *did)
 {
     char kernel[400];
     gan__kernel_text(kernel, g, k, p);
-    gan__fail(g, gan__kernels[k].name, "%.60s's %s %s %s %d", b->name, kernel, did, operand,
-              number + 1);
+    gan__fail(g, gan__kernels[k].name, "%.60s's %s %s", b->name, kernel, did);
 }
 
-static void gan__check_operand(gan *g, int k, const void *p, const gan_backend *b,
-                               const gan_real *x, size_t count, const char *operand, int number)
+/* Stops if the guards around count numbers x of backend b have changed. what: whose numbers. */
+static void gan__check_guards(gan *g, int k, const void *p, const gan_backend *b, const gan_real *x,
+                              size_t count, const char *what, int number)
 {
     const char *side = gan__guards_changed(b, (const char *)x, count * sizeof *x);
-    char did[32];
     if (!side)
         return;
-    snprintf(did, sizeof did, "wrote %s", side);
-    gan__compare_fail(g, k, p, b, did, operand, number);
+    char did[128];
+    snprintf(did, sizeof did, "wrote %s %s", side, what);
+    if (number > 0)
+        snprintf(did + strlen(did), sizeof did - strlen(did), " %d", number);
+    gan__guards_set(b, (char *)x, count * sizeof *x); /* the device can go on */
+    gan__compare_fail(g, k, p, b, did);
 }
 
 /* The inputs x of backend b are still what they were, host. An input that is an output too, as in
@@ -3199,8 +3201,11 @@ static void gan__check_inputs(gan *g, int k, const void *p, const gan__cost *cos
         if (in_place)
             continue;
         const gan_real *now = gan__staged(g, 0, b, x[i], cost->in[i]);
-        if (memcmp(now, g->compare_input[i].memory, bytes) != 0)
-            gan__compare_fail(g, k, p, b, "changed", "its input", i);
+        if (memcmp(now, g->compare_input[i].memory, bytes) == 0)
+            continue;
+        char did[64];
+        snprintf(did, sizeof did, "changed its input %d", i + 1);
+        gan__compare_fail(g, k, p, b, did);
     }
 }
 
@@ -3227,9 +3232,9 @@ static double gan__compare_begin(gan *g, int k, const void *p, const gan__cost *
     }
     kernel->call(b, p, (const gan_real *const *)in, out);
     for (int i = 0; i < kernel->in; i++)
-        gan__check_operand(g, k, p, b, in[i], cost->in[i], "its input", i);
+        gan__check_guards(g, k, p, b, in[i], cost->in[i], "its input", i + 1);
     for (int i = 0; i < kernel->out; i++)
-        gan__check_operand(g, k, p, b, out[i], cost->out[i], "its result", i);
+        gan__check_guards(g, k, p, b, out[i], cost->out[i], "its result", i + 1);
     gan__check_inputs(g, k, p, cost, b, (const gan_real *const *)in, out);
     return gan__sum_scale(k, cost, inputs);
 }
@@ -3243,21 +3248,23 @@ static void gan__compare_end(gan *g, int k, const void *p, const gan__cost *cost
     const gan__kernel *kernel = &gan__kernels[k];
     for (int i = 0; i < g->guarded_count; i++) {
         const gan_real *numbers = (const gan_real *)g->guarded[i].memory;
-        const char *operand = NULL;
-        int number = i;
+        size_t count = g->guarded[i].size / sizeof *numbers;
+        const char *what = NULL;
+        int number = 0;
         for (int o = 0; o < kernel->in; o++)
             if (x[o] == numbers) {
-                operand = "its input";
-                number = o;
+                what = "its input";
+                number = o + 1;
             }
         for (int o = 0; o < kernel->out; o++)
             if (y[o] == numbers) {
-                operand = "its result";
-                number = o;
+                what = "its result";
+                number = o + 1;
             }
-        if (operand || !a->download)
-            gan__check_operand(g, k, p, a, numbers, g->guarded[i].size / sizeof(gan_real),
-                               operand ? operand : "another tensor, number", number);
+        if (!what && !a->download)
+            what = "a tensor that is none of its operands";
+        if (what)
+            gan__check_guards(g, k, p, a, numbers, count, what, number);
     }
     gan__check_inputs(g, k, p, cost, a, x, y);
     for (int i = 0; i < kernel->out; i++)

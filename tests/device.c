@@ -22,12 +22,6 @@ static gan *open_device(const char *device, uint64_t seed)
     return g;
 }
 
-/* A tensor of one number. */
-static gan_tensor *one(gan *g, double value)
-{
-    return gan_full(g, (gan_real)value, 1, 1, 1, 1);
-}
-
 static double item(gan_tensor *t)
 {
     return (double)gan_item(t);
