@@ -1916,7 +1916,10 @@ enum { GAN__MAX_THREADS = 64 };
 /* How long a thread that waits (a worker for work, a caller for its workers) looks again and again
    before it sleeps: longer than the pause between most kernels, and far shorter than the some
    milliseconds for which the system lets a program have a processor. */
-#define GAN__SPIN_SECONDS    50e-6
+#define GAN__SPIN_SECONDS 50e-6
+
+/* Who waits this much longer for a worker than a block takes was held up: another program has the
+   worker's processor. */
 #define GAN__HELD_UP_SECONDS 1e-3
 
 /* One call of gan__parallel. */
@@ -3145,8 +3148,10 @@ static void gan__compare_results(gan *g, int k, const void *p, const gan__cost *
     if (!d.count)
         return;
     const gan_tensor *t = gan__tensor_at(g, y);
-    char kernel[400], shape[64] = "", first[64], worst[64], who[160];
+    char kernel[400], result[16] = "", shape[64] = "", first[64], worst[64], who[160];
     gan__kernel_text(kernel, g, k, p);
+    if (gan__kernels[k].out > 1)
+        snprintf(result, sizeof result, " %d", i + 1);
     if (t && gan_count(t) == count)
         snprintf(shape, sizeof shape, " " GAN__DIMS, GAN__SHAPE(t));
     gan__element_text(first, t, count, d.first);
@@ -3156,9 +3161,9 @@ static void gan__compare_results(gan *g, int k, const void *p, const gan__cost *
     else
         snprintf(who, sizeof who, "%.60s and %.60s differ", g->backend->name, g->other->name);
     gan__fail(g, gan__kernels[k].name,
-              "%s in %s: %.0f of %.0f elements of result %d%s, first at %s: %.8g and %.8g; the "
+              "%s in %s: %.0f of %.0f elements of its result%s%s, first at %s: %.8g and %.8g; the "
               "most at %s: %.8g and %.8g, %.3g allowed%s",
-              who, kernel, (double)d.count, (double)count, i + 1, shape, first, (double)a[d.first],
+              who, kernel, (double)d.count, (double)count, result, shape, first, (double)a[d.first],
               (double)b[d.first], worst, (double)a[d.worst], (double)b[d.worst], tolerance,
               twice ? "; it depends on which thread comes first, or on memory that nobody wrote"
                     : "");

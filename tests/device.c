@@ -380,7 +380,7 @@ static void test_compare_finds(void)
     CHECK(*message, "compare:ref,mine does not see that conv2d is wrong");
     CHECK(!strncmp(message, "gan_conv2d \"conv2\": ref and mine differ in kernel conv2d", 55),
           "the message lacks layer, backends or kernel: %s", message);
-    CHECK(strstr(message, "1 of 160 elements of result 1 (5,8,2,2), first at (4,7,1,1)"),
+    CHECK(strstr(message, "1 of 160 elements of its result (5,8,2,2), first at (4,7,1,1)"),
           "the message names another element: %s", message);
     CHECK(strstr(message, "images (5,6,4,4), weight (8,6,4,4), stride 2x2, padding 1x1, "
                           "dilation 1x1, groups 1"),
