@@ -2184,7 +2184,8 @@ static int gan__threads(void)
 }
 
 /* Calls body for [0,count) in blocks of grain. thread, below gan__threads(), tells the threads
-   apart, for scratch memory. Inside of a body it computes all in the same thread. */
+   apart, for scratch memory. Called inside of a body it computes all in the same thread. A body
+   must return, and so makes no error by gan__fail. */
 static void gan__parallel(size_t count, size_t grain, gan__body *body, void *job)
 {
 #ifdef GAN__POOL
