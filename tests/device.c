@@ -509,6 +509,16 @@ static void test_compare_backward(void)
 /* ---- threads and processes ---- */
 
 #ifndef _WIN32
+#ifdef __SANITIZE_THREAD__
+/* ThreadSanitizer ends a child of fork that makes threads, unless told otherwise. */
+const char *__tsan_default_options(void);
+
+const char *__tsan_default_options(void)
+{
+    return "die_after_fork=0";
+}
+#endif
+
 /* A child of fork has no threads but the one that called it: its kernels must not wait for others. */
 static void test_fork(void)
 {
