@@ -540,8 +540,27 @@ GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *gradient, gan_
 GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *gradient, gan_real *weight,
                              gan_real *v);
 
-/* A backend: a name, its memory, and one function per kernel. Your own is a copy of ref with a
-   kernel of yours in it. */
+/* A backend: a name, its memory, and one function per kernel. Your own is a copy of another with a
+   kernel of yours in it:
+
+       static void my_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
+                             gan_real *y) { ... }
+
+       gan_backend mine = *gan_find_backend("ref");
+       mine.name = "mine";
+       mine.conv2d = my_conv2d;
+       gan_register_backend(&mine);
+
+   Three ways to find out whether it is right:
+
+     gan_open("compare:ref,mine", seed)    in your training, each kernel beside ref's: see gan_open
+     gan_open("compare:mine,mine", seed)   each kernel beside itself: a race between its threads
+     tests/kernels.c                       on some hundred shapes that go wrong: odd, tiny, larger
+                                           than a tile by one. In a file mine.c, my_conv2d and
+                                               #define gan_cpu_conv2d my_conv2d
+                                           then, for that kernel in place of cpu's,
+                                               cc -O2 -I. '-DTEST_BACKEND="mine.c"' \
+                                                  tests/kernels.c -o kernels -lm && ./kernels */
 typedef struct gan_backend {
     const char *name;
     const char *(*start)(void);   /* NULL: always there; else why it cannot run here, or NULL */
@@ -549,11 +568,14 @@ typedef struct gan_backend {
     void (*release)(void *memory);
     void (*upload)(void *device, const void *host, size_t bytes);
     void (*download)(void *host, const void *device, size_t bytes);
-    void (*record)(void);    /* NULL: no gan_capture. Uploads and kernels are noted from here on, */
-    void *(*noted)(void);    /* (the last one's bytes or sizes, which may change between plays) */
-    void *(*recorded)(void); /* not done, up to here: what play does, or NULL if it cannot be */
-    void (*play)(void *recording);
-    void (*forget)(void *recording_or_NULL);
+
+    /* For gan_capture; NULL in the five: this backend captures nothing. */
+    void (*capture_begin)(void); /* from here on uploads and kernels are taken down, not done */
+    void *(*capture_last)(void); /* of the last one the bytes or the sizes, which replay reads: they
+                                    may be changed before each */
+    void *(*capture_end)(void);  /* up to here: what replay does, or NULL if that cannot be */
+    void (*replay)(void *captured);
+    void (*capture_free)(void *captured_or_NULL);
     /* the kernels, as gan_ref_NAME above */
     void (*fill)(const gan_fill *p, gan_real *y);
     void (*random)(const gan_random *p, gan_real *y);
@@ -587,7 +609,8 @@ typedef struct gan_backend {
     void (*rmsprop)(const gan_update *p, const gan_real *gradient, gan_real *weight, gan_real *v);
 } gan_backend;
 
-/* The backend of that name, or NULL. */
+/* The backend of that name ("ref", "cpu", "cuda" where gan_cuda.cu is linked, a registered one), or
+   NULL. */
 GAN_API const gan_backend *gan_find_backend(const char *name);
 
 /* Makes a copy of *backend known to gan_open under its name (which must stay valid), in place of
@@ -599,17 +622,40 @@ GAN_API bool gan_register_backend(const gan_backend *backend);
 /* ===========================================================================================
    >>device
    =========================================================================================== */
-/* Opens a device: "ref", "cpu", the name of a registered backend, or "compare:A,B", which runs
-   every kernel on A and on B from the same inputs and stops at the first whose results differ,
-   naming kernel, layer and element; A's results are used. NULL if there is no such backend or it
-   cannot run here: gan_error() says what there is and how to get the rest. */
+/* Opens a device: "ref", "cpu", "cuda" (with gan_cuda.cu), the name of a registered backend, or
+   "compare:A,B" of two of them. seed is that of all random numbers. NULL if there is no such
+   backend or it cannot run here: gan_error() says what there is and how to get the rest.
+
+   compare:A,B runs each kernel on B and on A from the same inputs, stops at the first whose results
+   differ, and goes on with A's. The message has the layer, in derivatives too; the kernel, its
+   sizes, stride and padding; how many elements differ, the coordinates (n,c,h,w) of the first and
+   of the one that differs most, and both numbers there. It also stops at a kernel that changes its
+   input, or that writes just before or behind an operand.
+
+     compare:ref,mine    a kernel of yours beside the textbook's
+     compare:mine,mine   the same kernel twice: must give the same bits. If not, threads of yours
+                         write to one place, or you read memory that nobody wrote
+     compare:cpu,cuda    the GPU beside the CPU
+
+   Results may differ by 1e-4 of the largest number of the result or, in a sum, of what its terms
+   are together (sqrt(how many) * the largest product): with GAN_REAL double by 1e-10. Two devices
+   add in different orders, and each addition rounds by 6e-8, so that two right kernels are some
+   1e-6 apart, and up to 1e-5 in the longest sums; a wrong index shows as 1e-2 or more. (cuda:tf32
+   and cuda:bf16 round factors to 5e-4 and 4e-3, and do not pass.) */
 GAN_API gan *gan_open(const char *device, uint64_t seed);
 
 /* Frees g and everything made with it. NULL is allowed. */
 GAN_API void gan_close(gan *g);
 
-/* Threads for g's kernels: 1 or more, or 0 for what OpenMP chooses. Without OpenMP it is always
-   1. Results do not depend on it. */
+/* Threads for g's kernels: 1 to 64, or 0 (at first) for OMP_NUM_THREADS, if that is set in the
+   environment, or else as many as there are processors for this process. g NULL: for what this
+   thread calls without a device, bare kernels and the functions of >>metrics. Results do not depend
+   on it.
+
+   The threads are made when they are first of use; if the system refuses, there are fewer. They
+   belong to the process, serve all devices, and sleep when there is nothing to do: another program
+   on one of the processors takes a part of the speed and no more. After fork a child makes its own.
+   Where gan.h is built without threads (see OPTIONS) there is always one. */
 GAN_API void gan_set_threads(gan *g, int threads);
 
 /* Frees every tensor made since the last gan_clear. Parameters, optimizer state and data stay.
@@ -617,8 +663,8 @@ GAN_API void gan_set_threads(gan *g, int threads);
    and calls no allocator after the first steps. */
 GAN_API void gan_clear(gan *g);
 
-/* Frees only the tensors made since gan_here: the activations of a half-step that is done, for
-   instance. */
+/* gan_clear_to frees only the tensors made since gan_here: the activations of a half-step that is
+   done, for instance. A mark is good until the next gan_clear. */
 typedef struct {
     int tape; /* how many tensors there were */
 } gan_mark;
@@ -652,6 +698,7 @@ struct gan_tensor {
     bool freed;                 /* by gan_clear: the numbers are gone */
 
     /* How it was computed: what the derivative needs. */
+    const char *layer;        /* the layer that made it, as gan_conv2d "conv1", or NULL */
     int tape;                 /* its place on the tape; -1 for a parameter, which is on none */
     int uses;                 /* how many operations have it as an input */
     const struct gan__op *op; /* the operation that computed it; NULL for a leaf */
@@ -1720,26 +1767,38 @@ GAN_API const char *gan_doctor_text(
 /* ===========================================================================================
    >>plan
    =========================================================================================== */
-/* Goes through a training step, step(g, user), without computing it: prints its operations in
-   order (result, parameters, multiply-adds, bytes of the result, bytes held by then) and returns
-   the most bytes held, exactly gan_memory's peak in a training of such steps. step is called
-   twice, the first time it makes parameters and optimizer state. gan_item and gan_to_host give
-   0, gan.h writes no file, and what step does to models, optimizers, data and random numbers,
-   all made before, is put back: the training goes on as if there had been no plan. Shapes that
-   do not fit are the usual error. For the peak of a term that only some steps have, plan one of
-   them. */
+/* A training step as a function, for gan_plan and gan_capture: gan_clear is not its own. */
 typedef void gan_step_fn(gan *g, void *user);
+
+/* A plan: what a training step will take, before any of it is computed. Calls step(g, user) twice
+   without running a kernel, prints a table of its operations in order
+
+       operation   result (N,C,H,W)   parameters   multiply-adds   its KiB   held KiB
+
+   (KiB of the result, KiB held by all tensors at that point) and returns the most bytes held:
+   exactly gan_memory's peak in a training of such steps. The first call makes parameters and
+   optimizer state; whatever step does to models, optimizers, data and random numbers is undone, so
+   that the training goes on as if there had been no plan. Meanwhile gan_item and gan_to_host give
+   0, and gan.h writes no file. Shapes that do not fit end in the error that the training would end
+   in. A term that only some steps have is in the peak only if the planned step has it. */
 GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user);
 
-/* gan_clear(g), then step(g, user), for a training's loop. Where the backend can (cuda, as a
-   graph) step is called the first time, recorded the second, and from then on played without
-   being called: the same bits, faster. Random numbers, gan_batch, Adam's count and gan_set_lr
-   outside it go on; its own ifs and numbers stay as recorded. The tensors that it leaves in
-   *user are there until the next gan_capture. One step for each user: another one, or a look of
-   gan_doctor, begins anew. A step that reads tensors, gives numbers from the host, writes files
-   or makes parameters at its second call cannot be recorded: stderr says what it was, and step
-   is called each time. gan_profile counts what is called, not what is played. */
+/* gan_clear(g), then step(g, user), for a training's loop; faster where the backend can replay a
+   step (cuda does, as a CUDA graph), and with the same bits. step is called the first time, captured
+   at the second (its kernels are noted in order), and from then on replayed: not called, its kernels
+   are run again in the same memory.
+
+     goes on in a replay    random numbers, gan_batch, Adam's step count, gan_set_lr outside of step
+     stays as captured      step's own ifs, loops and numbers
+     cannot be captured     reading tensors, gan_from_host and gan_set, writing files, making
+                            parameters at the second call: stderr names it once, and step is called
+                            each time
+
+   Tensors that step leaves in *user stay until the next gan_capture. There is one step for each
+   user: another one, or a look of gan_doctor, begins anew. gan_profile counts what is called, not
+   what is replayed. */
 GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user);
+
 #ifdef __cplusplus
 }
 #endif
@@ -2017,7 +2076,7 @@ GAN__PRINTF(3, 4) static void gan__fail(gan *g, const char *function, const char
 
 GAN_API void gan_fail(const char *where, const char *message)
 {
-    gan__fail(NULL, where, "%s", message);
+    gan__fail(NULL, where ? where : "gan_fail", "%s", message ? message : "the message is NULL");
 }
 
 /* Memory that the program cannot go on without. */
@@ -2153,7 +2212,10 @@ enum { GAN__MAX_THREADS = 64 };
 /* How long a thread that waits (a worker for work, a caller for its workers) looks again and again
    before it sleeps: longer than the pause between most kernels, and far shorter than the some
    milliseconds for which the system lets a program have a processor. */
-#define GAN__SPIN_SECONDS    50e-6
+#define GAN__SPIN_SECONDS 50e-6
+
+/* Who waits this much longer for a worker than a block takes was held up: another program has the
+   worker's processor. */
 #define GAN__HELD_UP_SECONDS 1e-3
 
 /* One call of gan__parallel. */
@@ -2418,7 +2480,8 @@ static int gan__threads(void)
 }
 
 /* Calls body for [0,count) in blocks of grain. thread, below gan__threads(), tells the threads
-   apart, for scratch memory. Inside of a body it computes all in the same thread. */
+   apart, for scratch memory. Called inside of a body it computes all in the same thread. A body
+   must return, and so makes no error by gan__fail. */
 static void gan__parallel(size_t count, size_t grain, gan__body *body, void *job)
 {
 #ifdef GAN__POOL
@@ -2623,6 +2686,8 @@ static int gan__registered_count;
 
 GAN_API const gan_backend *gan_find_backend(const char *name)
 {
+    if (!name)
+        gan__fail(NULL, "gan_find_backend", "the name is NULL");
     if (strcmp(name, "ref") == 0)
         return &gan__ref;
     if (strcmp(name, "cpu") == 0)
@@ -2635,6 +2700,8 @@ GAN_API const gan_backend *gan_find_backend(const char *name)
 
 GAN_API bool gan_register_backend(const gan_backend *backend)
 {
+    if (!backend)
+        gan__fail(NULL, "gan_register_backend", "the backend is NULL");
     const char *name = backend->name;
     if (!name || !*name || strchr(name, ',') || strncmp(name, "compare:", 8) == 0 ||
         strcmp(name, "ref") == 0 || strcmp(name, "cpu") == 0)
@@ -2658,24 +2725,50 @@ GAN_API bool gan_register_backend(const gan_backend *backend)
 /* ===========================================================================================
    >>device (implementation)
    ===========================================================================================
-   Two memories. Structs, in the host's, come from slabs of nodes and from the queue of freed
-   ones. Numbers, in the device's, come from a list of free blocks, the smallest that fits; a
-   buffer goes back when its last user goes, at gan_clear or, for what a gan_backward needs in
-   between, at once. The first steps add slabs; a gan_clear then puts one in their place, in which
-   every later step finds the same addresses. */
+   Two memories. The structs of tensors lie in the host's: see gan__node. Their numbers lie in the
+   device's, in slabs, large pieces that hold the blocks of many tensors:
 
+       slab 0  |   a   |  free  |    b    |  c  |       free       |     free list: 2 blocks
+
+   A new tensor takes the smallest free block that is large enough, and the rest stays free:
+
+       slab 0  |   a   | d |free|    b    |  c  |       free       |     free list: 2 blocks
+
+   A block is given back when its last user goes, and becomes one with free neighbours. b goes:
+
+       slab 0  |   a   | d |     free     |  c  |       free       |     free list: 2 blocks
+
+   Where no free block is large enough another slab is added. gan_clear frees all tensors, and puts
+   one slab as large as all together in the place of several:
+
+       slab 0  |                free                 |
+       slab 1  |            free            |
+
+       slab 0  |                               free                               |
+
+   After the first steps there is one slab, large enough; as the same steps take the same blocks,
+   they get the same addresses, and no allocator is called. */
+
+/* A piece of memory. */
 typedef struct {
     char *memory;
-    size_t size;
+    size_t size; /* bytes */
 } gan__slab;
 
+/* A part of a slab, free or a tensor's. */
 typedef struct {
     char *memory;
-    size_t size;
-    int slab;
+    size_t size; /* bytes, a multiple of 64 */
+    int slab;    /* its number: blocks of two slabs are no neighbours, wherever they lie */
 } gan__block;
 
-/* references: tensors and gradient slots that use it; at 0 the block is free. */
+/* Memory that grows when more is wanted: see gan__ensure_buffer. */
+typedef struct {
+    void *memory;
+    size_t size;
+} gan__memory;
+
+/* A block and the number of tensors, and of gradients of tensors, that use it; at 0 it is free. */
 typedef struct gan__buffer {
     gan__block block;
     int references;
@@ -2709,67 +2802,135 @@ struct gan__op {
 };
 
 struct gan {
-    const gan_backend *backend, *other; /* other: the second of compare:A,B */
-    uint64_t seed, drawn;               /* drawn: how far the stream of gan_rand and gan_randn is */
-    int threads;
+    const gan_backend *backend;
+    const gan_backend *other; /* compare:A,B: B, while backend is A; else NULL */
+    int threads;              /* gan_set_threads */
+    uint64_t seed;
+    uint64_t drawn; /* how far the stream of gan_rand and gan_randn is */
+
+    /* Structs of tensors. */
     gan__node **node_slabs;
     int node_slab_count, nodes_made;
     gan__node *freed_first, *freed_last; /* the queue of freed nodes */
     int freed_count, longest_tape;
     uint64_t clears; /* how often gan_clear was called */
+
+    /* Numbers of tensors. Of each list ..._room is the highest count so far, up to which gan__grow
+       has made room. */
     gan__slab *slabs;
+    int slab_count;
     gan__block *free_blocks;
-    int slab_count, free_count,
-        free_room; /* ..._room: the highest ..._count so far, up to which gan__grow has made room */
+    int free_count, free_room;
+    size_t held, peak; /* bytes of all tensors now, and the most there were */
+
+    /* The tape. */
     gan_tensor **tape;
     int tape_count, tape_room;
     gan_tensor **temporaries; /* tensors of a gan_backward that nobody outside can see */
     int temporary_count, temporary_room;
-    bool recording,
-        reclaiming; /* operations are put on the tape; tensors are noted as temporaries */
+    bool recording;  /* operations are put on the tape */
+    bool reclaiming; /* tensors are noted as temporaries */
     uint64_t differentiation;
-    int gradients;     /* how many parameters hold a gradient, which gan_clear leaves */
-    size_t held, peak; /* bytes */
-    char where[128];   /* the layer being computed, for messages: gan_conv2d "conv1" */
+    int gradients; /* how many parameters hold a gradient, which gan_clear leaves */
+
+    /* For messages. */
+    char where[128];       /* the layer being computed: gan_conv2d "conv1" */
+    const char *where_vjp; /* while a derivative is computed: the layer it belongs to, or NULL */
+    bool in_vjp;           /* a derivative is computed */
+    char **layer_names;    /* the texts that were in where, for gan_tensor.layer */
+    int layer_name_count;
+    int layer_name_last; /* the one that was looked up last */
+
     gan_model *models;
     gan_data *datas;
     gan_progress *logs;
-    void *spare[3], *spare_in[5]; /* compare: other's outputs; inputs in other's memory */
-    void *staging[2];             /* compare: results on the host */
-    size_t spare_size[3], spare_in_size[5], staging_size[2];
-    double kernel_calls, compare_scale; /* compare: how large the terms of the kernel's sums are */
-    double profile_seconds[GAN__KERNEL_COUNT], profile_flops[GAN__KERNEL_COUNT],
-        profile_bytes[GAN__KERNEL_COUNT];
-    double profile_calls[GAN__KERNEL_COUNT];
+
+    /* Two buffers on the host (staging buffers) in which numbers stand on their way between the
+       device and a file, a picture or a comparison. */
+    void *staging[2];
+    size_t staging_size[2];
+
+    /* compare:A,B. */
+    gan__slab *guarded; /* the numbers of A that guards lie around */
+    int guarded_count, guarded_room;
+    gan__memory compare_input[5]; /* on the host: A's inputs as they were before the kernel */
+    gan__memory compare_in[5];    /* on B, between guards: copies of A's inputs */
+    gan__memory compare_out[3];   /* and of its outputs */
+
+    /* gan_profile. */
+    double kernel_calls;
+    double profile_seconds[GAN__KERNEL_COUNT], profile_flops[GAN__KERNEL_COUNT];
+    double profile_bytes[GAN__KERNEL_COUNT], profile_calls[GAN__KERNEL_COUNT];
+
     struct gan__doctor *doctor;
     bool look; /* the doctor looks at this step: gan__run and gan_step tell it what they see */
-    struct gan__plan *plan; /* a gan_plan is under way, or a recording: nothing is computed */
-    struct gan__capture *captures, *recorded; /* recorded: the one that is under way */
-    /* that can be played: memory stays where it is, and up to floor what it holds */
-    int recordings;
-    gan_mark floor;
+
+    /* gan_plan and gan_capture. */
+    struct gan__plan *plan;         /* a plan is under way, or the recording of a step */
+    struct gan__capture *captures;  /* steps given to gan_capture */
+    struct gan__capture *capturing; /* the one that is being captured, or NULL */
+    int captured_count;             /* those that can be replayed: memory stays where it is, */
+    gan_mark floor;                 /* and the tensors up to here are theirs */
 };
 
+/* compare:A,B: what lies before and behind each operand of a kernel. */
+enum { GAN__GUARD_BYTES = 64 };
+
+static gan_tensor *gan__param_at(gan *g, const gan_real *data);
 static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cost,
                               const gan_real *y);
-static void gan__plan_note(gan *g, int k, const void *p, const gan__cost *cost,
-                           const gan_real *const *x, const gan_real *y);
+static void gan__plan_kernel(gan *g, int k, const void *p, const gan__cost *cost,
+                             const gan_real *const *x, const gan_real *y);
 static bool gan__planned(gan *g, const char *function);
-static void gan__changes(gan *g, gan_opt *opt, gan_data *data, int n);
+static void gan__replay_value_add(gan *g, gan_opt *opt, gan_data *data, int n);
 
+/* What a message begins with: the layer being computed or differentiated, else the function. */
 static const char *gan__where(gan *g, const char *function)
 {
-    return g && g->where[0] ? g->where : function;
+    if (g && g->where[0])
+        return g->where;
+    return g && g->where_vjp ? g->where_vjp : function;
 }
 
+/* After an error, which may have left a layer or a derivative in the middle. */
 static void gan__clear_where(gan *g)
 {
     if (g) {
         g->where[0] = 0;
+        g->where_vjp = NULL;
+        g->in_vjp = false;
         g->recording = true;
         g->reclaiming = false;
         g->temporary_count = 0;
     }
+}
+
+/* The layer to which a new tensor belongs, as text that stays until gan_close; NULL outside of
+   layers. Layers follow each other in the same order in each step: the next is looked at first. */
+static const char *gan__layer_name(gan *g)
+{
+    if (!g->where[0])
+        return g->where_vjp;
+    for (int i = 0; i < g->layer_name_count; i++) {
+        int k = (g->layer_name_last + i) % g->layer_name_count;
+        if (strcmp(g->layer_names[k], g->where) == 0) {
+            g->layer_name_last = k;
+            return g->layer_names[k];
+        }
+    }
+    g->layer_names = (char **)gan__grow(g->layer_names, (size_t)g->layer_name_count,
+                                        sizeof *g->layer_names);
+    g->layer_name_last = g->layer_name_count++;
+    return g->layer_names[g->layer_name_last] = gan__copy_string(g->where);
+}
+
+static gan *gan__check_device(const gan *g, const char *function)
+{
+    if (!g)
+        gan__fail(
+            NULL, function,
+            "the device is NULL; gan_open gives NULL when it fails, and gan_error() says why");
+    return (gan *)g;
 }
 
 /* Seconds from some fixed moment. */
@@ -2821,10 +2982,32 @@ static void gan__download(const gan_backend *b, void *host, const void *from, si
     gan__move(b->download, host, from, bytes);
 }
 
+/* The backend called name, able to run here, for gan_open(device); or NULL. */
+static const gan_backend *gan__open_backend(const char *device, const char *name)
+{
+    const gan_backend *found = gan_find_backend(name);
+    if (!found) {
+        char known[256] = "ref, cpu";
+        for (int i = 0; i < gan__registered_count; i++)
+            snprintf(known + strlen(known), sizeof known - strlen(known), ", %s",
+                     gan__registered[i].name);
+        gan__refuse("gan_open(\"%s\"): there is no backend \"%s\"; there are %s and compare:A,B%s",
+                    device, name, known,
+                    gan_find_backend("cuda")
+                        ? ""
+                        : ". For cuda compile gan_cuda.cu with nvcc and link it to the program");
+        return NULL;
+    }
+    const char *why = found->start ? found->start() : NULL;
+    if (why) {
+        gan__refuse("gan_open(\"%s\"): %s", device, why);
+        return NULL;
+    }
+    return found;
+}
+
 GAN_API gan *gan_open(const char *device, uint64_t seed)
 {
-    char names[2][64] = {"", ""};
-    const gan_backend *found[2] = {NULL, NULL};
     if (!device)
         gan__fail(NULL, "gan_open", "the device is NULL; \"cpu\" is the usual one");
     bool compare = strncmp(device, "compare:", 8) == 0;
@@ -2835,33 +3018,17 @@ GAN_API gan *gan_open(const char *device, uint64_t seed)
                     device);
         return NULL;
     }
-    snprintf(names[0], sizeof names[0], "%.*s", comma ? (int)(comma - first) : 63, first);
-    if (comma)
-        snprintf(names[1], sizeof names[1], "%s", comma + 1);
-    for (int i = 0; i < (compare ? 2 : 1); i++) {
-        found[i] = gan_find_backend(names[i]);
-        if (!found[i]) {
-            char known[256] = "ref, cpu";
-            for (int k = 0; k < gan__registered_count; k++)
-                snprintf(known + strlen(known), sizeof known - strlen(known), ", %s",
-                         gan__registered[k].name);
-            gan__refuse(
-                "gan_open(\"%s\"): there is no backend \"%s\"; there are %s and compare:A,B%s",
-                device, names[i], known,
-                gan_find_backend("cuda")
-                    ? ""
-                    : ". For cuda compile gan_cuda.cu with nvcc and link it to the program");
-            return NULL;
-        }
-        const char *why = found[i]->start ? found[i]->start() : NULL;
-        if (why) {
-            gan__refuse("gan_open(\"%s\"): %s", device, why);
-            return NULL;
-        }
-    }
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", comma ? (int)GAN__MIN(comma - first, 63) : 63, first);
+    const gan_backend *backend = gan__open_backend(device, name);
+    if (!backend)
+        return NULL;
+    const gan_backend *other = comma ? gan__open_backend(device, comma + 1) : NULL;
+    if (comma && !other)
+        return NULL;
     gan *g = (gan *)gan__alloc_zero(sizeof *g);
-    g->backend = found[0];
-    g->other = found[1];
+    g->backend = backend;
+    g->other = other;
     g->seed = seed;
     g->recording = true;
     return g;
@@ -2877,6 +3044,7 @@ GAN_API void gan_set_threads(gan *g, int threads)
 
 GAN_API size_t gan_memory(const gan *g, size_t *peak)
 {
+    gan__check_device(g, "gan_memory");
     if (peak)
         *peak = g->peak;
     return g->held;
@@ -2950,36 +3118,54 @@ static void gan__slab_add(gan *g, size_t size)
     g->slabs[g->slab_count++] = slab;
 }
 
-/* Numbers for count elements. Small ones share slabs of 1 MiB. */
-static gan__block gan__take_numbers(gan *g, size_t count)
+static void gan__guarded_add(gan *g, char *memory, size_t bytes);
+static void gan__guarded_remove(gan *g, const char *memory);
+
+/* The number of the smallest free block of size bytes or more, in a new slab if there is none. Small
+   blocks share slabs of 1 MiB. */
+static int gan__best_block(gan *g, size_t size)
 {
-    size_t size = (count * sizeof(gan_real) + 63) & ~(size_t)63;
     int best = -1;
     for (int i = 0; i < g->free_count; i++)
         if (g->free_blocks[i].size >= size &&
             (best < 0 || g->free_blocks[i].size < g->free_blocks[best].size))
             best = i;
-    if (best < 0) {
-        gan__slab_add(g, GAN__MAX(size, (size_t)1 << 20));
-        gan__block whole = {g->slabs[g->slab_count - 1].memory, g->slabs[g->slab_count - 1].size,
-                            g->slab_count - 1};
-        gan__free_add(g, whole);
-        best = g->free_count - 1;
-    }
-    gan__account(g, (ptrdiff_t)size);
-    gan__block block = g->free_blocks[best];
+    if (best >= 0)
+        return best;
+    gan__slab_add(g, GAN__MAX(size, (size_t)1 << 20));
+    gan__slab slab = g->slabs[g->slab_count - 1];
+    gan__block whole = {slab.memory, slab.size, g->slab_count - 1};
+    gan__free_add(g, whole);
+    return g->free_count - 1;
+}
+
+/* A block for count numbers: the front of a free one, whose rest stays free. Under compare:A,B it
+   lies between two guards. */
+static gan__block gan__take_numbers(gan *g, size_t count)
+{
+    size_t guard = g->other ? GAN__GUARD_BYTES : 0;
+    size_t size = ((count * sizeof(gan_real) + 63) & ~(size_t)63) + 2 * guard;
+    int best = gan__best_block(g, size);
     gan__block *rest = &g->free_blocks[best];
+    gan__block block = {rest->memory + guard, size - 2 * guard, rest->slab};
     rest->memory += size;
     rest->size -= size;
     if (rest->size == 0)
         *rest = g->free_blocks[--g->free_count];
-    block.size = size;
+    gan__account(g, (ptrdiff_t)size);
+    if (guard)
+        gan__guarded_add(g, block.memory, count * sizeof(gan_real));
     return block;
 }
 
 /* Gives a block back; free neighbours in its slab become one with it. */
 static void gan__give_numbers(gan *g, gan__block block)
 {
+    if (g->other) {
+        gan__guarded_remove(g, block.memory);
+        block.memory -= GAN__GUARD_BYTES;
+        block.size += 2 * GAN__GUARD_BYTES;
+    }
     gan__account(g, -(ptrdiff_t)block.size);
     for (int i = 0; i < g->free_count; i++) {
         gan__block other = g->free_blocks[i];
@@ -2991,12 +3177,12 @@ static void gan__give_numbers(gan *g, gan__block block)
             block.memory = other.memory;
         block.size += other.size;
         g->free_blocks[i] = g->free_blocks[--g->free_count];
-        i = -1;
+        i = -1; /* the larger block may have another neighbour */
     }
     gan__free_add(g, block);
 }
 
-/* Lets go of a tensor's numbers. */
+/* t uses its numbers no longer. */
 static void gan__release(gan_tensor *t)
 {
     if (t->buffer->references > 0 && --t->buffer->references == 0)
@@ -3005,12 +3191,17 @@ static void gan__release(gan_tensor *t)
 
 GAN_API gan_mark gan_here(gan *g)
 {
-    gan_mark mark = {g->tape_count};
+    gan_mark mark = {gan__check_device(g, "gan_here")->tape_count};
     return mark;
 }
 
 GAN_API void gan_clear_to(gan *g, gan_mark mark)
 {
+    gan__check_device(g, "gan_clear_to");
+    if (mark.tape < 0 || mark.tape > g->tape_count)
+        gan__fail(g, "gan_clear_to",
+                  "the mark is of %d tensors, %d are there: gan_here came before a gan_clear",
+                  mark.tape, g->tape_count);
     g->longest_tape = GAN__MAX(g->longest_tape, g->tape_count);
     while (g->tape_count > mark.tape) {
         gan_tensor *t = g->tape[--g->tape_count];
@@ -3019,21 +3210,27 @@ GAN_API void gan_clear_to(gan *g, gan_mark mark)
     }
 }
 
-GAN_API void gan_clear(gan *g)
+/* One slab in the place of several. */
+static void gan__merge_slabs(gan *g)
 {
     size_t total = 0;
+    for (int i = 0; i < g->slab_count; i++) {
+        total += g->slabs[i].size;
+        gan__device_free(g->backend, g->slabs[i].memory);
+    }
+    g->slab_count = 0;
+    gan__slab_add(g, total);
+}
+
+GAN_API void gan_clear(gan *g)
+{
+    gan__check_device(g, "gan_clear");
     gan_clear_to(g, g->floor);
     g->clears++;
-    if (g->gradients || g->recordings || g->recorded)
-        return; /* free blocks lie between gradients; recordings know addresses */
-    if (g->slab_count > 1) {
-        for (int i = 0; i < g->slab_count; i++) {
-            total += g->slabs[i].size;
-            gan__device_free(g->backend, g->slabs[i].memory);
-        }
-        g->slab_count = 0;
-        gan__slab_add(g, total);
-    }
+    if (g->gradients || g->captured_count || g->capturing)
+        return; /* gradients lie between the free blocks, and recordings know addresses */
+    if (g->slab_count > 1)
+        gan__merge_slabs(g);
     g->free_count = 0;
     if (g->slab_count == 0)
         return;
@@ -3041,7 +3238,7 @@ GAN_API void gan_clear(gan *g)
     gan__free_add(g, whole);
 }
 
-/* Room in one of compare's buffers. */
+/* Makes *memory, b's, large enough for count numbers. */
 static void *gan__ensure_buffer(gan *g, const gan_backend *b, void **memory, size_t *size,
                                 size_t count)
 {
@@ -3054,6 +3251,105 @@ static void *gan__ensure_buffer(gan *g, const gan_backend *b, void **memory, siz
     return *memory;
 }
 
+/* ---- compare:A,B
+
+   Every kernel runs on B and then on A, from the same inputs, and what both made is compared on the
+   host. A's results are the ones that the program goes on with.
+
+       A's inputs --> host --> copies for B --> B's kernel --> B's outputs --> host --+
+           |                                                                          +--> the same?
+           +--------------------------------> A's kernel --> A's outputs --> host ----+
+
+   Around each tensor of A and each copy of B lie guards, numbers that no kernel may change:
+
+       | guard | numbers of an operand | guard |
+
+   A guard is no NaN: a kernel that reads one has a result which differs from the other's, where a
+   NaN could pass for a number that is not finite in both. */
+#define GAN__GUARD       ((gan_real)-1.7e30)
+#define GAN__GUARD_COUNT (GAN__GUARD_BYTES / sizeof(gan_real))
+
+/* Sets the guards around bytes bytes at memory of backend b. */
+static void gan__guards_set(const gan_backend *b, char *memory, size_t bytes)
+{
+    gan_real guard[GAN__GUARD_COUNT];
+    for (size_t i = 0; i < GAN__GUARD_COUNT; i++)
+        guard[i] = GAN__GUARD;
+    gan__upload(b, memory - GAN__GUARD_BYTES, guard, sizeof guard);
+    gan__upload(b, memory + bytes, guard, sizeof guard);
+}
+
+/* "before" or "behind" where the guard there was changed, or NULL. */
+static const char *gan__guards_changed(const gan_backend *b, const char *memory, size_t bytes)
+{
+    gan_real guard[2][GAN__GUARD_COUNT];
+    gan__download(b, guard[0], memory - GAN__GUARD_BYTES, sizeof guard[0]);
+    gan__download(b, guard[1], memory + bytes, sizeof guard[1]);
+    for (int behind = 0; behind < 2; behind++)
+        for (size_t i = 0; i < GAN__GUARD_COUNT; i++)
+            if (guard[behind][i] != GAN__GUARD)
+                return behind ? "behind" : "before";
+    return NULL;
+}
+
+/* compare only: numbers of backend A that guards lie around, from now on and no longer. */
+static void gan__guarded_add(gan *g, char *memory, size_t bytes)
+{
+    gan__slab numbers = {memory, bytes};
+    if (g->guarded_count == g->guarded_room)
+        g->guarded = (gan__slab *)gan__grow(g->guarded, (size_t)g->guarded_room++, sizeof numbers);
+    g->guarded[g->guarded_count++] = numbers;
+    gan__guards_set(g->backend, memory, bytes);
+}
+
+static void gan__guarded_remove(gan *g, const char *memory)
+{
+    for (int i = g->guarded_count - 1; i >= 0; i--)
+        if (g->guarded[i].memory == memory) {
+            g->guarded[i] = g->guarded[--g->guarded_count];
+            return;
+        }
+}
+
+/* Device memory of its own for bytes bytes, outside of the slabs: a parameter's, for instance. */
+static void *gan__persistent_alloc(gan *g, size_t bytes)
+{
+    size_t guard = g->other ? GAN__GUARD_BYTES : 0;
+    char *memory = (char *)gan__device_alloc(g, g->backend, bytes + 2 * guard) + guard;
+    if (guard)
+        gan__guarded_add(g, memory, bytes);
+    return memory;
+}
+
+static void gan__persistent_free(gan *g, void *memory)
+{
+    size_t guard = g->other ? GAN__GUARD_BYTES : 0;
+    if (guard)
+        gan__guarded_remove(g, (char *)memory);
+    gan__device_free(g->backend, (char *)memory - guard);
+}
+
+/* B's copy, between guards, of numbers that lie on the host. */
+static gan_real *gan__guarded_copy(gan *g, gan__memory *to, const gan_real *host, size_t count)
+{
+    size_t with_guards = count + 2 * GAN__GUARD_COUNT;
+    gan__ensure_buffer(g, g->other, &to->memory, &to->size, with_guards);
+    char *memory = (char *)to->memory + GAN__GUARD_BYTES;
+    gan__upload(g->other, memory, host, count * sizeof *host);
+    gan__guards_set(g->other, memory, count * sizeof *host);
+    return (gan_real *)memory;
+}
+
+/* b's count numbers x, copied to one of the two staging buffers on the host. */
+static gan_real *gan__staged(gan *g, int which, const gan_backend *b, const gan_real *x,
+                             size_t count)
+{
+    void *host = gan__ensure_buffer(g, &gan__ref, &g->staging[which], &g->staging_size[which],
+                                    count);
+    gan__download(b, host, x, count * sizeof *x);
+    return (gan_real *)host;
+}
+
 static double gan__largest(const gan_real *x, size_t count)
 {
     double largest = 0;
@@ -3061,6 +3357,64 @@ static double gan__largest(const gan_real *x, size_t count)
         if (fabs((double)x[i]) <= DBL_MAX)
             largest = GAN__MAX(largest, fabs((double)x[i]));
     return largest;
+}
+
+/* The tensor whose numbers lie at data, or NULL: the newest one, or a parameter. */
+static const gan_tensor *gan__tensor_at(gan *g, const gan_real *data)
+{
+    for (int i = g->tape_count - 1; i >= 0; i--)
+        if (g->tape[i]->data == data)
+            return g->tape[i];
+    return gan__param_at(g, data);
+}
+
+/* The coordinates (n,c,h,w) of element i of t, which has count numbers; i itself where there is no
+   such tensor. */
+static void gan__element_text(char text[64], const gan_tensor *t, size_t count, size_t i)
+{
+    if (!t || gan_count(t) != count) {
+        snprintf(text, 64, "%.0f", (double)i);
+        return;
+    }
+    size_t plane = (size_t)t->h * t->w;
+    snprintf(text, 64, GAN__DIMS, (int)(i / plane / t->c), (int)(i / plane % t->c),
+             (int)(i / t->w % t->h), (int)(i % t->w));
+}
+
+/* What a kernel was called with, as far as the shape of its result does not show it. */
+static void gan__sizes_text(char text[256], int k, const void *p)
+{
+    text[0] = 0;
+    if (k == GAN__K_conv2d || k == GAN__K_conv_transpose2d || k == GAN__K_conv2d_weight) {
+        const gan_conv *conv = (const gan_conv *)p;
+        gan__conv_geometry q = gan__geometry_of(conv);
+        snprintf(text, 256,
+                 " of images " GAN__DIMS ", weight " GAN__DIMS
+                 ", stride %dx%d, padding %dx%d, dilation %dx%d, groups %d",
+                 GAN__SHAPE(conv), conv->out_c, q.group_in, conv->kernel_h, conv->kernel_w,
+                 q.stride_h, q.stride_w, q.pad_h, q.pad_w, q.dilation_h, q.dilation_w, q.groups);
+    } else if (k == GAN__K_max_index) {
+        const gan_pool *pool = (const gan_pool *)p;
+        snprintf(text, 256, " of %d planes of %dx%d, window %dx%d, stride %dx%d, padding %dx%d",
+                 pool->planes, pool->h, pool->w, pool->kernel_h, pool->kernel_w,
+                 pool->stride_h ? pool->stride_h : pool->stride,
+                 pool->stride_w ? pool->stride_w : pool->stride, pool->pad + pool->pad_h,
+                 pool->pad + pool->pad_w);
+    } else if (k == GAN__K_matmul) {
+        const gan_product *product = (const gan_product *)p;
+        snprintf(text, 256, " of (%dx%d)%s and (%dx%d)%s", product->m, product->k,
+                 product->transpose_a ? " transposed" : "", product->k, product->w,
+                 product->transpose_b ? " transposed" : "");
+    }
+}
+
+/* The beginning of a message: the kernel, its sizes, which call it is. */
+static void gan__kernel_text(char text[400], gan *g, int k, const void *p)
+{
+    char sizes[256];
+    gan__sizes_text(sizes, k, p);
+    snprintf(text, 400, "kernel %s%s (call %.0f%s)", gan__kernels[k].name, sizes, g->kernel_calls,
+             g->in_vjp ? ", in a derivative" : "");
 }
 
 /* Does kernel k sum products of its first two inputs (2), its first (1), or nothing (0)? Where
@@ -3074,103 +3428,229 @@ static int gan__products_summed(int k)
            k == GAN__K_norm_grad;
 }
 
-/* Stops where A's and B's results x and y of kernel k differ: by more than rounding can make of
-   the largest number, or in being finite. */
-static void gan__compare_results(gan *g, int k, int output, const gan_real *x, const gan_real *y,
-                                 size_t count)
+/* How large the terms of a kernel's sums are together, as a random sum grows: sqrt(terms) times the
+   largest product; 0 where nothing is summed. */
+static double gan__sum_scale(int k, const gan__cost *cost, gan_real *const *inputs)
 {
-    double tolerance = sizeof(gan_real) == 8 ? 1e-10 : 1e-4;
-    double largest = GAN__MAX(gan__largest(x, count), g->compare_scale);
+    int products = gan__products_summed(k);
+    double scale = sqrt(GAN__MAX(1, cost->flops / (2 * (double)cost->out[0])));
+    for (int i = 0; i < products; i++)
+        scale *= gan__largest(inputs[i], cost->in[i]);
+    return products ? scale : 0;
+}
+
+/* The numbers of a gan__guarded_copy. */
+static gan_real *gan__numbers_of(const gan__memory *copy)
+{
+    return (gan_real *)((char *)copy->memory + GAN__GUARD_BYTES);
+}
+
+/* How the results x of A and y of B differ. */
+typedef struct {
+    size_t count, first, worst; /* how many elements, the first of them, that which differs most */
+    double most;                /* by how much; infinity where only one is a finite number */
+} gan__difference;
+
+static gan__difference gan__difference_of(const gan_real *x, const gan_real *y, size_t count,
+                                          double tolerance)
+{
+    gan__difference d = {0, 0, 0, -1};
     for (size_t i = 0; i < count; i++) {
-        bool same = fabs((double)x[i] - (double)y[i]) <= tolerance * largest || x[i] == y[i] ||
-                    (x[i] != x[i] && y[i] != y[i]);
-        if (!same)
-            gan__fail(g, gan__kernels[k].name,
-                      "%s and %s differ in kernel %s (call %.0f), output %d, element %.0f of %.0f: "
-                      "%s has %.8g, %s has %.8g",
-                      g->backend->name, g->other->name, gan__kernels[k].name, g->kernel_calls,
-                      output, (double)i, (double)count, g->backend->name, (double)x[i],
-                      g->other->name, (double)y[i]);
+        bool both_nan = x[i] != x[i] && y[i] != y[i];
+        double difference = fabs((double)x[i] - (double)y[i]);
+        if (difference <= tolerance || x[i] == y[i] || both_nan)
+            continue;
+        if (!(difference <= DBL_MAX))
+            difference = HUGE_VAL;
+        if (d.count++ == 0)
+            d.first = i;
+        if (difference > d.most) {
+            d.most = difference;
+            d.worst = i;
+        }
+    }
+    return d;
+}
+
+/* Stops where output i of kernel k differs. What may differ is a part of the largest number: of the
+   results, or where terms cancel, of the terms. 1e-4 is far above what rounding does (6e-8 for each
+   operation, in whatever order a sum is made, and some 5e-7 for exp and its like) and far below the
+   part of the result that one wrong term makes. A backend that is compared with itself must give
+   the same bits. */
+static void gan__compare_results(gan *g, int k, const void *p, const gan__cost *cost, int i,
+                                 const gan_real *y, double scale)
+{
+    size_t count = cost->out[i];
+    const gan_real *a = gan__staged(g, 0, g->backend, y, count);
+    const gan_real *b = gan__staged(g, 1, g->other, gan__numbers_of(&g->compare_out[i]), count);
+    bool twice = g->backend == g->other;
+    double part = twice ? 0 : sizeof(gan_real) == 8 ? 1e-10 : 1e-4;
+    double tolerance = part * GAN__MAX(gan__largest(a, count), scale);
+    gan__difference d = gan__difference_of(a, b, count, tolerance);
+    if (!d.count)
+        return;
+    const gan_tensor *t = gan__tensor_at(g, y);
+    char kernel[400], result[16] = "", shape[64] = "", first[64], worst[64], who[160];
+    gan__kernel_text(kernel, g, k, p);
+    if (gan__kernels[k].out > 1)
+        snprintf(result, sizeof result, " %d", i + 1);
+    if (t && gan_count(t) == count)
+        snprintf(shape, sizeof shape, " " GAN__DIMS, GAN__SHAPE(t));
+    gan__element_text(first, t, count, d.first);
+    gan__element_text(worst, t, count, d.worst);
+    if (twice)
+        snprintf(who, sizeof who, "two runs of %.60s differ", g->backend->name);
+    else
+        snprintf(who, sizeof who, "%.60s and %.60s differ", g->backend->name, g->other->name);
+    gan__fail(g, gan__kernels[k].name,
+              "%s in %s: %.0f of %.0f elements of its result%s%s, first at %s: %.8g and %.8g; the "
+              "most at %s: %.8g and %.8g, %.3g allowed%s",
+              who, kernel, (double)d.count, (double)count, result, shape, first, (double)a[d.first],
+              (double)b[d.first], worst, (double)a[d.worst], (double)b[d.worst], tolerance,
+              twice ? "; it depends on which thread comes first, or on memory that nobody wrote"
+                    : "");
+}
+
+/* Stops: backend b's kernel did something it must not do. */
+static void gan__compare_fail(gan *g, int k, const void *p, const gan_backend *b, const char *did)
+{
+    char kernel[400];
+    gan__kernel_text(kernel, g, k, p);
+    gan__fail(g, gan__kernels[k].name, "%.60s's %s %s", b->name, kernel, did);
+}
+
+/* Stops if the guards around count numbers x of backend b have changed. what: whose numbers. */
+static void gan__check_guards(gan *g, int k, const void *p, const gan_backend *b, const gan_real *x,
+                              size_t count, const char *what, int number)
+{
+    const char *side = gan__guards_changed(b, (const char *)x, count * sizeof *x);
+    if (!side)
+        return;
+    char did[128];
+    snprintf(did, sizeof did, "wrote %s %s", side, what);
+    if (number > 0)
+        snprintf(did + strlen(did), sizeof did - strlen(did), " %d", number);
+    gan__guards_set(b, (char *)x, count * sizeof *x); /* the device can go on */
+    gan__compare_fail(g, k, p, b, did);
+}
+
+/* The inputs x of backend b are still what they were, host. An input that is an output too, as in
+   an in-place function, may change. */
+static void gan__check_inputs(gan *g, int k, const void *p, const gan__cost *cost,
+                              const gan_backend *b, const gan_real *const *x,
+                              gan_real *const *outputs)
+{
+    for (int i = 0; i < gan__kernels[k].in; i++) {
+        size_t bytes = cost->in[i] * sizeof(gan_real);
+        bool in_place = false;
+        for (int o = 0; o < gan__kernels[k].out; o++)
+            in_place |= x[i] < outputs[o] + cost->out[o] && outputs[o] < x[i] + cost->in[i];
+        if (in_place)
+            continue;
+        const gan_real *now = gan__staged(g, 0, b, x[i], cost->in[i]);
+        if (memcmp(now, g->compare_input[i].memory, bytes) == 0)
+            continue;
+        char did[64];
+        snprintf(did, sizeof did, "changed its input %d", i + 1);
+        gan__compare_fail(g, k, p, b, did);
     }
 }
 
-/* compare: b's numbers x on the host, in one of two places. */
-static const gan_real *gan__fetch(gan *g, int place, const gan_backend *b, const gan_real *x,
-                                  size_t count)
-{
-    void *host = gan__ensure_buffer(g, &gan__ref, &g->staging[place], &g->staging_size[place],
-                                    count);
-    gan__download(b, host, x, count * sizeof *x);
-    return (const gan_real *)host;
-}
-
-/* compare:A,B: the same kernel on B, from A's inputs and into memory of its own; then the judge. */
-static void gan__run_other(gan *g, int k, const void *p, const gan__cost *cost,
-                           const gan_real *const *x, gan_real *const *y, bool after)
+/* Before A's kernel: B's, from copies of A's operands. Outputs are copied too, as optimizers read
+   theirs and a copy with strides leaves gaps. */
+static double gan__compare_begin(gan *g, int k, const void *p, const gan__cost *cost,
+                                 const gan_real *const *x, gan_real *const *y)
 {
     const gan_backend *a = g->backend, *b = g->other;
     const gan__kernel *kernel = &gan__kernels[k];
-    const gan_real *in[5] = {NULL, NULL, NULL, NULL, NULL};
+    gan_real *inputs[5] = {NULL, NULL, NULL, NULL, NULL};
+    gan_real *in[5] = {NULL, NULL, NULL, NULL, NULL};
     gan_real *out[3] = {NULL, NULL, NULL};
-    for (int i = 0; i < kernel->out; i++) {
-        const gan_real *host = gan__fetch(g, 0, a, y[i], cost->out[i]);
-        out[i] = (gan_real *)gan__ensure_buffer(g, b, &g->spare[i], &g->spare_size[i],
-                                                cost->out[i]);
-        if (after)
-            gan__compare_results(g, k, i, host, gan__fetch(g, 1, b, out[i], cost->out[i]),
-                                 cost->out[i]);
-        else
-            gan__upload(
-                b, out[i], host,
-                cost->out[i] *
-                    sizeof *host); /* what A's find: optimizers read theirs, copy leaves gaps */
-    }
-    if (after)
-        return;
-    g->compare_scale = gan__products_summed(k)
-                         ? sqrt(GAN__MAX(1, cost->flops / (2 * (double)cost->out[0])))
-                         : 0;
     for (int i = 0; i < kernel->in; i++) {
-        const gan_real *host = in[i] = x[i];
-        if (a->alloc || b->alloc) { /* B cannot read A's memory */
-            gan_real *copy = (gan_real *)gan__ensure_buffer(g, b, &g->spare_in[i],
-                                                            &g->spare_in_size[i], cost->in[i]);
-            host = gan__fetch(g, 0, a, x[i], cost->in[i]);
-            gan__upload(b, copy, host, cost->in[i] * sizeof *host);
-            in[i] = copy;
-        }
-        if (i < gan__products_summed(k))
-            g->compare_scale *= gan__largest(host, cost->in[i]);
+        gan__memory *kept = &g->compare_input[i];
+        inputs[i] = (gan_real *)gan__ensure_buffer(g, &gan__ref, &kept->memory, &kept->size,
+                                                   cost->in[i]);
+        gan__download(a, inputs[i], x[i], cost->in[i] * sizeof *inputs[i]);
+        in[i] = gan__guarded_copy(g, &g->compare_in[i], inputs[i], cost->in[i]);
     }
-    kernel->call(b, p, in, out);
+    for (int i = 0; i < kernel->out; i++) {
+        const gan_real *host = gan__staged(g, 0, a, y[i], cost->out[i]);
+        out[i] = gan__guarded_copy(g, &g->compare_out[i], host, cost->out[i]);
+    }
+    kernel->call(b, p, (const gan_real *const *)in, out);
+    for (int i = 0; i < kernel->in; i++)
+        gan__check_guards(g, k, p, b, in[i], cost->in[i], "its input", i + 1);
+    for (int i = 0; i < kernel->out; i++)
+        gan__check_guards(g, k, p, b, out[i], cost->out[i], "its result", i + 1);
+    gan__check_inputs(g, k, p, cost, b, (const gan_real *const *)in, out);
+    return gan__sum_scale(k, cost, inputs);
 }
 
-/* Runs kernel k with sizes p on g's backend: every kernel call of tensors goes through here. */
+/* After A's kernel. In the host's memory the guards of all tensors are looked at, elsewhere, where
+   each look is a transfer, those of the operands. */
+static void gan__compare_end(gan *g, int k, const void *p, const gan__cost *cost,
+                             const gan_real *const *x, gan_real *const *y, double scale)
+{
+    const gan_backend *a = g->backend;
+    const gan__kernel *kernel = &gan__kernels[k];
+    for (int i = 0; i < g->guarded_count; i++) {
+        const gan_real *numbers = (const gan_real *)g->guarded[i].memory;
+        size_t count = g->guarded[i].size / sizeof *numbers;
+        const char *what = NULL;
+        int number = 0;
+        for (int o = 0; o < kernel->in; o++)
+            if (x[o] == numbers) {
+                what = "its input";
+                number = o + 1;
+            }
+        for (int o = 0; o < kernel->out; o++)
+            if (y[o] == numbers) {
+                what = "its result";
+                number = o + 1;
+            }
+        if (!what && !a->download)
+            what = "a tensor that is none of its operands";
+        if (what)
+            gan__check_guards(g, k, p, a, numbers, count, what, number);
+    }
+    gan__check_inputs(g, k, p, cost, a, x, y);
+    for (int i = 0; i < kernel->out; i++)
+        gan__compare_results(g, k, p, cost, i, y[i], scale);
+}
+
+/* A kernel's call, for gan_profile. */
+static void gan__profile_note(gan *g, int k, const gan__cost *cost, double seconds)
+{
+    double numbers = 0;
+    for (int i = 0; i < 5; i++)
+        numbers += (double)cost->in[i];
+    for (int i = 0; i < 3; i++)
+        numbers += (double)cost->out[i];
+    g->profile_calls[k]++;
+    g->profile_seconds[k] += seconds;
+    g->profile_flops[k] += cost->flops;
+    g->profile_bytes[k] += numbers * sizeof(gan_real);
+}
+
+/* Runs kernel k with sizes p, inputs x and outputs y on g's backend: every call of a kernel for
+   tensors goes through here. */
 static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan_real *const *y)
 {
     gan__cost cost = gan__kernels[k].cost(p);
-    double bytes = 0;
-    if (g->plan && !g->recorded) {
-        gan__plan_note(g, k, p, &cost, x, y[0]);
+    if (g->plan && !g->capturing) {
+        gan__plan_kernel(g, k, p, &cost, x, y[0]);
         return;
     }
-    gan__thread.g_threads = g->threads;
     g->kernel_calls++;
-    if (g->other)
-        gan__run_other(g, k, p, &cost, x, y, false);
+    gan__thread.g_threads = g->threads;
+    double scale = g->other ? gan__compare_begin(g, k, p, &cost, x, y) : 0;
     double start = gan__now();
     gan__kernels[k].call(g->backend, p, x, y);
-    g->profile_seconds[k] += gan__now() - start;
+    double seconds = gan__now() - start;
     if (g->other)
-        gan__run_other(g, k, p, &cost, x, y, true);
+        gan__compare_end(g, k, p, &cost, x, y, scale);
     gan__thread.g_threads = 0;
-    for (int i = 0; i < 5; i++)
-        bytes += (double)cost.in[i];
-    for (int i = 0; i < 3; i++)
-        bytes += (double)cost.out[i];
-    g->profile_calls[k]++;
-    g->profile_flops[k] += cost.flops;
-    g->profile_bytes[k] += bytes * sizeof(gan_real);
+    gan__profile_note(g, k, &cost, seconds);
     if (g->look)
         gan__doctor_watch(g, k, p, &cost, y[0]);
 }
@@ -3239,10 +3719,7 @@ static void gan__valid_pair(const gan_tensor *a, const gan_tensor *b, const char
 static void gan__check_shape(gan *g, const char *function, int n, int c, int h, int w)
 {
     double count = (double)n * c * h * w;
-    if (!g)
-        gan__fail(
-            NULL, function,
-            "the device is NULL; gan_open gives NULL when it fails, and gan_error() says why");
+    gan__check_device(g, function);
     if (n < 1 || c < 1 || h < 1 || w < 1 || count > 2147483647.0)
         gan__fail(g, function,
                   "shape " GAN__DIMS ": each size is 1 or more, and their product below 2^31", n, c,
@@ -3268,6 +3745,7 @@ static gan_tensor *gan__tensor(gan *g, gan__buffer *buffer, int n, int c, int h,
     t->h = h;
     t->w = w;
     t->g = g;
+    t->layer = gan__layer_name(g);
     if (!buffer) {
         buffer = &node->numbers;
         buffer->block = gan__take_numbers(g, gan_count(t));
@@ -3313,7 +3791,7 @@ static gan_tensor *gan__persistent_tensor(gan *g, int n, int c, int h, int w)
     t->buffer = (gan__buffer *)gan__alloc_zero(sizeof *t->buffer);
     t->buffer->references = 1;
     t->buffer->block.size = gan_count(t) * sizeof(gan_real);
-    t->buffer->block.memory = (char *)gan__device_alloc(g, g->backend, t->buffer->block.size);
+    t->buffer->block.memory = (char *)gan__persistent_alloc(g, t->buffer->block.size);
     t->data = (gan_real *)t->buffer->block.memory;
     gan__account(g, (ptrdiff_t)t->buffer->block.size);
     return t;
@@ -3324,7 +3802,7 @@ static void gan__persistent_tensor_free(gan_tensor *t)
     if (!t)
         return;
     gan__account(t->g, -(ptrdiff_t)t->buffer->block.size);
-    gan__device_free(t->g->backend, t->data);
+    gan__persistent_free(t->g, t->data);
     GAN_FREE(t->param_grad);
     GAN_FREE(t->buffer);
     GAN_FREE(t);
@@ -3458,7 +3936,7 @@ static gan_tensor *gan__draw(gan *g, const char *function, int normal, int n, in
     gan_random p = {normal, gan_count(t), g->seed, GAN__STREAM_DRAW, g->drawn, 1, 0};
     g->drawn += (gan_count(t) + 3) / 4;
     gan__run_1(g, GAN__K_random, &p, NULL, t->data);
-    gan__changes(g, NULL, NULL, 0);
+    gan__replay_value_add(g, NULL, NULL, 0);
     return t;
 }
 
@@ -4241,7 +4719,7 @@ static void gan__softmax_lines(const gan_lines *p, const gan_real *a, const gan_
                                gan_real *y)
 {
     size_t scratch = 3 * p->count * (size_t)gan__threads() * sizeof *y;
-    gan__job job = {p, {a, b}, {y, (gan_real *)gan__workspace(0, scratch)}};
+    gan__job job = {p, {a, b}, {y, (gan_real *)gan__workspace(GAN__SCRATCH_LEAF, scratch)}};
     gan__parallel(p->outer * p->inner, 8192 / p->count + 1, gan__softmax_body, &job);
 }
 
@@ -4782,7 +5260,8 @@ GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, gan_tensor *index, int dim, i
 /* 0, 1, .. count-1 along C. */
 static gan_tensor *gan__counting(gan *g, int count)
 {
-    gan_real *numbers = (gan_real *)gan__workspace(0, (size_t)count * sizeof *numbers);
+    gan_real *numbers = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
+                                                   (size_t)count * sizeof *numbers);
     for (int i = 0; i < count; i++)
         numbers[i] = (gan_real)i;
     return gan__constant(g, numbers, 1, count, 1, 1);
@@ -7933,6 +8412,17 @@ static void gan__mark_paths(gan *g, const gan_tensor *y)
     }
 }
 
+/* The gradient of t's input j from t's. Meanwhile messages name the layer that made t. */
+static gan_tensor *gan__call_vjp(gan_tensor *t, int j)
+{
+    t->g->in_vjp = true;
+    t->g->where_vjp = t->layer;
+    gan_tensor *gradient = t->op->vjp(t, t->grad, j);
+    t->g->in_vjp = false;
+    t->g->where_vjp = NULL;
+    return gradient;
+}
+
 /* t's gradient is complete: those of its inputs that are marked are computed from it. The last
    input comes first, and t's gradient is given back before the first input's is added: that may
    then lie in the same memory, and a parameter keep it. */
@@ -7946,7 +8436,7 @@ static void gan__backpropagate(gan *g, gan_tensor *t)
             continue;
         int before = g->temporary_count;
         bool last = !(j > 0 && wanted[0]) && !(j > 1 && wanted[1]);
-        gan_tensor *gradient = t->op->vjp(t, t->grad, j);
+        gan_tensor *gradient = gan__call_vjp(t, j);
         if (g->reclaiming && gradient == t->grad)
             gradient = gan_detach(gradient); /* an addition passes its own on: two need it now */
         if (g->reclaiming && last)
@@ -9999,7 +10489,7 @@ static void gan__step_param(gan_opt *opt, int i, const gan_real *gradient)
         out[2] = moments->slot[1]->data;
     gan_real *before = g->look ? gan__doctor_before(param, gradient) : NULL;
     gan__run(g, kernels[opt->kind], &p, &gradient, out);
-    gan__changes(g, opt, NULL, i);
+    gan__replay_value_add(g, opt, NULL, i);
     if (before) {
         param->change = gan__length(g, param->value->data, before, p.count);
         GAN_FREE(before);
@@ -11170,7 +11660,7 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels)
     }
     gan_tensor *places = data->on_device ? gan__constant(g, host, n, 1, 1, 1) : NULL;
     if (places)
-        gan__changes(g, NULL, data, n);
+        gan__replay_value_add(g, NULL, data, n);
     if (labels)
         *labels = places ? gan_detach(gan_gather(data->labels_on_device, places, 0))
                          : gan_from_host(g, classes, n, 1, 1, 1);
@@ -11225,7 +11715,8 @@ GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tenso
    call. */
 static gan_real *gan__host_rand(gan *g, int count)
 {
-    gan_real *numbers = (gan_real *)gan__workspace(1, (size_t)count * sizeof *numbers);
+    gan_real *numbers = (gan_real *)gan__workspace(GAN__SCRATCH_CALLER,
+                                                   (size_t)count * sizeof *numbers);
     gan_random p = {0, (size_t)count, g->seed, GAN__STREAM_DRAW, g->drawn, 1, 0};
     g->drawn += ((size_t)count + 3) / 4;
     gan_ref_random(&p, numbers);
@@ -11236,7 +11727,8 @@ static gan_real *gan__host_rand(gan *g, int count)
    there if flip[n]; outside is 0. */
 static gan_tensor *gan__moved(gan *g, int n, int in, int out, const int *start, const int *flip)
 {
-    gan_real *table = (gan_real *)gan__workspace(0, 2 * (size_t)n * out * sizeof *table);
+    gan_real *table = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
+                                                 2 * (size_t)n * out * sizeof *table);
     gan_real *to = table;
     for (int k = 0; k < n; k++)
         for (int i = 0; i < out; i++) {
@@ -11248,10 +11740,10 @@ static gan_tensor *gan__moved(gan *g, int n, int in, int out, const int *start, 
     return gan_from_host(g, table, n, out, 1, 2);
 }
 
-/* Places for each image: rows[n], columns[n], flip[n], in the third workspace; all 0 at first. */
+/* Places for each image: rows[n], columns[n], flip[n]; all 0 at first. */
 static int *gan__places(int n)
 {
-    return (int *)memset(gan__workspace(2, 4 * (size_t)n * sizeof(int)), 0,
+    return (int *)memset(gan__workspace(GAN__SCRATCH_CALLER_2, 4 * (size_t)n * sizeof(int)), 0,
                          4 * (size_t)n * sizeof(int));
 }
 
@@ -11299,7 +11791,7 @@ static gan_tensor *gan__augment_cutout(gan_tensor *x, gan_real p)
     size_t plane = (size_t)x->h * x->w;
     int high = x->h / 2, wide = x->w / 2;
     const gan_real *u = gan__host_rand(x->g, 3 * x->n);
-    gan_real *mask = (gan_real *)gan__workspace(0, plane * x->n * sizeof *mask);
+    gan_real *mask = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF, plane * x->n * sizeof *mask);
     for (size_t i = 0; i < plane * x->n; i++)
         mask[i] = 1;
     for (int n = 0; n < x->n; n++) {
@@ -12872,7 +13364,7 @@ static void gan__model_free(gan_model *model)
     GAN_FREE(model);
 }
 
-static void gan__captures_drop(gan *g, bool all);
+static void gan__captures_free(gan *g, bool all);
 
 GAN_API void gan_close(gan *g)
 {
@@ -12880,7 +13372,7 @@ GAN_API void gan_close(gan *g)
         return;
     while (g->logs)
         gan_progress_close(g->logs);
-    gan__captures_drop(g, true);
+    gan__captures_free(g, true);
     for (gan_model *model = g->models, *next; model; model = next) {
         next = model->next;
         gan__model_free(model);
@@ -12895,12 +13387,17 @@ GAN_API void gan_close(gan *g)
         gan__device_free(g->backend, g->slabs[i].memory);
     for (int i = 0; i < g->node_slab_count; i++)
         GAN_FREE(g->node_slabs[i]);
-    for (int i = 0; i < 3; i++)
-        if (g->spare[i])
-            gan__device_free(g->other, g->spare[i]);
-    for (int i = 0; i < 5; i++)
-        if (g->spare_in[i])
-            gan__device_free(g->other, g->spare_in[i]);
+    for (int i = 0; i < 5; i++) {
+        GAN_FREE(g->compare_input[i].memory);
+        if (g->compare_in[i].memory)
+            gan__device_free(g->other, g->compare_in[i].memory);
+        if (i < 3 && g->compare_out[i].memory)
+            gan__device_free(g->other, g->compare_out[i].memory);
+    }
+    GAN_FREE(g->guarded);
+    for (int i = 0; i < g->layer_name_count; i++)
+        GAN_FREE(g->layer_names[i]);
+    GAN_FREE(g->layer_names);
     GAN_FREE(g->staging[0]);
     GAN_FREE(g->staging[1]);
     GAN_FREE(g->doctor);
@@ -12946,6 +13443,13 @@ static gan__param *gan__owner(gan *g, const gan_real *data, gan_model **model)
             if ((*model)->params[i].value->data == data)
                 return &(*model)->params[i];
     return NULL;
+}
+
+static gan_tensor *gan__param_at(gan *g, const gan_real *data)
+{
+    gan_model *model;
+    gan__param *param = gan__owner(g, data, &model);
+    return param ? param->value : NULL;
 }
 
 static gan_real *gan__on_host(gan *g, const gan_real *data, size_t count)
@@ -13313,297 +13817,369 @@ GAN_API const char *gan_doctor_text(const gan *g)
 /* ===========================================================================================
    >>plan (implementation)
    ===========================================================================================
-   While there is g->plan, gan__run notes a kernel in place of running it; memory is taken and
-   given back as ever. What a step changes without a kernel is kept and put back, what it makes
-   is freed. */
+   A plan calls a step whose kernels are listed and not run: while there is g->plan, gan__run calls
+   gan__plan_kernel instead of the kernel, and memory is taken and given back as ever. Afterwards
+   all is as before: what a step changes without a kernel (counts, rates, positions) was saved and
+   is restored, and what it made (parameters, optimizer state) is freed.
 
+   A captured step is a sequence of kernels and uploads that the backend took down while the step
+   was called once, and can replay without the step (cuda: a graph). It is captured inside of a plan,
+   so that a step which turns out to be impossible to capture leaves no trace. What differs from
+   replay to replay lies in memory that the replayed kernels read, and is written before each:
+
+       the step as captured     random    upload of a batch    conv2d  ...  adam    adam  ...
+                                  ^             ^                             ^       ^
+       written before a replay   its counter   the images' numbers           rate and step count */
+
+/* What a plan keeps. */
 struct gan__plan {
-    uint64_t *kept; /* a word for each number, in the order of gan__plan_walk */
-    gan_mark mark;
-    int at, kernels;
-    bool undo, listing;
-    double params, adds, all_adds, bytes,
-        held; /* from here on: the row being noted, and the sum of all adds */
-    const gan_tensor *result;
+    /* To make all as before. */
+    uint64_t *saved; /* a word for each number, in the order of gan__plan_state */
+    int saved_count; /* how many have been saved, or restored */
+    bool restoring;
+    gan_mark mark; /* tensors made after it are freed */
+
+    /* The table. */
+    bool printing;     /* the second call of the step */
+    double total_adds; /* multiply-adds of all rows */
+
+    /* Its row: the kernels of a layer, of a tensor function, of a gan_backward or of a gan_step. */
     char name[160], shape[64];
+    int kernels;
+    const gan_tensor *result;
+    double params, adds; /* parameters that are trained, multiply-adds */
+    double bytes, held;  /* of the result; the most that was held */
 };
 
-#define GAN__KEEP(field) gan__keep(g->plan, &(field), sizeof(field))
+#define GAN__PLAN_STATE(field) gan__plan_field(g->plan, &(field), sizeof(field))
 
-static void gan__keep(struct gan__plan *plan, void *field, size_t size)
+/* Saves a field, or restores it. */
+static void gan__plan_field(struct gan__plan *plan, void *field, size_t size)
 {
-    if (!plan->undo)
-        plan->kept = (uint64_t *)gan__grow(plan->kept, (size_t)plan->at, sizeof *plan->kept);
-    if (plan->undo)
-        memcpy(field, &plan->kept[plan->at++], size);
-    else
-        memcpy(&plan->kept[plan->at++], field, size);
+    if (plan->restoring) {
+        memcpy(field, &plan->saved[plan->saved_count++], size);
+        return;
+    }
+    plan->saved = (uint64_t *)gan__grow(plan->saved, (size_t)plan->saved_count, sizeof(uint64_t));
+    memcpy(&plan->saved[plan->saved_count++], field, size);
 }
 
-/* Keeps what a step may change, or puts it back. */
-static void gan__plan_walk(gan *g, bool undo)
+/* An optimizer's state. What the step made of it is freed when the rest is restored. */
+static void gan__plan_optimizer(gan *g, gan_opt *opt)
 {
-    g->plan->undo = undo;
-    g->plan->at = 0;
-    GAN__KEEP(g->drawn);
+    int count = opt->count;
+    GAN__PLAN_STATE(count);
+    GAN__PLAN_STATE(opt->lr);
+    for (int i = 0; i < opt->count; i++) {
+        gan__moments *moments = &opt->moments[i];
+        if (i < count)
+            GAN__PLAN_STATE(moments->steps);
+        if (i >= count || moments->steps <= 0)
+            gan__moments_free(opt, moments);
+    }
+    opt->count = count;
+}
+
+/* Saves what a step may change without a kernel, or restores it and frees what the step made. */
+static void gan__plan_state(gan *g, bool restoring)
+{
+    g->plan->restoring = restoring;
+    g->plan->saved_count = 0;
+    GAN__PLAN_STATE(g->drawn);
     for (gan_data *data = g->datas; data; data = data->next)
-        GAN__KEEP(data->drawn);
+        GAN__PLAN_STATE(data->drawn);
     for (gan_model *model = g->models; model; model = model->next) {
-        int params = model->count, layers = model->layer_count;
-        GAN__KEEP(model->mode);
-        GAN__KEEP(model->frozen);
-        GAN__KEEP(model->weights);
-        GAN__KEEP(model->rate);
-        GAN__KEEP(params);
-        GAN__KEEP(layers);
-        for (gan_opt *opt = model->opts; opt; opt = opt->next) {
-            int count = opt->count;
-            GAN__KEEP(count);
-            GAN__KEEP(opt->lr);
-            for (int i = 0; i < opt->count; i++) {
-                gan__moments *of = &opt->moments[i];
-                if (i < count)
-                    GAN__KEEP(of->steps);
-                if (i >= count || of->steps <= 0)
-                    gan__moments_free(opt, of);
-            }
-            opt->count = count;
-        }
+        int params = model->count;
+        int layers = model->layer_count;
+        GAN__PLAN_STATE(model->mode);
+        GAN__PLAN_STATE(model->frozen);
+        GAN__PLAN_STATE(model->weights);
+        GAN__PLAN_STATE(model->rate);
+        GAN__PLAN_STATE(params);
+        GAN__PLAN_STATE(layers);
+        for (gan_opt *opt = model->opts; opt; opt = opt->next)
+            gan__plan_optimizer(g, opt);
         for (int i = 0; i < model->count; i++)
             gan__drop_gradient(model, i);
         gan__model_cut(model, params, layers);
     }
 }
 
+static void gan__plan_begin(gan *g)
+{
+    g->plan = (struct gan__plan *)gan__alloc_zero(sizeof *g->plan);
+    gan__thread.planning = g;
+    g->plan->mark = gan_here(g);
+    gan__plan_state(g, false);
+}
+
+/* Also after an error in the step. */
 static void gan__plan_end(gan *g)
 {
-    if (g->recorded) {
-        g->backend->forget(g->backend->recorded());
-        g->recorded = NULL;
-    }                               /* ended by an error */
-    gan_clear_to(g, g->plan->mark); /* views of parameters go before them */
-    gan__plan_walk(g, true);
-    GAN_FREE(g->plan->kept);
+    if (g->capturing) {
+        g->backend->capture_free(g->backend->capture_end());
+        g->capturing = NULL;
+    }
+    gan_clear_to(g, g->plan->mark); /* views of parameters, before the parameters themselves */
+    gan__plan_state(g, true);
+    GAN_FREE(g->plan->saved);
     GAN_FREE(g->plan);
     g->plan = NULL;
     gan__thread.planning = NULL;
 }
 
-static void gan__plan_row(struct gan__plan *r)
+/* The row that is complete, if there is one; an empty one follows. */
+static void gan__plan_print_row(struct gan__plan *row)
 {
-    if (r->kernels)
-        printf("%-44s %-20s %11.0f %15.0f %11.1f %11.1f\n", r->name, r->shape, r->params, r->adds,
-               r->bytes / 1024, r->held / 1024);
-    r->all_adds += r->adds;
-    r->params = r->adds = r->bytes = r->held = 0;
-    r->kernels = 0;
+    if (row->kernels)
+        printf("%-44s %-20s %11.0f %15.0f %11.1f %11.1f\n", row->name, row->shape, row->params,
+               row->adds, row->bytes / 1024, row->held / 1024);
+    row->total_adds += row->adds;
+    row->params = row->adds = row->bytes = row->held = 0;
+    row->kernels = 0;
 }
 
-/* The kernels of one layer, of one result, of one gan_backward or gan_step are one row. */
-static void gan__plan_note(gan *g, int k, const void *p, const gan__cost *cost,
-                           const gan_real *const *x, const gan_real *y)
+/* The model whose parameter is an operand of kernel k, or NULL; *params: how many numbers of it are
+   trained. A parameter that the kernel writes counts once, though it is read too. */
+static gan_model *gan__plan_model(gan *g, int k, const gan_real *const *x, const gan_real *y,
+                                  double *params)
 {
-    struct gan__plan *r = g->plan;
-    const gan_tensor *top = g->tape_count && !g->reclaiming ? g->tape[g->tape_count - 1] : NULL;
-    gan_model *model = NULL, *other;
-    double params = 0;
-    char name[160];
-    if (!r->listing)
-        return;
-    if (top && !g->where[0] && top->data != y)
-        top = NULL;
-    for (int in = gan__kernels[k].in, i = in; i >= 0 && !g->reclaiming; i--) {
-        gan__param *param = gan__owner(g, i < in ? x[i] : y, &other);
-        if (param) {
-            model = other;
-            params += param->trainable ? (double)gan_count(param->value) : 0;
-        }
-        if (param && i == in)
-            break; /* what changes a parameter reads it too */
+    gan_model *model = NULL, *owner;
+    int in = gan__kernels[k].in;
+    for (int i = in; i >= 0; i--) {
+        gan__param *param = gan__owner(g, i < in ? x[i] : y, &owner);
+        if (!param)
+            continue;
+        model = owner;
+        *params += param->trainable ? (double)gan_count(param->value) : 0;
+        if (i == in)
+            break;
     }
+    return model;
+}
+
+/* A plan's kernel k: added to the row, or the first of a new one. */
+static void gan__plan_kernel(gan *g, int k, const void *p, const gan__cost *cost,
+                             const gan_real *const *x, const gan_real *y)
+{
+    struct gan__plan *row = g->plan;
+    if (!row->printing)
+        return;
+    bool in_layer = g->where[0] != 0;
+    const gan_tensor *top = g->tape_count && !g->reclaiming ? g->tape[g->tape_count - 1] : NULL;
+    if (top && !in_layer && top->data != y)
+        top = NULL; /* the kernel writes no new tensor, but a parameter or optimizer state */
+    double params = 0;
+    gan_model *model = g->reclaiming ? NULL : gan__plan_model(g, k, x, y, &params);
     const char *title = g->reclaiming ? "gan_backward" : gan__title(g, k, p);
+    char name[160];
     snprintf(name, sizeof name, "%s%s%s", model ? model->name : "", model ? " " : "", title);
-    bool same = strcmp(r->name, name) == 0 ||
-                (g->where[0] && strstr(r->name, title) && (!model || strcmp(r->name, title) == 0));
-    if (!(top && r->result == top) && !((g->where[0] || !top) && same))
-        gan__plan_row(r);
-    if (model || !r->kernels)
-        strcpy(r->name, name);
-    r->result = top;
-    r->kernels++;
-    r->params += params;
-    r->held = GAN__MAX(r->held, (double)g->held);
-    snprintf(r->shape, sizeof r->shape, "%d kernels", r->kernels);
+    bool same_name = strcmp(row->name, name) == 0;
+    bool same_layer = in_layer && strstr(row->name, title) &&
+                      (!model || strcmp(row->name, title) == 0);
+    bool same_result = top && row->result == top;
+    if (!same_result && !((in_layer || !top) && (same_name || same_layer)))
+        gan__plan_print_row(row);
+
+    if (model || !row->kernels)
+        strcpy(row->name, name);
+    row->result = top;
+    row->kernels++;
+    row->params += params;
+    row->held = GAN__MAX(row->held, (double)g->held);
+    snprintf(row->shape, sizeof row->shape, "%d kernels", row->kernels);
     if (top) {
-        snprintf(r->shape, sizeof r->shape, GAN__DIMS, GAN__SHAPE(top));
-        r->bytes = (double)gan_count(top) * sizeof(gan_real);
+        snprintf(row->shape, sizeof row->shape, GAN__DIMS, GAN__SHAPE(top));
+        row->bytes = (double)gan_count(top) * sizeof(gan_real);
     }
     if (gan__products_summed(k) == 2)
-        r->adds += cost->flops / 2;
+        row->adds += cost->flops / 2;
+}
+
+/* What gan_plan and gan_capture want before they begin. */
+static void gan__plan_check(gan *g, gan_step_fn *step, const char *function)
+{
+    gan__check_device(g, function);
+    if (!step)
+        gan__fail(g, function, "the step is NULL; a function (gan *, void *user) is wanted");
+    if (g->plan)
+        gan__fail(g, function, "it was called inside of a plan or of a step that is captured");
+    if (g->gradients)
+        gan__fail(g, function, "a gradient of gan_backward still waits for gan_step");
 }
 
 GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user)
 {
-    if (!g || !step || g->plan || g->gradients)
-        gan__fail(g, "gan_plan",
-                  "it wants a device, a function, no other plan, and no gradient that waits for "
-                  "gan_step");
-    size_t before = g->peak, peak;
-    double params = 0;
-    g->plan = (struct gan__plan *)gan__alloc_zero(sizeof *g->plan);
-    gan__thread.planning = g;
-    g->plan->mark = gan_here(g);
-    gan__plan_walk(g, false);
+    gan__plan_check(g, step, "gan_plan");
+    size_t peak_before = g->peak;
+    gan__plan_begin(g);
     g->peak = g->held;
-    step(g, user);
+    step(g, user); /* makes parameters and optimizer state */
     gan_clear_to(g, g->plan->mark);
     printf("%-44s %-20s %11s %15s %11s %11s\n", "operation", "result (N,C,H,W)", "parameters",
            "multiply-adds", "its KiB", "held KiB");
-    g->plan->listing = true;
+    g->plan->printing = true;
     step(g, user);
     gan_clear_to(g, g->plan->mark);
-    gan__plan_row(g->plan);
+    gan__plan_print_row(g->plan);
+
+    double params = 0;
     for (gan_model *model = g->models; model; model = model->next)
         params += (double)gan_param_count(model);
-    printf("%-44s %-20s %11.0f %15.0f %11s %11.1f\n", "total, peak", "", params, g->plan->all_adds,
-           "", (double)g->peak / 1024);
+    printf("%-44s %-20s %11.0f %15.0f %11s %11.1f\n", "total, peak", "", params,
+           g->plan->total_adds, "", (double)g->peak / 1024);
     printf("%-44s %72.1f\n", "of it parameters and optimizer state", (double)g->held / 1024);
-    peak = g->peak;
-    g->peak = GAN__MAX(before, peak);
+    size_t peak = g->peak;
+    g->peak = GAN__MAX(peak_before, peak);
     gan__plan_end(g);
     return peak;
 }
 
-/* A step is recorded inside a plan, so that nothing shows if it cannot be. changes: what is
-   other in each play, where the backend noted it: the sizes of an update of parameter n, the
-   places of a batch of n, or the sizes of random numbers. */
+/* ---- captured steps */
+
+/* The place of a number, or numbers, that differ in each replay. */
 typedef struct {
-    void *noted;
-    gan_opt *opt;
-    gan_data *data;
-    int n;
-} gan__change;
+    void *memory;   /* read by the replayed kernel or upload */
+    gan_opt *opt;   /* it holds the sizes of the update of parameter n, */
+    gan_data *data; /* or the numbers of a batch of n images, */
+    int n;          /* or, without both, the sizes of a kernel of random numbers */
+} gan__replay_value;
 
 struct gan__capture {
     gan_step_fn *step;
-    void *user, *recording;
-    const char *why; /* it cannot be recorded */
-    int calls, count;
-    gan__change *changes;
-    uint64_t drawn, draws; /* g->drawn at the last play; how much a step adds to it */
+    void *user;
+    int calls;            /* of the step by gan_capture; the second one captures it */
+    const char *obstacle; /* why the step cannot be captured, or NULL */
+    void *captured;       /* the backend's, or NULL: the step is called each time */
+    gan__replay_value *values;
+    int value_count;
+    uint64_t drawn;          /* g->drawn before the last replay */
+    uint64_t drawn_per_step; /* what a step adds to it */
     struct gan__capture *next;
 };
 
-/* A plan or a recording is under way, and function is no part of either. */
+/* Is nothing computed now, in a plan or in a step that is captured? A function that asks cannot be
+   a part of a captured step: its name is noted as the reason. */
 static bool gan__planned(gan *g, const char *function)
 {
-    if (g->recorded && !g->recorded->why)
-        g->recorded->why = function;
+    if (g->capturing && !g->capturing->obstacle)
+        g->capturing->obstacle = function;
     return g->plan != NULL;
 }
 
-static void gan__changes(gan *g, gan_opt *opt, gan_data *data, int n)
+/* The kernel or upload just called differs in each replay: see gan__replay_value. */
+static void gan__replay_value_add(gan *g, gan_opt *opt, gan_data *data, int n)
 {
-    struct gan__capture *c = g->recorded;
+    struct gan__capture *c = g->capturing;
     if (!c)
         return;
-    gan__change change = {g->backend->noted(), opt, data, n};
-    c->changes = (gan__change *)gan__grow(c->changes, (size_t)c->count, sizeof change);
-    c->changes[c->count++] = change;
+    gan__replay_value value = {g->backend->capture_last(), opt, data, n};
+    c->values = (gan__replay_value *)gan__grow(c->values, (size_t)c->value_count, sizeof value);
+    c->values[c->value_count++] = value;
 }
 
-static void gan__captures_drop(gan *g, bool all)
+/* Frees what was captured; each step is called again, and captured again if nothing is in the way.
+   closing: at gan_close. */
+static void gan__captures_free(gan *g, bool closing)
 {
     for (struct gan__capture *c = g->captures, *next; c; c = next) {
-        if (c->recording)
-            g->backend->forget(c->recording);
-        GAN_FREE(c->changes);
-        c->recording = NULL;
-        c->changes = NULL;
-        c->count = 0;
-        c->calls = c->why ? 2 : 0;
         next = c->next;
-        if (all)
+        if (c->captured)
+            g->backend->capture_free(c->captured);
+        GAN_FREE(c->values);
+        c->captured = NULL;
+        c->values = NULL;
+        c->value_count = 0;
+        c->calls = c->obstacle ? 2 : 0;
+        if (closing)
             GAN_FREE(c);
     }
     memset(&g->floor, 0, sizeof g->floor);
-    g->recordings = 0;
+    g->captured_count = 0;
 }
 
-static void gan__capture_record(gan *g, struct gan__capture *c)
+/* Calls the step once, without computing it, while the backend takes down what it does. */
+static void gan__capture_step(gan *g, struct gan__capture *c)
 {
-    g->plan = (struct gan__plan *)gan__alloc_zero(sizeof *g->plan);
-    gan__thread.planning = g;
-    g->plan->mark = gan_here(g);
-    gan__plan_walk(g, false);
-    g->recorded = c;
+    gan__plan_begin(g);
+    g->capturing = c;
     c->drawn = g->drawn;
-    g->backend->record();
+    g->backend->capture_begin();
     c->step(g, c->user);
     if (g->gradients)
         gan__planned(g, "a gradient that waits for gan_step");
-    c->draws = g->drawn - c->drawn;
-    c->recording = g->backend->recorded();
-    g->recorded = NULL;
-    if (!c->recording && !c->why)
-        c->why = "the device gives no reason";
-    if (!c->why) {
-        g->plan->mark = g->floor = gan_here(g);
-        g->recordings++;
+    c->drawn_per_step = g->drawn - c->drawn;
+    c->captured = g->backend->capture_end();
+    g->capturing = NULL;
+    if (!c->captured && !c->obstacle)
+        c->obstacle = "the device gives no reason";
+    if (!c->obstacle) {
+        g->plan->mark = g->floor = gan_here(g); /* the step's tensors stay for its replays */
+        g->captured_count++;
     } else {
         fprintf(stderr, "gan_capture: the step is called each time, as it cannot be recorded: %s\n",
-                c->why);
-        g->backend->forget(c->recording);
-        c->recording = NULL;
+                c->obstacle);
+        g->backend->capture_free(c->captured);
+        c->captured = NULL;
     }
     gan__plan_end(g);
 }
 
-GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user)
+/* Writes what differs in this replay: the next images, the next random numbers, the optimizers'
+   rates and counts of now. */
+static void gan__replay(gan *g, struct gan__capture *c)
 {
-    if (!g || !step || g->plan || g->gradients)
-        gan__fail(
-            g, "gan_capture",
-            "it wants a device, a function, no plan, and no gradient that waits for gan_step");
-    struct gan__capture *c = g->captures;
-    while (c && c->user != user)
-        c = c->next;
-    if (!c) {
-        c = (struct gan__capture *)gan__alloc_zero(sizeof *c);
-        c->step = step;
-        c->user = user;
-        c->next = g->captures;
-        g->captures = c;
-    }
-    if (c->step != step || g->look) {
-        c->why = c->step == step ? c->why : NULL;
-        gan__captures_drop(g, false);
-        c->step = step;
-    }
-    gan_clear(g);
-    if (g->backend->play && !g->other && c->calls < 2 && c->calls++ == 1)
-        gan__capture_record(g, c);
-    if (!c->recording) {
-        step(g, user);
-        return;
-    }
-    for (int i = 0; i < c->count; i++) {
-        gan__change *at = &c->changes[i];
-        gan_random *random = (gan_random *)at->noted;
-        if (at->opt)
-            *(gan_update *)at->noted = gan__update_of(at->opt, at->n,
-                                                      ++at->opt->moments[at->n].steps);
-        else if (at->data)
-            for (int k = 0; k < at->n; k++)
-                ((gan_real *)at->noted)[k] = (gan_real)gan__next_item(at->data);
-        else {
+    for (int i = 0; i < c->value_count; i++) {
+        gan__replay_value *value = &c->values[i];
+        if (value->opt) {
+            int steps = ++value->opt->moments[value->n].steps;
+            *(gan_update *)value->memory = gan__update_of(value->opt, value->n, steps);
+        } else if (value->data) {
+            for (int k = 0; k < value->n; k++)
+                ((gan_real *)value->memory)[k] = (gan_real)gan__next_item(value->data);
+        } else {
+            gan_random *random = (gan_random *)value->memory;
             random->seed = g->seed;
             random->index += g->drawn - c->drawn;
         }
     }
     c->drawn = g->drawn;
-    g->drawn += c->draws;
-    g->backend->play(c->recording);
+    g->drawn += c->drawn_per_step;
+    g->backend->replay(c->captured);
+}
+
+/* The capture of this user's step, new if it has none. */
+static struct gan__capture *gan__find_capture(gan *g, gan_step_fn *step, void *user)
+{
+    for (struct gan__capture *c = g->captures; c; c = c->next)
+        if (c->user == user)
+            return c;
+    struct gan__capture *c = (struct gan__capture *)gan__alloc_zero(sizeof *c);
+    c->step = step;
+    c->user = user;
+    c->next = g->captures;
+    return g->captures = c;
+}
+
+GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user)
+{
+    gan__plan_check(g, step, "gan_capture");
+    struct gan__capture *c = gan__find_capture(g, step, user);
+    bool another_step = c->step != step;
+    if (another_step || g->look) { /* gan_doctor's look wants every kernel called */
+        if (another_step)
+            c->obstacle = NULL;
+        c->step = step;
+        gan__captures_free(g, false);
+    }
+    gan_clear(g);
+    bool can_replay = g->backend->replay && !g->other;
+    if (can_replay && c->calls < 2 && c->calls++ == 1)
+        gan__capture_step(g, c);
+    if (c->captured)
+        gan__replay(g, c);
+    else
+        step(g, user);
 }
 
 #ifdef __cplusplus
