@@ -10261,7 +10261,7 @@ static void gan__look_signs(gan *g, gan_tensor *real, gan_tensor *fake, gan_tens
             K_b += gan__loss_slope(loss, fake, fake_logits);
     }
     double pull = L_b - L_a;
-    if (D == G || fabs(pull) <= 0.2 * fabs(K_b))
+    if (D == G || fabs(pull) <= 0.1 * fabs(K_b))
         return;
     if (pull < 0)
         gan__measured(g, GAN__SWAPPED, K_b / pull,

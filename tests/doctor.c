@@ -392,7 +392,7 @@ static void discriminator_never(void)
 static void rates(void)
 {
     names_each(D_RATE_100, 61, "the learning rate is too high for D.", "Divide it by 10", 40);
-    names_each(G_RATE_100, 61, "the learning rate is too high for G.", "Divide it by 10", 40);
+    names_each(G_RATE_100, 81, "the learning rate is too high for G.", "Divide it by 10", 80);
     names_each(BOTH_RATE_100, 21, "the learning rate is too high for ", "Divide it by 10", 20);
     training t = {.fault = BOTH_RATE_100, .loss = GAN_NON_SATURATING, .penalty = R1, .steps = 21};
     t.rate = (gan_real)2e-3;
