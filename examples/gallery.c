@@ -76,10 +76,10 @@ static void train(const options *o, illness ill, double *losses, gan_real *shown
         gan_tensor *fake = generator(G, gan_randn(g, o->batch, 32, 1, 1), ill);
         gan_tensor *a = discriminator(D, real, ill);
         gan_tensor *b = discriminator(D, gan_detach(fake), ill);
-        gan_tensor *d_loss = ill == LABELS ? gan_d_loss(GAN_NON_SATURATING, b, a) /* ILL */
-                                           : gan_d_loss(GAN_NON_SATURATING, a, b);
+        gan_tensor *d_loss = ill == LABELS ? gan_d_loss(b, a, GAN_NON_SATURATING) /* ILL */
+                                           : gan_d_loss(a, b, GAN_NON_SATURATING);
         gan_minimize(opt_d, d_loss);
-        gan_tensor *g_loss = gan_g_loss(GAN_NON_SATURATING, NULL, discriminator(D, fake, ill));
+        gan_tensor *g_loss = gan_g_loss(NULL, discriminator(D, fake, ill), GAN_NON_SATURATING);
         if (ill == SIGN)
             g_loss = gan_neg(g_loss); /* ILL */
         gan_minimize(opt_g, g_loss);

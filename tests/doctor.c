@@ -45,7 +45,7 @@ enum { BATCH_SIZE = 16 };
 /* One training. */
 typedef struct {
     fault fault;
-    int loss;
+    gan_loss loss;
     penalty_kind penalty;
     norm_kind norm;
     optimizer_kind optimizer;
@@ -158,12 +158,12 @@ static gan_tensor *d_loss_of(const training *t, gan_model *D, gan_tensor *real, 
 {
     gan_tensor *real_logits = discriminator(D, t, real);
     gan_tensor *fake_logits = discriminator(D, t, gan_detach(fake));
-    gan_tensor *loss = t->fault == SWAPPED ? gan_d_loss(t->loss, fake_logits, real_logits)
-                                           : gan_d_loss(t->loss, real_logits, fake_logits);
+    gan_tensor *loss = t->fault == SWAPPED ? gan_d_loss(fake_logits, real_logits, t->loss)
+                                           : gan_d_loss(real_logits, fake_logits, t->loss);
     if (t->penalty == R1 && step % 16 == 0)
         loss = gan_add(loss, gan_mul_scalar(gan_r1(real_logits, real), 8));
     if (t->penalty == GP)
-        loss = gan_add(loss, gan_mul_scalar(gan_wgan_gp(critic, D, real, fake), 10));
+        loss = gan_add(loss, gan_mul_scalar(gan_wgan_gp(D, critic, real, fake), 10));
     if (t->fault == ROOT_OF_0 && step >= 13) {
         gan_tensor *zero = gan_mul_scalar(gan_square(gan_slice(real_logits, 0, 0, 1)), 0);
         loss = gan_add(loss, gan_sum(gan_sqrt(zero)));
@@ -186,7 +186,7 @@ static int train_step(const training *t, gan *g, gan_model *G, gan_model *D, gan
         gan_minimize(opt_d, d_loss);
     if (t->penalty == CLIP)
         gan_clip_weights(D, (gan_real)0.05);
-    gan_tensor *g_loss = gan_g_loss(t->loss, discriminator(D, t, real), discriminator(D, t, fake));
+    gan_tensor *g_loss = gan_g_loss(discriminator(D, t, real), discriminator(D, t, fake), t->loss);
     if (t->fault == WRONG_SIGN)
         g_loss = gan_neg(g_loss);
     if (t->fault != G_NEVER && (t->penalty != GP || step % 5 == 0)) /* five critic steps for one */
@@ -268,7 +268,7 @@ static void names(training t, const char *words, const char *more, int last_step
 static void names_each(fault f, int steps, const char *words, const char *more, int last_step)
 {
     for (int loss = GAN_NON_SATURATING; loss <= GAN_HINGE; loss++) {
-        training t = {.fault = f, .loss = loss, .steps = steps, .seed = loss};
+        training t = {.fault = f, .loss = (gan_loss)loss, .steps = steps, .seed = loss};
         names(t, words, more, last_step);
     }
 }
@@ -319,7 +319,7 @@ static void sigmoid(void)
 static void vanishing(void)
 {
     for (int loss = GAN_NON_SATURATING; loss <= GAN_LEAST_SQUARES; loss++) {
-        training t = {.fault = D_DEEP, .loss = loss, .steps = 61};
+        training t = {.fault = D_DEEP, .loss = (gan_loss)loss, .steps = 61};
         names(t, "the gradient vanishes on its way to D.", "times smaller", 60);
         CHECK(!strstr(said, "explodes"), "it explodes, too: %s", said);
     }
@@ -328,7 +328,7 @@ static void vanishing(void)
 static void explosion(void)
 {
     for (int loss = GAN_NON_SATURATING; loss <= GAN_HINGE; loss++) {
-        training t = {.fault = D_LOUD, .loss = loss, .norm = NO_NORM, .steps = 41};
+        training t = {.fault = D_LOUD, .loss = (gan_loss)loss, .norm = NO_NORM, .steps = 41};
         names(t, "the gradient explodes at D.", "times as long as the weight", 40);
         CHECK(!strstr(said, "vanishes"), "it vanishes, too: %s", said);
     }
@@ -489,13 +489,13 @@ static void half_steps(void)
         gan_tensor *real = gan_randn(g, 8, 3, 1, 1);
         gan_tensor *fake = gan_linear(G, "fc", gan_randn(g, 8, 5, 1, 1), 3);
         gan_mark mark = gan_here(g);
-        gan_tensor *d_loss = gan_d_loss(GAN_HINGE, gan_linear(D, "fc", real, 1),
-                                        gan_linear(D, "fc", gan_detach(fake), 1));
+        gan_tensor *d_loss = gan_d_loss(gan_linear(D, "fc", real, 1),
+                                        gan_linear(D, "fc", gan_detach(fake), 1), GAN_HINGE);
         gan_minimize(opt_d, d_loss);
         gan_clear_to(g, mark);
         gan_tensor *real_logits = gan_linear(D, "fc", real, 1);
         gan_tensor *fake_logits = gan_linear(D, "fc", fake, 1);
-        gan_minimize(opt_g, gan_g_loss(GAN_HINGE, NULL, fake_logits));
+        gan_minimize(opt_g, gan_g_loss(NULL, fake_logits, GAN_HINGE));
         CHECK(gan_doctor(g, step, 1, real, fake, real_logits, fake_logits) == 0, "%s",
               gan_doctor_text(g));
         gan_clear(g);
