@@ -1352,83 +1352,115 @@ GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tenso
 /* ===========================================================================================
    >>augment
    ===========================================================================================
-   Random changes that gradients go through, drawn for each image: GAN_FLIP left and right
-   exchanged; GAN_SHIFT by up to an eighth, zeros move in; GAN_CUTOUT a square hole of half the
-   size; GAN_COLOR brightness + U(-.5,.5), saturation * U(0,2), contrast * U(.5,1.5). The last
-   three with p = 1 are DiffAugment (Zhao et al. 2020): give real and fake images to D through
-   it. */
-enum { GAN_FLIP = 1, GAN_SHIFT = 2, GAN_CUTOUT = 4, GAN_COLOR = 8, GAN_DIFFAUGMENT = 14 };
+   Random changes of images, drawn anew for each image of a batch. Gradients go through them, so
+   the generator can be trained through them, too. */
 
-GAN_API gan_tensor *gan_augment(gan_tensor *x, int which,
-                                gan_real p); /* each of which, for each image, with probability p */
+/* What gan_augment may do to an image. They are bits, to be combined by |, so gan_augment takes an
+   int: GAN_FLIP | GAN_SHIFT is none of the values that an enum type would list. */
+enum {
+    GAN_FLIP = 1,   /* left and right are exchanged in half of the images */
+    GAN_SHIFT = 2,  /* moved by up to 1/8 of the sides, along both; zeros move in */
+    GAN_CUTOUT = 4, /* a hole of zeros, half as high and wide as the image, anywhere */
+    GAN_COLOR = 8, /* brightness + U(-.5,.5), then saturation * U(0,2), then contrast * U(.5,1.5) */
+    GAN_DIFFAUGMENT = GAN_SHIFT | GAN_CUTOUT | GAN_COLOR
+};
 
-/* The probability for the next steps (ADA, Karras et al. 2020): after each call p, kept in D's
-   ada.running_p, moves by N/images towards where the mean of sign(D(real)) is target (0.6),
-   within [0,1]; images 500000 in the paper. */
+/* (N,C,H,W) -> (N,C,H,W): each kind in kinds, for each image, with probability p in [0,1].
+   GAN_DIFFAUGMENT with p = 1 is DiffAugment (Zhao et al. 2020): D sees real and fake images
+   through it, T being the function,
+
+       D's loss of D(T(real)), D(T(fake));      G's loss of D(T(fake)) */
+GAN_API gan_tensor *gan_augment(gan_tensor *x, int kinds, gan_real p);
+
+/* The p for gan_augment in the next step, when D learns its few images by heart (ADA, Karras et
+   al. 2020). Each call moves p, which is kept in D's ada.running_p and starts at 0, by N/images:
+   up if the mean of sign(D(real)) is above target, else down, within [0,1]. In the paper target
+   is 0.6 and images 500000. real_logits: N of them, any shape with N first. */
 GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target, double images);
 
-GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h,
-                                    int w); /* (N,C,H,W) -> (N,C,h,w), a place for each image */
+/* (N,C,H,W) -> (N,C,h,w): a part of each image, from a place of its own. */
+GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w);
 
 /* ===========================================================================================
    >>metrics
    ===========================================================================================
-   Features are n rows of d numbers in host memory: a classifier's layer, read with gan_to_host.
-   Their scores are computed in double, on OpenMP's threads, with the same bits on any number of
-   them; a number that is not finite makes a score NaN. */
+   How good samples are. Features are n rows of d numbers in host memory: what a layer of a
+   classifier makes of n images, read with gan_to_host. They are compared in double precision, on
+   OpenMP's threads, with the same result on any number of them. A score is NaN if a feature is
+   not finite. */
 
-/* |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^1/2), A and B the unbiased covariances (numpy.cov),
-   which may be singular (Heusel et al. 2017: FID, where the features are Inception's). n is 2 or
-   more. */
+/* |m_a - m_b|^2 + tr(A + B - 2 (A B)^1/2): the squared distance of two normal distributions with
+   the means m and the covariances A and B of the rows of a and b (unbiased, as numpy.cov; they may
+   be singular). 0 is best. With Inception's features it is the FID (Heusel et al. 2017). na and
+   nb are 2 or more. */
 GAN_API double gan_frechet_distance(const gan_real *a, int na, const gan_real *b, int nb, int d);
 
-/* mean k(a,a') + mean k(b,b') - 2 mean k(a,b) over all pairs of rows, none with itself, k(x,y) =
-   (x.y/d + 1)^3: the unbiased squared maximum mean discrepancy (KID, Binkowski et al. 2018), for
-   equal distributions about 0, also below. n is 2 or more. */
+/* E k(a,a') + E k(b,b') - 2 E k(a,b), k(x,y) = (x.y/d + 1)^3, means over all pairs of rows, but
+   none of a row with itself: KID (Binkowski et al. 2018), the squared maximum mean discrepancy,
+   unbiased: for equal distributions it lies around 0, on both sides. na and nb are 2 or more. */
 GAN_API double gan_kernel_distance(const gan_real *a, int na, const gan_real *b, int nb, int d);
 
-/* The share of fake rows within reach of a real row, its distance to the k-th nearest other real
-   row: precision; recall is the same with real and fake in each other's place (Kynkaanniemi et
-   al. 2019, k = 3). n_real is above k, k and n_fake 1 or more. */
+/* Precision: the share of the fakes that are near the data. Around each real row lies a ball that
+   reaches to its k-th nearest other real row, and a fake counts if it is in one (here k = 1):
+
+           . - ~ - .
+         /           \              R  a real row
+        |   R---------R    f        f  a fake in no ball
+         \    F      /  \           F  a fake in a ball: 1 of 2, precision 0.5
+           ' - ~ - '
+   Recall is the same with real and fake exchanged: the share of the data that lies near fakes.
+   Many like one another: high precision, low recall. Kynkaanniemi et al. 2019, k = 3. k and
+   n_fake are 1 or more, n_real above k. */
 GAN_API double gan_precision(const gan_real *real, int n_real, const gan_real *fake, int n_fake,
                              int d, int k);
 
-/* exp of the mean over n of sum_y p(y|x) ln(p(y|x)/p(y)), p(y) the mean of p(y|x): 1 if all rows
-   are the same, classes if each is sure of one and all are equally frequent (Salimans et al.
-   2016, but all n at once). Rows (n,classes) sum to 1. */
+/* exp of the mean over n of sum over y of p(y|x) ln(p(y|x)/p(y)), p(y) the mean of p(y|x), which
+   are n rows (n,classes), each of sum 1. From 1, all rows are the same, to classes: each is sure of
+   one class, and all classes are equally frequent. Salimans et al. 2016, there in ten parts. */
 GAN_API double gan_inception_score(const gan_real *probabilities, int n, int classes);
 
-/* How many classes hold the largest score, the first of equals, of some of n rows (n,classes)
-   without NaN. histogram (classes) counts. */
+/* How many classes are some row's best, the largest number of a row (n,classes) and the first of
+   equals. histogram (classes) is written: how many rows chose each. A row with a NaN chooses none. */
 GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram);
 
-/* Prints title, N, d and all of the above (k = 3) in one line, the last two only if fake's
-   probabilities are there; returns the first. */
+/* Prints title, the sizes and all scores above in one line, precision and recall with k = 3, the
+   last two only with probabilities (n_fake,classes). Returns the Frechet distance. */
 GAN_API double gan_print_scores(const char *title, const gan_real *real, int n_real,
                                 const gan_real *fake, int n_fake, int d,
                                 const gan_real *probabilities_or_NULL, int classes);
 
-/* Mean over batch*batches draws of |F(G(z(t + eps))) - F(G(z(t)))|^2 / eps^2 (Karras et al.
-   2019), F NULL: of pixels. z (latent,1,1) goes from a to b, each gan_randn, by cos(wt) a +
-   sin(wt) b, w = pi/2 (slerp at the angle that independent normal vectors have in many
-   dimensions), t uniform in [0,1). StyleGAN also leaves out 1% at both ends. With eps 1e-4, the
-   paper's, float is right to 1e-3. */
+/* How far an image moves when its noise moves a little (Karras et al. 2019): the mean over
+   batch*batches draws of |F(G(z(t + eps))) - F(G(z(t)))|^2 / eps^2, F the identity if it is NULL.
+   z(t) (latent,1,1) goes from one normal vector to another, cos(wt) a + sin(wt) b with w = pi/2,
+   which is slerp where vectors are at right angles, as in many dimensions they nearly are; t is
+   uniform in [0,1). StyleGAN also leaves out 1% at both ends. eps is 1e-4 in the paper: single
+   precision is then right to 1e-3. */
 GAN_API double gan_perceptual_path_length(gan_model *generator, gan_network *G,
                                           gan_model *features_or_NULL, gan_network *F_or_NULL,
                                           int latent, int batch, int batches, double eps);
 
-/* Means over images of two tensors of one shape, whose values span range (2 for -1..1). psnr: 10
-   log10(range^2 / MSE) dB. ssim: l*s, l = (2 mx my + C1)/(mx^2 + my^2 + C1), s = (2 cov +
-   C2)/(vx + vy + C2), of each channel in all 11x11 Gaussian windows, sigma 1.5, that fit in; C1
-   = (0.01 range)^2, C2 = (0.03 range)^2 (Wang et al. 2004). Sides of 11 or more.  ms_ssim: the
-   product of the mean s of five scales, each the 2x2 means of the last, the fifth's l*s, to
-   powers that sum to 1, negative means as 0 (Wang et al. 2003). Sides of 176 or more. */
+/* How alike two tensors (N,C,H,W) are: means over images. range is how far apart the values can
+   be, 2 for -1..1. PSNR in dB: 10 log10(range^2 / MSE), infinite for equals. */
 GAN_API double gan_psnr(gan_tensor *a, gan_tensor *b, double range);
+
+/* SSIM (Wang et al. 2004): a window of 11x11 with Gaussian weights, sigma 1.5, goes over both,
+   and where it lies inside, means m, variances v and the covariance are taken:
+
+       +-----------+                 luminance  l = (2 m_a m_b + C1) / (m_a^2 + m_b^2 + C1)
+       |  . : . .  |  at every       structure  s = (2 cov + C2) / (v_a + v_b + C2)
+       |  : # : .  |  place, every   C1 = (0.01 range)^2, C2 = (0.03 range)^2
+       |  . : . .  |  channel        SSIM = the mean of l s, from -1 to 1 for equals
+       +-----------+
+   Sides of 11 or more. */
 GAN_API double gan_ssim(gan_tensor *a, gan_tensor *b, double range);
+
+/* MS-SSIM (Wang et al. 2003): the product of the mean s at five scales, each half as large as the
+   last (means of 2x2), the fifth's l s, to powers that sum to 1; a negative mean counts as 0.
+   Sides of 176 or more. */
 GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range);
 
-/* a (n,n), symmetric: values, the largest first, and row i of a becomes values[i]'s unit
-   eigenvector. NaN if a number is not finite. */
+/* The eigenvalues of the symmetric a (n,n), the largest first, in values (n); row i of a becomes
+   the eigenvector of values[i], of length 1. All NaN if a number is not finite. */
 GAN_API void gan_eigen_symmetric(double *a, int n, double *values);
 
 /* ===========================================================================================
@@ -1482,12 +1514,16 @@ GAN_API void gan_progress_close(gan_progress *log);
 /* ===========================================================================================
    >>look
    =========================================================================================== */
-GAN_API void gan_summary(
-    gan_model *model); /* prints the layers used so far: output shapes, parameter counts */
-GAN_API void gan_profile(
-    gan *g); /* prints, per kernel: calls, ms, GFLOP/s, GB/s, share of the time; then starts anew */
-GAN_API size_t gan_profile_flops(
-    gan *g); /* operations (a multiply-add is two) of products and convolutions since then */
+/* Prints the layers that were used so far, in the order of first use, with the shape of their
+   output and how many numbers they learn. */
+GAN_API void gan_summary(gan_model *model);
+
+/* Prints for each kernel: calls, milliseconds, billions of operations and of bytes per second,
+   share of the time. Then counting starts anew. */
+GAN_API void gan_profile(gan *g);
+
+/* The operations of products and convolutions since then; a multiply-add is two. */
+GAN_API size_t gan_profile_flops(gan *g);
 
 /* ===========================================================================================
    >>doctor
@@ -10072,9 +10108,18 @@ static gan_real *gan__host_rand(gan *g, int count)
     return numbers;
 }
 
-/* A table (N,OUT,1,2) that takes number i of an image's line from start[n] + i, backwards from
-   there if flip[n]; outside is 0. */
-static gan_tensor *gan__moved(gan *g, int n, int in, int out, const int *start, const int *flip)
+/* A resampling table (N,OUT,1,2), one for each image, of (index, weight): number i of a line of
+   image n is number start[n] + i of the input's, or if flip[n] the one as far from its other end.
+   What lies outside has index -1 and weight 0. For lines of 4 numbers:
+
+       shifted, start = 1                 flipped, start = 0
+       in   0   1   2   3                 in   0   1   2   3
+              /   /   /                         \ \   / /
+            /   /   /                            / \ / \
+       out  0   1   2   3                 out  0   1   2   3
+       table (1,1) (2,1) (3,1) (-1,0)     table (3,1) (2,1) (1,1) (0,1) */
+static gan_tensor *gan__line_tables(gan *g, int n, int in, int out, const int *start,
+                                    const int *flip)
 {
     gan_real *table = (gan_real *)gan__workspace(0, 2 * (size_t)n * out * sizeof *table);
     gan_real *to = table;
@@ -10109,8 +10154,8 @@ GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w)
         row[i] = (int)(u[2 * i] * (x->h - h + 1));
         column[i] = (int)(u[2 * i + 1] * (x->w - w + 1));
     }
-    gan_tensor *rows = gan__moved(g, x->n, x->h, h, row, none);
-    return gan__resample(x, rows, gan__moved(g, x->n, x->w, w, column, none));
+    gan_tensor *rows = gan__line_tables(g, x->n, x->h, h, row, none);
+    return gan__resample(x, rows, gan__line_tables(g, x->n, x->w, w, column, none));
 }
 
 static gan_tensor *gan__augment_color(gan_tensor *x, gan_real p)
@@ -10152,40 +10197,48 @@ static gan_tensor *gan__augment_cutout(gan_tensor *x, gan_real p)
     return gan_mul(x, gan_from_host(x->g, mask, x->n, 1, x->h, x->w));
 }
 
-GAN_API gan_tensor *gan_augment(gan_tensor *x, int which, gan_real p)
+/* Flips and shifts are one resampling. */
+static gan_tensor *gan__augment_place(gan_tensor *x, int kinds, gan_real p)
+{
+    gan *g = x->g;
+    int *row = gan__places(x->n);
+    int *column = row + x->n;
+    int *flip = column + x->n;
+    int *none = flip + x->n;
+    int high = x->h / 8;
+    int wide = x->w / 8;
+    const gan_real *u = gan__host_rand(g, 5 * x->n);
+    for (int n = 0; n < x->n; n++, u += 5) {
+        if ((kinds & GAN_SHIFT) && u[0] < p) {
+            row[n] = (int)(u[1] * (2 * high + 1)) - high;
+            column[n] = (int)(u[2] * (2 * wide + 1)) - wide;
+        }
+        flip[n] = (kinds & GAN_FLIP) && u[3] < p && u[4] < (gan_real)0.5;
+    }
+    gan_tensor *rows = gan__line_tables(g, x->n, x->h, x->h, row, none);
+    return gan__resample(x, rows, gan__line_tables(g, x->n, x->w, x->w, column, flip));
+}
+
+GAN_API gan_tensor *gan_augment(gan_tensor *x, int kinds, gan_real p)
 {
     gan *g = gan__valid(x, "gan_augment");
-    if (which & ~15 || !(p >= 0 && p <= 1))
+    if (kinds & ~15 || !(p >= 0 && p <= 1))
         gan__fail(g, "gan_augment",
-                  "kinds %d with probability %g: a sum of GAN_FLIP .. GAN_COLOR, and 0 to 1", which,
+                  "kinds %d with probability %g: a sum of GAN_FLIP .. GAN_COLOR, and 0 to 1", kinds,
                   (double)p);
-    if (which & GAN_COLOR)
+    if (kinds & GAN_COLOR)
         x = gan__augment_color(x, p);
-    if (which & (GAN_FLIP | GAN_SHIFT)) {
-        int *row = gan__places(x->n);
-        int *column = row + x->n;
-        int *flip = column + x->n;
-        int *none = flip + x->n;
-        int high = x->h / 8;
-        int wide = x->w / 8;
-        const gan_real *u = gan__host_rand(g, 5 * x->n);
-        for (int n = 0; n < x->n; n++, u += 5) {
-            bool shift = (which & GAN_SHIFT) && u[0] < p;
-            if (shift) {
-                row[n] = (int)(u[1] * (2 * high + 1)) - high;
-                column[n] = (int)(u[2] * (2 * wide + 1)) - wide;
-            }
-            flip[n] = (which & GAN_FLIP) && u[3] < p && u[4] < (gan_real)0.5;
-        }
-        gan_tensor *rows = gan__moved(g, x->n, x->h, x->h, row, none);
-        x = gan__resample(x, rows, gan__moved(g, x->n, x->w, x->w, column, flip));
-    }
-    return which & GAN_CUTOUT ? gan__augment_cutout(x, p) : x;
+    if (kinds & (GAN_FLIP | GAN_SHIFT))
+        x = gan__augment_place(x, kinds, p);
+    return kinds & GAN_CUTOUT ? gan__augment_cutout(x, p) : x;
 }
 
 GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target, double images)
 {
+    gan__check_model(D, "gan_ada");
     gan__valid(real_logits, "gan_ada");
+    if (!(images > 0))
+        gan__fail(D->g, "gan_ada", "images %g: above 0, as 500000", images);
     gan_tensor *p = gan__layer_buffer(D, "ada", "running_p", gan__vector(1), gan__start_at(0));
     gan_real sign = gan_item(
         gan_mean(gan__map("gan_ada", GAN_SIGN, gan_detach(real_logits), 0, 0)));
@@ -10272,6 +10325,9 @@ static void gan__all_pairs(int kind, bool same, double *a, int na, double *b, in
    eigenvectors, as long as their eigenvalues. */
 GAN_API void gan_eigen_symmetric(double *a, int n, double *values)
 {
+    if (!a || !values || n < 0)
+        gan__fail(NULL, "gan_eigen_symmetric", "n is %d%s", n,
+                  a && values ? "" : ", an array NULL");
     size_t row = (size_t)n, count = row * row;
     double size = 0, *end = a + count;
     for (size_t i = 0; i < count; i++)
@@ -10329,48 +10385,64 @@ static double *gan__features(const char *function, const gan_real *x, int n, int
     return y;
 }
 
-/* With A = R^T R, tr (A B)^1/2 is the sum of the roots of the eigenvalues of R B R^T. R's rows
-   are A's eigenvectors times the roots of their eigenvalues; those that are rounding, by numpy's
-   matrix_rank, are left out. */
+/* x (d,n), the transposed features: takes each row's mean away, writes it to mean (d), and the
+   unbiased covariance to covariance (d,d). */
+static void gan__covariance(double *x, int d, int n, double *mean, double *covariance)
+{
+    for (int i = 0; i < d; i++) {
+        double *row = x + (size_t)i * n;
+        mean[i] = 0;
+        for (int k = 0; k < n; k++)
+            mean[i] += row[k] / n;
+        for (int k = 0; k < n; k++)
+            row[k] -= mean[i];
+    }
+    gan__all_pairs(GAN__PAIR_DOT, false, x, d, x, d, n, covariance, 0, NULL);
+    for (size_t i = 0; i < (size_t)d * d; i++)
+        covariance[i] /= n - 1;
+}
+
+/* tr (A B)^1/2, A and B (d,d). With A = R^T R it is the sum of the roots of the eigenvalues of
+   R B R^T. R's rows are A's eigenvectors times the roots of their eigenvalues; those that are
+   rounding, by numpy's matrix_rank, are left out. A becomes R; room has 2 d d + d numbers. */
+static double gan__trace_of_root(double *A, double *B, int d, double *room)
+{
+    double *R = A, *RB = room, *RBR = RB + (size_t)d * d, *values = RBR + (size_t)d * d;
+    double trace = 0;
+    int rank = 0;
+    gan_eigen_symmetric(R, d, values);
+    for (; rank < d && values[rank] > d * DBL_EPSILON * values[0]; rank++)
+        for (int k = 0; k < d; k++)
+            R[(size_t)rank * d + k] *= sqrt(values[rank]);
+    gan__all_pairs(GAN__PAIR_DOT, false, R, rank, B, d, d, RB, 0, NULL);
+    gan__all_pairs(GAN__PAIR_DOT, false, RB, rank, R, rank, d, RBR, 0, NULL);
+    gan_eigen_symmetric(RBR, rank, values);
+    for (int i = 0; i < rank; i++)
+        trace += values[i] > 0 ? sqrt(values[i]) : 0;
+    return trace;
+}
+
 GAN_API double gan_frechet_distance(const gan_real *a, int na, const gan_real *b, int nb, int d)
 {
     gan__check_rows("gan_frechet_distance", b, nb, d, 2);
-    double *x[2] = {gan__features("gan_frechet_distance", a, na, d, 2, true),
-                    gan__features("", b, nb, d, 2, true)};
-    size_t square = (size_t)d * d, rank = 0;
+    double *x = gan__features("gan_frechet_distance", a, na, d, 2, true);
+    double *y = gan__features("", b, nb, d, 2, true);
+    size_t square = (size_t)d * d;
+    double *A = (double *)gan__alloc((4 * square + 3 * (size_t)d) * sizeof *A);
+    double *B = A + square;
+    double *room = B + square; /* 2 d d + d */
+    double *mean_a = room + 2 * square + d, *mean_b = mean_a + d;
     double total = 0;
-    double *S = (double *)gan__alloc((4 * square + (size_t)d) * sizeof *S);
-    double *R = S;
-    double *B = R + square;
-    double *RB = B + square;
-    double *RBR = RB + square, *values = RBR + square;
-    for (int side = 0; side < 2; side++) {
-        int n = side ? nb : na;
-        for (int i = 0; i < d; i++) {
-            double mean = 0, *row = x[side] + (size_t)i * n;
-            for (int k = 0; k < n; k++)
-                mean += row[k] / n;
-            for (int k = 0; k < n; k++)
-                row[k] -= mean;
-            values[i] = side ? values[i] - mean : mean;
-        }
-        gan__all_pairs(GAN__PAIR_DOT, false, x[side], d, x[side], d, n, S + side * square, 0, NULL);
-        for (size_t i = 0; i < square; i++)
-            S[side * square + i] /= n - 1;
-        GAN_FREE(x[side]);
+    gan__covariance(x, d, na, mean_a, A);
+    gan__covariance(y, d, nb, mean_b, B);
+    for (int i = 0; i < d; i++) {
+        double apart = mean_b[i] - mean_a[i];
+        total += apart * apart + A[(size_t)i * d + i] + B[(size_t)i * d + i];
     }
-    for (int i = 0; i < d; i++)
-        total += values[i] * values[i] + R[(size_t)i * d + i] + B[(size_t)i * d + i];
-    gan_eigen_symmetric(R, d, values);
-    for (; rank < (size_t)d && values[rank] > d * DBL_EPSILON * values[0]; rank++)
-        for (int k = 0; k < d; k++)
-            R[rank * d + k] *= sqrt(values[rank]);
-    gan__all_pairs(GAN__PAIR_DOT, false, R, (int)rank, B, d, d, RB, 0, NULL);
-    gan__all_pairs(GAN__PAIR_DOT, false, RB, (int)rank, R, (int)rank, d, RBR, 0, NULL);
-    gan_eigen_symmetric(RBR, (int)rank, values);
-    for (size_t i = 0; i < rank; i++)
-        total -= values[i] > 0 ? 2 * sqrt(values[i]) : 0;
-    GAN_FREE(S);
+    total -= 2 * gan__trace_of_root(A, B, d, room);
+    GAN_FREE(x);
+    GAN_FREE(y);
+    GAN_FREE(A);
     return total < 0 ? 0 : total;
 }
 
@@ -10440,6 +10512,8 @@ GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram
 {
     int caught = 0;
     gan__check_rows("gan_modes", scores, n, classes, 1);
+    if (!histogram)
+        gan__fail(NULL, "gan_modes", "histogram is NULL: it takes %d numbers", classes);
     memset(histogram, 0, (size_t)classes * sizeof *histogram);
     for (int i = 0; i < n; i++, scores += classes) {
         int best = 0, numbers = 1;
@@ -10508,65 +10582,87 @@ GAN_API double gan_perceptual_path_length(gan_model *generator, gan_network *G, 
     return total;
 }
 
-/* scales 0: PSNR of images; 1: SSIM of planes; 5: MS-SSIM of planes. */
-static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, double range,
-                            int scales, int side)
+static void gan__check_likeness(const char *function, gan_tensor *a, gan_tensor *b, double range,
+                                int side)
 {
-    static const double powers[5] = {0.0448, 0.2856, 0.3001, 0.2363, 0.1333};
     gan__check_same(a, b, function);
     if (!(range > 0))
         gan__fail(a->g, function, "range %g: values from -1 to 1 have range 2", range);
     if (GAN__MIN(a->h, a->w) < side)
         gan__fail(a->g, function, GAN__DIMS ": sides of %d or more are wanted", GAN__SHAPE(a),
                   side);
-    int count = scales ? a->n * a->c : a->n;
-    int last = GAN__MAX(scales - 1, 0);
+}
+
+/* The means of x (N,C,H,W) over each n, on the host, to be freed. */
+static gan_real *gan__means(gan_tensor *x)
+{
+    gan_real *mean = (gan_real *)gan__alloc((size_t)x->n * sizeof *mean);
+    gan_to_host(gan_mean_to(x, x->n, 1, 1, 1), mean);
+    return mean;
+}
+
+/* (1,1,11,11): exp(-r^2 / (2 * 1.5^2)), of sum 1. */
+static gan_tensor *gan__ssim_window(gan *g)
+{
+    gan_real weight[121], sum = 0;
+    for (int i = 0; i < 121; i++) {
+        int down = i / 11 - 5, right = i % 11 - 5;
+        weight[i] = (gan_real)exp((down * down + right * right) / -4.5);
+        sum += weight[i];
+    }
+    return gan_mul_scalar(gan__constant(g, weight, 1, 1, 11, 11), 1 / sum);
+}
+
+/* SSIM's s at each place of the window, or l s; x, y (planes,1,H,W). */
+static gan_tensor *gan__ssim_map(gan_tensor *x, gan_tensor *y, gan_tensor *window, double range,
+                                 bool luminance)
+{
     gan_real c1 = (gan_real)(1e-4 * range * range);
     gan_real c2 = (gan_real)(9e-4 * range * range);
-    gan_real taps[121];
-    gan_real sum = 0;
+    gan_tensor *mx = gan_conv2d_f(x, window, NULL, 1, 0, 1);
+    gan_tensor *my = gan_conv2d_f(y, window, NULL, 1, 0, 1);
+    gan_tensor *mxy = gan_mul(mx, my);
+    gan_tensor *mm = gan_add(gan_square(mx), gan_square(my));
+    gan_tensor *xy = gan_conv2d_f(gan_mul(x, y), window, NULL, 1, 0, 1);
+    gan_tensor *squares = gan_add(gan_square(x), gan_square(y));
+    gan_tensor *v = gan_sub(gan_conv2d_f(squares, window, NULL, 1, 0, 1), mm);
+    gan_tensor *s = gan_div(gan_add_scalar(gan_mul_scalar(gan_sub(xy, mxy), 2), c2),
+                            gan_add_scalar(v, c2));
+    gan_tensor *l = luminance
+                      ? gan_div(gan_add_scalar(gan_mul_scalar(mxy, 2), c1), gan_add_scalar(mm, c1))
+                      : NULL;
+    return l ? gan_mul(s, l) : s;
+}
+
+/* scales 1: SSIM; 5: MS-SSIM. */
+static double gan__ssim(const char *function, gan_tensor *a, gan_tensor *b, double range,
+                        int scales)
+{
+    static const double powers[5] = {0.0448, 0.2856, 0.3001, 0.2363, 0.1333};
+    gan__check_likeness(function, a, b, range, 11 << (scales - 1)); /* halved, 11 are left */
+    int planes = a->n * a->c;
     double total = 0;
-    double *score = (double *)gan__alloc((size_t)count * (sizeof *score + sizeof taps[0]));
-    gan_real *mean = (gan_real *)(score + count);
+    double *score = (double *)gan__alloc((size_t)planes * sizeof *score);
     gan_mark mark = gan_here(a->g);
-    for (int i = 0; i < 121; i++)
-        sum += taps[i] = (gan_real)exp(((i / 11 - 5) * (i / 11 - 5) + (i % 11 - 5) * (i % 11 - 5)) /
-                                       -4.5);
-    gan_tensor *window = gan_mul_scalar(gan__constant(a->g, taps, 1, 1, 11, 11), 1 / sum);
+    gan_tensor *window = gan__ssim_window(a->g);
     gan_tensor *quarter = gan_full(a->g, 0.25f, 1, 1, 2, 2);
-    gan_tensor *x = gan_reshape(a, count, -1, a->h, a->w);
-    gan_tensor *y = gan_reshape(b, count, -1, a->h, a->w);
-    gan_tensor *s = gan_square(gan_sub(x, y));
-    for (int scale = 0; scale <= last; scale++) {
+    gan_tensor *x = gan_reshape(a, planes, 1, a->h, a->w);
+    gan_tensor *y = gan_reshape(b, planes, 1, a->h, a->w);
+    for (int scale = 0; scale < scales; scale++) {
         if (scale > 0) {
             x = gan_conv2d_f(x, quarter, NULL, 2, 0, 1);
             y = gan_conv2d_f(y, quarter, NULL, 2, 0, 1);
         }
-        if (scales > 0) {
-            gan_tensor *mx = gan_conv2d_f(x, window, NULL, 1, 0, 1);
-            gan_tensor *my = gan_conv2d_f(y, window, NULL, 1, 0, 1);
-            gan_tensor *mxy = gan_mul(mx, my);
-            gan_tensor *mm = gan_add(gan_square(mx), gan_square(my));
-            gan_tensor *xy = gan_conv2d_f(gan_mul(x, y), window, NULL, 1, 0, 1);
-            gan_tensor *v = gan_sub(
-                gan_conv2d_f(gan_add(gan_square(x), gan_square(y)), window, NULL, 1, 0, 1), mm);
-            s = gan_div(gan_add_scalar(gan_mul_scalar(gan_sub(xy, mxy), 2), c2),
-                        gan_add_scalar(v, c2));
-            if (scale == last)
-                s = gan_mul(
-                    s, gan_div(gan_add_scalar(gan_mul_scalar(mxy, 2), c1), gan_add_scalar(mm, c1)));
-        }
-        gan_to_host(gan_mean_to(s, count, 1, 1, 1), mean);
-        for (int i = 0; i < count; i++) {
+        gan_real *mean = gan__means(gan__ssim_map(x, y, window, range, scale == scales - 1));
+        for (int i = 0; i < planes; i++) {
             double m = (double)mean[i];
-            double factor = scales > 1 ? pow(m < 0 ? 0 : m, powers[scale])
-                          : scales     ? m
-                                       : 10 * log10(range * range / m);
+            double factor = scales > 1 ? pow(m < 0 ? 0 : m, powers[scale]) : m;
             score[i] = scale == 0 ? factor : score[i] * factor;
         }
+        GAN_FREE(mean);
     }
-    for (int i = 0; i < count; i++)
-        total += score[i] / count;
+    for (int i = 0; i < planes; i++)
+        total += score[i] / planes;
     gan_clear_to(a->g, mark);
     GAN_FREE(score);
     return total;
@@ -10574,17 +10670,25 @@ static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, 
 
 GAN_API double gan_psnr(gan_tensor *a, gan_tensor *b, double range)
 {
-    return gan__likeness("gan_psnr", a, b, range, 0, 1);
+    gan__check_likeness("gan_psnr", a, b, range, 1);
+    gan_mark mark = gan_here(a->g);
+    gan_real *mean = gan__means(gan_square(gan_sub(a, b)));
+    double total = 0;
+    for (int i = 0; i < a->n; i++)
+        total += 10 * log10(range * range / (double)mean[i]) / a->n;
+    GAN_FREE(mean);
+    gan_clear_to(a->g, mark);
+    return total;
 }
 
 GAN_API double gan_ssim(gan_tensor *a, gan_tensor *b, double range)
 {
-    return gan__likeness("gan_ssim", a, b, range, 1, 11);
+    return gan__ssim("gan_ssim", a, b, range, 1);
 }
 
 GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range)
 {
-    return gan__likeness("gan_ms_ssim", a, b, range, 5, 176);
+    return gan__ssim("gan_ms_ssim", a, b, range, 5);
 }
 
 /* ===========================================================================================
@@ -11628,6 +11732,7 @@ GAN_API void gan_progress_close(gan_progress *log)
    =========================================================================================== */
 GAN_API void gan_summary(gan_model *model)
 {
+    gan__check_model(model, "gan_summary");
     printf("%-24s %-18s %-22s %12s\n", model->name, "layer", "output (N,C,H,W)", "parameters");
     for (const gan__layer *layer = model->layers;
          layer && layer < model->layers + model->layer_count; layer++) {
@@ -11641,25 +11746,34 @@ GAN_API void gan_summary(gan_model *model)
 
 GAN_API size_t gan_profile_flops(gan *g)
 {
+    if (!g)
+        gan__fail(NULL, "gan_profile_flops", "the device is NULL");
     return (size_t)(g->profile_flops[GAN__K_matmul] + g->profile_flops[GAN__K_conv2d] +
                     g->profile_flops[GAN__K_conv_transpose2d] +
                     g->profile_flops[GAN__K_conv2d_weight]);
 }
 
+/* The kernel that took longest of those with calls, or -1. */
+static int gan__slowest_kernel(const gan *g)
+{
+    int slowest = -1;
+    for (int i = 0; i < GAN__KERNEL_COUNT; i++)
+        if (g->profile_calls[i] &&
+            (slowest < 0 || g->profile_seconds[i] > g->profile_seconds[slowest]))
+            slowest = i;
+    return slowest;
+}
+
 GAN_API void gan_profile(gan *g)
 {
     double total = 0;
+    if (!g)
+        gan__fail(NULL, "gan_profile", "the device is NULL");
     for (int k = 0; k < GAN__KERNEL_COUNT; k++)
         total += g->profile_seconds[k];
     printf("%-18s %10s %12s %10s %10s %7s\n", g->backend->name, "calls", "ms", "GFLOP/s", "GB/s",
            "share");
-    for (int k;; g->profile_calls[k] = 0) { /* the longest of those that are left */
-        k = -1;
-        for (int i = 0; i < GAN__KERNEL_COUNT; i++)
-            if (g->profile_calls[i] && (k < 0 || g->profile_seconds[i] > g->profile_seconds[k]))
-                k = i;
-        if (k < 0)
-            break;
+    for (int k; (k = gan__slowest_kernel(g)) >= 0; g->profile_calls[k] = 0) {
         double seconds = GAN__MAX(g->profile_seconds[k], 1e-12);
         printf("%-18s %10.0f %12.2f %10.1f %10.1f %6.1f%%\n", gan__kernels[k].name,
                g->profile_calls[k], 1e3 * seconds, g->profile_flops[k] / seconds * 1e-9,

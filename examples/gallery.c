@@ -152,7 +152,12 @@ static void draw_losses(gan_real *image, const double *losses, int steps)
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/gallery", 600, 32, 4, 4, 42, NULL, 0, false, false};
+    options o = {.out = "out/gallery",
+                 .steps = 600,
+                 .batch = 32,
+                 .quick_steps = 4,
+                 .quick_batch = 4,
+                 .data = "digits"}; /* those that gan.h draws: nothing to fetch */
     parse(argc, argv, &o, "gallery: what sick trainings look like", NULL);
     gan *g = open_device(&o);
     double *losses = (double *)malloc(2 * (size_t)o.steps * sizeof *losses);
