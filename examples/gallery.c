@@ -12,7 +12,7 @@
 
 typedef enum {
     HEALTHY,
-    D_WINS,     /* D learns a thousand times faster than G */
+    D_WINS,     /* G's learning rate is a thousand times too low */
     D_RATE,     /* D's learning rate is a hundred times too high */
     LABELS,     /* real images are labelled 0, fakes 1 */
     SIGN,       /* G minimises minus its loss */
@@ -27,11 +27,11 @@ static const char *const names[ILLNESSES] = {"healthy", "d_wins",  "d_rate",    
 
 enum {
     SHOWN_ROWS = 5,
-    SHOWN_COLUMNS = 8,
+    SHOWN_COLUMNS = 6,
     SHOWN = SHOWN_ROWS * SHOWN_COLUMNS,
     SIDE = 28,
     PANEL_H = 160,     /* of CURVE_H, the height that dot() and text() know */
-    CURVES_LEFT = 290, /* right of the samples and the numbers of the axis */
+    CURVES_LEFT = 230, /* right of the samples and the numbers of the axis */
     CURVES_TOP = 14,
     CURVES_BOTTOM = PANEL_H - 18
 };
@@ -62,10 +62,8 @@ static void train(const options *o, illness ill, double *losses, gan_real *shown
     gan *g = open_device(o);
     gan_model *G = gan_model_new(g, "G");
     gan_model *D = gan_model_new(g, "D");
-    float d_rate = ill == D_RATE ? 1e-1f /* ILL */
-                 : ill == D_WINS ? 5e-3f /* ILL */
-                                 : 1e-3f;
-    float g_rate = ill == D_WINS ? 5e-6f : 1e-3f; /* ILL */
+    float d_rate = ill == D_RATE ? 1e-1f : 1e-3f; /* ILL */
+    float g_rate = ill == D_WINS ? 1e-6f : 1e-3f; /* ILL */
     gan_opt *opt_g = gan_adam(G, g_rate, 0.5f, 0.999f);
     gan_opt *opt_d = gan_adam(D, d_rate, 0.5f, 0.999f);
     gan_data *data = open_digits(g, o);
@@ -101,8 +99,8 @@ static void draw_samples(gan_real *image, const gan_real *shown)
         for (int i = 0; i < SIDE * SIDE; i++) {
             int x = 4 + n % SHOWN_COLUMNS * (SIDE + 2) + i % SIDE;
             int y = 5 + n / SHOWN_COLUMNS * (SIDE + 2) + i / SIDE;
-            gan_real level = (gan_real)(floor((double)shown[n * SIDE * SIDE + i] * 8 + 0.5) / 8);
-            gan_real grey[3] = {level, level, level}; /* 17 levels: a smaller file */
+            gan_real level = (gan_real)(floor((double)shown[n * SIDE * SIDE + i] * 3 + 0.5) / 3);
+            gan_real grey[3] = {level, level, level}; /* 7 levels: a smaller file */
             dot(image, x, y, grey);
         }
 }
@@ -153,7 +151,7 @@ static void draw_losses(gan_real *image, const double *losses, int steps)
 int main(int argc, char **argv)
 {
     options o = {.out = "out/gallery",
-                 .steps = 600,
+                 .steps = 400,
                  .batch = 32,
                  .quick_steps = 4,
                  .quick_batch = 4,

@@ -541,6 +541,18 @@ static void no_logits(void *g)
     gan_doctor((gan *)g, 0, 1, x, x, NULL, NULL);
 }
 
+static void no_device(void *g)
+{
+    gan_tensor *x = gan_randn((gan *)g, 4, 3, 1, 1);
+    gan_doctor(NULL, 0, 1, x, x, x, x);
+}
+
+static void no_fake(void *g)
+{
+    gan_tensor *x = gan_randn((gan *)g, 4, 3, 1, 1);
+    gan_doctor((gan *)g, 0, 1, x, NULL, x, x);
+}
+
 static void few_scores(void *g)
 {
     gan_doctor_classes((gan *)g, gan_randn((gan *)g, 9, 2, 1, 1));
@@ -554,6 +566,9 @@ static void mistakes(void)
     CHECK(strstr(message_of(no_logits, g), "gan_doctor: no tensor (4,1,1,1) comes from the images "
                                            "(4,3,1,1): hand over the logits"),
           "%s", test_message);
+    CHECK(strstr(message_of(no_device, g), "gan_doctor: the device is NULL"), "%s", test_message);
+    CHECK(strstr(message_of(no_fake, g), "gan_doctor: a tensor is NULL"), "%s", test_message);
+    CHECK(strcmp(gan_doctor_text(NULL), "") == 0, "a device that is NULL has a text");
     CHECK(strstr(message_of(few_scores, g), "the scores (9,2,1,1) must be (N,K,1,1), N >= 10*K"),
           "%s", test_message);
     gan_close(g);

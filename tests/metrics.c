@@ -525,12 +525,15 @@ static void mistake(void *which)
     case 10: gan_ms_ssim(x, x, 2); break;
     case 11: gan_psnr(x, gan_zeros(mistaken, 1, 1, 20, 10), 2); break;
     case 12: gan_psnr(x, x, 0); break;
+    case 13: gan_modes(a, 3, 2, NULL); break;
+    case 14: gan_eigen_symmetric(NULL, 2, NULL); break;
+    case 15: gan_ssim(x, NULL, 2); break;
     }
 }
 
 static void mistakes(void)
 {
-    static const char *const says[13][2] = {{"gan_frechet_distance", "(1,3)"},
+    static const char *const says[16][2] = {{"gan_frechet_distance", "(1,3)"},
                                             {"gan_frechet_distance", "NULL"},
                                             {"gan_kernel_distance", "(5,0)"},
                                             {"gan_precision", "(3,2): 4 or more"},
@@ -542,9 +545,12 @@ static void mistakes(void)
                                             {"gan_ssim", "(1,1,10,20): sides of 11"},
                                             {"gan_ms_ssim", "sides of 176"},
                                             {"gan_psnr", "(1,1,10,20) and (1,1,20,10)"},
-                                            {"gan_psnr", "range 0"}};
+                                            {"gan_psnr", "range 0"},
+                                            {"gan_modes", "histogram is NULL"},
+                                            {"gan_eigen_symmetric", "NULL"},
+                                            {"gan_ssim", "NULL"}};
     mistaken = gan_open("cpu", 1);
-    for (int i = 0; i < 13; i++) {
+    for (int i = 0; i < 16; i++) {
         const char *message = message_of(mistake, &i);
         CHECK(strstr(message, says[i][0]) && strstr(message, says[i][1]), "mistake %d says: %s", i,
               message);
