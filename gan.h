@@ -12284,45 +12284,54 @@ static void gan__look_not_finite(gan *g, gan_tensor *real)
                       d->first);
 }
 
-/* The data: constant, or where the generator cannot go. The fakes: where no data is, though no
-   tanh or sigmoid holds them. */
+/* The share of the n numbers x below low or above high. */
+static double gan__share_outside(const gan_real *x, size_t n, double low, double high)
+{
+    size_t outside = 0;
+    for (size_t i = 0; i < n; i++)
+        outside += (double)x[i] < low || (double)x[i] > high;
+    return (double)outside / (double)n;
+}
+
+static void gan__range_of(const gan_real *x, size_t n, double *low, double *high)
+{
+    *low = *high = (double)x[0];
+    for (size_t i = 1; i < n; i++) {
+        *low = GAN__MIN(*low, (double)x[i]);
+        *high = GAN__MAX(*high, (double)x[i]);
+    }
+}
+
+/* The data: where the generator cannot go. The fakes: where no data is, though no
+   tanh or sigmoid bounds them. */
 static void gan__look_ranges(gan *g, gan_tensor *real, gan_tensor *fake)
 {
     const gan_tensor *last = fake; /* below views, as gan_reshape makes them */
     while (last->op && last->in[0] && last->in[0]->buffer == last->buffer)
         last = last->in[0];
     bool tanh_ends = gan__is_map(last, GAN_TANH), sigmoid_ends = gan__is_map(last, GAN_SIGMOID);
-    double least = INFINITY, most = -INFINITY, outside = 0, low = INFINITY, high = -INFINITY;
-    gan_real *x = gan__on_host(g, real->data, gan_count(real));
-    gan_real *y = gan__on_host(g, fake->data, gan_count(fake));
-    for (size_t i = 0; i < gan_count(real); i++) {
-        least = GAN__MIN(least, (double)x[i]);
-        most = GAN__MAX(most, (double)x[i]);
-    }
+    bool bounded = tanh_ends || sigmoid_ends;
+    size_t n = gan_count(real), m = gan_count(fake);
+    gan_real *x = gan__on_host(g, real->data, n);
+    gan_real *y = gan__on_host(g, fake->data, m);
+    double least, most, low, high;
+    gan__range_of(x, n, &least, &most);
+    gan__range_of(y, m, &low, &high);
     double margin = 0.1 * (most - least);
-    for (size_t i = 0; i < gan_count(fake); i++) {
-        low = GAN__MIN(low, (double)y[i]);
-        high = GAN__MAX(high, (double)y[i]);
-        outside += (double)y[i] < least - margin || (double)y[i] > most + margin;
-    }
+    double outside = gan__share_outside(y, m, least - margin, most + margin);
     GAN_FREE(x);
     GAN_FREE(y);
-    double spread = gan__spread(real);
-    gan__measured(g, GAN__DATA_CONSTANT, 1e-3 / GAN__MAX(spread, 1e-9),
-                  "the images of the data are all the same: two differ by %.2g. How are they read "
-                  "and scaled?",
-                  spread);
-    const char *end = tanh_ends    ? "the generator's tanh gives -1 to 1"
-                    : sigmoid_ends ? "the generator's sigmoid gives 0 to 1"
-                                   : "a network works best with numbers around -1 to 1";
-    gan__measured(g, GAN__DATA_RANGE, GAN__MAX(most, -least) / (tanh_ends || sigmoid_ends ? 1 : 8),
+    gan__measured(g, GAN__DATA_RANGE, GAN__MAX(most, -least) / (bounded ? 1 : 8),
                   "the data runs from %.3g to %.3g, %s. Scale it: bytes by x/127.5 - 1", least,
-                  most, end);
-    if (!tanh_ends && !sigmoid_ends)
-        gan__measured(g, GAN__G_RANGE, outside / (double)gan_count(fake),
+                  most,
+                  tanh_ends      ? "the generator's tanh gives -1 to 1"
+                  : sigmoid_ends ? "the generator's sigmoid gives 0 to 1"
+                                 : "a network works best with numbers around -1 to 1");
+    if (!bounded)
+        gan__measured(g, GAN__G_RANGE, outside,
                       "the fakes run from %.2g to %.2g, the data from %.2g to %.2g: %.0f%% of "
                       "their numbers are where no data is. Does the generator end in tanh?",
-                      low, high, least, most, 100 * outside / (double)gan_count(fake));
+                      low, high, least, most, 100 * outside);
 }
 
 /* At every call: the tape begins anew with gan_clear, and has the same length at the end of each
@@ -12644,9 +12653,14 @@ static void gan__look_contest(gan *g, gan_tensor *real, gan_tensor *fake)
                   100 * right, a, b);
 }
 
-static void gan__look_collapse(gan *g, gan_tensor *real, gan_tensor *fake)
+/* How much images differ: those of the data, and the fakes. */
+static void gan__look_variety(gan *g, gan_tensor *real, gan_tensor *fake)
 {
     double reals = gan__spread(real), fakes = gan__spread(fake);
+    gan__measured(g, GAN__DATA_CONSTANT, 1e-3 / GAN__MAX(reals, 1e-9),
+                  "the images of the data are all the same: two differ by %.2g. How are they read "
+                  "and scaled?",
+                  reals);
     gan__measured(g, GAN__COLLAPSED, reals / GAN__MAX(fakes, 1e-9),
                   "the generator has collapsed: two fakes differ by %.2g, two real images by %.2g. "
                   "Lower its learning rate, try R1 or batch norm, or start anew",
@@ -12666,7 +12680,7 @@ static void gan__look_all(gan *g, gan_tensor *real, gan_tensor *fake, gan_tensor
     gan__look_weights(g);
     gan__look_relus(g);
     gan__look_contest(g, real_logits, fake_logits);
-    gan__look_collapse(g, real, fake);
+    gan__look_variety(g, real, fake);
     gan__look_jumped(g); /* reads what the others found */
 }
 
