@@ -160,9 +160,7 @@ GAN_API void gan_fail(const char *where, const char *message);
 /* ===========================================================================================
    >>kernels
    ===========================================================================================
-   A kernel is a pure function of sizes and arrays, without tensors and without a tape. All are
-   listed once, in GAN_KERNELS; the list makes the fields of gan_backend and the bare functions
-   gan_ref_NAME (textbook loops: the meaning) and gan_cpu_NAME (blocked, vectorised, threaded).
+   A kernel is a pure function of sizes and arrays, without tensors and without a tape.
    To add an operation: a line here, its two kernels and its cost, its tensor function with its
    derivative, and a line in tests/gradients.c, tests/operations.c and
    tests/expected/reference.py. */
@@ -197,11 +195,22 @@ enum {
     GAN_EQUAL     /* 1 where a = b, 0 elsewhere */
 };
 
+/* Each kernel in three versions of one signature: gan_ref_X is the meaning, gan_cpu_X is fast, and
+   gan_cuda_X, in gan_cuda.cu, takes device pointers. Outputs are written, not added to; they lie
+   apart from the inputs unless the comment says otherwise. */
+
+/* y[i] = value */
 typedef struct {
     size_t count;
     gan_real value;
 } gan_fill;
 
+GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y);
+GAN_API void gan_cpu_fill(const gan_fill *p, gan_real *y);
+extern void gan_cuda_fill(const gan_fill *p, gan_real *y);
+
+/* y[i] = shift + scale * r[i], r uniform in [0,1) or, if normal, standard normal: the numbers from
+   block index of four on, of Philox with this seed and stream. */
 typedef struct {
     int normal;
     size_t count;
@@ -209,31 +218,54 @@ typedef struct {
     gan_real scale, shift;
 } gan_random;
 
+GAN_API void gan_ref_random(const gan_random *p, gan_real *y);
+GAN_API void gan_cpu_random(const gan_random *p, gan_real *y);
+extern void gan_cuda_random(const gan_random *p, gan_real *y);
+
+/* y[i] = op(x[i]), with the scalars a and b. y may be x. */
 typedef struct {
     int op;
     size_t count;
     gan_real a, b;
 } gan_map;
 
-/* y (N,C,H,W) = op(a, b). A stride is how far apart neighbours along N,C,H,W lie in a or b; 0
-   repeats one (broadcasting). */
+GAN_API void gan_ref_map(const gan_map *p, const gan_real *x, gan_real *y);
+GAN_API void gan_cpu_map(const gan_map *p, const gan_real *x, gan_real *y);
+extern void gan_cuda_map(const gan_map *p, const gan_real *x, gan_real *y);
+
+/* y (N,C,H,W) = op(a, b), with the scalars k and l. p->a and p->b are strides: how far apart
+   neighbours along N,C,H,W lie in a or b; 0 repeats one (broadcasting). y may be a or b where that
+   has y's shape. */
 typedef struct {
     int op, n, c, h, w;
     ptrdiff_t a[4], b[4];
     gan_real k, l;
 } gan_zip;
 
-/* y[y0 + i.y] = x[x0 + i.x] for every index i in (N,C,H,W): permute, slice, concat and expand
-   are copies with strides. */
+GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y);
+GAN_API void gan_cpu_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y);
+extern void gan_cuda_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y);
+
+/* y[y0 + i.y] = x[x0 + i.x] for every index i in (N,C,H,W), i.x the sum of i times the strides
+   p->x: permute, slice, concat and expand are copies with strides. */
 typedef struct {
     int n, c, h, w;
     ptrdiff_t x[4], y[4], x0, y0;
 } gan_copy;
 
-/* y (out) = x (in) summed over each dimension in which out is 1 and in is not. */
+GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y);
+GAN_API void gan_cpu_copy(const gan_copy *p, const gan_real *x, gan_real *y);
+extern void gan_cuda_copy(const gan_copy *p, const gan_real *x, gan_real *y);
+
+/* y (out) = x (in) summed over each dimension in which out is 1 and in is not. Terms are added in
+   double precision or in a fixed number of lanes, in the same order on any number of threads. */
 typedef struct {
     int in[4], out[4];
 } gan_sums;
+
+GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y);
+GAN_API void gan_cpu_sum(const gan_sums *p, const gan_real *x, gan_real *y);
+extern void gan_cuda_sum(const gan_sums *p, const gan_real *x, gan_real *y);
 
 /* y (N,C,M,W) = op(a) op(b), op(a) (M,K) and op(b) (K,W); op transposes where asked. Batches of
    a and b lie a_n, a_c, b_n, b_c elements apart along N and C; 0 repeats one. */
@@ -241,6 +273,13 @@ typedef struct {
     int n, c, m, k, w, transpose_a, transpose_b;
     ptrdiff_t a_n, a_c, b_n, b_c;
 } gan_product;
+
+GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_real *b,
+                            gan_real *y);
+GAN_API void gan_cpu_matmul(const gan_product *p, const gan_real *a, const gan_real *b,
+                            gan_real *y);
+extern void gan_cuda_matmul(const gan_product *p, const gan_real *a, const gan_real *b,
+                            gan_real *y);
 
 /* The geometry of a convolution from (N,C,H,W) to (N,OUT_C,OH,OW), shared by it and its two
    adjoints. Strides, padding and dilation of the two axes are
@@ -258,8 +297,35 @@ typedef struct {
 GAN_API int gan_conv_out_h(const gan_conv *p);
 GAN_API int gan_conv_out_w(const gan_conv *p);
 
-/* Normalisation of (N,C,SIZE) over N and SIZE, for each C. frozen: the statistics are constants,
-   not computed from x. */
+/* y[n,o,i,j] = sum over c,u,v of x[n,c,i*SH+u*DH-PH,j*SW+v*DW-PW] * weight[o,c,u,v]
+   x (N,C,H,W), weight (OUT_C,C/GROUPS,KERNEL_H,KERNEL_W), y (N,OUT_C,OH,OW) */
+GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
+                            gan_real *y);
+GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
+                            gan_real *y);
+extern void gan_cuda_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
+                            gan_real *y);
+
+/* The adjoint in x: x[n,c,h,w] = sum of y[n,o,i,j] * weight[o,c,u,v] over all o,u,v and i,j with
+   i*SH+u*DH-PH = h and j*SW+v*DW-PW = w. Shapes as above. */
+GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
+                                      gan_real *x);
+GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
+                                      gan_real *x);
+extern void gan_cuda_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
+                                      gan_real *x);
+
+/* The adjoint in weight: weight[o,c,u,v] = sum over n,i,j of x[n,c,i*SH+u*DH-PH,j*SW+v*DW-PW] *
+   y[n,o,i,j]. Shapes as above. */
+GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
+                                   gan_real *weight);
+GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
+                                   gan_real *weight);
+extern void gan_cuda_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
+                                   gan_real *weight);
+
+/* Normalisation of (N,C,SIZE) over N and SIZE, for each C; SIZE is H*W. frozen: the statistics are
+   constants, not computed from x. Everywhere below xhat = (x - mean)/sqrt(var + eps). */
 typedef struct {
     int n, c;
     size_t size;
@@ -267,23 +333,73 @@ typedef struct {
     int frozen;
 } gan_norm;
 
-/* y[n,c,i,j] = sum over a < TAPS_H, b < TAPS_W of R[i,a] C[j,b] x[n,c,r(i,a),k(j,b)]: x
-   (N,C,H,W), y (N,C,OUT_H,OUT_W). rows (IMAGES,OUT_H, TAPS_H,2) holds index and weight of each
-   r, R; columns likewise of each k, C; an index of -1 counts as a 0 in x. IMAGES is 1, or N for
+/* stats (2,C) = mean of x, and biased variance of x */
+GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats);
+GAN_API void gan_cpu_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats);
+extern void gan_cuda_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats);
+
+/* y = xhat * weight + bias; weight and bias (C) */
+GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
+                                const gan_real *weight, const gan_real *bias, gan_real *y);
+GAN_API void gan_cpu_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
+                                const gan_real *weight, const gan_real *bias, gan_real *y);
+extern void gan_cuda_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
+                                const gan_real *weight, const gan_real *bias, gan_real *y);
+
+/* sums (2,C) = sum of gy, and sum of gy*xhat: the gradients of bias and weight */
+GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
+                               const gan_real *stats, gan_real *sums);
+GAN_API void gan_cpu_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
+                               const gan_real *stats, gan_real *sums);
+extern void gan_cuda_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
+                               const gan_real *stats, gan_real *sums);
+
+/* gx = weight/sqrt(var + eps) * (gy - (sums[0] + xhat*sums[1])/(N*SIZE)), without the sums if
+   frozen: the gradient of x. gx may be gy. */
+GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
+                               const gan_real *stats, const gan_real *weight, const gan_real *sums,
+                               gan_real *gx);
+GAN_API void gan_cpu_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
+                               const gan_real *stats, const gan_real *weight, const gan_real *sums,
+                               gan_real *gx);
+extern void gan_cuda_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
+                               const gan_real *stats, const gan_real *weight, const gan_real *sums,
+                               gan_real *gx);
+
+/* y[n,c,i,j] = sum over a < TAPS_H, b < TAPS_W of R[i,a] S[j,b] x[n,c,r(i,a),s(j,b)]: a separable
+   linear map of each plane. x (N,C,H,W), y (N,C,OUT_H,OUT_W).
+   rows (IMAGES,OUT_H,TAPS_H,2) holds the index and the weight of each r, R; columns
+   (IMAGES,OUT_W,TAPS_W,2) of each s, S. An index of -1 counts as a 0 in x. IMAGES is 1, or N for
    tables of each image's own. adjoint: x from y. Padding, resizing, blurring, average pooling,
    cropping and flipping are tables. */
 typedef struct {
     int n, c, h, w, out_h, out_w, taps_h, taps_w, images, adjoint;
 } gan_resample;
 
-/* y[o,i,k] = x[o,index[o,i,k],k]: x (OUTER,IN,INNER), y (OUTER,OUT,INNER), index at o*STEP_OUTER
-   + i*STEP + k*STEP_INNER (0: shared). adjoint: x[o,index[o,i,k],k] is the sum of its y[o,i,k]. */
+GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
+                              const gan_real *columns, gan_real *y);
+GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
+                              const gan_real *columns, gan_real *y);
+extern void gan_cuda_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
+                              const gan_real *columns, gan_real *y);
+
+/* y[o,i,k] = x[o,index[o,i,k],k]: x (OUTER,IN,INNER), y (OUTER,OUT,INNER), index at
+   o*STEP_OUTER + i*STEP + k*STEP_INNER (a step of 0: shared).
+   adjoint: the result at [o,index[o,i,k],k] is the sum of its x[o,i,k], x (OUTER,OUT,INNER). */
 typedef struct {
     size_t outer, in, out, inner, step_outer, step, step_inner;
     int adjoint;
 } gan_index;
 
-/* Maximum of each KERNEL_H x KERNEL_W window of PLANES planes (H,W). Windows are SH rows and SW
+GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_real *index,
+                            gan_real *y);
+GAN_API void gan_cpu_gather(const gan_index *p, const gan_real *x, const gan_real *index,
+                            gan_real *y);
+extern void gan_cuda_gather(const gan_index *p, const gan_real *x, const gan_real *index,
+                            gan_real *y);
+
+/* index (PLANES,OUT_H*OUT_W): where in its plane (H,W) the maximum of each KERNEL_H x KERNEL_W
+   window lies, the first of several; a NaN is larger than any number. Windows are SH rows and SW
    columns apart and begin in PH rows and PW columns of padding, which is never the maximum; SH,
    SW, PH and PW as in gan_conv. */
 typedef struct {
@@ -291,90 +407,53 @@ typedef struct {
     int stride_h, stride_w, pad_h, pad_w;
 } gan_pool;
 
-/* (OUTER,COUNT,INNER) along COUNT; log_: the logarithm of it. */
+GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *index);
+GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *index);
+extern void gan_cuda_max_index(const gan_pool *p, const gan_real *x, gan_real *index);
+
+/* y = e^x / sum of e^x along COUNT of (OUTER,COUNT,INNER); log_: x - ln sum of e^x. */
 typedef struct {
     size_t outer, count, inner;
     int log_;
 } gan_lines;
 
-/* One step of an optimizer; bias1 and bias2 are Adam's 1 - beta^t, decay AdamW's. */
+GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y);
+GAN_API void gan_cpu_softmax(const gan_lines *p, const gan_real *x, gan_real *y);
+extern void gan_cuda_softmax(const gan_lines *p, const gan_real *x, gan_real *y);
+
+/* gx = y*(gy - sum of gy*y); log_: gy - e^y * sum of gy. gx may be gy. */
+GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
+                                  gan_real *gx);
+GAN_API void gan_cpu_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
+                                  gan_real *gx);
+extern void gan_cuda_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
+                                  gan_real *gx);
+
+/* One step of an optimizer for parameters w with the gradient g; what is not const is read and
+   written. bias1 and bias2 are Adam's 1 - beta^t, decay is AdamW's. */
 typedef struct {
     size_t count;
     gan_real lr, beta1, beta2, eps, bias1, bias2, decay;
 } gan_update;
 
-/* K(name, type of the sizes, inputs, outputs)
-      fill              y[i] = value
-      random            y[i] = shift + scale * (uniform in [0,1), or standard normal)
-      map, zip          elementwise, above
-      copy, sum         above; sum's inner loop adds in double precision or in fixed lanes
-      matmul            y = op(a) op(b), above
-      conv2d            y[n,o,i,j]  = sum over c,u,v of x[n,c,i*SH+u*DH-PH,j*SW+v*DW-PW] *
-                        w[o,c,u,v]   x (N,C,H,W), w (O,C/G,KH,KW)
-      conv_transpose2d  x[n,c,h,w]  = sum over o,u,v with i*SH+u*DH-PH = h, j*SW+v*DW-PW = w of
-                        y[n,o,i,j] * w[o,c,u,v]   inputs y, w
-      conv2d_weight     w[o,c,u,v]  = sum over n,i,j of x[n,c,i*SH+u*DH-PH,j*SW+v*DW-PW] *
-                        y[n,o,i,j]   inputs x, y
-      norm_stats        s (2,C) = mean of x and biased variance of x
-      norm_apply        y = (x - mean)/sqrt(var + eps) * weight + bias        inputs x, s, weight
-                        (C), bias (C)
-      norm_sums         s (2,C) = sum of gy, sum of gy*xhat, xhat = (x - mean)/sqrt(var + eps)
-                        inputs gy, x, s
-      norm_grad         gx = weight/sqrt(var + eps) * (gy - (sums0 + xhat*sums1)/(N*SIZE))  inputs
-                        gy, x, s, weight, sums
-      resample          above: a separable linear map of each plane, or its adjoint    inputs x,
-                        rows, columns
-      gather            above: numbers taken by index, or added up by index            inputs x,
-                        index
-      max_index         index (PLANES,OUT_H*OUT_W) of each window's first maximum in its plane; a
-                        NaN wins
-      softmax           y = e^x / sum of e^x, or x - ln sum of e^x, over COUNT
-      softmax_grad      gx = y*(gy - sum of gy*y), or gy - e^y * sum of gy              inputs gy,
-                        y
-      sgd               m = beta1*m + g;  p = p - lr*m                         input g, outputs p,
-                        m (read and written)
-      adam              m = beta1*m + (1-beta1)*g;  v = beta2*v + (1-beta2)*g*g;
-                        p = (1 - lr*decay)*p - lr * (m/bias1) / (sqrt(v/bias2) + eps)   input g,
-                          outputs p, m, v (read and written)
-      rmsprop           v = beta2*v + (1-beta2)*g*g;  p = p - lr * g / (sqrt(v) + eps)  input g,
-                        outputs p, v (read and written) */
-#define GAN_KERNELS(K)                  \
-    K(fill, gan_fill, 0, 1)             \
-    K(random, gan_random, 0, 1)         \
-    K(map, gan_map, 1, 1)               \
-    K(zip, gan_zip, 2, 1)               \
-    K(copy, gan_copy, 1, 1)             \
-    K(sum, gan_sums, 1, 1)              \
-    K(matmul, gan_product, 2, 1)        \
-    K(conv2d, gan_conv, 2, 1)           \
-    K(conv_transpose2d, gan_conv, 2, 1) \
-    K(conv2d_weight, gan_conv, 2, 1)    \
-    K(norm_stats, gan_norm, 1, 1)       \
-    K(norm_apply, gan_norm, 4, 1)       \
-    K(norm_sums, gan_norm, 3, 1)        \
-    K(norm_grad, gan_norm, 5, 1)        \
-    K(resample, gan_resample, 3, 1)     \
-    K(gather, gan_index, 2, 1)          \
-    K(max_index, gan_pool, 1, 1)        \
-    K(softmax, gan_lines, 1, 1)         \
-    K(softmax_grad, gan_lines, 2, 1)    \
-    K(sgd, gan_update, 1, 2)            \
-    K(adam, gan_update, 1, 3)           \
-    K(rmsprop, gan_update, 1, 2)
+/* m = beta1*m + g;  w = w - lr*m */
+GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m);
+GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m);
+extern void gan_cuda_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m);
 
-#define GAN__0_1(type) (const type *p, gan_real *y)
-#define GAN__1_1(type) (const type *p, const gan_real *x, gan_real *y)
-#define GAN__2_1(type) (const type *p, const gan_real *a, const gan_real *b, gan_real *y)
-#define GAN__3_1(type) \
-    (const type *p, const gan_real *a, const gan_real *b, const gan_real *c, gan_real *y)
-#define GAN__4_1(type)                                                                          \
-    (const type *p, const gan_real *a, const gan_real *b, const gan_real *c, const gan_real *d, \
-     gan_real *y)
-#define GAN__5_1(type)                                                                          \
-    (const type *p, const gan_real *a, const gan_real *b, const gan_real *c, const gan_real *d, \
-     const gan_real *e, gan_real *y)
-#define GAN__1_2(type) (const type *p, const gan_real *x, gan_real *y, gan_real *z)
-#define GAN__1_3(type) (const type *p, const gan_real *x, gan_real *y, gan_real *z, gan_real *u)
+/* m = beta1*m + (1-beta1)*g;  v = beta2*v + (1-beta2)*g*g;
+   w = (1 - lr*decay)*w - lr * (m/bias1) / (sqrt(v/bias2) + eps) */
+GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
+                          gan_real *v);
+GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
+                          gan_real *v);
+extern void gan_cuda_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
+                          gan_real *v);
+
+/* v = beta2*v + (1-beta2)*g*g;  w = w - lr * g / (sqrt(v) + eps) */
+GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v);
+GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v);
+extern void gan_cuda_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v);
 
 /* A backend: a name, its memory, and one function per kernel. Your own is a copy of ref with a
    kernel of yours in it. */
@@ -390,16 +469,38 @@ typedef struct gan_backend {
     void *(*recorded)(void); /* not done, up to here: what play does, or NULL if it cannot be */
     void (*play)(void *recording);
     void (*forget)(void *recording_or_NULL);
-#define GAN__FIELD(name, type, in, out) void(*name) GAN__##in##_##out(type);
-    GAN_KERNELS(GAN__FIELD)
-#undef GAN__FIELD
-} gan_backend;
 
-#define GAN__BARE(name, type, in, out)                   \
-    GAN_API void gan_ref_##name GAN__##in##_##out(type); \
-    GAN_API void gan_cpu_##name GAN__##in##_##out(type);
-GAN_KERNELS(GAN__BARE)
-#undef GAN__BARE
+    /* the kernels, as declared above */
+    void (*fill)(const gan_fill *p, gan_real *y);
+    void (*random)(const gan_random *p, gan_real *y);
+    void (*map)(const gan_map *p, const gan_real *x, gan_real *y);
+    void (*zip)(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y);
+    void (*copy)(const gan_copy *p, const gan_real *x, gan_real *y);
+    void (*sum)(const gan_sums *p, const gan_real *x, gan_real *y);
+    void (*matmul)(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y);
+    void (*conv2d)(const gan_conv *p, const gan_real *x, const gan_real *weight, gan_real *y);
+    void (*conv_transpose2d)(const gan_conv *p, const gan_real *y, const gan_real *weight,
+                             gan_real *x);
+    void (*conv2d_weight)(const gan_conv *p, const gan_real *x, const gan_real *y,
+                          gan_real *weight);
+    void (*norm_stats)(const gan_norm *p, const gan_real *x, gan_real *stats);
+    void (*norm_apply)(const gan_norm *p, const gan_real *x, const gan_real *stats,
+                       const gan_real *weight, const gan_real *bias, gan_real *y);
+    void (*norm_sums)(const gan_norm *p, const gan_real *gy, const gan_real *x,
+                      const gan_real *stats, gan_real *sums);
+    void (*norm_grad)(const gan_norm *p, const gan_real *gy, const gan_real *x,
+                      const gan_real *stats, const gan_real *weight, const gan_real *sums,
+                      gan_real *gx);
+    void (*resample)(const gan_resample *p, const gan_real *x, const gan_real *rows,
+                     const gan_real *columns, gan_real *y);
+    void (*gather)(const gan_index *p, const gan_real *x, const gan_real *index, gan_real *y);
+    void (*max_index)(const gan_pool *p, const gan_real *x, gan_real *index);
+    void (*softmax)(const gan_lines *p, const gan_real *x, gan_real *y);
+    void (*softmax_grad)(const gan_lines *p, const gan_real *gy, const gan_real *y, gan_real *gx);
+    void (*sgd)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m);
+    void (*adam)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v);
+    void (*rmsprop)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v);
+} gan_backend;
 
 /* The backend of that name, or NULL. */
 GAN_API const gan_backend *gan_find_backend(const char *name);
@@ -2210,87 +2311,68 @@ static size_t gan__extent(int n, int c, int h, int w, const ptrdiff_t stride[4])
                         (w - 1) * stride[3]);
 }
 
-static size_t gan__conv_sums(const gan_conv *p)
+/* How many numbers x, y and weight of a convolution have, and its operations. */
+static size_t gan__conv_x(const gan_conv *p)
+{
+    return gan__size(GAN__SHAPE(p));
+}
+
+static size_t gan__conv_y(const gan_conv *p)
 {
     return gan__size(p->n, p->out_c, gan_conv_out_h(p), gan_conv_out_w(p));
 }
 
-static size_t gan__conv_taps(const gan_conv *p)
+static size_t gan__conv_weight(const gan_conv *p)
 {
     return gan__size(p->out_c, p->c / GAN__MAX(p->groups, 1), p->kernel_h, p->kernel_w);
 }
 
 static double gan__conv_flops(const gan_conv *p)
 {
-    return 2.0 * p->n * gan_conv_out_h(p) * gan_conv_out_w(p) * (double)gan__conv_taps(p);
+    return 2.0 * p->n * gan_conv_out_h(p) * gan_conv_out_w(p) * (double)gan__conv_weight(p);
 }
 
-/* Of each kernel: a size n, then, in n and the sizes p, {numbers of the inputs}, {of the
-   outputs}, operations. */
-#define GAN__COST(name, type, size, ...)             \
-    static gan__cost gan__cost_##name(const type *p) \
-    {                                                \
-        const size_t n = size;                       \
-        gan__cost cost = {__VA_ARGS__};              \
-        return cost;                                 \
-    }
-GAN__COST(fill, gan_fill, p->count, {0}, {n}, 0)
-GAN__COST(random, gan_random, p->count, {0}, {n}, 0)
-GAN__COST(map, gan_map, p->count, {n}, {n}, (double)n)
-GAN__COST(zip, gan_zip, gan__size(GAN__SHAPE(p)),
-          {gan__extent(GAN__SHAPE(p), p->a), gan__extent(GAN__SHAPE(p), p->b)}, {n}, (double)n)
-GAN__COST(copy, gan_copy, p->x0 + gan__extent(GAN__SHAPE(p), p->x), {n},
-          {p->y0 + gan__extent(GAN__SHAPE(p), p->y)}, 0)
-GAN__COST(sum, gan_sums, gan__size(p->in[0], p->in[1], p->in[2], p->in[3]), {n},
-          {gan__size(p->out[0], p->out[1], p->out[2], p->out[3])}, (double)n)
-GAN__COST(matmul, gan_product, gan__size(p->n, p->c, p->m, p->w),
-          {(p->n - 1) * p->a_n + (p->c - 1) * p->a_c + (size_t)p->m * p->k,
-           (p->n - 1) * p->b_n + (p->c - 1) * p->b_c + (size_t)p->k * p->w},
-          {n}, 2.0 * (double)n * p->k)
-GAN__COST(conv2d, gan_conv, gan__size(GAN__SHAPE(p)), {n, gan__conv_taps(p)}, {gan__conv_sums(p)},
-          gan__conv_flops(p))
-GAN__COST(conv_transpose2d, gan_conv, gan__size(GAN__SHAPE(p)),
-          {gan__conv_sums(p), gan__conv_taps(p)}, {n}, gan__conv_flops(p))
-GAN__COST(conv2d_weight, gan_conv, gan__size(GAN__SHAPE(p)), {n, gan__conv_sums(p)},
-          {gan__conv_taps(p)}, gan__conv_flops(p))
-GAN__COST(norm_stats, gan_norm, p->n * p->c * p->size, {n}, {2 * (size_t)p->c}, 4.0 * (double)n)
-GAN__COST(norm_apply, gan_norm, p->n * p->c * p->size,
-          {n, 2 * (size_t)p->c, (size_t)p->c, (size_t)p->c}, {n}, 2.0 * (double)n)
-GAN__COST(norm_sums, gan_norm, p->n * p->c * p->size, {n, n, 2 * (size_t)p->c}, {2 * (size_t)p->c},
-          4.0 * (double)n)
-GAN__COST(norm_grad, gan_norm, p->n * p->c * p->size,
-          {n, n, 2 * (size_t)p->c, (size_t)p->c, 2 * (size_t)p->c}, {n}, 4.0 * (double)n)
-GAN__COST(resample, gan_resample, gan__size(p->n, p->c, p->out_h, p->out_w),
-          {p->adjoint ? n : gan__size(GAN__SHAPE(p)),
-           2 * gan__size(p->images, p->out_h, p->taps_h, 1),
-           2 * gan__size(p->images, p->out_w, p->taps_w, 1)},
-          {p->adjoint ? gan__size(GAN__SHAPE(p)) : n}, 2.0 * (double)n * p->taps_h * p->taps_w)
-GAN__COST(gather, gan_index, p->outer * p->inner,
-          {n * (p->adjoint ? p->out : p->in), 1 + (p->outer - 1) * p->step_outer +
-                                                  (p->out - 1) * p->step +
-                                                  (p->inner - 1) * p->step_inner},
-          {n * (p->adjoint ? p->in : p->out)}, 0)
-GAN__COST(max_index, gan_pool, gan__size(p->planes, p->out_h, p->out_w, 1),
-          {gan__size(p->planes, p->h, p->w, 1)}, {n}, (double)n * p->kernel_h * p->kernel_w)
-GAN__COST(softmax, gan_lines, p->outer * p->count * p->inner, {n}, {n}, 4.0 * (double)n)
-GAN__COST(softmax_grad, gan_lines, p->outer * p->count * p->inner, {n, n}, {n}, 4.0 * (double)n)
-GAN__COST(sgd, gan_update, p->count, {n}, {n, n}, 4.0 * (double)n)
-GAN__COST(adam, gan_update, p->count, {n}, {n, n, n}, 12.0 * (double)n)
-GAN__COST(rmsprop, gan_update, p->count, {n}, {n, n}, 4.0 * (double)n)
+/* All kernels: name, type of the sizes, how many inputs and outputs. The tables below are made from
+   this list. A kernel that lacks its declaration, its field in gan_backend, its ref or cpu version
+   or its cost does not compile. */
+#define GAN__KERNELS(K)                 \
+    K(fill, gan_fill, 0, 1)             \
+    K(random, gan_random, 0, 1)         \
+    K(map, gan_map, 1, 1)               \
+    K(zip, gan_zip, 2, 1)               \
+    K(copy, gan_copy, 1, 1)             \
+    K(sum, gan_sums, 1, 1)              \
+    K(matmul, gan_product, 2, 1)        \
+    K(conv2d, gan_conv, 2, 1)           \
+    K(conv_transpose2d, gan_conv, 2, 1) \
+    K(conv2d_weight, gan_conv, 2, 1)    \
+    K(norm_stats, gan_norm, 1, 1)       \
+    K(norm_apply, gan_norm, 4, 1)       \
+    K(norm_sums, gan_norm, 3, 1)        \
+    K(norm_grad, gan_norm, 5, 1)        \
+    K(resample, gan_resample, 3, 1)     \
+    K(gather, gan_index, 2, 1)          \
+    K(max_index, gan_pool, 1, 1)        \
+    K(softmax, gan_lines, 1, 1)         \
+    K(softmax_grad, gan_lines, 2, 1)    \
+    K(sgd, gan_update, 1, 2)            \
+    K(adam, gan_update, 1, 3)           \
+    K(rmsprop, gan_update, 1, 2)
 
-/* The list once more: a number per kernel, the two tables, names, and calls through a table with
-   untyped operands. */
+/* A number for each kernel, and the two tables. */
 #define GAN__NUMBER(name, type, in, out) GAN__K_##name,
 
-enum { GAN_KERNELS(GAN__NUMBER) GAN__KERNEL_COUNT };
+enum { GAN__KERNELS(GAN__NUMBER) GAN__KERNEL_COUNT };
 
 #define GAN__REF(name, type, in, out) gan_ref_##name,
 static const gan_backend gan__ref = {"ref", NULL, NULL, NULL, NULL, NULL,
-                                     NULL,  NULL, NULL, NULL, NULL, GAN_KERNELS(GAN__REF)};
+                                     NULL,  NULL, NULL, NULL, NULL, GAN__KERNELS(GAN__REF)};
 #define GAN__CPU(name, type, in, out) gan_cpu_##name,
 static const gan_backend gan__cpu = {"cpu", NULL, NULL, NULL, NULL, NULL,
-                                     NULL,  NULL, NULL, NULL, NULL, GAN_KERNELS(GAN__CPU)};
+                                     NULL,  NULL, NULL, NULL, NULL, GAN__KERNELS(GAN__CPU)};
 
+/* Calls with untyped operands, x the inputs and y the outputs: how gan__run reaches every
+   kernel. */
 #define GAN__ARGS_0_1 y[0]
 #define GAN__ARGS_1_1 x[0], y[0]
 #define GAN__ARGS_2_1 x[0], x[1], y[0]
@@ -2303,8 +2385,10 @@ static const gan_backend gan__cpu = {"cpu", NULL, NULL, NULL, NULL, NULL,
     static void gan__call_##name(const gan_backend *b, const void *p, const gan_real *const *x, \
                                  gan_real *const *y)                                            \
     {                                                                                           \
-        (void)x, b->name((const type *)p, GAN__ARGS_##in##_##out);                              \
+        (void)x;                                                                                \
+        b->name((const type *)p, GAN__ARGS_##in##_##out);                                       \
     }                                                                                           \
+    static gan__cost gan__cost_##name(const type *p);                                           \
     static gan__cost gan__cost_call_##name(const void *p)                                       \
     {                                                                                           \
         return gan__cost_##name((const type *)p);                                               \
@@ -2313,7 +2397,7 @@ static const gan_backend gan__cpu = {"cpu", NULL, NULL, NULL, NULL, NULL,
     {                                                                                           \
         return b->name != NULL;                                                                 \
     }
-GAN_KERNELS(GAN__CALL)
+GAN__KERNELS(GAN__CALL)
 
 typedef struct {
     const char *name;
@@ -2325,7 +2409,7 @@ typedef struct {
 
 #define GAN__KERNEL(name, type, in, out) \
     {#name, in, out, gan__call_##name, gan__cost_call_##name, gan__has_##name},
-static const gan__kernel gan__kernels[GAN__KERNEL_COUNT] = {GAN_KERNELS(GAN__KERNEL)};
+static const gan__kernel gan__kernels[GAN__KERNEL_COUNT] = {GAN__KERNELS(GAN__KERNEL)};
 
 /* The backends that the program added. The only list of the process: gan_register_backend has no
    gan to keep it in. */
@@ -3199,6 +3283,12 @@ GAN_API void gan_ref_random(const gan_random *p, gan_real *y)
     gan__random_body(&job, 0, p->count, 0);
 }
 
+static gan__cost gan__cost_random(const gan_random *p)
+{
+    gan__cost cost = {{0}, {p->count}, 0};
+    return cost;
+}
+
 GAN_API void gan_cpu_random(const gan_random *p, gan_real *y)
 {
     gan__job job = {p, {NULL}, {y}};
@@ -3337,6 +3427,12 @@ GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y)
         y[i] = p->value;
 }
 
+static gan__cost gan__cost_fill(const gan_fill *p)
+{
+    gan__cost cost = {{0}, {p->count}, 0};
+    return cost;
+}
+
 static void gan__fill_body(void *job, size_t begin, size_t end, int thread)
 {
     gan__job *j = (gan__job *)job;
@@ -3377,6 +3473,12 @@ GAN_API void gan_ref_map(const gan_map *p, const gan_real *x, gan_real *y)
         y[i] = gan__map_one(p, x[i]);
 }
 
+static gan__cost gan__cost_map(const gan_map *p)
+{
+    gan__cost cost = {{p->count}, {p->count}, (double)p->count};
+    return cost;
+}
+
 static void gan__map_body(void *job, size_t begin, size_t end, int thread)
 {
     gan__job *j = (gan__job *)job;
@@ -3412,6 +3514,15 @@ GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b,
                 for (int w = 0; w < p->w; w++)
                     *y++ = gan__zip_one(p, a[n * p->a[0] + c * p->a[1] + h * p->a[2] + w * p->a[3]],
                                         b[n * p->b[0] + c * p->b[1] + h * p->b[2] + w * p->b[3]]);
+}
+
+static gan__cost gan__cost_zip(const gan_zip *p)
+{
+    size_t count = gan__size(GAN__SHAPE(p));
+    size_t of_a = gan__extent(GAN__SHAPE(p), p->a);
+    size_t of_b = gan__extent(GAN__SHAPE(p), p->b);
+    gan__cost cost = {{of_a, of_b}, {count}, (double)count};
+    return cost;
 }
 
 /* A tour of two arrays whose neighbours along four dimensions lie a and b apart. part and
@@ -3865,6 +3976,14 @@ GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
                 }
 }
 
+static gan__cost gan__cost_sum(const gan_sums *p)
+{
+    size_t of_x = gan__size(p->in[0], p->in[1], p->in[2], p->in[3]);
+    size_t of_y = gan__size(p->out[0], p->out[1], p->out[2], p->out[3]);
+    gan__cost cost = {{of_x}, {of_y}, (double)of_x};
+    return cost;
+}
+
 /* The sum of all numbers that go into one of y, from dimension dim on; at is where the first lies.
    b[d] is y's stride, 0 along dimensions that are summed; the last of those is summed in one go. */
 static double gan__sum_from(const gan__strided_loop *j, const gan_real *at, int dim)
@@ -4055,6 +4174,13 @@ GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
     }
 }
 
+static gan__cost gan__cost_softmax(const gan_lines *p)
+{
+    size_t count = p->outer * p->count * p->inner;
+    gan__cost cost = {{count}, {count}, 4.0 * (double)count};
+    return cost;
+}
+
 GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
                                   gan_real *gx)
 {
@@ -4066,6 +4192,13 @@ GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const 
         for (size_t i = start; i < start + p->count * p->inner; i += p->inner)
             gx[i] = (gan_real)(p->log_ ? gy[i] - exp(y[i]) * total : y[i] * (gy[i] - total));
     }
+}
+
+static gan__cost gan__cost_softmax_grad(const gan_lines *p)
+{
+    size_t count = p->outer * p->count * p->inner;
+    gan__cost cost = {{count, count}, {count}, 4.0 * (double)count};
+    return cost;
 }
 
 /* count numbers that lie step apart in x, side by side in line, which is returned. */
@@ -4209,6 +4342,14 @@ GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y)
                 for (int w = 0; w < p->w; w++)
                     y[p->y0 + n * p->y[0] + c * p->y[1] + h * p->y[2] + w * p->y[3]] =
                         x[p->x0 + n * p->x[0] + c * p->x[1] + h * p->x[2] + w * p->x[3]];
+}
+
+static gan__cost gan__cost_copy(const gan_copy *p)
+{
+    size_t of_x = p->x0 + gan__extent(GAN__SHAPE(p), p->x);
+    size_t of_y = p->y0 + gan__extent(GAN__SHAPE(p), p->y);
+    gan__cost cost = {{of_x}, {of_y}, 0};
+    return cost;
 }
 
 /* One line of the last dimension after the other: a memcpy where neighbours touch in both. */
@@ -4451,6 +4592,16 @@ GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_rea
             }
 }
 
+static gan__cost gan__cost_gather(const gan_index *p)
+{
+    size_t lines = p->outer * p->inner;
+    size_t index = 1 + (p->outer - 1) * p->step_outer + (p->out - 1) * p->step +
+                   (p->inner - 1) * p->step_inner;
+    gan__cost cost = {
+        {lines * (p->adjoint ? p->out : p->in), index}, {lines * (p->adjoint ? p->in : p->out)}, 0};
+    return cost;
+}
+
 /* A list, INNER numbers to each of its indices: whole slices, of which numbers k0 to k1. */
 static void gan__gather_slices(const gan_index *p, const gan_real *x, const gan_real *index,
                                gan_real *y, size_t k0, size_t k1)
@@ -4671,6 +4822,15 @@ GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_r
                     *y++ = (gan_real)total;
                 }
         }
+}
+
+static gan__cost gan__cost_matmul(const gan_product *p)
+{
+    size_t of_a = (p->n - 1) * p->a_n + (p->c - 1) * p->a_c + (size_t)p->m * p->k;
+    size_t of_b = (p->n - 1) * p->b_n + (p->c - 1) * p->b_c + (size_t)p->k * p->w;
+    size_t of_y = gan__size(p->n, p->c, p->m, p->w);
+    gan__cost cost = {{of_a, of_b}, {of_y}, 2.0 * (double)of_y * p->k};
+    return cost;
 }
 
 /* ---- the core of every product and convolution: C (M,N) = A (M,K) B (K,N), computed as in Goto
@@ -5003,6 +5163,12 @@ GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real
                 }
 }
 
+static gan__cost gan__cost_conv2d(const gan_conv *p)
+{
+    gan__cost cost = {{gan__conv_x(p), gan__conv_weight(p)}, {gan__conv_y(p)}, gan__conv_flops(p)};
+    return cost;
+}
+
 /* The i in [0,count) with i*stride = distance, or -1 if there is none. */
 static int gan__solve_stride(int distance, int stride, int count)
 {
@@ -5039,6 +5205,12 @@ GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
                 }
 }
 
+static gan__cost gan__cost_conv_transpose2d(const gan_conv *p)
+{
+    gan__cost cost = {{gan__conv_y(p), gan__conv_weight(p)}, {gan__conv_x(p)}, gan__conv_flops(p)};
+    return cost;
+}
+
 GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
                                    gan_real *w)
 {
@@ -5063,6 +5235,12 @@ GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const g
                             }
                     *w++ = (gan_real)total;
                 }
+}
+
+static gan__cost gan__cost_conv2d_weight(const gan_conv *p)
+{
+    gan__cost cost = {{gan__conv_x(p), gan__conv_y(p)}, {gan__conv_weight(p)}, gan__conv_flops(p)};
+    return cost;
 }
 
 /* ---- cpu. A convolution is a product with the windows of x as a matrix (im2col): rows are the
@@ -5642,6 +5820,18 @@ GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const ga
     }
 }
 
+static gan__cost gan__cost_resample(const gan_resample *p)
+{
+    size_t small = gan__size(GAN__SHAPE(p));
+    size_t large = gan__size(p->n, p->c, p->out_h, p->out_w);
+    size_t rows = 2 * gan__size(p->images, p->out_h, p->taps_h, 1);
+    size_t columns = 2 * gan__size(p->images, p->out_w, p->taps_w, 1);
+    gan__cost cost = {{p->adjoint ? large : small, rows, columns},
+                      {p->adjoint ? small : large},
+                      2.0 * (double)large * p->taps_h * p->taps_w};
+    return cost;
+}
+
 /* An axis' table as the cpu kernel reads it:
 
      out[i] = sum over t < taps of weight[t*outs + i] * in[index[t*outs + i]]      of image 0;
@@ -5864,6 +6054,15 @@ GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *y
                     }
                 *y++ = (gan_real)best;
             }
+}
+
+static gan__cost gan__cost_max_index(const gan_pool *p)
+{
+    size_t windows = gan__size(p->planes, p->out_h, p->out_w, 1);
+    gan__cost cost = {{gan__size(p->planes, p->h, p->w, 1)},
+                      {windows},
+                      (double)windows * p->kernel_h * p->kernel_w};
+    return cost;
 }
 
 /* A line of outputs at a time: tap (u,v) of all its windows at once, in the order of ref, against
@@ -6286,6 +6485,13 @@ GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *
     }
 }
 
+static gan__cost gan__cost_norm_stats(const gan_norm *p)
+{
+    size_t c = (size_t)p->c, count = p->n * c * p->size;
+    gan__cost cost = {{count}, {2 * c}, 4.0 * (double)count};
+    return cost;
+}
+
 GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
                                 const gan_real *weight, const gan_real *bias, gan_real *y)
 {
@@ -6294,6 +6500,13 @@ GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_
         for (int c = 0; c < p->c; c++)
             for (size_t i = 0; i < p->size; i++, x++, y++)
                 *y = (*x - mean[c]) / GAN__F(sqrt, var[c] + p->eps) * weight[c] + bias[c];
+}
+
+static gan__cost gan__cost_norm_apply(const gan_norm *p)
+{
+    size_t c = (size_t)p->c, count = p->n * c * p->size;
+    gan__cost cost = {{count, 2 * c, c, c}, {count}, 2.0 * (double)count};
+    return cost;
 }
 
 GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
@@ -6314,6 +6527,13 @@ GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_
     }
 }
 
+static gan__cost gan__cost_norm_sums(const gan_norm *p)
+{
+    size_t c = (size_t)p->c, count = p->n * c * p->size;
+    gan__cost cost = {{count, count, 2 * c}, {2 * c}, 4.0 * (double)count};
+    return cost;
+}
+
 GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
                                const gan_real *stats, const gan_real *weight, const gan_real *sums,
                                gan_real *gx)
@@ -6329,6 +6549,13 @@ GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_
                 double by_statistics = p->frozen ? 0 : (s0[c] + xhat * s1[c]) / count;
                 *gx = (gan_real)(weight[c] / deviation * (*gy - by_statistics));
             }
+}
+
+static gan__cost gan__cost_norm_grad(const gan_norm *p)
+{
+    size_t c = (size_t)p->c, count = p->n * c * p->size;
+    gan__cost cost = {{count, count, 2 * c, c, 2 * c}, {count}, 4.0 * (double)count};
+    return cost;
 }
 
 /* ---- cpu: one channel, or one (n,c) line, at a time. Statistics take two passes, so that a large
@@ -8472,6 +8699,12 @@ GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, ga
     }
 }
 
+static gan__cost gan__cost_sgd(const gan_update *p)
+{
+    gan__cost cost = {{p->count}, {p->count, p->count}, 4.0 * (double)p->count};
+    return cost;
+}
+
 GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
                           gan_real *v)
 {
@@ -8483,12 +8716,24 @@ GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, g
     }
 }
 
+static gan__cost gan__cost_adam(const gan_update *p)
+{
+    gan__cost cost = {{p->count}, {p->count, p->count, p->count}, 12.0 * (double)p->count};
+    return cost;
+}
+
 GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v)
 {
     for (size_t i = 0; i < p->count; i++) {
         v[i] = p->beta2 * v[i] + (1 - p->beta2) * g[i] * g[i];
         w[i] = w[i] - p->lr * g[i] / (GAN__F(sqrt, v[i]) + p->eps);
     }
+}
+
+static gan__cost gan__cost_rmsprop(const gan_update *p)
+{
+    gan__cost cost = {{p->count}, {p->count, p->count}, 4.0 * (double)p->count};
+    return cost;
 }
 
 /* The loops above in vectors (>>simd), by several threads from 16384 numbers on. */

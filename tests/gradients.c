@@ -313,6 +313,31 @@ static gan_tensor *path(gan_tensor *w, gan_tensor *weight)
     T(dilated_groups,                                                                              \
       gan_conv2d_with_f(A, B, NULL, OPTIONS(.stride = 2, .pad = 1, .dilation = 2, .groups = 2)),   \
       ANY, {1, 4, 5, 6}, {4, 2, 3, 2})                                                             \
+    T(conv_axes, gan_conv2d_with_f(A, B, C, OPTIONS(.stride_h = 2, .pad_w = 2, .dilation_w = 2)),  \
+      ANY, {2, 2, 5, 4}, {3, 2, 3, 2}, {1, 3, 1, 1})                                               \
+    T(conv_axes_groups,                                                                            \
+      gan_conv2d_with_f(                                                                           \
+          A, B, NULL, OPTIONS(.stride_w = 3, .pad = 1, .pad_h = 1, .dilation_h = 2, .groups = 2)), \
+      ANY, {1, 4, 4, 5}, {2, 2, 3, 2})                                                             \
+    T(up_axes,                                                                                     \
+      gan_conv_transpose2d_with_f(A, B, C, OPTIONS(.stride_w = 2, .pad_h = 1, .output_pad_w = 1)), \
+      ANY, {2, 2, 3, 2}, {2, 3, 3, 2}, {1, 3, 1, 1})                                               \
+    T(up_dilated,                                                                                  \
+      gan_conv_transpose2d_with_f(                                                                 \
+          A, B, NULL,                                                                              \
+          OPTIONS(.stride = 2, .stride_h = 3, .pad = 1, .dilation = 2, .dilation_w = 3)),          \
+      ANY, {1, 2, 3, 2}, {2, 2, 2, 3})                                                             \
+    T(up_axes_groups,                                                                              \
+      gan_conv_transpose2d_with_f(A, B, NULL, OPTIONS(.stride_h = 2, .pad_w = 1, .groups = 2)),    \
+      ANY, {1, 8, 2, 3}, {8, 4, 3, 2})                                                             \
+    T(avg_pool_axes,                                                                               \
+      gan_avg_pool2d_with(                                                                         \
+          A, WINDOW(.kernel = 2, .kernel_w = 3, .stride_h = 1, .pad_w = 1, .ceil = true)),         \
+      ANY, {2, 2, 4, 5})                                                                           \
+    T(max_pool_axes,                                                                               \
+      gan_max_pool2d_with(                                                                         \
+          A, WINDOW(.kernel = 2, .kernel_w = 3, .stride_h = 1, .pad_w = 1, .ceil = true)),         \
+      KINKS, {2, 2, 4, 5})                                                                         \
     T(pad, gan_pad(A, 1, 2, -1, 3, GAN_ZEROS), ANY, {2, 2, 3, 4})                                  \
     T(pad_reflect, gan_pad(A, 2, 1, 3, 0, GAN_REFLECT), ANY, {2, 2, 3, 4})                         \
     T(pad_replicate, gan_pad(A, 4, 0, 1, 2, GAN_REPLICATE), ANY, {2, 2, 3, 4})                     \
