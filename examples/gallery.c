@@ -66,7 +66,7 @@ static void train(const options *o, illness ill, double *losses, gan_real *shown
     float g_rate = ill == D_WINS ? 1e-6f : 1e-3f; /* ILL */
     gan_opt *opt_g = gan_adam(G, g_rate, 0.5f, 0.999f);
     gan_opt *opt_d = gan_adam(D, d_rate, 0.5f, 0.999f);
-    gan_data *data = open_digits(g, o);
+    gan_data *data = o->data ? open_digits(g, o) : gan_data_digits(g, 3000);
     for (int step = 0; step < o->steps; step++) {
         gan_tensor *real = gan_batch(data, o->batch, NULL);
         if (ill == DATA_RANGE)
@@ -150,12 +150,8 @@ static void draw_losses(gan_real *image, const double *losses, int steps)
 
 int main(int argc, char **argv)
 {
-    options o = {.out = "out/gallery",
-                 .steps = 400,
-                 .batch = 32,
-                 .quick_steps = 4,
-                 .quick_batch = 4,
-                 .data = "digits"}; /* those that gan.h draws: nothing to fetch */
+    options o = {
+        .out = "out/gallery", .steps = 400, .batch = 32, .quick_steps = 4, .quick_batch = 4};
     parse(argc, argv, &o, "gallery: what sick trainings look like", NULL);
     gan *g = open_device(&o);
     double *losses = (double *)malloc(2 * (size_t)o.steps * sizeof *losses);
