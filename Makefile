@@ -20,6 +20,7 @@ make dcgan      train on handwritten digits and draw some: out/01_dcgan/   (3 to
 make 05_pix2pix the same for any numbered example; examples/README.md lists them
 make examples   all of them, one after the other
 make classifier train the network that scores samples: out/classifier/   (4 minutes)
+make gallery    what sick trainings look like: out/gallery/   (2 minutes)
 make data       fetch MNIST into data/mnist/
 make emoji      fetch 3,700 colour emoji; make avatars: 6,000 drawn faces (both with npm)
 make test       every test that needs nothing but a compiler
@@ -153,6 +154,11 @@ examples:
 classifier: found
 	@$(MAKE) --no-print-directory data build/classifier
 	build/classifier $(strip $(RUN_FLAGS))
+
+# What sick trainings look like, for examples/README.md, whose picture is out/gallery/gallery.png.
+gallery: found
+	@$(MAKE) --no-print-directory build/gallery
+	build/gallery $(strip $(RUN_FLAGS))
 
 # gan.h and stb once, and each example linked to them. With DEVICE=cuda the GPU kernels too.
 WITH_CUDA = $(if $(findstring cuda,$(DEVICE)),build/gan_cuda.o)
@@ -466,5 +472,5 @@ build/bench: tests/bench/bench.c gan.h
 clean:
 	rm -rf build
 
-.PHONY: help found dcgan $(EXAMPLES) examples classifier stb data emoji avatars npm-is-here lib \
+.PHONY: help found dcgan $(EXAMPLES) examples classifier gallery stb data emoji avatars npm-is-here lib \
         notebook-packages notebooks notebook cuda test test-all test-cuda format bench clean
