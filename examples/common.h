@@ -3,21 +3,29 @@
 
    Pictures and .gz files need stb_image.h and stb_image_write.h (Debian: libstb-dev); without
    them an example trains all the same. */
-#if defined(__has_include) && !defined(NO_STB)
-#if __has_include(<stb/stb_image.h>)
+
+/* make compiles the code of gan.h and stb once, into build/gan.o, and links it to every example
+   (-DGAN_LINKED). An example that is compiled alone holds the code itself. */
+#ifndef GAN_LINKED
 #define STB_IMAGE_IMPLEMENTATION
 #define STB_IMAGE_WRITE_IMPLEMENTATION
+#define GAN_IMPLEMENTATION
+#endif
+#if defined(__has_include) && !defined(NO_STB)
+#if __has_include(<stb/stb_image.h>)
 #include <stb/stb_image.h>
 #include <stb/stb_image_write.h>
 #elif __has_include("stb_image.h")
-#define STB_IMAGE_IMPLEMENTATION
-#define STB_IMAGE_WRITE_IMPLEMENTATION
 #include "stb_image.h"
 #include "stb_image_write.h"
 #endif
 #endif
-#define GAN_IMPLEMENTATION
 #include "../gan.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #include <sys/stat.h>
 #ifdef _WIN32
@@ -30,13 +38,13 @@
 #define make_folder(path) mkdir(path, 0777)
 #endif
 
-/* What every example takes. An example fills it with its defaults: data is NULL until --data is
-   given, and quick_steps and quick_batch are what --quick makes of steps and batch. */
+/* What every example takes. An example says where it writes and how much it trains, usually and
+   with --quick; the rest may stay 0: device is then "cpu", seed 42. */
 typedef struct {
     const char *device, *out;
     int steps, batch, quick_steps, quick_batch;
     unsigned long long seed;
-    const char *data;
+    const char *data; /* NULL until --data is given */
     int threads;
     bool resume, quick;
 } options;
@@ -96,10 +104,12 @@ static float real_number(const char *name, const char *text)
     exit(2);
 }
 
-/* o holds the defaults, and after it what the command line says; own (NULL: none) ends with an
-   entry without a name. */
+/* o holds the example's own numbers before, and what the command line says after; own (NULL: none)
+   ends with an entry without a name. */
 static inline void parse(int argc, char **argv, options *o, const char *about, const flag *own)
 {
+    o->device = "cpu";
+    o->seed = 42;
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--quick") == 0) {
             o->quick = true;

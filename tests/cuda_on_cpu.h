@@ -95,38 +95,37 @@ void __tsan_release(void *);
 /* ---- Errors, by CUDA's numbers
    -------------------------------------------------------------------------------- */
 
-#define GAN__CUDA_ERRORS(X)                                                                        \
-    X(cudaSuccess, 0, "no error")                                                                  \
-    X(cudaErrorInvalidValue, 1, "invalid argument")                                                \
-    X(cudaErrorMemoryAllocation, 2, "out of memory")                                               \
-    X(cudaErrorInitializationError, 3, "initialization error")                                     \
-    X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                          \
-    X(cudaErrorInvalidMemcpyDirection, 21, "invalid copy direction for memcpy")                    \
-    X(cudaErrorInsufficientDriver, 35,                                                             \
-      "CUDA driver version is insufficient for CUDA runtime version")                              \
-        X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected") X(                         \
-            cudaErrorInvalidDevice, 101,                                                           \
-            "invalid device ordinal") X(cudaErrorNoKernelImageForDevice, 209,                      \
-                                        "no kernel image is available for execution on the "       \
-                                        "device") X(cudaErrorUnsupportedPtxVersion, 222,           \
-                                                    "the provided PTX was compiled with an "       \
-                                                    "unsupported toolchain")                       \
-            X(cudaErrorInvalidResourceHandle, 400,                                                 \
-              "invalid resource handle") X(cudaErrorNotReady, 600, "device not ready")             \
-                X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered") X(     \
-                    cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch") \
-                    X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                   \
-                        X(cudaErrorNotSupported, 801, "operation not supported")                   \
-                            X(cudaErrorSystemDriverMismatch, 803,                                  \
-                              "system has unsupported display driver / cuda driver combination")   \
-                                X(cudaErrorStreamCaptureUnsupported, 900,                          \
-                                  "operation not permitted when stream is capturing")              \
-                                    X(cudaErrorStreamCaptureInvalidated, 901,                      \
-                                      "operation failed due to a previous error during capture")   \
-                                        X(cudaErrorStreamCaptureImplicit, 906,                     \
-                                          "operation would make the legacy stream depend on a "    \
-                                          "capturing blocking stream")                             \
-                                            X(cudaErrorUnknown, 999, "unknown error")
+/* clang-format off */
+#define GAN__CUDA_ERRORS(X) \
+    X(cudaSuccess, 0, "no error") \
+    X(cudaErrorInvalidValue, 1, "invalid argument") \
+    X(cudaErrorMemoryAllocation, 2, "out of memory") \
+    X(cudaErrorInitializationError, 3, "initialization error") \
+    X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument") \
+    X(cudaErrorInvalidMemcpyDirection, 21, "invalid copy direction for memcpy") \
+    X(cudaErrorInsufficientDriver, 35, \
+      "CUDA driver version is insufficient for CUDA runtime version") \
+    X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected") \
+    X(cudaErrorInvalidDevice, 101, "invalid device ordinal") \
+    X(cudaErrorNoKernelImageForDevice, 209, \
+      "no kernel image is available for execution on the device") \
+    X(cudaErrorUnsupportedPtxVersion, 222, \
+      "the provided PTX was compiled with an unsupported toolchain") \
+    X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle") \
+    X(cudaErrorNotReady, 600, "device not ready") \
+    X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered") \
+    X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch") \
+    X(cudaErrorLaunchFailure, 719, "unspecified launch failure") \
+    X(cudaErrorNotSupported, 801, "operation not supported") \
+    X(cudaErrorSystemDriverMismatch, 803, \
+      "system has unsupported display driver / cuda driver combination") \
+    X(cudaErrorStreamCaptureUnsupported, 900, "operation not permitted when stream is capturing") \
+    X(cudaErrorStreamCaptureInvalidated, 901, \
+      "operation failed due to a previous error during capture") \
+    X(cudaErrorStreamCaptureImplicit, 906, \
+      "operation would make the legacy stream depend on a capturing blocking stream") \
+    X(cudaErrorUnknown, 999, "unknown error")
+/* clang-format on */
 #define GAN__ENUM(name, number, text) name = number,
 
 enum cudaError_t { GAN__CUDA_ERRORS(GAN__ENUM) };

@@ -1150,7 +1150,9 @@ static void escapes(void)
     } cases[] = {
         {"\\u00e9\\u20AC", "\xc3\xa9\xe2\x82\xac"},
         {"\\ud83d\\ude00", "\xf0\x9f\x98\x80"},
-        {"a\\n\\t\\u001f", "a\n\t\x1f"},
+        {"\\u0041\\/\\\\", "A/\\"},
+        {"a\\nb", NULL},
+        {"\\u001f", NULL},
         {"\\ud83d", NULL},
         {"\\ude00\\ud83d", NULL},
         {"\\ud83d\\u0041", NULL},

@@ -2,7 +2,7 @@
 # tests/gpu.sh FOLDER [PEER]: on a machine with an NVIDIA GPU, builds for its card, proves gan_cuda.cu there and measures it, and leaves tables, logs and pictures
 # in FOLDER. Under 8 minutes: what is not done by then is told as left out. Wants nvcc, a C compiler, make; uses compute-sanitizer and PyTorch (python3) where
 # they are. PEER: a PyTorch program of the same training steps with the options --net, --batch, --steps, --device, --tf32, --mode eager, graph or compile, and
-# --channels-last; without one tests/bench_torch.py. Exits with 77 where there is no GPU. DRY=1: needs none, prints what would be run.
+# --channels-last; without one tests/bench/bench_torch.py. Exits with 77 where there is no GPU. DRY=1: needs none, prints what would be run.
 cd "$(dirname "$0")/.." || exit 1
 out=${1:?usage: tests/gpu.sh FOLDER [PEER]}
 peer=$2
@@ -38,8 +38,8 @@ LINK="build/gpu/gan_cuda.o -L$toolkit/lib64 -lcudart -lstdc++ -lm -lpthread"
 # --- builds, all at once
 check 120 build_kernels nvcc -std=c++17 -O3 -arch="$arch" -I. -c gan_cuda.cu -o build/gpu/gan_cuda.o
 examples=$(ls examples/[0-9]*.c)
-for c in tests/cuda.c tests/operations.c tests/bench.c examples/compare.c $examples; do
-    [ "$c" = tests/bench.c ] && more=$BENCH libraries=$CUBLAS || more= libraries=
+for c in tests/cuda.c tests/operations.c tests/bench/bench.c examples/compare.c $examples; do
+    [ "$c" = tests/bench/bench.c ] && more=$BENCH libraries=$CUBLAS || more= libraries=
     echo "cc $FLAGS $more $c -o build/gpu/$(basename "$c" .c) $LINK $libraries"
 done > "$out/builds.txt"
 check 150 build_programs xargs -a "$out/builds.txt" -d '\n' -P "$(nproc)" -n 1 sh -c
@@ -103,7 +103,7 @@ elif [ -n "$peer" ]; then
         done
     done
 else
-    for net in dcgan28 dcgan64; do check 45 "torch_$net" "$python" tests/bench_torch.py $net cuda; done
+    for net in dcgan28 dcgan64; do check 45 "torch_$net" "$python" tests/bench/bench_torch.py $net cuda; done
 fi
 grep -h '^{' "$out"/bench_*.log "$out"/torch_*.log 2> /dev/null | tee "$out/table.txt"
 awk '{ net = $0; sub(/.*"net": "/, "", net); sub(/".*/, "", net)

@@ -814,11 +814,22 @@ static int at_least_1(int x)
     return x ? x : 1;
 }
 
+/* Of the two axes, h 0 and w 1: what a gan_conv's or gan_pool's fields mean. */
+static int step(int both, const int one[2], int axis)
+{
+    return at_least_1(one[axis] ? one[axis] : both);
+}
+
 /* y: every pixel of x is thrown at the outputs that see it. */
 static void slow_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
 {
-    int s = at_least_1(p->stride);
-    int d = at_least_1(p->dilation);
+    const int stride[2] = {p->stride_h, p->stride_w}, dilation[2] = {p->dilation_h, p->dilation_w};
+    int sh = step(p->stride, stride, 0);
+    int sw = step(p->stride, stride, 1);
+    int dh = step(p->dilation, dilation, 0);
+    int dw = step(p->dilation, dilation, 1);
+    int ph = p->pad + p->pad_h;
+    int pw = p->pad + p->pad_w;
     int g = at_least_1(p->groups);
     int cg = p->c / g;
     int og = p->out_c / g;
@@ -833,12 +844,13 @@ static void slow_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w,
                     double pixel = (double)*x++;
                     for (int kh = 0; kh < p->kernel_h; kh++)
                         for (int kw = 0; kw < p->kernel_w; kw++) {
-                            int top = h + p->pad - kh * d, left = v + p->pad - kw * d;
-                            if (top < 0 || left < 0 || top % s || left % s || top / s >= oh ||
-                                left / s >= ow)
+                            int top = h + ph - kh * dh, left = v + pw - kw * dw;
+                            if (top < 0 || left < 0 || top % sh || left % sw || top / sh >= oh ||
+                                left / sw >= ow)
                                 continue;
                             for (int o = c / cg * og; o < (c / cg + 1) * og; o++)
-                                sum[(((size_t)n * p->out_c + o) * oh + top / s) * ow + left / s] +=
+                                sum[(((size_t)n * p->out_c + o) * oh + top / sh) * ow +
+                                    left / sw] +=
                                     pixel *
                                     (double)w[((o * cg + c % cg) * p->kernel_h + kh) * p->kernel_w +
                                               kw];
@@ -852,8 +864,13 @@ static void slow_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w,
 static void slow_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w,
                                   gan_real *x)
 {
-    int s = at_least_1(p->stride);
-    int d = at_least_1(p->dilation);
+    const int stride[2] = {p->stride_h, p->stride_w}, dilation[2] = {p->dilation_h, p->dilation_w};
+    int sh = step(p->stride, stride, 0);
+    int sw = step(p->stride, stride, 1);
+    int dh = step(p->dilation, dilation, 0);
+    int dw = step(p->dilation, dilation, 1);
+    int ph = p->pad + p->pad_h;
+    int pw = p->pad + p->pad_w;
     int g = at_least_1(p->groups);
     int cg = p->c / g;
     int og = p->out_c / g;
@@ -861,17 +878,17 @@ static void slow_conv_transpose2d(const gan_conv *p, const gan_real *y, const ga
     int ow = gan_conv_out_w(p);
     int kh = p->kernel_h;
     int kw = p->kernel_w;
-    int top = d * (kh - 1);
-    int left = d * (kw - 1);
-    int zh = p->h + 2 * p->pad + top;
-    int zw = p->w + 2 * p->pad + left;
+    int top = dh * (kh - 1);
+    int left = dw * (kw - 1);
+    int zh = p->h + 2 * ph + top;
+    int zw = p->w + 2 * pw + left;
     size_t xn = (size_t)p->n * p->c * p->h * p->w;
     double *sum = zeros(xn), *z = zeros((size_t)zh * zw);
     for (int n = 0; n < p->n; n++)
         for (int o = 0; o < p->out_c; o++) {
             for (int i = 0; i < oh; i++)
                 for (int j = 0; j < ow; j++)
-                    z[(i * s + top) * zw + j * s + left] = (double)
+                    z[(i * sh + top) * zw + j * sw + left] = (double)
                         y[(((size_t)n * p->out_c + o) * oh + i) * ow + j];
             for (int k = 0; k < cg; k++) {
                 const gan_real *kernel = w + (size_t)(o * cg + k) * kh * kw;
@@ -880,9 +897,8 @@ static void slow_conv_transpose2d(const gan_conv *p, const gan_real *y, const ga
                     for (int v = 0; v < p->w; v++)
                         for (int a = 0; a < kh; a++)
                             for (int b = 0; b < kw; b++)
-                                to[h * p->w + v] +=
-                                    z[(h + p->pad + a * d) * zw + v + p->pad + b * d] *
-                                    (double)kernel[(kh - 1 - a) * kw + kw - 1 - b];
+                                to[h * p->w + v] += z[(h + ph + a * dh) * zw + v + pw + b * dw] *
+                                                    (double)kernel[(kh - 1 - a) * kw + kw - 1 - b];
             }
         }
     free(z);
@@ -893,8 +909,13 @@ static void slow_conv_transpose2d(const gan_conv *p, const gan_real *y, const ga
    it saw, to the weight. */
 static void slow_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y, gan_real *w)
 {
-    int s = at_least_1(p->stride);
-    int d = at_least_1(p->dilation);
+    const int stride[2] = {p->stride_h, p->stride_w}, dilation[2] = {p->dilation_h, p->dilation_w};
+    int sh = step(p->stride, stride, 0);
+    int sw = step(p->stride, stride, 1);
+    int dh = step(p->dilation, dilation, 0);
+    int dw = step(p->dilation, dilation, 1);
+    int ph = p->pad + p->pad_h;
+    int pw = p->pad + p->pad_w;
     int g = at_least_1(p->groups);
     int cg = p->c / g;
     int og = p->out_c / g;
@@ -902,15 +923,15 @@ static void slow_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_r
     int ow = gan_conv_out_w(p);
     int kh = p->kernel_h;
     int kw = p->kernel_w;
-    int rows = p->h + 2 * p->pad;
-    int columns = p->w + 2 * p->pad;
+    int rows = p->h + 2 * ph;
+    int columns = p->w + 2 * pw;
     size_t wn = (size_t)p->out_c * cg * kh * kw;
     double *sum = zeros(wn), *padded = zeros((size_t)rows * columns);
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++) {
             for (int h = 0; h < p->h; h++)
                 for (int v = 0; v < p->w; v++)
-                    padded[(h + p->pad) * columns + v + p->pad] = (double)
+                    padded[(h + ph) * columns + v + pw] = (double)
                         x[(((size_t)n * p->c + c) * p->h + h) * p->w + v];
             for (int o = c / cg * og; o < (c / cg + 1) * og; o++)
                 for (int i = 0; i < oh; i++)
@@ -919,7 +940,8 @@ static void slow_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_r
                         for (int a = 0; a < kh; a++)
                             for (int b = 0; b < kw; b++)
                                 sum[((o * cg + c % cg) * kh + a) * kw + b] +=
-                                    gradient * padded[(i * s + a * d) * columns + j * s + b * d];
+                                    gradient *
+                                    padded[(i * sh + a * dh) * columns + j * sw + b * dw];
                     }
         }
     free(padded);
@@ -943,12 +965,13 @@ static void conv(const gan_conv *p)
     gan_real *slow_w = output(wn);
     gan_real *ref_w = output(wn);
     gan_real *cpu_w = output(wn);
-    char shape[160];
-    snprintf(
-        shape, sizeof shape,
-        "(%d,%d,%d,%d) to %d channels, kernel %dx%d, stride %d, pad %d, groups %d, dilation %d",
-        p->n, p->c, p->h, p->w, p->out_c, p->kernel_h, p->kernel_w, p->stride, p->pad, p->groups,
-        p->dilation);
+    char shape[200];
+    snprintf(shape, sizeof shape,
+             "(%d,%d,%d,%d) to %d channels, kernel %dx%d, stride %d (%d,%d), pad %d (%d,%d), "
+             "groups %d, dilation %d (%d,%d)",
+             p->n, p->c, p->h, p->w, p->out_c, p->kernel_h, p->kernel_w, p->stride, p->stride_h,
+             p->stride_w, p->pad, p->pad_h, p->pad_w, p->groups, p->dilation, p->dilation_h,
+             p->dilation_w);
 
     slow_conv2d(p, x, w, slow_y);
     gan_ref_conv2d(p, x, w, ref_y);
@@ -971,44 +994,44 @@ static void test_conv(void)
 {
     static const gan_conv table[] = {
         /* n   c   h   w    o  kh kw  s  p  g  d */
-        {1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1}, /* one of everything */
-        {1, 1, 5, 5, 1, 3, 3, 1, 1, 1, 1},
-        {2, 3, 5, 5, 2, 3, 3, 0, 0, 0, 0},  /* 0 for stride, groups and dilation means 1 */
-        {2, 3, 7, 9, 4, 3, 3, 2, 1, 1, 1},  /* stride 2, odd sizes */
-        {1, 3, 8, 10, 5, 3, 3, 2, 1, 1, 1}, /* the last row and column are not reached */
-        {2, 2, 3, 4, 3, 7, 5, 1, 3, 1, 1},  /* kernel larger than the image */
-        {1, 2, 2, 2, 3, 5, 5, 3, 2, 1, 1},
-        {1, 2, 4, 4, 3, 2, 2, 1, 3, 1, 1}, /* windows that lie in the padding only */
-        {1, 2, 9, 9, 3, 2, 2, 5, 0, 1,
-         1}, /* stride larger than the kernel: pixels that no window sees */
-        {3, 2, 6, 1, 4, 3, 1, 1, 0, 1, 1},  /* one column */
-        {3, 2, 1, 11, 4, 1, 4, 2, 1, 1, 1}, /* one row */
-        {2, 4, 6, 5, 6, 3, 2, 1, 0, 2, 1},  /* groups */
-        {1, 5, 9, 7, 5, 3, 3, 2, 1, 5, 1},  /* depthwise */
-        {2, 3, 6, 6, 6, 3, 3, 1, 1, 3, 1},
-        {5, 1, 12, 12, 64, 4, 4, 2, 1, 1, 1}, /* a discriminator's layers */
-        {3, 64, 6, 6, 33, 4, 4, 2, 1, 1, 1},
-        {2, 29, 7, 7, 97, 3, 3, 1, 1, 1, 1},  /* depth 261: one block and 5 */
-        {2, 70, 6, 6, 50, 3, 3, 1, 1, 1, 1},  /* depth 630 */
-        {3, 1, 17, 17, 9, 4, 4, 1, 2, 1, 1},  /* 972 columns */
-        {4, 3, 4, 4, 800, 4, 4, 1, 0, 1, 1},  /* 800 rows, one pixel */
-        {1, 257, 1, 1, 49, 1, 1, 1, 0, 1, 1}, /* a matrix product */
-        {2, 260, 3, 3, 41, 1, 1, 2, 0, 1, 1},
-        {11, 2, 30, 31, 3, 3, 3, 1, 1, 1,
-         1}, /* 10230 outputs: the weight gradient's depth, and more than fit a cache */
-        {5, 4, 46, 47, 6, 3, 3, 1, 1, 2, 1},
-        {33, 3, 5, 5, 7, 5, 5, 1, 0, 1, 1},
-        {1, 1, 3, 3, 1, 2, 2, 1, 0, 1, 2}, /* dilated: one tap in each corner of the image */
-        {2, 3, 9, 7, 4, 3, 3, 1, 2, 1, 2}, /* the size stays */
-        {2, 3, 9, 10, 4, 3, 3, 2, 2, 1,
-         2}, /* stride and dilation have a common factor: pixels that no tap sees */
-        {1, 2, 11, 8, 3, 2, 3, 3, 3, 1, 2},
-        {1, 2, 8, 13, 5, 3, 2, 2, 3, 1, 3},
-        {2, 10, 12, 11, 20, 3, 3, 1, 4, 1, 4},
-        {2, 6, 10, 9, 9, 3, 3, 1, 2, 3, 2}, /* with groups */
-        {1, 7, 9, 9, 7, 3, 5, 2, 2, 7, 2},  /* depthwise */
-        {3, 5, 6, 6, 4, 1, 1, 1, 0, 1, 5},  /* a dilation without effect */
-        {2, 29, 13, 13, 65, 3, 3, 1, 3, 1, 3},
+        {1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, ALIKE}, /* one of everything */
+        {1, 1, 5, 5, 1, 3, 3, 1, 1, 1, 1, ALIKE},
+        {2, 3, 5, 5, 2, 3, 3, 0, 0, 0, 0, ALIKE},  /* 0 for stride, groups and dilation means 1 */
+        {2, 3, 7, 9, 4, 3, 3, 2, 1, 1, 1, ALIKE},  /* stride 2, odd sizes */
+        {1, 3, 8, 10, 5, 3, 3, 2, 1, 1, 1, ALIKE}, /* the last row and column are not reached */
+        {2, 2, 3, 4, 3, 7, 5, 1, 3, 1, 1, ALIKE},  /* kernel larger than the image */
+        {1, 2, 2, 2, 3, 5, 5, 3, 2, 1, 1, ALIKE},
+        {1, 2, 4, 4, 3, 2, 2, 1, 3, 1, 1, ALIKE}, /* windows that lie in the padding only */
+        {1, 2, 9, 9, 3, 2, 2, 5, 0, 1, 1,
+         ALIKE}, /* stride larger than the kernel: pixels that no window sees */
+        {3, 2, 6, 1, 4, 3, 1, 1, 0, 1, 1, ALIKE},  /* one column */
+        {3, 2, 1, 11, 4, 1, 4, 2, 1, 1, 1, ALIKE}, /* one row */
+        {2, 4, 6, 5, 6, 3, 2, 1, 0, 2, 1, ALIKE},  /* groups */
+        {1, 5, 9, 7, 5, 3, 3, 2, 1, 5, 1, ALIKE},  /* depthwise */
+        {2, 3, 6, 6, 6, 3, 3, 1, 1, 3, 1, ALIKE},
+        {5, 1, 12, 12, 64, 4, 4, 2, 1, 1, 1, ALIKE}, /* a discriminator's layers */
+        {3, 64, 6, 6, 33, 4, 4, 2, 1, 1, 1, ALIKE},
+        {2, 29, 7, 7, 97, 3, 3, 1, 1, 1, 1, ALIKE},  /* depth 261: one block and 5 */
+        {2, 70, 6, 6, 50, 3, 3, 1, 1, 1, 1, ALIKE},  /* depth 630 */
+        {3, 1, 17, 17, 9, 4, 4, 1, 2, 1, 1, ALIKE},  /* 972 columns */
+        {4, 3, 4, 4, 800, 4, 4, 1, 0, 1, 1, ALIKE},  /* 800 rows, one pixel */
+        {1, 257, 1, 1, 49, 1, 1, 1, 0, 1, 1, ALIKE}, /* a matrix product */
+        {2, 260, 3, 3, 41, 1, 1, 2, 0, 1, 1, ALIKE},
+        {11, 2, 30, 31, 3, 3, 3, 1, 1, 1, 1,
+         ALIKE}, /* 10230 outputs: the weight gradient's depth, and more than fit a cache */
+        {5, 4, 46, 47, 6, 3, 3, 1, 1, 2, 1, ALIKE},
+        {33, 3, 5, 5, 7, 5, 5, 1, 0, 1, 1, ALIKE},
+        {1, 1, 3, 3, 1, 2, 2, 1, 0, 1, 2, ALIKE}, /* dilated: one tap in each corner of the image */
+        {2, 3, 9, 7, 4, 3, 3, 1, 2, 1, 2, ALIKE}, /* the size stays */
+        {2, 3, 9, 10, 4, 3, 3, 2, 2, 1, 2,
+         ALIKE}, /* stride and dilation have a common factor: pixels that no tap sees */
+        {1, 2, 11, 8, 3, 2, 3, 3, 3, 1, 2, ALIKE},
+        {1, 2, 8, 13, 5, 3, 2, 2, 3, 1, 3, ALIKE},
+        {2, 10, 12, 11, 20, 3, 3, 1, 4, 1, 4, ALIKE},
+        {2, 6, 10, 9, 9, 3, 3, 1, 2, 3, 2, ALIKE}, /* with groups */
+        {1, 7, 9, 9, 7, 3, 5, 2, 2, 7, 2, ALIKE},  /* depthwise */
+        {3, 5, 6, 6, 4, 1, 1, 1, 0, 1, 5, ALIKE},  /* a dilation without effect */
+        {2, 29, 13, 13, 65, 3, 3, 1, 3, 1, 3, ALIKE},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         conv(&table[i]);
@@ -1028,7 +1051,8 @@ static void test_conv_random(void)
                       between(1, 3),
                       between(0, 3),
                       g,
-                      i % 4 == 1 ? between(2, 4) : 1};
+                      i % 4 == 1 ? between(2, 4) : 1,
+                      ALIKE};
         if (i % 10 == 3)
             p.c *= 13;
         if (i % 10 == 7)
@@ -1041,12 +1065,68 @@ static void test_conv_random(void)
     }
 }
 
+/* How many pixels of an axis a window needs inside the image: its length without the padding. */
+static int reach(const gan_conv *p, int axis)
+{
+    const int dilation[2] = {p->dilation_h, p->dilation_w};
+    int kernel = axis ? p->kernel_w : p->kernel_h;
+    int pad = p->pad + (axis ? p->pad_w : p->pad_h);
+    return step(p->dilation, dilation, axis) * (kernel - 1) + 1 - 2 * pad;
+}
+
+/* Each axis has a stride, a padding and a dilation of its own: odd sizes, strides that do not
+   divide, channels 1 and 3 (few) and more, groups; of the fields for one axis some are 0. */
+static void test_conv_axes(void)
+{
+    static const int channels[4] = {1, 3, 2, 9};
+    gan_conv p = {.n = 2, .c = 3, .h = 9, .w = 8, .out_c = 4, .kernel_h = 3, .kernel_w = 5};
+    p.pad_w = 3;
+    CHECK(gan_conv_out_h(&p) == 7 && gan_conv_out_w(&p) == 10, "padding (0,3): %d x %d",
+          gan_conv_out_h(&p), gan_conv_out_w(&p));
+    p.pad = 1;
+    p.stride = 2;
+    p.stride_w = 3;
+    p.dilation_h = 2;
+    CHECK(gan_conv_out_h(&p) == 4 && gan_conv_out_w(&p) == 4,
+          "stride (2,3), padding (1,4), dilation (2,1): %d x %d", gan_conv_out_h(&p),
+          gan_conv_out_w(&p));
+    conv(&p);
+    for (int i = 0; i < 360;) {
+        memset(&p, 0, sizeof p);
+        p.groups = i % 3 == 0 ? between(1, 3) : 0;
+        int each = channels[i % 4] * (i % 12 == 11 ? 5 : 1);
+        p.n = between(1, 3);
+        p.c = at_least_1(p.groups) * each;
+        p.out_c = at_least_1(p.groups) * between(1, i % 5 == 4 ? 40 : 6);
+        p.h = between(1, 15);
+        p.w = between(1, 15);
+        p.kernel_h = between(1, 5);
+        p.kernel_w = between(1, 5);
+        p.stride = between(0, 2);
+        p.stride_h = between(0, 4);
+        p.stride_w = between(0, 4);
+        p.pad = between(0, 2);
+        p.pad_h = between(-p.pad, 2);
+        p.pad_w = between(-p.pad, 3);
+        if (i % 2) {
+            p.dilation = between(0, 2);
+            p.dilation_h = between(0, 3);
+            p.dilation_w = between(0, 3);
+        }
+        if (gan_conv_out_h(&p) < 1 || gan_conv_out_w(&p) < 1 || reach(&p, 0) > p.h ||
+            reach(&p, 1) > p.w)
+            continue; /* no output */
+        conv(&p);
+        i++;
+    }
+}
+
 /* A NaN in one pixel reaches the outputs that see it and no others, however the work is cut into
    tiles. */
 static void test_conv_nan(void)
 {
     for (int channels = 6; channels <= 10; channels += 4) {
-        gan_conv p = {2, channels, 9, 11, 10, 3, 3, 2, 1, 2, 1 + (channels == 10)};
+        gan_conv p = {2, channels, 9, 11, 10, 3, 3, 2, 1, 2, 1 + (channels == 10), ALIKE};
         size_t xn = (size_t)2 * channels * 9 * 11;
         size_t wn = (size_t)10 * channels / 2 * 3 * 3;
         size_t yn = (size_t)2 * 10 * gan_conv_out_h(&p) * gan_conv_out_w(&p);
@@ -1363,6 +1443,7 @@ static void test_gather(void)
    last. */
 static void max_index(const gan_pool *p, int values)
 {
+    const int stride[2] = {p->stride_h, p->stride_w};
     size_t xn = (size_t)p->planes * p->h * p->w;
     size_t yn = (size_t)p->planes * p->out_h * p->out_w;
     gan_real *x = output(xn);
@@ -1384,8 +1465,8 @@ static void max_index(const gan_pool *p, int values)
         const gan_real *plane = x + k / p->out_w / p->out_h * p->h * p->w;
         for (int at = p->h * p->w - 1; at >= 0;
              at--) { /* every pixel from the last: is it in the window, and not below the best? */
-            int row = at / p->w + p->pad - i * p->stride;
-            int column = at % p->w + p->pad - j * p->stride;
+            int row = at / p->w + p->pad + p->pad_h - i * step(p->stride, stride, 0);
+            int column = at % p->w + p->pad + p->pad_w - j * step(p->stride, stride, 1);
             if (row < 0 || row >= p->kernel_h || column < 0 || column >= p->kernel_w)
                 continue;
             if (best < 0 || (!isnan(plane[best]) && (isnan(plane[at]) || plane[at] >= plane[best])))
@@ -1408,10 +1489,14 @@ static void test_max_index(void)
 {
     static const gan_pool table[] = {
         /* planes h  w   to      kernel s  p */
-        {1, 1, 1, 1, 1, 1, 1, 1, 0},  {3, 4, 6, 2, 3, 2, 2, 2, 0},     {2, 7, 9, 4, 5, 3, 3, 2, 1},
-        {70, 5, 5, 1, 1, 5, 5, 1, 0}, {4, 9, 9, 3, 3, 2, 2, 4, 0},     {3, 6, 5, 6, 5, 3, 3, 1, 1},
-        {2, 7, 7, 4, 4, 3, 3, 2, 0}, /* ceil: the last window hangs over */
-        {5, 3, 8, 2, 4, 2, 3, 2, 1},  {2, 40, 33, 20, 17, 3, 2, 2, 1},
+        {1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0},   {3, 4, 6, 2, 3, 2, 2, 2, 0, 0, 0, 0, 0},
+        {2, 7, 9, 4, 5, 3, 3, 2, 1, 0, 0, 0, 0},   {70, 5, 5, 1, 1, 5, 5, 1, 0, 0, 0, 0, 0},
+        {4, 9, 9, 3, 3, 2, 2, 4, 0, 0, 0, 0, 0},   {3, 6, 5, 6, 5, 3, 3, 1, 1, 0, 0, 0, 0},
+        {2, 7, 7, 4, 4, 3, 3, 2, 0, 0, 0, 0, 0}, /* ceil: the last window hangs over */
+        {5, 3, 8, 2, 4, 2, 3, 2, 1, 0, 0, 0, 0},   {2, 40, 33, 20, 17, 3, 2, 2, 1, 0, 0, 0, 0},
+        {3, 9, 9, 4, 3, 3, 2, 2, 1, 0, 4, 0, 0}, /* strides (2,4) */
+        {2, 8, 11, 9, 5, 2, 5, 1, 0, 0, 2, 1, 1},  {4, 6, 13, 2, 8, 4, 1, 3, 0, 0, 1, 1, 0},
+        {1, 5, 40, 3, 21, 3, 3, 0, 1, 2, 2, 0, 0}, /* a line longer than a vector */
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         max_index(&table[i], 0);
@@ -1778,6 +1863,7 @@ int main(void)
     run("kernels: matmul of batches", test_matmul_batches);
     run("kernels: convolution and adjoints, awkward", test_conv);
     run("kernels: convolution and adjoints, random", test_conv_random);
+    run("kernels: convolution and adjoints, two axes", test_conv_axes);
     run("kernels: convolution, NaN stays where it belongs", test_conv_nan);
     run("kernels: norm", test_norm);
     run("kernels: resample and its adjoint", test_resample);

@@ -1,12 +1,12 @@
 /* tests/operations.c: every operation, layer, loss and optimizer against PyTorch, forward and
    backward, on ref and on cpu.
 
-       operations [tests/reference.safetensors]
+       operations [tests/expected/reference.safetensors]
 
-   The numbers come from tests/reference.py. A case is one line of CASES below and one call of
-   case() there, under the same name: a is the input that the file calls NAME.a, and so on; an
-   input that the file lacks is NULL (no bias). A layer finds its parameters NAME.weight .. in
-   the file, which is a model like any other. Before each case the random numbers begin anew.
+   The numbers come from tests/expected/reference.py. A case is one line of CASES below and one
+   call of case() there, under the same name: a is the input that the file calls NAME.a, and so
+   on; an input that the file lacks is NULL (no bias). A layer finds its parameters NAME.weight ..
+   in the file, which is a model like any other. Before each case the random numbers begin anew.
    Some numbers known from papers, or written out by hand, follow, so that the file is not the
    only witness. */
 #include "test.h"
@@ -55,31 +55,42 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(op##_row, gan_##op(a, b)) X(op##_plane, gan_##op(a, b)) X(op##_both, gan_##op(a, b))
 #define FUNCTION_AND_SLOPE(X, op) \
     X(op, gan_##op(a)) X(op##_slope, gan_grad(gan_sum(gan_##op(a)), a))
-#define ARITHMETIC(X)                                                                              \
-    BROADCASTS(X, add)                                                                             \
-    BROADCASTS(X, sub)                                                                             \
-    BROADCASTS(X, mul)                                                                             \
-    BROADCASTS(X, div)                                                                             \
-    X(div_negative, gan_div(a, b))                                                                 \
-    X(add_scalar, gan_add_scalar(a, 0.75)) X(mul_scalar, gan_mul_scalar(a, -1.5)) X(               \
-        neg, gan_neg(a)) FUNCTION_AND_SLOPE(X, exp) FUNCTION_AND_SLOPE(X, square)                  \
-        FUNCTION_AND_SLOPE(X, tanh) FUNCTION_AND_SLOPE(X, sigmoid) FUNCTION_AND_SLOPE(             \
-            X, softplus) FUNCTION_AND_SLOPE(X, log) FUNCTION_AND_SLOPE(X, sqrt)                    \
-            FUNCTION_AND_SLOPE(X, rsqrt) X(tanh_far, gan_tanh(a)) X(                               \
-                sigmoid_far, gan_sigmoid(a)) X(softplus_far, gan_softplus(a)) X(abs, gan_abs(a))   \
-                X(abs_at_0, gan_abs(a)) X(relu, gan_relu(a)) X(relu_at_0, gan_relu(a)) X(          \
-                    leaky_relu, gan_leaky_relu(a, 0.2)) X(leaky_relu_at_0, gan_leaky_relu(a, 0.2)) \
-                    X(leaky_relu_negative, gan_leaky_relu(a, -0.3)) X(                             \
-                        clamp, gan_clamp(a, -0.5, 1)) X(clamp_ends, gan_clamp(a, -0.5, 1))         \
-                        X(relu_in_place, gan_relu_(gan_mul_scalar(a, 2)))                          \
-                            X(leaky_relu_in_place, gan_leaky_relu_(gan_mul_scalar(a, 2), 0.2))     \
-                                X(used_twice, gan_mul(a, gan_add(a, b)))                           \
-                                    X(detach, gan_mul(gan_square(gan_detach(a)), a))               \
-                                        X(shared_gradient,                                         \
-                                          gan_add(gan_tanh(a), gan_leaky_relu(b, 0.2)))            \
-                                            X(residual, gan_add(gan_add(a, gan_sigmoid(a)),        \
-                                                                gan_relu(gan_tanh(a))))            \
-                                                X(unused, gan_mul_scalar(a, 3))
+#define ARITHMETIC(X)                                                       \
+    BROADCASTS(X, add)                                                      \
+    BROADCASTS(X, sub)                                                      \
+    BROADCASTS(X, mul)                                                      \
+    BROADCASTS(X, div)                                                      \
+    X(div_negative, gan_div(a, b))                                          \
+    X(add_scalar, gan_add_scalar(a, 0.75))                                  \
+    X(mul_scalar, gan_mul_scalar(a, -1.5))                                  \
+    X(neg, gan_neg(a))                                                      \
+    FUNCTION_AND_SLOPE(X, exp)                                              \
+    FUNCTION_AND_SLOPE(X, square)                                           \
+    FUNCTION_AND_SLOPE(X, tanh)                                             \
+    FUNCTION_AND_SLOPE(X, sigmoid)                                          \
+    FUNCTION_AND_SLOPE(X, softplus)                                         \
+    FUNCTION_AND_SLOPE(X, log)                                              \
+    FUNCTION_AND_SLOPE(X, sqrt)                                             \
+    FUNCTION_AND_SLOPE(X, rsqrt)                                            \
+    X(tanh_far, gan_tanh(a))                                                \
+    X(sigmoid_far, gan_sigmoid(a))                                          \
+    X(softplus_far, gan_softplus(a))                                        \
+    X(abs, gan_abs(a))                                                      \
+    X(abs_at_0, gan_abs(a))                                                 \
+    X(relu, gan_relu(a))                                                    \
+    X(relu_at_0, gan_relu(a))                                               \
+    X(leaky_relu, gan_leaky_relu(a, 0.2))                                   \
+    X(leaky_relu_at_0, gan_leaky_relu(a, 0.2))                              \
+    X(leaky_relu_negative, gan_leaky_relu(a, -0.3))                         \
+    X(clamp, gan_clamp(a, -0.5, 1))                                         \
+    X(clamp_ends, gan_clamp(a, -0.5, 1))                                    \
+    X(relu_in_place, gan_relu_(gan_mul_scalar(a, 2)))                       \
+    X(leaky_relu_in_place, gan_leaky_relu_(gan_mul_scalar(a, 2), 0.2))      \
+    X(used_twice, gan_mul(a, gan_add(a, b)))                                \
+    X(detach, gan_mul(gan_square(gan_detach(a)), a))                        \
+    X(shared_gradient, gan_add(gan_tanh(a), gan_leaky_relu(b, 0.2)))        \
+    X(residual, gan_add(gan_add(a, gan_sigmoid(a)), gan_relu(gan_tanh(a)))) \
+    X(unused, gan_mul_scalar(a, 3))
 
 /* The same computed of three shapes: cases NAME and NAME with either suffix. */
 #define THREE(X, name, one, two, expression) \
@@ -88,49 +99,54 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
 #define ACTIVATION(X, op)     \
     FUNCTION_AND_SLOPE(X, op) \
     X(op##_n1, gan_##op(a)) X(op##_at_0, gan_##op(a)) X(op##_far, gan_##op(a))
-#define ACTIVATIONS(X)                                             \
-    ACTIVATION(X, elu)                                             \
-    ACTIVATION(X, selu)                                            \
-    ACTIVATION(X, silu)                                            \
-    ACTIVATION(X, gelu)                                            \
-    X(prelu, gan_prelu_f(a, b))                                    \
-    X(prelu_one, gan_prelu_f(a, b)) X(prelu_n1, gan_prelu_f(a, b)) \
-        X(prelu_at_0, gan_prelu_f(a, b))
+#define ACTIVATIONS(X)              \
+    ACTIVATION(X, elu)              \
+    ACTIVATION(X, selu)             \
+    ACTIVATION(X, silu)             \
+    ACTIVATION(X, gelu)             \
+    X(prelu, gan_prelu_f(a, b))     \
+    X(prelu_one, gan_prelu_f(a, b)) \
+    X(prelu_n1, gan_prelu_f(a, b))  \
+    X(prelu_at_0, gan_prelu_f(a, b))
 
 #define IN_DIM(X, dim, size)                                \
     X(softmax_##dim, gan_softmax(a, dim))                   \
     X(log_softmax_##dim, gan_log_softmax(a, dim))           \
     X(concat_all_##dim, concat_of(a, b, c, d, e, dim))      \
-    X(gather_list_##dim, gan_gather(a, dim, b))             \
-    X(gather_##dim, gan_gather(a, dim, b))                  \
-    X(scatter_list_##dim, gan_scatter_add(a, dim, b, size)) \
-    X(scatter_##dim, gan_scatter_add(a, dim, b, size))
-#define GATHER(X)                                                                    \
-    IN_DIM(X, 0, 3)                                                                  \
-    IN_DIM(X, 1, 4)                                                                  \
-    IN_DIM(X, 2, 2)                                                                  \
-    IN_DIM(X, 3, 5)                                                                  \
-    X(softmax_far, gan_softmax(a, 3))                                                \
-    X(log_softmax_far, gan_log_softmax(a, 3)) X(softmax_many, gan_softmax(a, 1))     \
-        X(log_softmax_many, gan_log_softmax(a, 1)) X(softmax_one, gan_softmax(a, 1)) \
-            X(concat_all_5, concat_of(a, b, c, d, e, 1))                             \
-                X(concat_all_alone, concat_of(a, b, c, d, e, 1))                     \
-                    X(gather_one, gan_gather(a, 0, b))                               \
-                        THREE(X, one_hot, _map, _n1, gan_mul(a, gan_one_hot(b, 4)))
+    X(gather_list_##dim, gan_gather(a, b, dim))             \
+    X(gather_##dim, gan_gather(a, b, dim))                  \
+    X(scatter_list_##dim, gan_scatter_add(a, b, dim, size)) \
+    X(scatter_##dim, gan_scatter_add(a, b, dim, size))
+#define GATHER(X)                                    \
+    IN_DIM(X, 0, 3)                                  \
+    IN_DIM(X, 1, 4)                                  \
+    IN_DIM(X, 2, 2)                                  \
+    IN_DIM(X, 3, 5)                                  \
+    X(softmax_far, gan_softmax(a, 3))                \
+    X(log_softmax_far, gan_log_softmax(a, 3))        \
+    X(softmax_many, gan_softmax(a, 1))               \
+    X(log_softmax_many, gan_log_softmax(a, 1))       \
+    X(softmax_one, gan_softmax(a, 1))                \
+    X(concat_all_5, concat_of(a, b, c, d, e, 1))     \
+    X(concat_all_alone, concat_of(a, b, c, d, e, 1)) \
+    X(gather_one, gan_gather(a, b, 0))               \
+    THREE(X, one_hot, _map, _n1, gan_mul(a, gan_one_hot(b, 4)))
 
 #define EACH_PART(X, part, n, c, h, w)          \
     X(sum_to_##part, gan_sum_to(a, n, c, h, w)) \
     X(mean_to_##part, gan_mean_to(a, n, c, h, w)) X(expand_##part, gan_expand(a, 2, 3, 2, 5))
-#define REDUCE(X)                                                                                  \
-    X(sum, gan_sum(a))                                                                             \
-    X(mean, gan_mean(a))                                                                           \
-    EACH_PART(X, all, 1, 1, 1, 1)                                                                  \
-    EACH_PART(X, channel, 1, 3, 1, 1)                                                              \
-    EACH_PART(X, image, 2, 1, 1, 1)                                                                \
-    EACH_PART(X, plane, 2, 3, 1, 1)                                                                \
-    EACH_PART(X, columns, 1, 1, 1, 5)                                                              \
-    EACH_PART(X, rows, 1, 1, 2, 1) EACH_PART(X, batch, 1, 3, 2, 5) EACH_PART(X, width, 2, 3, 2, 1) \
-        EACH_PART(X, none, 2, 3, 2, 5)
+#define REDUCE(X)                     \
+    X(sum, gan_sum(a))                \
+    X(mean, gan_mean(a))              \
+    EACH_PART(X, all, 1, 1, 1, 1)     \
+    EACH_PART(X, channel, 1, 3, 1, 1) \
+    EACH_PART(X, image, 2, 1, 1, 1)   \
+    EACH_PART(X, plane, 2, 3, 1, 1)   \
+    EACH_PART(X, columns, 1, 1, 1, 5) \
+    EACH_PART(X, rows, 1, 1, 2, 1)    \
+    EACH_PART(X, batch, 1, 3, 2, 5)   \
+    EACH_PART(X, width, 2, 3, 2, 1)   \
+    EACH_PART(X, none, 2, 3, 2, 5)
 
 #define SHAPE(X)                                 \
     X(reshape, gan_reshape(a, 3, 10, 1, 2))      \
@@ -212,57 +228,58 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(weight_5x3_rest, gan_conv2d_weight(a, b, 5, 3, 2, 1, 1))       \
     X(weight_groups, gan_conv2d_weight(a, b, 3, 3, 2, 1, 2))
 
-#define DILATED(X) /* stride, pad, dilation, groups */              \
-    X(dilated_2, gan_dilated_conv2d_f(a, b, c, 1, 2, 2, 1))         \
-    X(dilated_3_s2, gan_dilated_conv2d_f(a, b, c, 2, 3, 3, 1))      \
-    X(dilated_2_s2, gan_dilated_conv2d_f(a, b, c, 2, 1, 2, 1))      \
-    X(dilated_groups, gan_dilated_conv2d_f(a, b, c, 1, 2, 2, 2))    \
-    X(dilated_depthwise, gan_dilated_conv2d_f(a, b, c, 2, 4, 4, 3)) \
-    X(dilated_to_1x1, gan_dilated_conv2d_f(a, b, c, 1, 0, 3, 1))
+#define DILATED(X) /* stride, pad, dilation, groups */                                           \
+    X(dilated_2, gan_conv2d_with_f(a, b, c, OPTIONS(.pad = 2, .dilation = 2)))                   \
+    X(dilated_3_s2, gan_conv2d_with_f(a, b, c, OPTIONS(.stride = 2, .pad = 3, .dilation = 3)))   \
+    X(dilated_2_s2, gan_conv2d_with_f(a, b, c, OPTIONS(.stride = 2, .pad = 1, .dilation = 2)))   \
+    X(dilated_groups, gan_conv2d_with_f(a, b, c, OPTIONS(.pad = 2, .dilation = 2, .groups = 2))) \
+    X(dilated_depthwise,                                                                         \
+      gan_conv2d_with_f(a, b, c, OPTIONS(.stride = 2, .pad = 4, .dilation = 4, .groups = 3)))    \
+    X(dilated_to_1x1, gan_conv2d_with_f(a, b, c, OPTIONS(.dilation = 3)))
 
 #define PAD(X, mode, MODE)                                       \
-    THREE(X, pad_##mode, _c1, _n3, gan_pad(a, MODE, 2, 1, 0, 2)) \
-    THREE(X, pad_##mode##_crop, _c1, _n3, gan_pad(a, MODE, -1, 1, 1, -1))
+    THREE(X, pad_##mode, _c1, _n3, gan_pad(a, 2, 1, 0, 2, MODE)) \
+    THREE(X, pad_##mode##_crop, _c1, _n3, gan_pad(a, -1, 1, 1, -1, MODE))
 #define RESIZE(X, mode, MODE)                                              \
     THREE(X, resize_##mode##_larger, _c1, _n3, gan_resize(a, 8, 10, MODE)) \
     THREE(X, resize_##mode##_smaller, _c1, _n3, gan_resize(a, 3, 2, MODE)) \
     THREE(X, resize_##mode##_one, _c1, _n3, gan_resize(a, 1, 1, MODE))     \
     THREE(X, resize_##mode##_mixed, _c1, _n3, gan_resize(a, 2, 11, MODE))  \
     X(resize_##mode##_point, gan_resize(a, 4, 3, MODE))
-#define RESAMPLE(X)                                                                             \
-    PAD(X, zeros, GAN_ZEROS)                                                                    \
-    PAD(X, reflect, GAN_REFLECT)                                                                \
-    PAD(X, replicate, GAN_REPLICATE)                                                            \
-    RESIZE(X, nearest, GAN_NEAREST)                                                             \
-    RESIZE(X, bilinear, GAN_BILINEAR)                                                           \
-    RESIZE(X, aligned, GAN_ALIGNED) THREE(X, fir_up, _c1, _n3, fir(a, 0))                       \
-        THREE(X, fir_down, _c1, _n3, fir(a, 1)) THREE(X, fir_uneven, _c1, _n3, fir(a, 2))       \
-            THREE(X, fir_cropped, _c1, _n3, fir(a, 3)) THREE(X, avg_pool_2, _c1, _n3,           \
-                                                             gan_avg_pool2d(a, 2, 2, 0))        \
-                THREE(X, avg_pool_3_s2, _c1, _n3, gan_avg_pool2d(a, 3, 2, 1)) THREE(            \
-                    X, avg_pool_3_s1, _c1, _n3, gan_avg_pool2d(a, 3, 1, 1))                     \
-                    THREE(X, avg_pool_all, _c1, _n3, gan_avg_pool2d(a, 0, 0, 0)) THREE(         \
-                        X, max_pool_2, _c1, _n3, gan_max_pool2d(a, 2, 2, 0, false))             \
-                        THREE(X, max_pool_3_s2, _c1, _n3, gan_max_pool2d(a, 3, 2, 1, false))    \
-                            THREE(X, max_pool_ceil, _c1, _n3, gan_max_pool2d(a, 2, 2, 0, true)) \
-                                THREE(X, max_pool_ceil_pad, _c1, _n3,                           \
-                                      gan_max_pool2d(a, 3, 3, 1, true))                         \
-                                    THREE(X, max_pool_all, _c1, _n3,                            \
-                                          gan_max_pool2d(a, 0, 0, 0, false))                    \
-                                        X(max_pool_ties, gan_max_pool2d(a, 3, 2, 1, false))     \
-                                            X(pixel_shuffle_2, gan_pixel_shuffle(a, 2))         \
-                                                X(pixel_shuffle_3, gan_pixel_shuffle(a, 3))     \
-                                                    X(pixel_shuffle_1, gan_pixel_shuffle(a, 1))
+#define RESAMPLE(X)                                                         \
+    PAD(X, zeros, GAN_ZEROS)                                                \
+    PAD(X, reflect, GAN_REFLECT)                                            \
+    PAD(X, replicate, GAN_REPLICATE)                                        \
+    RESIZE(X, nearest, GAN_NEAREST)                                         \
+    RESIZE(X, bilinear, GAN_BILINEAR)                                       \
+    RESIZE(X, aligned, GAN_ALIGNED)                                         \
+    THREE(X, fir_up, _c1, _n3, fir(a, 0))                                   \
+    THREE(X, fir_down, _c1, _n3, fir(a, 1))                                 \
+    THREE(X, fir_uneven, _c1, _n3, fir(a, 2))                               \
+    THREE(X, fir_cropped, _c1, _n3, fir(a, 3))                              \
+    THREE(X, avg_pool_2, _c1, _n3, gan_avg_pool2d(a, 2, 2, 0))              \
+    THREE(X, avg_pool_3_s2, _c1, _n3, gan_avg_pool2d(a, 3, 2, 1))           \
+    THREE(X, avg_pool_3_s1, _c1, _n3, gan_avg_pool2d(a, 3, 1, 1))           \
+    THREE(X, avg_pool_all, _c1, _n3, gan_avg_pool2d(a, 0, 0, 0))            \
+    THREE(X, max_pool_2, _c1, _n3, gan_max_pool2d(a, 2, 2, 0, false))       \
+    THREE(X, max_pool_3_s2, _c1, _n3, gan_max_pool2d(a, 3, 2, 1, false))    \
+    THREE(X, max_pool_ceil, _c1, _n3, gan_max_pool2d(a, 2, 2, 0, true))     \
+    THREE(X, max_pool_ceil_pad, _c1, _n3, gan_max_pool2d(a, 3, 3, 1, true)) \
+    THREE(X, max_pool_all, _c1, _n3, gan_max_pool2d(a, 0, 0, 0, false))     \
+    X(max_pool_ties, gan_max_pool2d(a, 3, 2, 1, false))                     \
+    X(pixel_shuffle_2, gan_pixel_shuffle(a, 2))                             \
+    X(pixel_shuffle_3, gan_pixel_shuffle(a, 3))                             \
+    X(pixel_shuffle_1, gan_pixel_shuffle(a, 1))
 
 #define IMAGE_NORMS(X)                                                             \
     THREE(X, instance_norm, _n1, _thin, gan_instance_norm_f(a, b, c, 1e-5))        \
     THREE(X, instance_norm_plain, _n1, _thin, gan_instance_norm_f(a, b, c, 0.125)) \
     THREE(X, instance_norm_each, _n1, _thin, gan_instance_norm_f(a, b, c, 1e-5))   \
     X(instance_norm_offset, gan_instance_norm_f(a, b, c, 1e-5))                    \
-    THREE(X, group_norm_1, _n1, _thin, gan_group_norm_f(a, 1, b, c, 1e-5))         \
-    THREE(X, group_norm_c, _n1, _thin, gan_group_norm_f(a, a->c, b, c, 1e-5))      \
-    THREE(X, group_norm_plain, _n1, _thin, gan_group_norm_f(a, 1, b, c, 0.125))    \
-    X(group_norm_2, gan_group_norm_f(a, 2, b, c, 1e-5))                            \
+    THREE(X, group_norm_1, _n1, _thin, gan_group_norm_f(a, b, c, 1, 1e-5))         \
+    THREE(X, group_norm_c, _n1, _thin, gan_group_norm_f(a, b, c, a->c, 1e-5))      \
+    THREE(X, group_norm_plain, _n1, _thin, gan_group_norm_f(a, b, c, 1, 0.125))    \
+    X(group_norm_2, gan_group_norm_f(a, b, c, 2, 1e-5))                            \
     THREE(X, layer_norm, _n1, _thin, gan_layer_norm_f(a, b, c, 1e-5))              \
     THREE(X, layer_norm_plain, _n1, _thin, gan_layer_norm_f(a, b, c, 0.125))       \
     THREE(X, adain, _n1, _thin, gan_adain(a, b, 1e-5))                             \
@@ -283,31 +300,27 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     THREE(X, layer_prelu, _n1, _odd, gan_prelu(file, NAME, a))                                    \
     THREE(X, layer_batch_norm_train, _n1, _odd, gan_batch_norm(file, NAME, a))                    \
     THREE(X, layer_batch_norm_eval, _n1, _odd, mode_of(0, a))                                     \
-    THREE(X, layer_batch_norm_freeze, _n1, _odd, mode_of(1, a)) THREE(                            \
-        X, conditional_batch_norm, _n1, _odd,                                                     \
-        gan_conditional_batch_norm(file, NAME, a, b, 3)) THREE(X, self_attention, _n1, _odd,      \
-                                                               gan_self_attention(file, NAME, a)) \
-        X(self_attention_8, gan_self_attention(file, NAME, a)) THREE(                             \
-            X, modulated_layer, _n1, _odd, gan_modulated_conv2d(file, NAME, a, b, 3, 3, true))    \
-            THREE(X, modulated_plain, _n1, _odd,                                                  \
-                  gan_modulated_conv2d(file, NAME, a, b, 5, 1, false))                            \
-                THREE(X, modulated_f, _n1, _odd, gan_modulated_conv2d_f(a, b, c, true, 1)) THREE( \
-                    X, modulated_f_plain, _n1, _odd, gan_modulated_conv2d_f(a, b, c, false, 0))   \
-                    THREE(X, demodulation, _n1, _odd, gan_demodulation(a, b))                     \
-                        THREE(X, dropout, _n1, _odd, gan_dropout(file, a, 0.25))                  \
-                            X(embedding, gan_embedding(file, NAME, a, 4, 3))                      \
-                                X(embedding_one, gan_embedding(file, NAME, a, 1, 5)) X(           \
-                                    embedding_unused, gan_embedding(file, NAME, a, 5, 1))         \
-                                    X(spectral, gan_spectral_norm(file, NAME, a))                 \
-                                        X(spectral_row, gan_spectral_norm(file, NAME, a)) X(      \
-                                            spectral_column, gan_spectral_norm(file, NAME, a))    \
-                                            X(spectral_conv, with_weights(GAN_SPECTRAL, 0, a)) X( \
-                                                spectral_up, with_weights(GAN_SPECTRAL, 1, a))    \
-                                                X(spectral_fc, with_weights(GAN_SPECTRAL, 2, a))  \
-                                                    X(equalized_conv,                             \
-                                                      with_weights(GAN_EQUALIZED, 3, a))          \
-                                                        X(equalized_fc,                           \
-                                                          with_weights(GAN_EQUALIZED, 2, a))
+    THREE(X, layer_batch_norm_freeze, _n1, _odd, mode_of(1, a))                                   \
+    THREE(X, conditional_batch_norm, _n1, _odd, gan_conditional_batch_norm(file, NAME, a, b, 3))  \
+    THREE(X, self_attention, _n1, _odd, gan_self_attention(file, NAME, a))                        \
+    X(self_attention_8, gan_self_attention(file, NAME, a))                                        \
+    THREE(X, modulated_layer, _n1, _odd, gan_modulated_conv2d(file, NAME, a, b, 3, 3, true))      \
+    THREE(X, modulated_plain, _n1, _odd, gan_modulated_conv2d(file, NAME, a, b, 5, 1, false))     \
+    THREE(X, modulated_f, _n1, _odd, gan_modulated_conv2d_f(a, b, c, 1, true))                    \
+    THREE(X, modulated_f_plain, _n1, _odd, gan_modulated_conv2d_f(a, b, c, 0, false))             \
+    THREE(X, demodulation, _n1, _odd, gan_demodulation(a, b))                                     \
+    THREE(X, dropout, _n1, _odd, gan_dropout(file, a, 0.25))                                      \
+    X(embedding, gan_embedding(file, NAME, a, 4, 3))                                              \
+    X(embedding_one, gan_embedding(file, NAME, a, 1, 5))                                          \
+    X(embedding_unused, gan_embedding(file, NAME, a, 5, 1))                                       \
+    X(spectral, gan_spectral_norm(file, NAME, a))                                                 \
+    X(spectral_row, gan_spectral_norm(file, NAME, a))                                             \
+    X(spectral_column, gan_spectral_norm(file, NAME, a))                                          \
+    X(spectral_conv, with_weights(GAN_SPECTRAL, 0, a))                                            \
+    X(spectral_up, with_weights(GAN_SPECTRAL, 1, a))                                              \
+    X(spectral_fc, with_weights(GAN_SPECTRAL, 2, a))                                              \
+    X(equalized_conv, with_weights(GAN_EQUALIZED, 3, a))                                          \
+    X(equalized_fc, with_weights(GAN_EQUALIZED, 2, a))
 
 #define NORM(X)                                                               \
     X(batch_norm, gan_batch_norm_f(a, b, c, d, e, true, 0.1, 1e-5))           \
@@ -333,31 +346,33 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(l1_equal, gan_l1(a, b))
 
 #define BOTH_SIDES(X, name, KIND)                             \
-    THREE(X, d_##name, _uneven, _one, gan_d_loss(KIND, a, b)) \
-    THREE(X, g_##name, _uneven, _one, gan_g_loss(KIND, a, b))
-#define MORE_LOSSES(X)                                                                            \
-    BOTH_SIDES(X, minimax, GAN_MINIMAX)                                                           \
-    BOTH_SIDES(X, non_saturating, GAN_NON_SATURATING)                                             \
-    BOTH_SIDES(X, hinge, GAN_HINGE)                                                               \
-    BOTH_SIDES(X, least_squares, GAN_LEAST_SQUARES)                                               \
-    BOTH_SIDES(X, wasserstein, GAN_WASSERSTEIN)                                                   \
-    BOTH_SIDES(X, relativistic, GAN_RELATIVISTIC) THREE(                                          \
-        X, bce_to, _one, _odd, gan_bce_logits_to(a, b)) X(bce_to_far, gan_bce_logits_to(a, b))    \
-        THREE(X, bce_probabilities, _one, _odd, gan_bce(a, b)) THREE(                             \
-            X, smooth_l1, _one, _odd, gan_smooth_l1(a, b)) X(smooth_l1_ends, gan_smooth_l1(a, b)) \
-            THREE(X, cycle, _one, _odd, gan_cycle_loss(a, b)) THREE(X, identity, _one, _odd,      \
-                                                                    gan_identity_loss(a, b))      \
-                THREE(X, cross_entropy, _map, _one,                                               \
-                      gan_cross_entropy(a, b)) X(cross_entropy_n1, gan_cross_entropy(a, b))       \
-                    THREE(X, gram, _n1, _c1, gan_gram(a)) X(perceptual, features(0, a, b, c, d))  \
-                        X(perceptual_one, features(0, a, b, c, d)) X(style,                       \
-                                                                     features(1, a, b, c, d))     \
-                            X(style_of_one, features(1, a, b, c, d)) X(feature_matching,          \
-                                                                       features(2, a, b, c, d))   \
-                                THREE(X, total_variation, _row, _column, gan_total_variation(a))  \
-                                    THREE(X, patch_nce, _n1, _c1, gan_patch_nce(a, b, 0.25))      \
-                                        X(flipped_labels,                                         \
-                                          gan_mul(a, gan_flipped_labels(g, 9, 0.875, 0.25)))
+    THREE(X, d_##name, _uneven, _one, gan_d_loss(a, b, KIND)) \
+    THREE(X, g_##name, _uneven, _one, gan_g_loss(a, b, KIND))
+#define MORE_LOSSES(X)                                               \
+    BOTH_SIDES(X, minimax, GAN_MINIMAX)                              \
+    BOTH_SIDES(X, non_saturating, GAN_NON_SATURATING)                \
+    BOTH_SIDES(X, hinge, GAN_HINGE)                                  \
+    BOTH_SIDES(X, least_squares, GAN_LEAST_SQUARES)                  \
+    BOTH_SIDES(X, wasserstein, GAN_WASSERSTEIN)                      \
+    BOTH_SIDES(X, relativistic, GAN_RELATIVISTIC)                    \
+    THREE(X, bce_to, _one, _odd, gan_bce_logits_to(a, b))            \
+    X(bce_to_far, gan_bce_logits_to(a, b))                           \
+    THREE(X, bce_probabilities, _one, _odd, gan_bce(a, b))           \
+    THREE(X, smooth_l1, _one, _odd, gan_smooth_l1(a, b))             \
+    X(smooth_l1_ends, gan_smooth_l1(a, b))                           \
+    THREE(X, cycle, _one, _odd, gan_cycle_loss(a, b))                \
+    THREE(X, identity, _one, _odd, gan_identity_loss(a, b))          \
+    THREE(X, cross_entropy, _map, _one, gan_cross_entropy(a, b))     \
+    X(cross_entropy_n1, gan_cross_entropy(a, b))                     \
+    THREE(X, gram, _n1, _c1, gan_gram(a))                            \
+    X(perceptual, features(0, a, b, c, d))                           \
+    X(perceptual_one, features(0, a, b, c, d))                       \
+    X(style, features(1, a, b, c, d))                                \
+    X(style_of_one, features(1, a, b, c, d))                         \
+    X(feature_matching, features(2, a, b, c, d))                     \
+    THREE(X, total_variation, _row, _column, gan_total_variation(a)) \
+    THREE(X, patch_nce, _n1, _c1, gan_patch_nce(a, b, 0.25))         \
+    X(flipped_labels, gan_mul(a, gan_flipped_labels(g, 9, 0.875, 0.25)))
 
 #define OF_CRITIC(X, name, CRITIC)                                \
     X(r1_##name, penalty_of(R1, CRITIC, a, b, c, d, e))           \
@@ -370,7 +385,8 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     OF_CRITIC(X, conv, CRITIC_CONV)         \
     OF_CRITIC(X, instance, CRITIC_INSTANCE) \
     OF_CRITIC(X, layer, CRITIC_LAYER)       \
-    OF_CRITIC(X, group, CRITIC_GROUP) THREE(X, path_length, _n1, _layers, path_length(a, b, c))
+    OF_CRITIC(X, group, CRITIC_GROUP)       \
+    THREE(X, path_length, _n1, _layers, path_length(a, b, c))
 
 #define AUGMENT(X)                                                        \
     THREE(X, augment_flip, _n1, _odd, gan_augment(a, GAN_FLIP, 1))        \
@@ -381,14 +397,23 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     THREE(X, augment_half, _n1, _odd, gan_augment(a, 15, 0.5))            \
     THREE(X, augment_crop, _n1, _odd, gan_random_crop(a, 5, 8))
 
-#define CASES(X)                                                                        \
-    ARITHMETIC(X)                                                                       \
-    ACTIVATIONS(X)                                                                      \
-    REDUCE(X)                                                                           \
-    SHAPE(X)                                                                            \
-    GATHER(X)                                                                           \
-    MATMUL(X) CONV(X) DILATED(X) RESAMPLE(X) NORM(X) IMAGE_NORMS(X) LAYERS(X) LOSSES(X) \
-        MORE_LOSSES(X) PENALTIES(X) AUGMENT(X)
+#define CASES(X)   \
+    ARITHMETIC(X)  \
+    ACTIVATIONS(X) \
+    REDUCE(X)      \
+    SHAPE(X)       \
+    GATHER(X)      \
+    MATMUL(X)      \
+    CONV(X)        \
+    DILATED(X)     \
+    RESAMPLE(X)    \
+    NORM(X)        \
+    IMAGE_NORMS(X) \
+    LAYERS(X)      \
+    LOSSES(X)      \
+    MORE_LOSSES(X) \
+    PENALTIES(X)   \
+    AUGMENT(X)
 
 /* ---- the cases as functions
    -------------------------------------------------------------------------------- */
@@ -457,7 +482,7 @@ static gan_tensor *fir(gan_tensor *x, int kind)
 static gan_tensor *mode_of(int freeze, gan_tensor *x)
 {
     if (freeze)
-        gan_freeze(file);
+        gan_freeze_norm(file);
     else
         gan_eval(file);
     x = gan_batch_norm(file, NAME, x);
@@ -506,7 +531,7 @@ static gan_tensor *critic_of(gan_model *model, gan_tensor *x)
         h = gan_leaky_relu(gan_layer_norm_f(gan_conv2d_f(x, w, NULL, 1, 1, 1), p, q, 1e-5), 0.2);
         break;
     default:
-        h = gan_gelu(gan_group_norm_f(gan_conv2d_f(x, w, NULL, 2, 1, 1), 2, p, q, 1e-5));
+        h = gan_gelu(gan_group_norm_f(gan_conv2d_f(x, w, NULL, 2, 1, 1), p, q, 2, 1e-5));
         break;
     }
     return gan_linear_f(h, fc, NULL);
@@ -524,10 +549,10 @@ static gan_tensor *penalty_of(int kind, int critic, gan_tensor *a, gan_tensor *b
         critic_weights[0] = c;
         critic_weights[1] = critic == CRITIC_CONV ? NULL : d;
         critic_weights[2] = critic == CRITIC_CONV ? d : NULL;
-        return gan_wgan_gp(critic_of, file, a, b);
+        return gan_wgan_gp(file, critic_of, a, b);
     }
     if (kind == DRAGAN)
-        return gan_dragan(critic_of, file, a);
+        return gan_dragan(file, critic_of, a);
     gan_tensor *logits = critic_of(NULL, a);
     return kind == R1 ? gan_r1(logits, a)
          : kind == R2 ? gan_r2(logits, a)
@@ -684,7 +709,7 @@ static void test_case(void)
     static const char *const after[] = {"a_after", "b_after", "c_after", "d_after", "e_after"};
     gan_tensor *in[5], *r = find(now->name, "r");
     int compared = 0;
-    CHECK(r, "reference.safetensors has no such case: python3 tests/reference.py");
+    CHECK(r, "reference.safetensors has no such case: python3 tests/expected/reference.py");
     for (int i = 0; i < 5; i++)
         in[i] = find(now->name, inputs[i]);
     gan_seed(g, 1);
@@ -743,8 +768,8 @@ static void test_count(void)
 {
     CHECK(find("cases", "count"), "the file does not say how many cases it holds");
     int in_file = (int)gan_item(find("cases", "count"));
-    CHECK(in_file == COUNT, "%d cases here, %d in the file: python3 tests/reference.py", COUNT,
-          in_file);
+    CHECK(in_file == COUNT, "%d cases here, %d in the file: python3 tests/expected/reference.py",
+          COUNT, in_file);
 }
 
 /* ---- optimizers: ten steps of every layer
@@ -1071,8 +1096,8 @@ static void test_conv_sizes(void)
         int pad = i % 5;
         int d = 1 + i % 2;
         int fits = 0;
-        gan_conv p = {1, 1, h, 40 - h, 1, k, k, s, pad, 1, d};
-        gan_conv plain = {1, 1, h, 40 - h, 1, k, k, 0, pad, 0, 0};
+        gan_conv p = {1, 1, h, 40 - h, 1, k, k, s, pad, 1, d, ALIKE};
+        gan_conv plain = {1, 1, h, 40 - h, 1, k, k, 0, pad, 0, 0, ALIKE};
         if (h + 2 * pad < d * (k - 1) + 1)
             continue;
         for (int at = -pad; at + d * (k - 1) < h + pad; at += s)
@@ -1153,8 +1178,8 @@ static void test_losses_at_rest(void)
                                      1.38629436111989061883};
     for (int kind = 0; kind < GAN_LOSSES; kind++) {
         gan_tensor *x = gan_full(g, (gan_real)(kind == GAN_LEAST_SQUARES ? 0.5 : 0), 6, 1, 1, 1);
-        double of_d = (double)gan_item(gan_d_loss(kind, x, x));
-        double of_g = (double)gan_item(gan_g_loss(kind, kind == GAN_RELATIVISTIC ? x : NULL, x));
+        double of_d = (double)gan_item(gan_d_loss(x, x, kind));
+        double of_g = (double)gan_item(gan_g_loss(kind == GAN_RELATIVISTIC ? x : NULL, x, kind));
         CHECK(close_to(of_d, d[kind]) || of_d == d[kind], "%s: D's loss at rest is %.9f, not %.9f",
               gan_loss_name(kind), of_d, d[kind]);
         CHECK(close_to(of_g, at_rest[kind]) || of_g == at_rest[kind],
@@ -1185,13 +1210,13 @@ static void test_points_between(void)
 {
     gan_tensor *real = gan_full(g, 2, 64, 1, 1, 1);
     gan_tensor *fake = gan_full(g, 5, 64, 1, 1, 1);
-    double same = (double)gan_item(gan_wgan_gp(quadratic, file, real, real));
-    double far = (double)gan_item(gan_wgan_gp(quadratic, file, real, fake));
+    double same = (double)gan_item(gan_wgan_gp(file, quadratic, real, real));
+    double far = (double)gan_item(gan_wgan_gp(file, quadratic, real, fake));
     CHECK(close_to(same, 1), "between 2 and 2: %g, not (2-1)^2", same);
     /* (2 + 3t - 1)^2 over t in [0,1): mean 7, variance 19.2; of 64 draws 0.55 off is one
        deviation */
     CHECK(fabs(far - 7) < 4 * 0.55, "between 2 and 5: %g, 7 is expected", far);
-    CHECK(close_to((double)gan_item(gan_dragan(quadratic, file, real)), 1),
+    CHECK(close_to((double)gan_item(gan_dragan(file, quadratic, real)), 1),
           "around images that are all the same there is no noise");
 }
 
@@ -1239,7 +1264,7 @@ static void run_all(void)
 
 int main(int argc, char **argv)
 {
-    const char *path = argc > 1 ? argv[1] : "tests/reference.safetensors";
+    const char *path = argc > 1 ? argv[1] : "tests/expected/reference.safetensors";
     static const char *const devices[] = {"ref", "cpu", "cuda"};
     for (int i = 0; i < (gan_find_backend("cuda") ? 3 : 2);
          i++) { /* cuda where gan_cuda.o is linked */

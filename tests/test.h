@@ -39,6 +39,13 @@ static void test_free(void *memory)
 
 #ifndef TEST_LIBRARY
 
+/* gan_conv2d_with_f(x, weight, bias, OPTIONS(.stride = 2)) */
+#define OPTIONS(...) ((gan_conv_options){__VA_ARGS__})
+#define WINDOW(...)  ((gan_pool_options){__VA_ARGS__})
+
+/* The last fields of a gan_conv whose two axes are alike. */
+#define ALIKE 0, 0, 0, 0, 0, 0
+
 static const char *test_name = "";
 static int tests_passed, tests_failed, test_failed_now;
 

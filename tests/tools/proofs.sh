@@ -1,9 +1,9 @@
 #!/bin/bash
-# tests/proofs.sh: every public function of gan.h has its row in tests/proofs.txt, and every proof that a row names is there: compiled,
+# tests/tools/proofs.sh: every public function of gan.h has its row in tests/tools/proofs.txt, and every proof that a row names is there: compiled,
 # called, and about that function. Every kernel is called in tests/kernels.c, both its ref and its cpu version.
-cd "$(dirname "$0")/.." || exit 1
+cd "$(dirname "$0")/../.." || exit 1
 CC=${CC:-cc}
-TABLE=${1:-tests/proofs.txt}
+TABLE=${1:-tests/tools/proofs.txt}
 passed=0 failed=0
 ok()   { echo "ok   $1"; passed=$((passed + 1)); }
 fail() { echo "FAIL $1: $2"; failed=$((failed + 1)); }

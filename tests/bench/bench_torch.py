@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The networks of tests/bench.c in PyTorch, layer by layer, and the same training step; one JSON line as bench's.
+"""The networks of tests/bench/bench.c in PyTorch, layer by layer, and the same training step; one JSON line as bench's.
 
-    OMP_NUM_THREADS=2 python3 tests/bench_torch.py dcgan28        (Debian: python3-torch)
-    python3 tests/bench_torch.py dcgan28 cuda                     (tensor cores in tf32)
+    OMP_NUM_THREADS=2 python3 tests/bench/bench_torch.py dcgan28        (Debian: python3-torch)
+    python3 tests/bench/bench_torch.py dcgan28 cuda                     (tensor cores in tf32)
 """
 import json
 import resource

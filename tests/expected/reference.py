@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes tests/reference.safetensors: what PyTorch computes for every operation, layer, loss and optimizer of gan.h.
+"""Writes tests/expected/reference.safetensors: what PyTorch computes for every operation, layer, loss and optimizer of gan.h.
 
-    python3 tests/reference.py             writes the file
-    python3 tests/reference.py --check     computes everything again and compares it with the file
+    python3 tests/expected/reference.py             writes the file
+    python3 tests/expected/reference.py --check     computes everything again and compares it with the file
 
 Needs PyTorch alone (apt install python3-torch). Exit status: 0, 1 if --check finds a difference, 77 without PyTorch.
 

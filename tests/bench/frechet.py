@@ -3,7 +3,7 @@
 LeNet classifier that neither side was trained with, and how many samples it takes for each digit.
 
     build/01_dcgan --samples 10000 --out out/x
-    python3 tests/frechet.py lenet_mnist.safetensors data/mnist/t10k-images-idx3-ubyte.gz out/x/samples-idx3-ubyte ...
+    python3 tests/bench/frechet.py lenet_mnist.safetensors data/mnist/t10k-images-idx3-ubyte.gz out/x/samples-idx3-ubyte ...
 
 The classifier: safetensors with conv1 (1 to 20, k5), conv2 (20 to 50, k5), fc1 (800 to 500), fc2 (500 to 10), max pooling by 2 after each
 convolution, ReLU after fc1, images in [0,1]. Needs python3-torch.

@@ -1,6 +1,7 @@
 #!/bin/sh
-# tests/run.sh COMMAND...   runs each command, however the ones before it ended, and adds up their closing lines
-# "N passed, N failed". A command without such a line counts as one test, by its exit status. Failures are told again at the end.
+# tests/tools/run.sh COMMAND...   runs each command, however the ones before it ended, and adds up
+# their closing lines "N passed, N failed". A command without such a line counts as one test, by its
+# exit status. Failures are told again at the end.
 passed=0 failed=0
 output=$(mktemp) status=$(mktemp) failures=$(mktemp)
 trap 'rm -f "$output" "$status" "$failures"' EXIT
@@ -19,7 +20,9 @@ for command; do
         echo "FAIL $command: exit status $code" | tee -a "$output"
         f=1
     fi
-    grep '^FAIL' "$output" | while IFS= read -r line; do printf '%s  [%s]\n' "$line" "$command"; done >> "$failures"
+    grep '^FAIL' "$output" | while IFS= read -r line; do
+        printf '%s  [%s]\n' "$line" "$command"
+    done >> "$failures"
     passed=$((passed + p)) failed=$((failed + f))
     echo "-- $(($(date +%s) - begin)) s"
 done

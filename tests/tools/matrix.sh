@@ -1,8 +1,8 @@
 #!/bin/bash
-# tests/matrix.sh: gan.h under every compiler and option it promises. One small program, three steps of a convolutional GAN
+# tests/tools/matrix.sh: gan.h under every compiler and option it promises. One small program, three steps of a convolutional GAN
 # with batch normalisation, must compile without a warning, run, and end in the same losses everywhere.
-#   tests/matrix.sh [WORD]     only the lines that contain WORD
-cd "$(dirname "$0")/.." || exit 1
+#   tests/tools/matrix.sh [WORD]     only the lines that contain WORD
+cd "$(dirname "$0")/../.." || exit 1
 root=$PWD box=build/matrix only=$1
 rm -rf $box
 mkdir -p $box && cd $box || exit 1

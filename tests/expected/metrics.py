@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Expected numbers of tests/metrics.c, computed another way: prints them as the C constants that stand there. Needs numpy.
 
-    python3 tests/metrics.py
+    python3 tests/expected/metrics.py
 """
 import sys
 

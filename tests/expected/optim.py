@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Prints the tables at the top of tests/optim.c: what PyTorch's optimizers and learning rates do, in double precision.
 
-    python3 tests/optim.py
+    python3 tests/expected/optim.py
 """
 import math
 import torch

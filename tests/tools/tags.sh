@@ -1,7 +1,7 @@
 #!/bin/bash
-# tests/tags.sh: the header is the book that its contents list promises, the programs in the documentation compile, and the
+# tests/tools/tags.sh: the header is the book that its contents list promises, the programs in the documentation compile, and the
 # library exports what the header declares.
-cd "$(dirname "$0")/.." || exit 1
+cd "$(dirname "$0")/../.." || exit 1
 CC=${CC:-cc}
 mkdir -p build/tags
 passed=0 failed=0
