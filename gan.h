@@ -1284,72 +1284,82 @@ GAN_API void gan_copy_params(gan_model *into, gan_model *from);
 
 /* ===========================================================================================
    >>data
-   =========================================================================================== */
-/* Images from an IDX file (magic 0x00000803: N,H,W; 0x00000804: N,C,H,W; bytes), labels from
-   another (0x00000801) or NULL; .gz files where stb_image.h was included before gan.h. NULL if a
-   file is missing, truncated, corrupt, or the two do not fit. */
+   ===========================================================================================
+   A data set is bytes in the host's memory, made once, freed by gan_close. What cannot be made
+   (a file that is missing, truncated, damaged or of another kind, a shape of 2^31 numbers and
+   more, no memory) gives NULL, and gan_error() names the file and what is wrong. Only regular
+   files are read: a device, a pipe or a folder in their place is refused. */
+
+/* Images from a file in IDX, MNIST's format: bytes of (N,H,W) (it begins with 00 00 08 03) or
+   (N,C,H,W) (00 00 08 04), and labels from another (00 00 08 01) or NULL. Files of gzip are
+   unpacked where stb_image.h was included before gan.h. NULL also if there are not as many labels
+   as images. */
 GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_or_NULL);
 
-/* CIFAR-10's binary batches (Krizhevsky 2009), count files joined: records of a label 0..9 and
-   planes R,G,B of 32x32 bytes -> (n,3,32,32). Any whole number of records, .gz as above. NULL if
+/* CIFAR-10's binary batches (Krizhevsky 2009) -> (n,3,32,32): count files, one behind the other.
+   A file is records of 3073 bytes, a label 0..9 and planes R,G,B of 32x32; gzip as above. NULL if
    a file is not that. */
 GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count);
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-/* The pictures of a folder (.png .jpg .jpeg .bmp .tga .gif .psd .ppm .pgm .pnm) in order of
-   their names -> (n,channels,h,w). Sub-folders, in that order, are the classes 0,1,2.. (at most
-   256); without any there are no labels. A picture is scaled until it just covers h x w,
-   averaging over what becomes one pixel, and what sticks out is cut off; channels is 1 (0.299 R
-   + 0.587 G + 0.114 B) or 3; white shows where it is transparent. It is decoded once, by a
-   thread that works ahead of gan_batch. A file without a picture's header is left out, one that
-   proves broken later has the next good one in its place; stderr names both. NULL if there is no
-   folder or no good picture. Of pairs side by side in one file (Isola et al. 2017) ask for 2*w
-   columns and take gan_slice(x, 3, 0, w) and gan_slice(x, 3, w, w). */
+/* The pictures of a folder (.png .jpg .jpeg .bmp .tga .gif .ppm .pgm .pnm) in the order of their
+   names -> (n,channels,h,w). Its sub-folders, in that order, are the classes 0,1,2.. (at most
+   256); without any there are no labels.
+
+   A picture is scaled until it just covers h x w, averaging over what becomes one pixel, and what
+   sticks out is cut off. channels is 1 (0.299 R + 0.587 G + 0.114 B) or 3; white shows where it is
+   transparent. It is decoded once, by a thread that works ahead of gan_batch.
+
+   A file that does not begin like one of these formats is left out, one that proves broken later
+   has the next good one in its place; stderr names both. NULL if there is no folder or no good
+   picture. Of pairs side by side in one file (Isola et al. 2017) ask for 2*w columns and take
+   gan_slice(x, 3, 0, w) and gan_slice(x, 3, w, w). */
 GAN_API gan_data *gan_data_folder(gan *g, const char *path, int channels, int h, int w);
 #endif
 
-/* Image i of a and image i of b, their channels one behind the other, with a's labels:
-   gan_slice(x, 1, ..) takes them apart. Two folders with the same names in both will do, or any
-   sets; NULL if count, height or width differ, or a folder left files out. For unpaired domains
-   (Zhu et al. 2017) call gan_batch on two sets: their orders differ. */
+/* Image i of a and image i of b, their channels one behind the other, with a's labels: gan_slice
+   along dimension 1 takes them apart. Two folders with the same names in both will do, or any
+   sets; NULL if their counts, heights or widths differ, or a folder left files out. For unpaired
+   domains (Zhu et al. 2017) call gan_batch on two sets: their orders differ. */
 GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b);
 
-/* count handwritten-looking digits of 28x28 with their labels, drawn from strokes: no file
-   needed. */
+/* count digits (1,28,28) with their labels that look handwritten, drawn from strokes: no file is
+   needed. They depend on the seed and the place in the set. */
 GAN_API gan_data *gan_data_digits(gan *g, int count);
 
-/* count pictures (3,size,size) of a circle 0, square 1, triangle 2 or star 3 of any colour,
-   place, size and turn; size 8 to 4096. FILLED: one colour on pale paper. EDGES: a black outline
-   on white. STRIPED: stripes of that colour in a light outline, on dark dotted cloth. Shape i is
-   the same in each style: edges and filled make a gan_data_pair, filled and striped two unpaired
-   domains. */
+/* count pictures (3,size,size) of a circle 0, square 1, triangle 2 or star 3 of any colour, place,
+   size and turn; size is 8 to 4096. Shape i is the same in each style: edges and filled make a
+   gan_data_pair, filled and striped two unpaired domains. */
 typedef enum gan_shape_style {
-    GAN_SHAPES_FILLED,
-    GAN_SHAPES_EDGES,
-    GAN_SHAPES_STRIPED
+    GAN_SHAPES_FILLED, /* one colour on pale paper */
+    GAN_SHAPES_EDGES,  /* a black outline on white */
+    GAN_SHAPES_STRIPED /* stripes of that colour in a light outline, on dark dotted cloth */
 } gan_shape_style;
 
 GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, gan_shape_style style);
 
-/* n images (n,c,h,w) in [-1,1], and their class numbers (n,1,1,1) if labels is not NULL. Every
-   image once per epoch, in an order drawn for each epoch; a batch may end one epoch and begin
-   the next. */
+/* n images (n,c,h,w) in [-1,1], bytes b as b/127.5 - 1, and their class numbers (n,1,1,1) if labels
+   is not NULL. Every image comes once per epoch, in an order drawn for each epoch; a batch may end
+   one epoch and begin the next. */
 GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels_or_NULL);
 
-GAN_API int gan_data_size(const gan_data *data); /* how many images */
-GAN_API void gan_data_item(
-    const gan_data *data, int i, gan_real *image,
-    int *label_or_NULL); /* image i in file order, in [-1,1]; label -1 if none */
-GAN_API const char *gan_data_class_name(
-    const gan_data *data, int label); /* "star", a sub-folder's name ..; NULL if none */
-GAN_API int gan_data_skipped(
-    const gan_data *data); /* files of a folder that were found broken so far */
+/* How many images there are. */
+GAN_API int gan_data_size(const gan_data *data);
 
-/* CycleGAN's history of generated images (Shrivastava et al. 2017). For each of images
-   (N,C,H,W): until size are kept, it is kept and returned; then, with probability 1/2 each, it
-   is returned, or changes places with a random one of those kept. The result has no past. size 0
-   returns images. What is kept are name.running_images and name.running_count, parameters of
-   model that are saved, not trained. */
+/* Image i in file order: C*H*W numbers in [-1,1], and its label, -1 if there are none. */
+GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *label_or_NULL);
+
+/* "star", the name of a sub-folder ..; NULL if the label has no name. */
+GAN_API const char *gan_data_class_name(const gan_data *data, int label);
+
+/* How many files of a folder were found broken so far. */
+GAN_API int gan_data_skipped(const gan_data *data);
+
+/* CycleGAN's history of generated images (Shrivastava et al. 2017). For each of images (N,C,H,W):
+   until size are kept, it is kept and returned; then, with probability 1/2 each, it is returned,
+   or changes places with a random one of those kept. No gradient flows through the result. size 0
+   returns images. What is kept are name.running_images (size,C,H,W) and name.running_count,
+   buffers of model: saved, not trained. */
 GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tensor *images,
                                    int size);
 
@@ -1438,27 +1448,38 @@ GAN_API void gan_eigen_symmetric(double *a, int n, double *values);
 /* ===========================================================================================
    >>files
    ===========================================================================================
-   Safetensors: 8 bytes little-endian header length, JSON, raw little-endian data. A file is
-   written beside its target, flushed to the disk and renamed over it: at every moment the target
-   is the old file or the new one, whole. */
+   Checkpoints in safetensors: 8 bytes little-endian header length, JSON, raw little-endian data.
 
-/* Parameters and running statistics under their names; torch's load_file opens it. False:
-   gan_error(). */
+   Saving: a new file is written beside the target under a random name, flushed to the disk and
+   renamed over it. At every moment the target is the old file or the new one, whole: after a kill,
+   a power cut, a full disk, or with two programs that save to one path (the last one stays). A
+   symbolic link is followed, permissions stay, and what is no regular file is refused.
+
+   Loading: all is checked before anything is changed. False leaves everything as it was, and
+   gan_error() names the file and what is wrong with it. */
+
+/* Parameters and buffers (running statistics ..) under their names; torch's load_file opens the
+   file. False: gan_error(). */
 GAN_API bool gan_save(gan_model *model, const char *path);
 
-/* The same in F16, half the size: rounded to 11 bits, ties to even. False if a number is too
-   large for it (65520 and up). */
+/* The same in F16, half the size: rounded to 11 bits, ties to even. False if a number is too large
+   for it (65520 and up). */
 GAN_API bool gan_save_f16(gan_model *model, const char *path);
 
-/* Fills model. Into a model without parameters: all that the file holds. Else names and shapes
-   must be the same on both sides: false and nothing changed if not, and gan_error() names the
-   first three that differ. F16, BF16, F32, F64, and bytes (U8) as 0 .. 255; PyTorch's
-   num_batches_tracked is passed over. */
+/* Fills model. A model without parameters takes all that the file holds. Else names and shapes must
+   be the same on both sides, or gan_error() names the first three that differ. F16, BF16, F32, F64
+   are read, and bytes (U8) as 0 .. 255; PyTorch's num_batches_tracked is passed over. */
 GAN_API bool gan_load(gan_model *model, const char *path);
 
-/* The whole of a training: every model, its optimizer, random numbers, place in the data, and
-   step. A program that makes the same models, optimizers and data, then loads, goes on exactly
-   where it was. */
+/* The whole of a training: each model's parameters and buffers, its optimizers' moments and steps,
+   the seed and how many random numbers were drawn, the place in each data set, and step (0 or
+   more), which is the program's own count.
+
+   A program that makes the same models, optimizers and data in the same order, then loads, goes on
+   from the last gan_save_state and computes the same bits as if it had not stopped. What it did
+   after that save is lost, and done again. The file's seed takes the place of gan_open's. Not in
+   the file, and the program's to set: learning rates, gan_freeze and gan_eval, and what the program
+   computes from its own options, such as another batch size. step may be NULL. */
 GAN_API bool gan_save_state(gan *g, const char *path, int step);
 GAN_API bool gan_load_state(gan *g, const char *path, int *step);
 
@@ -1466,21 +1487,24 @@ GAN_API bool gan_load_state(gan *g, const char *path, int *step);
    >>pictures
    =========================================================================================== */
 #ifdef INCLUDE_STB_IMAGE_WRITE_H
-/* Writes x (N,1 or 3,H,W), [-1,1] to black..white, as a grid of N pictures with columns a row.
-   False: gan_error(). */
+/* Writes x (N,1 or 3,H,W), with -1 black and 1 white, as a PNG: a grid of N pictures, columns in a
+   row, saved like a checkpoint. False: gan_error(). */
 GAN_API bool gan_save_png(gan_tensor *x, int columns, const char *path);
 #endif
 
 /* ===========================================================================================
    >>progress
    =========================================================================================== */
-/* Begins a log of values named in columns, "D,G": on a terminal one line with a bar, step,
-   values, images/s and time left; elsewhere a plain line now and then; every step a row of csv
-   (or NULL for none). With first > 0, a training that goes on, rows of csv from step first on
-   are dropped and the others kept. NULL if csv cannot be written. */
+/* Begins a log of the values named in columns, "D,G", at most 8: on a terminal one line with a bar,
+   step, values, images/s and time left; elsewhere a plain line now and then; and every step a row
+   of the file csv, which may be NULL. With first > 0, a training that goes on, rows of csv from
+   step first on are dropped and the others kept. NULL if csv cannot be written, or is there and
+   cannot be read: then it stays as it is. */
 GAN_API gan_progress *gan_progress_open(gan *g, const char *csv, const char *columns, int first,
                                         int steps, int batch);
-GAN_API void gan_progress_step(gan_progress *log, int step, ...); /* one double per column */
+
+/* Logs a step: one double for each column. */
+GAN_API void gan_progress_step(gan_progress *log, int step, ...);
 GAN_API void gan_progress_close(gan_progress *log);
 
 /* ===========================================================================================
@@ -9492,14 +9516,16 @@ GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count)
     return data;
 }
 
-/* ---- built-in digits: a pen that writes, in place of MNIST where that is not at hand. An image
-   is a function of (seed, index): skeleton -> unsteady knots -> smooth curve -> slanted and
-   fitted -> ink */
+/* ---- built-in digits, in place of MNIST where that is not at hand. An image is a function of
+   (seed, index), in five steps:
 
-/* Skeletons: ten classes, four ways people write each. A point is two digits, x then y, on a
-   10x10 grid with y pointing down; the character after it says how the pen goes on: ' '
-   smoothly, '^' round a sharp corner, '/' lifted. */
-static const char *const gan__skeletons[10][4] = {
+       strokes  ->  knots, moved a little  ->  smooth curve  ->  slanted, scaled  ->  pixels
+       gan__digit_strokes  gan__place_knots    gan__join_knots   gan__fit_to_image    gan__draw_segment */
+
+/* Ten classes, four ways people write each. A point is two digits, x then y, on a 10x10 grid with
+   y pointing down; the character after it says how the pen goes on: ' ' smoothly, '^' round a
+   sharp corner, '/' lifted. */
+static const char *const gan__digit_strokes[10][4] = {
     {"60 31 04 17 49 87 94 71 40", "50 12 05 18 49 87 94 82 50", "71 40 12 06 29 68 94 82 50 31",
      "30 12 05 27 59 88 95 82 60 20"},
     {"50 54 49", "60 55 39", "23 50^49", "23 50^59/19 99"},
@@ -9520,14 +9546,14 @@ static const char *const gan__skeletons[10][4] = {
 };
 
 /* Successive random numbers for one image. Each Philox block holds four, and an image owns 256,
-   far more than the busiest digit uses. */
+   many more than a digit uses. */
 typedef struct {
     uint64_t seed, stream, block;
     uint32_t word[4];
     int left;
-} gan__dice;
+} gan__draws;
 
-static float gan__uniform(gan__dice *d, float lo, float hi)
+static float gan__uniform(gan__draws *d, float lo, float hi)
 {
     if (d->left == 0) {
         gan__philox(d->seed, d->stream, d->block++, d->word);
@@ -9536,59 +9562,60 @@ static float gan__uniform(gan__dice *d, float lo, float hi)
     return lo + (hi - lo) * (float)(d->word[--d->left] >> 8) * (1.0f / 16777216.0f);
 }
 
-/* Bell-shaped in [-size, size]: small slips of the hand are the common ones. */
-static float gan__slip(gan__dice *d, float size)
+/* Between -size and size, small numbers more often: the sum of two uniform ones, whose density is
+   a triangle. */
+static float gan__triangular(gan__draws *d, float size)
 {
     float u = gan__uniform(d, -0.5f, 0.5f);
     return size * (u + gan__uniform(d, -0.5f, 0.5f));
 }
 
-/* A spot on the pen's path: where it is, how wide the nib presses there, and how it goes on ('
-   ', '^', '/' as above, '\0' at the end). */
+/* A point on the pen's path: where it is, half the width of the stroke there, and how the pen goes
+   on (' ', '^', '/' as above, '\0' at the end). */
 typedef struct {
     float x, y, r;
-    char leave;
-} gan__dot;
+    char join;
+} gan__pen_point;
 
 enum { GAN__STEPS = 8, GAN__MAX_KNOTS = 16, GAN__MAX_DOTS = GAN__MAX_KNOTS * GAN__STEPS };
 
-/* Reads a skeleton with an unsteady hand; returns how many knots it has. */
-static int gan__place_knots(const char *skeleton, gan__dice *dice, gan__dot *knots)
+/* The points of strokes, each moved a little; returns how many there are. */
+static int gan__place_knots(const char *strokes, gan__draws *draws, gan__pen_point *knots)
 {
-    float haste = gan__uniform(dice, 0.2f, 0.9f); /* some writers are neater */
-    for (int n = 0;; n++, skeleton += 3) {
-        knots[n].x = (float)(skeleton[0] - '0') + gan__slip(dice, haste);
-        knots[n].y = (float)(skeleton[1] - '0') + gan__slip(dice, haste);
-        knots[n].r = 1.0f + gan__slip(dice, 0.3f);
-        knots[n].leave = skeleton[2];
-        if (skeleton[2] == '\0')
+    float unsteady = gan__uniform(draws, 0.2f, 0.9f); /* some writers are neater */
+    for (int n = 0;; n++, strokes += 3) {
+        knots[n].x = (float)(strokes[0] - '0') + gan__triangular(draws, unsteady);
+        knots[n].y = (float)(strokes[1] - '0') + gan__triangular(draws, unsteady);
+        knots[n].r = 1.0f + gan__triangular(draws, 0.3f);
+        knots[n].join = strokes[2];
+        if (strokes[2] == '\0')
             return n + 1;
     }
 }
 
-/* Catmull-Rom: the cubic from b to c whose end slopes look at a and d. */
+/* Catmull-Rom: the cubic from b to c with the slopes (c - a)/2 in b and (d - b)/2 in c. */
 static float gan__spline(float a, float b, float c, float d, float t)
 {
     return b + 0.5f * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)));
 }
 
-/* Runs a curve through the knots as a chain of dots; returns its length. */
-static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots)
+/* A curve through the knots, as many points close together; returns how many. */
+static int gan__join_knots(const gan__pen_point *knots, int n, gan__pen_point *dots)
 {
     int count = 1;
     dots[0] = knots[0];
     for (int i = 0; i + 1 < n; i++) {
-        const gan__dot *b = &knots[i], *c = b + 1;
-        /* a corner or a stroke's end has no neighbour to lean towards */
-        const gan__dot *a = i > 0 && b->leave == ' ' && b[-1].leave != '/' ? b - 1 : b;
-        const gan__dot *d = c->leave == ' ' ? c + 1 : c;
-        if (b->leave != '/')
+        const gan__pen_point *b = &knots[i], *c = b + 1;
+        /* at a corner or a stroke's end the neighbour does not count */
+        const gan__pen_point *a = i > 0 && b->join == ' ' && b[-1].join != '/' ? b - 1 : b;
+        const gan__pen_point *d = c->join == ' ' ? c + 1 : c;
+        if (b->join != '/')
             for (int k = 1; k < GAN__STEPS; k++, count++) {
                 float t = (float)k / GAN__STEPS;
                 dots[count].x = gan__spline(a->x, b->x, c->x, d->x, t);
                 dots[count].y = gan__spline(a->y, b->y, c->y, d->y, t);
                 dots[count].r = gan__spline(a->r, b->r, c->r, d->r, t);
-                dots[count].leave = ' ';
+                dots[count].join = ' ';
             }
         dots[count++] = *c;
     }
@@ -9598,14 +9625,14 @@ static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots)
 /* Gives the writing a slant, a tilt and proportions of its own, then does what the makers of
    MNIST do: scales it into a 20x20 box and puts its centre of mass at the centre of the 28x28
    paper. */
-static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
+static void gan__fit_to_image(gan__pen_point *dots, int count, gan__draws *draws)
 {
-    float slant = 0.15f + gan__slip(dice, 0.5f);
-    float tilt = gan__slip(dice, 0.22f);
-    float width = gan__uniform(dice, 0.55f, 1.0f);
-    float taper = gan__slip(dice, 0.06f);
-    float waist = gan__slip(dice, 0.06f);
-    float nib = gan__uniform(dice, 0.6f, 1.2f);
+    float slant = 0.15f + gan__triangular(draws, 0.5f);
+    float tilt = gan__triangular(draws, 0.22f);
+    float width = gan__uniform(draws, 0.55f, 1.0f);
+    float taper = gan__triangular(draws, 0.06f);
+    float waist = gan__triangular(draws, 0.06f);
+    float nib = gan__uniform(draws, 0.6f, 1.2f);
     float x0 = 1e9f;
     float y0 = 1e9f;
     float x1 = -1e9f;
@@ -9614,7 +9641,7 @@ static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
     float mx = 0;
     float my = 0;
     float mass = 0;
-    nib += gan__uniform(dice, 0.0f, 0.7f); /* half its width, in pixels */
+    nib += gan__uniform(draws, 0.0f, 0.7f); /* half its width, in pixels */
     for (int i = 0; i < count; i++) {
         float y = dots[i].y, x = dots[i].x - 4.5f;
         x *= width * (1 + taper * (y - 4.5f)); /* narrower above or below */
@@ -9627,12 +9654,12 @@ static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
         y0 = fminf(y0, dots[i].y);
         y1 = fmaxf(y1, dots[i].y);
     }
-    scale = (gan__uniform(dice, 18.4f, 19.4f) - 2 * nib) / fmaxf(x1 - x0, y1 - y0);
+    scale = (gan__uniform(draws, 18.4f, 19.4f) - 2 * nib) / fmaxf(x1 - x0, y1 - y0);
     for (int i = 0; i < count; i++) {
         dots[i].x *= scale;
         dots[i].y *= scale;
         dots[i].r *= nib;
-        if (i > 0 && dots[i - 1].leave != '/') { /* a segment weighs length x width */
+        if (i > 0 && dots[i - 1].join != '/') { /* a segment weighs length x width */
             float dx = dots[i].x - dots[i - 1].x;
             float dy = dots[i].y - dots[i - 1].y;
             float ink = sqrtf(dx * dx + dy * dy) * dots[i].r;
@@ -9641,18 +9668,19 @@ static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
             mass += ink;
         }
     }
-    mx = 14 - mx / mass + gan__uniform(dice, -0.5f, 0.5f); /* MNIST moves by whole pixels, */
-    my = 14 - my / mass + gan__uniform(dice, -0.5f, 0.5f); /* so it is off by up to a half */
+    mx = 14 - mx / mass + gan__uniform(draws, -0.5f, 0.5f); /* MNIST moves by whole pixels, */
+    my = 14 - my / mass + gan__uniform(draws, -0.5f, 0.5f); /* so it is off by up to a half */
     for (int i = 0; i < count; i++) {
         dots[i].x += mx;
         dots[i].y += my;
     }
 }
 
-/* Inks the stroke from a to b. How far a pixel lies inside the nib's edge makes it light or
+/* Draws the stroke from a to b. How far a pixel lies inside the stroke's edge makes it light or
    dark, over about one pixel; taking the darker of old and new keeps joints and crossings from
    adding up. */
-static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char *image)
+static void gan__draw_segment(const gan__pen_point *a, const gan__pen_point *b,
+                              unsigned char *image)
 {
     float dx = b->x - a->x;
     float dy = b->y - a->y;
@@ -9666,7 +9694,7 @@ static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char
         for (int x = x0; x <= x1; x++) {
             float px = (float)x + 0.5f - a->x, py = (float)y + 0.5f - a->y;
             float t = fminf(fmaxf((px * dx + py * dy) / len2, 0),
-                            1); /* nearest spot, 0 = a, 1 = b */
+                            1); /* nearest point, 0 = a, 1 = b */
             float ex = px - t * dx;
             float ey = py - t * dy;
             float inside = a->r + t * (b->r - a->r) - sqrtf(ex * ex + ey * ey);
@@ -9677,21 +9705,21 @@ static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char
 }
 
 /* Draws digit index of the endless set seed: 28x28 bytes, 0 paper, 255 ink. The label and the
-   way of writing it are both even draws. */
+   way of writing it are all equally likely. */
 static void gan__draw_digit(uint64_t seed, uint32_t index, unsigned char *image,
                             unsigned char *label)
 {
-    gan__dot knots[GAN__MAX_KNOTS], dots[GAN__MAX_DOTS];
-    gan__dice dice = {seed, GAN__STREAM_DIGITS, (uint64_t)index << 8, {0, 0, 0, 0}, 0};
-    *label = (unsigned char)gan__uniform(&dice, 0, 10);
-    int style = (int)gan__uniform(&dice, 0, 4);
-    int count = gan__place_knots(gan__skeletons[*label][style], &dice, knots);
+    gan__pen_point knots[GAN__MAX_KNOTS], dots[GAN__MAX_DOTS];
+    gan__draws draws = {seed, GAN__STREAM_DIGITS, (uint64_t)index << 8, {0, 0, 0, 0}, 0};
+    *label = (unsigned char)gan__uniform(&draws, 0, 10);
+    int style = (int)gan__uniform(&draws, 0, 4);
+    int count = gan__place_knots(gan__digit_strokes[*label][style], &draws, knots);
     count = gan__join_knots(knots, count, dots);
-    gan__fit_paper(dots, count, &dice);
+    gan__fit_to_image(dots, count, &draws);
     memset(image, 0, 28 * 28);
     for (int i = 1; i < count; i++)
-        if (dots[i - 1].leave != '/')
-            gan__ink_segment(&dots[i - 1], &dots[i], image);
+        if (dots[i - 1].join != '/')
+            gan__draw_segment(&dots[i - 1], &dots[i], image);
 }
 
 /* ---- built-in shapes: a pixel's colour follows from how far it lies from the outline, so edges
@@ -9700,36 +9728,36 @@ static void gan__draw_digit(uint64_t seed, uint32_t index, unsigned char *image,
 /* How far (x,y) lies outside a shape of radius r around (0,0), in pixels; below 0 inside. A
    polygon of n points is folded into half of one point, between the tip at angle 0 and, at angle
    pi/n, a star's hollow or the middle of an edge: one line is left. */
-static float gan__outside(int kind, float r, float turn, float x, float y)
+static float gan__shape_distance(int kind, float r, float turn, float x, float y)
 {
     static const int points[4] = {1, 4, 3, 5};
-    float far = sqrtf(x * x + y * y);
+    float radius = sqrtf(x * x + y * y);
     float half = 3.14159265f / (float)points[kind];
     float angle = atan2f(y, x) - turn;
     if (kind == 0)
-        return far - 0.85f * r;
+        return radius - 0.85f * r;
     angle = fabsf(angle - 2 * half * floorf(angle / (2 * half) + 0.5f));
     float inner = kind == 3 ? 0.45f * r : r * cosf(half);
     float ex = inner * cosf(half) - r;
     float ey = inner * sinf(half);
-    float px = far * cosf(angle) - r;
-    float py = far * sinf(angle);
+    float px = radius * cosf(angle) - r;
+    float py = radius * sinf(angle);
     float t = fminf(fmaxf((px * ex + py * ey) / (ex * ex + ey * ey), 0), 1);
     float distance = sqrtf((px - t * ex) * (px - t * ex) + (py - t * ey) * (py - t * ey));
     return ex * py > ey * px ? -distance : distance;
 }
 
-static float gan__cover(float outside)
+static float gan__coverage(float outside)
 {
     return fminf(fmaxf(0.5f - outside, 0), 1);
 } /* how much of a pixel is inside */
 
-static float gan__paint(float under, float colour, float cover)
+static float gan__blend(float under, float colour, float cover)
 {
     return under + (colour - under) * cover;
 }
 
-static float gan__band(float x, float period)
+static float gan__band_distance(float x, float period)
 {
     return fabsf(x - period * (floorf(x / period) + 0.5f));
 } /* from a middle */
@@ -9737,35 +9765,35 @@ static float gan__band(float x, float period)
 static void gan__draw_shape(uint64_t seed, uint32_t index, int size, int style,
                             unsigned char *image, unsigned char *label)
 {
-    gan__dice dice = {seed, GAN__STREAM_SHAPES, (uint64_t)index << 8, {0, 0, 0, 0}, 0};
-    int kind = *label = (unsigned char)gan__uniform(&dice, 0, 4);
+    gan__draws draws = {seed, GAN__STREAM_SHAPES, (uint64_t)index << 8, {0, 0, 0, 0}, 0};
+    int kind = *label = (unsigned char)gan__uniform(&draws, 0, 4);
     float side = (float)size;
     float pen = fmaxf(side / 50, 0.6f);
     float period = fmaxf(side / 8, 3);
-    float r = side * gan__uniform(&dice, 0.24f, 0.4f);
-    float cx = gan__uniform(&dice, r + pen, side - r - pen);
-    float cy = gan__uniform(&dice, r + pen, side - r - pen);
-    float turn = gan__uniform(&dice, 0, 6.2831853f);
-    float hue = gan__uniform(&dice, 0, 6.2831853f);
-    float other = gan__uniform(&dice, 0, 6.2831853f);
+    float r = side * gan__uniform(&draws, 0.24f, 0.4f);
+    float cx = gan__uniform(&draws, r + pen, side - r - pen);
+    float cy = gan__uniform(&draws, r + pen, side - r - pen);
+    float turn = gan__uniform(&draws, 0, 6.2831853f);
+    float hue = gan__uniform(&draws, 0, 6.2831853f);
+    float other = gan__uniform(&draws, 0, 6.2831853f);
     for (int i = 0; i < size * size; i++) {
         float x = (float)(i % size) + 0.5f;
         float y = (float)(i / size) + 0.5f;
-        float d = gan__outside(kind, r, turn, x - cx, y - cy);
-        float u = gan__band(x, period);
-        float v = gan__band(y, period);
-        float dot = gan__cover(sqrtf(u * u + v * v) - period / 6);
-        float line = gan__cover(fabsf(d) - pen);
-        float stripe = gan__cover(gan__band((x + y) * 0.7071068f, period) - period / 4);
+        float d = gan__shape_distance(kind, r, turn, x - cx, y - cy);
+        float u = gan__band_distance(x, period);
+        float v = gan__band_distance(y, period);
+        float dot = gan__coverage(sqrtf(u * u + v * v) - period / 6);
+        float line = gan__coverage(fabsf(d) - pen);
+        float stripe = gan__coverage(gan__band_distance((x + y) * 0.7071068f, period) - period / 4);
         for (int c = 0; c < 3; c++) {
             float ink = 0.5f + 0.45f * cosf(hue - 2.0943951f * (float)c);
             float paper = 0.5f + 0.5f * cosf(other - 2.0943951f * (float)c);
-            float cloth = gan__paint(0.08f + 0.12f * paper, 0.3f + 0.2f * paper, dot);
-            float weave = gan__paint(0.35f * ink, ink, stripe);
+            float background = gan__blend(0.08f + 0.12f * paper, 0.3f + 0.2f * paper, dot);
+            float stripes = gan__blend(0.35f * ink, ink, stripe);
             float level = style == GAN_SHAPES_EDGES ? 1 - line
                         : style == GAN_SHAPES_FILLED
-                            ? gan__paint(0.86f + 0.14f * paper, ink, gan__cover(d))
-                            : gan__paint(gan__paint(cloth, weave, gan__cover(d)),
+                            ? gan__blend(0.86f + 0.14f * paper, ink, gan__coverage(d))
+                            : gan__blend(gan__blend(background, stripes, gan__coverage(d)),
                                          0.75f + 0.25f * ink, line);
             image[c * size * size + i] = (unsigned char)(255 * level + 0.5f);
         }
