@@ -1,9 +1,9 @@
 #!/bin/bash
-# tests/gpu.sh FOLDER [PEER]: on a machine with an NVIDIA GPU, builds for its card, proves gan_cuda.cu there and measures it, and leaves tables, logs and pictures
+# tests/cuda/gpu.sh FOLDER [PEER]: on a machine with an NVIDIA GPU, builds for its card, proves gan_cuda.cu there and measures it, and leaves tables, logs and pictures
 # in FOLDER. Under 8 minutes: what is not done by then is told as left out. Wants nvcc, a C compiler, make; uses compute-sanitizer and PyTorch (python3) where
 # they are. PEER: a PyTorch program of the same training steps with the options --net, --batch, --steps, --device, --tf32, --mode eager, graph or compile, and
 # --channels-last; without one tests/bench/bench_torch.py. Exits with 77 where there is no GPU. DRY=1: needs none, prints what would be run.
-cd "$(dirname "$0")/.." || exit 1
+cd "$(dirname "$0")/../.." || exit 1
 out=${1:?usage: tests/gpu.sh FOLDER [PEER]}
 peer=$2
 mkdir -p "$out" build/gpu
@@ -33,12 +33,12 @@ toolkit=$(dirname "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")/..
 FLAGS="-O2 -fopenmp -I. -Ibuild $(echo '#include <stb/stb_image_write.h>' | cc -Ibuild -E -x c - > /dev/null 2>&1 || echo -DNO_STB)"
 BENCH="-DBENCH_CUDA -I$toolkit/include" CUBLAS=
 [ ! -f "$toolkit/include/cublas_v2.h" ] || { BENCH="$BENCH -DBENCH_CUBLAS"; CUBLAS=-lcublas; }
-LINK="build/gpu/gan_cuda.o -L$toolkit/lib64 -lcudart -lstdc++ -lm -lpthread"
+LINK="build/gpu/gan_cuda.o -L$toolkit/lib64 -lcudart_static -ldl -lrt -lpthread -lstdc++ -lm"
 
 # --- builds, all at once
 check 120 build_kernels nvcc -std=c++17 -O3 -arch="$arch" -I. -c gan_cuda.cu -o build/gpu/gan_cuda.o
 examples=$(ls examples/[0-9]*.c)
-for c in tests/cuda.c tests/operations.c tests/bench/bench.c examples/compare.c $examples; do
+for c in tests/cuda/cuda.c tests/operations.c tests/bench/bench.c examples/compare.c $examples; do
     [ "$c" = tests/bench/bench.c ] && more=$BENCH libraries=$CUBLAS || more= libraries=
     echo "cc $FLAGS $more $c -o build/gpu/$(basename "$c" .c) $LINK $libraries"
 done > "$out/builds.txt"
