@@ -135,7 +135,7 @@ endif
 
 # Every numbered example by its name; 01_dcgan also as dcgan, and with MNIST fetched first.
 EXAMPLES = $(sort $(patsubst examples/%.c,%,$(wildcard examples/[0-9]*.c)))
-OF_DIGITS = 01_dcgan 02_losses 03_conditional 04_latent 12_explain 13_augment
+OF_DIGITS = 01_dcgan 02_losses 03_conditional 04_latent 12_explain 13_augment 17_why_fake
 
 dcgan: 01_dcgan
 $(EXAMPLES):
@@ -292,7 +292,8 @@ STB_INCLUDES += \043include <stb/stb_image.h>\n\043include <stb/stb_image_write.
 # A test program is tests/NAME.c; a second build of it with other flags is NAME-VARIANT.
 NOT_PLAIN = %/library.c %/gradients.c
 TESTS     = $(patsubst tests/%.c,%,$(filter-out $(NOT_PLAIN),$(wildcard tests/*.c)))
-VARIANTS  = gradients-double operations-double optim-double folders-nothreads \
+VARIANTS  = gradients-double gradcheck-double operations-double optim-double \
+            folders-nothreads \
             kernels-v32 kernels-v16 kernels-v0 \
             $(if $(OPENMP_FLAGS),autograd-openmp metrics-openmp)
 PROGRAMS  = $(TESTS) $(VARIANTS)
@@ -372,7 +373,7 @@ NVCC := $(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 CUDA_CARDS = $(foreach sm,75 80 90,-gencode arch=compute_$(sm),code=sm_$(sm)) \
              -gencode arch=compute_90,code=compute_90
 cuda: build/gan_cuda.o
-	$(CC) $(CFLAGS) -I. examples/compare.c build/gan_cuda.o -o build/compare_cuda \
+	$(CC) $(CFLAGS) -I. examples/15_compare.c build/gan_cuda.o -o build/compare_cuda \
 	    $(CUDA_LIBS) $(LDLIBS)
 	@echo "build/gan_cuda.o: link it with $(CUDA_LIBS), and gan_open(\"cuda\", seed) is there"
 build/gan_cuda.o: gan_cuda.cu gan.h

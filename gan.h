@@ -160,9 +160,7 @@ GAN_API void gan_fail(const char *where, const char *message);
 /* ===========================================================================================
    >>kernels
    ===========================================================================================
-   A kernel is a pure function of sizes and arrays, without tensors and without a tape. All are
-   listed once, in GAN_KERNELS; the list makes the fields of gan_backend and the bare functions
-   gan_ref_NAME (textbook loops: the meaning) and gan_cpu_NAME (blocked, vectorised, threaded).
+   A kernel is a pure function of sizes and arrays, without tensors and without a tape.
    To add an operation: a line here, its two kernels and its cost, its tensor function with its
    derivative, and a line in tests/gradients.c, tests/operations.c and
    tests/expected/reference.py. */
@@ -197,11 +195,22 @@ enum {
     GAN_EQUAL     /* 1 where a = b, 0 elsewhere */
 };
 
+/* Each kernel in three versions of one signature: gan_ref_X is the meaning, gan_cpu_X is fast, and
+   gan_cuda_X, in gan_cuda.cu, takes device pointers. Outputs are written, not added to; they lie
+   apart from the inputs unless the comment says otherwise. */
+
+/* y[i] = value */
 typedef struct {
     size_t count;
     gan_real value;
 } gan_fill;
 
+GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y);
+GAN_API void gan_cpu_fill(const gan_fill *p, gan_real *y);
+extern void gan_cuda_fill(const gan_fill *p, gan_real *y);
+
+/* y[i] = shift + scale * r[i], r uniform in [0,1) or, if normal, standard normal: the numbers from
+   block index of four on, of Philox with this seed and stream. */
 typedef struct {
     int normal;
     size_t count;
@@ -209,31 +218,54 @@ typedef struct {
     gan_real scale, shift;
 } gan_random;
 
+GAN_API void gan_ref_random(const gan_random *p, gan_real *y);
+GAN_API void gan_cpu_random(const gan_random *p, gan_real *y);
+extern void gan_cuda_random(const gan_random *p, gan_real *y);
+
+/* y[i] = op(x[i]), with the scalars a and b. y may be x. */
 typedef struct {
     int op;
     size_t count;
     gan_real a, b;
 } gan_map;
 
-/* y (N,C,H,W) = op(a, b). A stride is how far apart neighbours along N,C,H,W lie in a or b; 0
-   repeats one (broadcasting). */
+GAN_API void gan_ref_map(const gan_map *p, const gan_real *x, gan_real *y);
+GAN_API void gan_cpu_map(const gan_map *p, const gan_real *x, gan_real *y);
+extern void gan_cuda_map(const gan_map *p, const gan_real *x, gan_real *y);
+
+/* y (N,C,H,W) = op(a, b), with the scalars k and l. p->a and p->b are strides: how far apart
+   neighbours along N,C,H,W lie in a or b; 0 repeats one (broadcasting). y may be a or b where that
+   has y's shape. */
 typedef struct {
     int op, n, c, h, w;
     ptrdiff_t a[4], b[4];
     gan_real k, l;
 } gan_zip;
 
-/* y[y0 + i.y] = x[x0 + i.x] for every index i in (N,C,H,W): permute, slice, concat and expand
-   are copies with strides. */
+GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y);
+GAN_API void gan_cpu_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y);
+extern void gan_cuda_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y);
+
+/* y[y0 + i.y] = x[x0 + i.x] for every index i in (N,C,H,W), i.x the sum of i times the strides
+   p->x: permute, slice, concat and expand are copies with strides. */
 typedef struct {
     int n, c, h, w;
     ptrdiff_t x[4], y[4], x0, y0;
 } gan_copy;
 
-/* y (out) = x (in) summed over each dimension in which out is 1 and in is not. */
+GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y);
+GAN_API void gan_cpu_copy(const gan_copy *p, const gan_real *x, gan_real *y);
+extern void gan_cuda_copy(const gan_copy *p, const gan_real *x, gan_real *y);
+
+/* y (out) = x (in) summed over each dimension in which out is 1 and in is not. Terms are added in
+   double precision or in a fixed number of lanes, in the same order on any number of threads. */
 typedef struct {
     int in[4], out[4];
 } gan_sums;
+
+GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y);
+GAN_API void gan_cpu_sum(const gan_sums *p, const gan_real *x, gan_real *y);
+extern void gan_cuda_sum(const gan_sums *p, const gan_real *x, gan_real *y);
 
 /* y (N,C,M,W) = op(a) op(b), op(a) (M,K) and op(b) (K,W); op transposes where asked. Batches of
    a and b lie a_n, a_c, b_n, b_c elements apart along N and C; 0 repeats one. */
@@ -241,6 +273,13 @@ typedef struct {
     int n, c, m, k, w, transpose_a, transpose_b;
     ptrdiff_t a_n, a_c, b_n, b_c;
 } gan_product;
+
+GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_real *b,
+                            gan_real *y);
+GAN_API void gan_cpu_matmul(const gan_product *p, const gan_real *a, const gan_real *b,
+                            gan_real *y);
+extern void gan_cuda_matmul(const gan_product *p, const gan_real *a, const gan_real *b,
+                            gan_real *y);
 
 /* The geometry of a convolution from (N,C,H,W) to (N,OUT_C,OH,OW), shared by it and its two
    adjoints. Strides, padding and dilation of the two axes are
@@ -258,8 +297,35 @@ typedef struct {
 GAN_API int gan_conv_out_h(const gan_conv *p);
 GAN_API int gan_conv_out_w(const gan_conv *p);
 
-/* Normalisation of (N,C,SIZE) over N and SIZE, for each C. frozen: the statistics are constants,
-   not computed from x. */
+/* y[n,o,i,j] = sum over c,u,v of x[n,c,i*SH+u*DH-PH,j*SW+v*DW-PW] * weight[o,c,u,v]
+   x (N,C,H,W), weight (OUT_C,C/GROUPS,KERNEL_H,KERNEL_W), y (N,OUT_C,OH,OW) */
+GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
+                            gan_real *y);
+GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
+                            gan_real *y);
+extern void gan_cuda_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
+                            gan_real *y);
+
+/* The adjoint in x: x[n,c,h,w] = sum of y[n,o,i,j] * weight[o,c,u,v] over all o,u,v and i,j with
+   i*SH+u*DH-PH = h and j*SW+v*DW-PW = w. Shapes as above. */
+GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
+                                      gan_real *x);
+GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
+                                      gan_real *x);
+extern void gan_cuda_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
+                                      gan_real *x);
+
+/* The adjoint in weight: weight[o,c,u,v] = sum over n,i,j of x[n,c,i*SH+u*DH-PH,j*SW+v*DW-PW] *
+   y[n,o,i,j]. Shapes as above. */
+GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
+                                   gan_real *weight);
+GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
+                                   gan_real *weight);
+extern void gan_cuda_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
+                                   gan_real *weight);
+
+/* Normalisation of (N,C,SIZE) over N and SIZE, for each C; SIZE is H*W. frozen: the statistics are
+   constants, not computed from x. Everywhere below xhat = (x - mean)/sqrt(var + eps). */
 typedef struct {
     int n, c;
     size_t size;
@@ -267,23 +333,73 @@ typedef struct {
     int frozen;
 } gan_norm;
 
-/* y[n,c,i,j] = sum over a < TAPS_H, b < TAPS_W of R[i,a] C[j,b] x[n,c,r(i,a),k(j,b)]: x
-   (N,C,H,W), y (N,C,OUT_H,OUT_W). rows (IMAGES,OUT_H, TAPS_H,2) holds index and weight of each
-   r, R; columns likewise of each k, C; an index of -1 counts as a 0 in x. IMAGES is 1, or N for
+/* stats (2,C) = mean of x, and biased variance of x */
+GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats);
+GAN_API void gan_cpu_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats);
+extern void gan_cuda_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats);
+
+/* y = xhat * weight + bias; weight and bias (C) */
+GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
+                                const gan_real *weight, const gan_real *bias, gan_real *y);
+GAN_API void gan_cpu_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
+                                const gan_real *weight, const gan_real *bias, gan_real *y);
+extern void gan_cuda_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
+                                const gan_real *weight, const gan_real *bias, gan_real *y);
+
+/* sums (2,C) = sum of gy, and sum of gy*xhat: the gradients of bias and weight */
+GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
+                               const gan_real *stats, gan_real *sums);
+GAN_API void gan_cpu_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
+                               const gan_real *stats, gan_real *sums);
+extern void gan_cuda_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
+                               const gan_real *stats, gan_real *sums);
+
+/* gx = weight/sqrt(var + eps) * (gy - (sums[0] + xhat*sums[1])/(N*SIZE)), without the sums if
+   frozen: the gradient of x. gx may be gy. */
+GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
+                               const gan_real *stats, const gan_real *weight, const gan_real *sums,
+                               gan_real *gx);
+GAN_API void gan_cpu_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
+                               const gan_real *stats, const gan_real *weight, const gan_real *sums,
+                               gan_real *gx);
+extern void gan_cuda_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
+                               const gan_real *stats, const gan_real *weight, const gan_real *sums,
+                               gan_real *gx);
+
+/* y[n,c,i,j] = sum over a < TAPS_H, b < TAPS_W of R[i,a] S[j,b] x[n,c,r(i,a),s(j,b)]: a separable
+   linear map of each plane. x (N,C,H,W), y (N,C,OUT_H,OUT_W).
+   rows (IMAGES,OUT_H,TAPS_H,2) holds the index and the weight of each r, R; columns
+   (IMAGES,OUT_W,TAPS_W,2) of each s, S. An index of -1 counts as a 0 in x. IMAGES is 1, or N for
    tables of each image's own. adjoint: x from y. Padding, resizing, blurring, average pooling,
    cropping and flipping are tables. */
 typedef struct {
     int n, c, h, w, out_h, out_w, taps_h, taps_w, images, adjoint;
 } gan_resample;
 
-/* y[o,i,k] = x[o,index[o,i,k],k]: x (OUTER,IN,INNER), y (OUTER,OUT,INNER), index at o*STEP_OUTER
-   + i*STEP + k*STEP_INNER (0: shared). adjoint: x[o,index[o,i,k],k] is the sum of its y[o,i,k]. */
+GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
+                              const gan_real *columns, gan_real *y);
+GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
+                              const gan_real *columns, gan_real *y);
+extern void gan_cuda_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
+                              const gan_real *columns, gan_real *y);
+
+/* y[o,i,k] = x[o,index[o,i,k],k]: x (OUTER,IN,INNER), y (OUTER,OUT,INNER), index at
+   o*STEP_OUTER + i*STEP + k*STEP_INNER (a step of 0: shared).
+   adjoint: the result at [o,index[o,i,k],k] is the sum of its x[o,i,k], x (OUTER,OUT,INNER). */
 typedef struct {
     size_t outer, in, out, inner, step_outer, step, step_inner;
     int adjoint;
 } gan_index;
 
-/* Maximum of each KERNEL_H x KERNEL_W window of PLANES planes (H,W). Windows are SH rows and SW
+GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_real *index,
+                            gan_real *y);
+GAN_API void gan_cpu_gather(const gan_index *p, const gan_real *x, const gan_real *index,
+                            gan_real *y);
+extern void gan_cuda_gather(const gan_index *p, const gan_real *x, const gan_real *index,
+                            gan_real *y);
+
+/* index (PLANES,OUT_H*OUT_W): where in its plane (H,W) the maximum of each KERNEL_H x KERNEL_W
+   window lies, the first of several; a NaN is larger than any number. Windows are SH rows and SW
    columns apart and begin in PH rows and PW columns of padding, which is never the maximum; SH,
    SW, PH and PW as in gan_conv. */
 typedef struct {
@@ -291,90 +407,53 @@ typedef struct {
     int stride_h, stride_w, pad_h, pad_w;
 } gan_pool;
 
-/* (OUTER,COUNT,INNER) along COUNT; log_: the logarithm of it. */
+GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *index);
+GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *index);
+extern void gan_cuda_max_index(const gan_pool *p, const gan_real *x, gan_real *index);
+
+/* y = e^x / sum of e^x along COUNT of (OUTER,COUNT,INNER); log_: x - ln sum of e^x. */
 typedef struct {
     size_t outer, count, inner;
     int log_;
 } gan_lines;
 
-/* One step of an optimizer; bias1 and bias2 are Adam's 1 - beta^t, decay AdamW's. */
+GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y);
+GAN_API void gan_cpu_softmax(const gan_lines *p, const gan_real *x, gan_real *y);
+extern void gan_cuda_softmax(const gan_lines *p, const gan_real *x, gan_real *y);
+
+/* gx = y*(gy - sum of gy*y); log_: gy - e^y * sum of gy. gx may be gy. */
+GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
+                                  gan_real *gx);
+GAN_API void gan_cpu_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
+                                  gan_real *gx);
+extern void gan_cuda_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
+                                  gan_real *gx);
+
+/* One step of an optimizer for parameters w with the gradient g; what is not const is read and
+   written. bias1 and bias2 are Adam's 1 - beta^t, decay is AdamW's. */
 typedef struct {
     size_t count;
     gan_real lr, beta1, beta2, eps, bias1, bias2, decay;
 } gan_update;
 
-/* K(name, type of the sizes, inputs, outputs)
-      fill              y[i] = value
-      random            y[i] = shift + scale * (uniform in [0,1), or standard normal)
-      map, zip          elementwise, above
-      copy, sum         above; sum's inner loop adds in double precision or in fixed lanes
-      matmul            y = op(a) op(b), above
-      conv2d            y[n,o,i,j]  = sum over c,u,v of x[n,c,i*SH+u*DH-PH,j*SW+v*DW-PW] *
-                        w[o,c,u,v]   x (N,C,H,W), w (O,C/G,KH,KW)
-      conv_transpose2d  x[n,c,h,w]  = sum over o,u,v with i*SH+u*DH-PH = h, j*SW+v*DW-PW = w of
-                        y[n,o,i,j] * w[o,c,u,v]   inputs y, w
-      conv2d_weight     w[o,c,u,v]  = sum over n,i,j of x[n,c,i*SH+u*DH-PH,j*SW+v*DW-PW] *
-                        y[n,o,i,j]   inputs x, y
-      norm_stats        s (2,C) = mean of x and biased variance of x
-      norm_apply        y = (x - mean)/sqrt(var + eps) * weight + bias        inputs x, s, weight
-                        (C), bias (C)
-      norm_sums         s (2,C) = sum of gy, sum of gy*xhat, xhat = (x - mean)/sqrt(var + eps)
-                        inputs gy, x, s
-      norm_grad         gx = weight/sqrt(var + eps) * (gy - (sums0 + xhat*sums1)/(N*SIZE))  inputs
-                        gy, x, s, weight, sums
-      resample          above: a separable linear map of each plane, or its adjoint    inputs x,
-                        rows, columns
-      gather            above: numbers taken by index, or added up by index            inputs x,
-                        index
-      max_index         index (PLANES,OUT_H*OUT_W) of each window's first maximum in its plane; a
-                        NaN wins
-      softmax           y = e^x / sum of e^x, or x - ln sum of e^x, over COUNT
-      softmax_grad      gx = y*(gy - sum of gy*y), or gy - e^y * sum of gy              inputs gy,
-                        y
-      sgd               m = beta1*m + g;  p = p - lr*m                         input g, outputs p,
-                        m (read and written)
-      adam              m = beta1*m + (1-beta1)*g;  v = beta2*v + (1-beta2)*g*g;
-                        p = (1 - lr*decay)*p - lr * (m/bias1) / (sqrt(v/bias2) + eps)   input g,
-                          outputs p, m, v (read and written)
-      rmsprop           v = beta2*v + (1-beta2)*g*g;  p = p - lr * g / (sqrt(v) + eps)  input g,
-                        outputs p, v (read and written) */
-#define GAN_KERNELS(K)                  \
-    K(fill, gan_fill, 0, 1)             \
-    K(random, gan_random, 0, 1)         \
-    K(map, gan_map, 1, 1)               \
-    K(zip, gan_zip, 2, 1)               \
-    K(copy, gan_copy, 1, 1)             \
-    K(sum, gan_sums, 1, 1)              \
-    K(matmul, gan_product, 2, 1)        \
-    K(conv2d, gan_conv, 2, 1)           \
-    K(conv_transpose2d, gan_conv, 2, 1) \
-    K(conv2d_weight, gan_conv, 2, 1)    \
-    K(norm_stats, gan_norm, 1, 1)       \
-    K(norm_apply, gan_norm, 4, 1)       \
-    K(norm_sums, gan_norm, 3, 1)        \
-    K(norm_grad, gan_norm, 5, 1)        \
-    K(resample, gan_resample, 3, 1)     \
-    K(gather, gan_index, 2, 1)          \
-    K(max_index, gan_pool, 1, 1)        \
-    K(softmax, gan_lines, 1, 1)         \
-    K(softmax_grad, gan_lines, 2, 1)    \
-    K(sgd, gan_update, 1, 2)            \
-    K(adam, gan_update, 1, 3)           \
-    K(rmsprop, gan_update, 1, 2)
+/* m = beta1*m + g;  w = w - lr*m */
+GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m);
+GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m);
+extern void gan_cuda_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m);
 
-#define GAN__0_1(type) (const type *p, gan_real *y)
-#define GAN__1_1(type) (const type *p, const gan_real *x, gan_real *y)
-#define GAN__2_1(type) (const type *p, const gan_real *a, const gan_real *b, gan_real *y)
-#define GAN__3_1(type) \
-    (const type *p, const gan_real *a, const gan_real *b, const gan_real *c, gan_real *y)
-#define GAN__4_1(type)                                                                          \
-    (const type *p, const gan_real *a, const gan_real *b, const gan_real *c, const gan_real *d, \
-     gan_real *y)
-#define GAN__5_1(type)                                                                          \
-    (const type *p, const gan_real *a, const gan_real *b, const gan_real *c, const gan_real *d, \
-     const gan_real *e, gan_real *y)
-#define GAN__1_2(type) (const type *p, const gan_real *x, gan_real *y, gan_real *z)
-#define GAN__1_3(type) (const type *p, const gan_real *x, gan_real *y, gan_real *z, gan_real *u)
+/* m = beta1*m + (1-beta1)*g;  v = beta2*v + (1-beta2)*g*g;
+   w = (1 - lr*decay)*w - lr * (m/bias1) / (sqrt(v/bias2) + eps) */
+GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
+                          gan_real *v);
+GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
+                          gan_real *v);
+extern void gan_cuda_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
+                          gan_real *v);
+
+/* v = beta2*v + (1-beta2)*g*g;  w = w - lr * g / (sqrt(v) + eps) */
+GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v);
+GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v);
+extern void gan_cuda_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v);
 
 /* A backend: a name, its memory, and one function per kernel. Your own is a copy of ref with a
    kernel of yours in it. */
@@ -390,16 +469,38 @@ typedef struct gan_backend {
     void *(*recorded)(void); /* not done, up to here: what play does, or NULL if it cannot be */
     void (*play)(void *recording);
     void (*forget)(void *recording_or_NULL);
-#define GAN__FIELD(name, type, in, out) void(*name) GAN__##in##_##out(type);
-    GAN_KERNELS(GAN__FIELD)
-#undef GAN__FIELD
-} gan_backend;
 
-#define GAN__BARE(name, type, in, out)                   \
-    GAN_API void gan_ref_##name GAN__##in##_##out(type); \
-    GAN_API void gan_cpu_##name GAN__##in##_##out(type);
-GAN_KERNELS(GAN__BARE)
-#undef GAN__BARE
+    /* the kernels, as declared above */
+    void (*fill)(const gan_fill *p, gan_real *y);
+    void (*random)(const gan_random *p, gan_real *y);
+    void (*map)(const gan_map *p, const gan_real *x, gan_real *y);
+    void (*zip)(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y);
+    void (*copy)(const gan_copy *p, const gan_real *x, gan_real *y);
+    void (*sum)(const gan_sums *p, const gan_real *x, gan_real *y);
+    void (*matmul)(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y);
+    void (*conv2d)(const gan_conv *p, const gan_real *x, const gan_real *weight, gan_real *y);
+    void (*conv_transpose2d)(const gan_conv *p, const gan_real *y, const gan_real *weight,
+                             gan_real *x);
+    void (*conv2d_weight)(const gan_conv *p, const gan_real *x, const gan_real *y,
+                          gan_real *weight);
+    void (*norm_stats)(const gan_norm *p, const gan_real *x, gan_real *stats);
+    void (*norm_apply)(const gan_norm *p, const gan_real *x, const gan_real *stats,
+                       const gan_real *weight, const gan_real *bias, gan_real *y);
+    void (*norm_sums)(const gan_norm *p, const gan_real *gy, const gan_real *x,
+                      const gan_real *stats, gan_real *sums);
+    void (*norm_grad)(const gan_norm *p, const gan_real *gy, const gan_real *x,
+                      const gan_real *stats, const gan_real *weight, const gan_real *sums,
+                      gan_real *gx);
+    void (*resample)(const gan_resample *p, const gan_real *x, const gan_real *rows,
+                     const gan_real *columns, gan_real *y);
+    void (*gather)(const gan_index *p, const gan_real *x, const gan_real *index, gan_real *y);
+    void (*max_index)(const gan_pool *p, const gan_real *x, gan_real *index);
+    void (*softmax)(const gan_lines *p, const gan_real *x, gan_real *y);
+    void (*softmax_grad)(const gan_lines *p, const gan_real *gy, const gan_real *y, gan_real *gx);
+    void (*sgd)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m);
+    void (*adam)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v);
+    void (*rmsprop)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v);
+} gan_backend;
 
 /* The backend of that name, or NULL. */
 GAN_API const gan_backend *gan_find_backend(const char *name);
@@ -434,8 +535,7 @@ GAN_API void gan_clear(gan *g);
 /* Frees only the tensors made since gan_here: the activations of a half-step that is done, for
    instance. */
 typedef struct {
-    int tape, slab;
-    size_t used;
+    int tape; /* how many tensors there were */
 } gan_mark;
 
 GAN_API gan_mark gan_here(gan *g);
@@ -446,49 +546,79 @@ GAN_API size_t gan_memory(const gan *g, size_t *peak_or_NULL);
 
 /* ===========================================================================================
    >>tensors
-   =========================================================================================== */
-/* Four dimensions, always. data lies in the device's memory: read it with gan_to_host. The rest
-   is the tape's. */
-struct gan_tensor {
-    int n, c, h, w;
-    gan_real *data;
-    gan *g;
-    struct gan__buffer *buffer; /* who owns data, shared by views */
-    const struct gan__op *op;   /* how it was computed: NULL for a leaf */
-    gan_tensor *in[3], *saved;  /* from what; saved holds normalisation's statistics */
+   ===========================================================================================
+   Every tensor has four dimensions (N,C,H,W). A tensor is made by a function below or computed by
+   an operation, belongs to the gan it was made with, and lives until gan_clear; parameters live
+   until gan_close. A function that is given NULL, or a tensor that gan_clear has freed, ends in
+   one line that says so. A freed one is recognised until the second gan_clear after that, at
+   least. */
 
-    union {
+/* A program reads n, c, h and w. The numbers are read with gan_to_host: data may lie in a GPU's
+   memory. The other fields are the library's own. */
+struct gan_tensor {
+    /* What the program reads. */
+    int n, c, h, w; /* the four sizes */
+
+    /* The numbers, and who owns them. */
+    gan_real *data;             /* N*C*H*W numbers in the device's memory, row-major */
+    gan *g;                     /* the device */
+    struct gan__buffer *buffer; /* the memory in which data lies, shared by views */
+    bool overwritten;           /* an in-place function has put its result there */
+    bool freed;                 /* by gan_clear: the numbers are gone */
+
+    /* How it was computed: what the derivative needs. */
+    int tape;                 /* its place on the tape; -1 for a parameter, which is on none */
+    int uses;                 /* how many operations have it as an input */
+    const struct gan__op *op; /* the operation that computed it; NULL for a leaf */
+    gan_tensor *in[3];        /* that operation's inputs; NULL where it has fewer */
+
+    /* The operation's settings. attr holds, for
+         elementwise   0: which one (GAN_EXP ...)       concat, softmax   0: dim
+         slice         0: dim, 1: start                 gather            0: dim
+         permute       0..3: d0, d1, d2, d3             matmul            0, 1: transpose a, b
+         convolutions  0: which of the three products   batch norm        0: frozen */
+    int attr[4];
+    gan_real real[2]; /* elementwise: its two scalars; batch norm: 0 is eps */
+
+    union { /* the kernel's sizes, where shapes alone do not tell them */
         gan_conv conv;
         gan_resample resample;
         gan_index gather;
         gan_lines softmax;
-    } sizes; /* the operation's */
+    } sizes;
 
-    int attr[4];
-    gan_real real[2];
-    int tape, uses,
-        /* place on the tape (-1: a parameter), times used, overwritten by an in-place function */
-        stale;
-    uint64_t needs_grad_in; /* the last differentiation that needed its gradient */
-    gan_tensor *grad;       /* that gradient, while it is computed */
-    gan_tensor *memo;       /* norm_sums, shared by three derivatives */
-    struct gan__buffer
-        *gradient; /* a parameter's, from gan_backward to gan_step: references is 1 */
+    gan_tensor *norm_stats; /* batch norm: mean and variance (2,C,1,1) of the forward pass */
+    gan_tensor *norm_sums;  /* batch norm: two sums that its three derivatives share */
+
+    /* The differentiation under way. */
+    uint64_t needs_grad_in; /* the number of the last differentiation that wants its gradient */
+    gan_tensor *grad;       /* the gradient that has arrived so far; NULL before and after */
+
+    /* A parameter's gradient, from gan_backward to gan_step. */
+    struct gan__buffer *param_grad; /* NULL, or with references 0 (none there) or 1 */
 };
 
-/* (N,C,H,W) of zeros; of value; a copy of N*C*H*W numbers at data. */
+/* (N,C,H,W) of zeros; of value; a copy of N*C*H*W numbers at data. Each size is 1 or more, and
+   their product below 2^31. */
 GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w);
 GAN_API gan_tensor *gan_full(gan *g, gan_real value, int n, int c, int h, int w);
 GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, int h, int w);
 
-GAN_API size_t gan_count(const gan_tensor *t); /* N*C*H*W */
-GAN_API void gan_to_host(const gan_tensor *t,
-                         gan_real *out);        /* copies all N*C*H*W numbers to out */
-GAN_API gan_real gan_item(const gan_tensor *t); /* the number in a tensor of one */
-GAN_API void gan_set(gan_tensor *t,
-                     const gan_real *data); /* overwrites t's numbers: parameters, mostly */
+/* N*C*H*W. */
+GAN_API size_t gan_count(const gan_tensor *t);
 
-/* The same numbers, with no past: no gradient flows through it. */
+/* Copies all N*C*H*W numbers to out. */
+GAN_API void gan_to_host(const gan_tensor *t, gan_real *out);
+
+/* The number in a tensor (1,1,1,1); any other shape is an error. */
+GAN_API gan_real gan_item(const gan_tensor *t);
+
+/* Overwrites t's numbers, of a parameter mostly, by N*C*H*W numbers at data. The tape does not
+   notice: what was computed from the old numbers stays. */
+GAN_API void gan_set(gan_tensor *t, const gan_real *data);
+
+/* The same numbers (not a copy), as a leaf: no gradient flows through it to x. PyTorch's
+   Tensor.detach. */
 GAN_API gan_tensor *gan_detach(gan_tensor *x);
 
 /* ===========================================================================================
@@ -551,63 +681,97 @@ GAN_API gan_tensor *gan_leaky_relu_(gan_tensor *x, gan_real slope);
 
 /* ===========================================================================================
    >>reduce
-   =========================================================================================== */
-GAN_API gan_tensor *gan_sum(gan_tensor *x);  /* (1,1,1,1) */
-GAN_API gan_tensor *gan_mean(gan_tensor *x); /* (1,1,1,1) */
-GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h,
-                               int w); /* each is x's size, or 1: summed over */
+   ===========================================================================================
+   dim counts 0 for N, 1 for C, 2 for H, 3 for W. */
+
+/* The sum and the mean of all numbers: (N,C,H,W) -> (1,1,1,1). */
+GAN_API gan_tensor *gan_sum(gan_tensor *x);
+GAN_API gan_tensor *gan_mean(gan_tensor *x);
+
+/* The sum and the mean over some dimensions: each of n, c, h, w is x's size, which stays, or 1,
+   which is summed over. gan_sum_to(x, 1, C, 1, 1) has one number per channel. */
+GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h, int w);
 GAN_API gan_tensor *gan_mean_to(gan_tensor *x, int n, int c, int h, int w);
-GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h,
-                               int w); /* the adjoint of sum_to: repeats dimensions of 1 */
-GAN_API gan_tensor *gan_softmax(gan_tensor *x,
-                                int dim); /* e^x / sum of e^x along dim, without overflow */
-GAN_API gan_tensor *gan_log_softmax(gan_tensor *x, int dim); /* x - ln sum of e^x along dim */
+
+/* Repeats x along dimensions of size 1: each of n, c, h, w is x's size, or anything where x's is
+   1. The adjoint of gan_sum_to: the derivative of each is the other. */
+GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h, int w);
+
+/* y_i = e^x_i / sum over j of e^x_j, along dim, computed from x - max x so that nothing
+   overflows; and its logarithm, x_i - ln sum over j of e^x_j. Same shape. PyTorch's softmax and
+   log_softmax. */
+GAN_API gan_tensor *gan_softmax(gan_tensor *x, int dim);
+GAN_API gan_tensor *gan_log_softmax(gan_tensor *x, int dim);
 
 /* ===========================================================================================
    >>shape
    ===========================================================================================
-   dim and d0..d3 count 0 for N, 1 for C, 2 for H, 3 for W. */
-GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h,
-                                int w); /* same numbers, same order; one may be -1 */
-GAN_API gan_tensor *gan_permute(gan_tensor *x, int d0, int d1, int d2,
-                                int d3); /* result's dimension i is x's d_i */
-GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0,
-                                  int dim1); /* two dimensions change places */
+   The same numbers in another arrangement. dim and d0..d3 count 0 for N, 1 for C, 2 for H, 3 for
+   W; others are an error. */
+
+/* (n,c,h,w) with the same numbers in the same order, not copied. One size may be -1: it is what
+   fills up. An error if the sizes' product is not x's. */
+GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h, int w);
+
+/* Dimension i of the result is dimension d_i of x: each of 0..3 once. PyTorch's permute.
+   gan_permute(x, 0, 2, 3, 1) makes (N,H,W,C) of (N,C,H,W). */
+GAN_API gan_tensor *gan_permute(gan_tensor *x, int d0, int d1, int d2, int d3);
+
+/* Two dimensions change places. */
+GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0, int dim1);
+
+/* length indices along dim, from start on; all of them must be inside. PyTorch's narrow. */
 GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length);
-GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b,
-                               int dim); /* a then b along dim; the others equal */
-GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count,
-                                   int dim); /* any number of parts */
+
+/* a, then b behind it along dim; the other sizes must be equal. And any number of parts. */
+GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b, int dim);
+GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count, int dim);
 
 /* ===========================================================================================
    >>gather
    ===========================================================================================
-   An index is a tensor of whole numbers 0 .. size-1 along dim; others are an error where the
-   host can see them cheaply (in ref and cpu). It has no gradient. */
+   An index is a tensor of whole numbers 0 .. size-1, size being that of x along dim. It has two
+   layouts: a list (K,1,1,1) that holds for every line along dim, or one index for each number.
+   With lines along W, dim 3:
+
+       gan_gather, list         x = a b c   index = 2 0   y = c a      y[..,i] = x[..,index[i]]
+                                    d e f                     f d
+       gan_gather, each         x = a b c   index = 2 0   y = c a      y[..,i] = x[..,index[..,i]]
+                                    d e f           1 1       e e
+       gan_scatter_add, list    x = c a     index = 2 0   y = a 0 c    y[..,index[i]] += x[..,i]
+                                    f d                       d 0 f
+       gan_scatter_add, each    x = c a     index = 2 0   y = a 0  c   y[..,index[..,i]] += x[..,i]
+                                    e f             1 1       0 e+f 0
+
+   The two are each other's adjoints, and so each other's derivatives; an index has no gradient.
+   Where the device's memory is the host's (ref, cpu) an index that is not whole or not inside is
+   an error; a GPU does not look, and reads or writes outside. */
 
 /* index (K,1,1,1): x's slices index[0], index[1], ... along dim, K of them (PyTorch's
-   index_select). index with x's sizes but along dim: y[..i..] = x[..index[..i..]..] (PyTorch's
+   index_select). index with x's sizes, but any along dim: a number of x for each index (PyTorch's
    gather). */
-GAN_API gan_tensor *gan_gather(gan_tensor *x, int dim, gan_tensor *index);
+GAN_API gan_tensor *gan_gather(gan_tensor *x, gan_tensor *index, int dim);
 
-/* The adjoint: zeros of size along dim, to which each of x is added at its index (PyTorch's
-   index_add and scatter_add). */
-GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, int dim, gan_tensor *index, int size);
+/* Zeros of size along dim, to which each of x is added at its index: index (K,1,1,1), K being x's
+   size along dim (PyTorch's index_add), or of x's shape (PyTorch's scatter_add). */
+GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, gan_tensor *index, int dim, int size);
 
-/* labels (N,1,H,W) of class numbers -> (N,CLASSES,H,W): 1 in the label's channel, 0 in the
-   others. */
+/* labels (N,1,H,W) of class numbers 0 .. classes-1 -> (N,CLASSES,H,W): 1 in the label's channel,
+   0 in the others. Where the device's memory is the host's, other labels are an error; on a GPU
+   they get zeros in every channel. */
 GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes);
 
 /* ===========================================================================================
    >>matmul
    =========================================================================================== */
-/* (N,C,H,K) x (N,C,K,W) -> (N,C,H,W); N and C broadcast. gan_matmul_t first transposes the last
-   two dimensions where asked. */
+/* y[n,c,i,j] = sum over k of a[n,c,i,k] * b[n,c,k,j]: (N,C,H,K) x (N,C,K,W) -> (N,C,H,W); N and
+   C broadcast. gan_matmul_t first transposes the last two dimensions where asked. PyTorch's
+   matmul. */
 GAN_API gan_tensor *gan_matmul(gan_tensor *a, gan_tensor *b);
 GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b);
 
-/* x (N,IN,1,1), weight (OUT,IN,1,1), bias (1,OUT,1,1) or NULL -> x weight^T + bias (N,OUT,1,1);
-   other x are flattened to (N,C*H*W,1,1). */
+/* x weight^T + bias: x (N,IN,1,1), weight (OUT,IN,1,1), bias (1,OUT,1,1) or NULL -> (N,OUT,1,1);
+   other x are flattened to (N,C*H*W,1,1). PyTorch's Linear. */
 GAN_API gan_tensor *gan_linear_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias);
 
 /* ===========================================================================================
@@ -662,23 +826,28 @@ GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_
    ===========================================================================================
    Linear maps of each plane (H,W) on its own: one kernel does all but the maximum. Their
    derivatives are their adjoints. */
-enum {
-    GAN_ZEROS,
-    GAN_REFLECT,
-    GAN_REPLICATE
-}; /* beyond the border: 0; mirrored without the border's pixel; the border's pixel */
+/* What lies beyond the border. */
+typedef enum gan_pad_mode {
+    GAN_ZEROS,    /* 0:                                   0 0|a b c|0 0 */
+    GAN_REFLECT,  /* mirrored, without the border pixel:  c b|a b c|b a */
+    GAN_REPLICATE /* the border's pixel:                  a a|a b c|c c */
+} gan_pad_mode;
 
-enum {
-    GAN_NEAREST,
-    GAN_BILINEAR,
-    GAN_ALIGNED
-}; /* pixel floor(i*H/OH); centres at i+0.5, PyTorch's bilinear; ends on ends, align_corners */
+/* Where output pixel i of OH lies among H input pixels. */
+typedef enum gan_resize_mode {
+    GAN_NEAREST,  /* pixel floor(i*H/OH) */
+    GAN_BILINEAR, /* centres at i + 0.5: (i + 0.5)*H/OH - 0.5, PyTorch's bilinear */
+    GAN_ALIGNED   /* ends on ends: i*(H-1)/(OH-1), PyTorch's bilinear with align_corners */
+} gan_resize_mode;
 
-/* Adds so many rows and columns on each side; negative ones take away. GAN_REFLECT wants less
-   than the size. PyTorch's pad. */
-GAN_API gan_tensor *gan_pad(gan_tensor *x, int mode, int top, int bottom, int left, int right);
-GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w,
-                               int mode); /* (N,C,H,W) -> (N,C,h,w); PyTorch's interpolate */
+/* Adds so many rows and columns on each side; negative ones take away. (N,C,H,W) ->
+   (N,C,H+top+bottom,W+left+right), at least one pixel. GAN_REFLECT wants less than the size on
+   each side. PyTorch's pad. */
+GAN_API gan_tensor *gan_pad(gan_tensor *x, int top, int bottom, int left, int right,
+                            gan_pad_mode mode);
+
+/* (N,C,H,W) -> (N,C,h,w). PyTorch's interpolate. */
+GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, gan_resize_mode mode);
 
 /* Along H and W: UP-1 zeros after each pixel, pad0 and pad1 zeros at the ends, convolution with
    gain * filter (COUNT taps at filter), then every DOWN-th pixel: OH = (H*UP + pad0 + pad1 -
@@ -708,52 +877,63 @@ typedef struct {
 GAN_API gan_tensor *gan_avg_pool2d_with(gan_tensor *x, gan_pool_options options);
 GAN_API gan_tensor *gan_max_pool2d_with(gan_tensor *x, gan_pool_options options);
 
-/* (N,C*r*r,H,W) -> (N,C,H*r,W*r): y[n,c,h*r+u,w*r+v] = x[n,(c*r+u)*r+v,h,w] (Shi et al. 2016).
-   PyTorch's PixelShuffle. */
+/* r*r channels of a pixel become r x r pixels of a channel: (N,C*r*r,H,W) -> (N,C,H*r,W*r),
+   y[n,c,h*r+u,w*r+v] = x[n,(c*r+u)*r+v,h,w] (Shi et al. 2016). PyTorch's PixelShuffle. */
 GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r);
 
 /* ===========================================================================================
    >>norm
    =========================================================================================== */
-/* y = (x - mean)/sqrt(var + eps) * weight + bias for each channel; all four of weight ..
-   running_var are (1,C,1,1). training: mean and biased variance of this batch over N,H,W, and
-   running = (1-momentum)*running + momentum*batch's, with the unbiased variance; an error if
-   N*H*W is 1. Else the running ones, untouched. PyTorch's BatchNorm2d (Ioffe and Szegedy 2015). */
+/* y = (x - mean)/sqrt(var + eps) * weight + bias for each channel of x (N,C,H,W); weight, bias,
+   running_mean and running_var are (1,C,1,1). training: mean and biased variance of this batch,
+   over N,H,W, and running = (1-momentum)*running + momentum*batch's, with the unbiased variance;
+   an error if N*H*W is 1. Else the running ones, untouched. PyTorch's BatchNorm2d (Ioffe and
+   Szegedy 2015). */
 GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                      gan_tensor *running_mean, gan_tensor *running_var,
                                      bool training, gan_real momentum, gan_real eps);
 
-/* The same with the statistics of each image: of each channel (instance norm, Ulyanov et al.
-   2016), of each of so many groups of channels (group norm, Wu and He 2018), or of all of it
-   (layer norm, Ba et al. 2016). weight and bias: (1,C,1,1), for instance norm also (N,C,1,1),
-   for layer norm (1,C,H,W); or NULL for 1 and 0. PyTorch's InstanceNorm2d, GroupNorm and
-   LayerNorm over (C,H,W). */
+/* The same with statistics of each image's own (variance biased, nothing running):
+
+     instance norm   of each channel, over H,W                    Ulyanov et al. 2016
+     group norm      of each of so many groups of channels        Wu and He 2018
+     layer norm      of the whole image, over C,H,W               Ba et al. 2016
+
+   weight and bias: (1,C,1,1); for instance norm also (N,C,1,1), for layer norm (1,C,H,W); or NULL
+   for 1 and 0. groups divides C. PyTorch's InstanceNorm2d, GroupNorm and LayerNorm over (C,H,W). */
 GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                         gan_real eps);
-GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, int groups, gan_tensor *weight,
-                                     gan_tensor *bias, gan_real eps);
+GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
+                                     int groups, gan_real eps);
 GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                      gan_real eps);
 
 /* deviation(y) * (x - mean(x))/deviation(x) + mean(y) for each image and channel; x (N,C,H,W), y
-   (N,C,any,any); deviation is the root of the unbiased variance + eps. Huang and Belongie 2017;
-   eps 1e-5 there. */
+   (N,C,any,any), both of more than one pixel; deviation is the root of the unbiased variance +
+   eps. AdaIN, Huang and Belongie 2017; eps 1e-5 there. */
 GAN_API gan_tensor *gan_adain(gan_tensor *x, gan_tensor *y, gan_real eps);
-GAN_API gan_tensor *gan_pixel_norm(
-    gan_tensor *x); /* x / sqrt(mean over C of x^2 + 1e-8) (Karras et al. 2018) */
-GAN_API gan_tensor *gan_normalize(
-    gan_tensor *x, int dim); /* x / |x| along dim, 0 where x is 0. PyTorch's F.normalize */
 
-/* Adds a channel: how much the images of a group of so many (N if that is more) differ, sqrt(var
-   + 1e-8) averaged over C,H,W, as in StyleGAN2: images N/group apart are a group. N must be a
-   multiple of the group. (N,C,H,W) -> (N,C+1,H,W). */
+/* x / sqrt(mean over C of x^2 + 1e-8), at each pixel (Karras et al. 2018) */
+GAN_API gan_tensor *gan_pixel_norm(gan_tensor *x);
+
+/* x / |x|, |x| the root of the sum of squares along dim; 0 where x is 0. PyTorch's F.normalize */
+GAN_API gan_tensor *gan_normalize(gan_tensor *x, int dim);
+
+/* Adds a channel that tells how much images differ: for each group, sqrt(var over its images +
+   1e-8) averaged over C,H,W, in every pixel of all its images. A group has so many images (N if
+   that is more), N/group apart, as in StyleGAN2 (Karras et al. 2020); N must be a multiple of the
+   group. (N,C,H,W) -> (N,C+1,H,W). */
 GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group);
 
 /* ===========================================================================================
    >>autograd
-   =========================================================================================== */
-/* dy/dx, x's shape, where y is one number (the gradient of y's sum otherwise); zeros where y
-   does not depend on x. The result can be differentiated again. */
+   ===========================================================================================
+   Reverse mode: every operation is put on a tape as it is computed, and the tape is gone through
+   backwards. */
+
+/* dy/dx in x's shape, where y is one number (the gradient of the sum of y's numbers otherwise);
+   zeros where y does not depend on x. The result is a tensor like any other and can be
+   differentiated again. PyTorch's torch.autograd.grad with create_graph=True. */
 GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x);
 
 /* Adds d(loss)/d(parameter) to the gradient of each of model's parameters, and computes nothing
@@ -761,8 +941,7 @@ GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x);
    for the memory is k parts, each with its loss divided by k. */
 GAN_API void gan_backward(gan_tensor *loss, gan_model *model);
 
-/* The gradient that gan_backward left in a parameter, as a tensor of its own; zeros if it left
-   none. */
+/* A copy of the gradient that gan_backward left in a parameter; zeros if it left none. */
 GAN_API gan_tensor *gan_param_grad(gan_tensor *param);
 
 /* gan_backward for the optimizer's model, then gan_step. An error if loss depends on no
@@ -772,271 +951,437 @@ GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss);
 /* ===========================================================================================
    >>gradcheck
    ===========================================================================================
-   f computes a tensor of any shape from the count tensors in[]. The worst relative error of its
-   derivatives, |a-d| over the larger of |a|, |d| and 1% of the largest derivative, a analytic
-   and d from central differences of a fixed random combination of f's elements. gan_error() then
-   names the input, element, a and d of the worst. Infinity if a number is not finite, or if
-   every first derivative is zero, which would test nothing. Good code gives 1e-7 with GAN_REAL
-   double, about 1e-2 with float. */
+   A derivative against differences. f computes a tensor of any shape from the count tensors in[];
+   user is handed on to it. It must give the same numbers each time it is called with the same
+   inputs: no dropout, no fresh random numbers. The inputs may be a model's parameters, and should
+   be where f has some: a derivative that is not asked for is not checked. */
 typedef gan_tensor *gan_function(gan *g, gan_tensor **in, void *user);
+
+/* The worst relative error of f's derivatives in all elements of all inputs,
+
+       |a - d| / max(|a|, |d|, largest/100)
+
+   a: by gan_grad's way, of a fixed random combination of f's elements; d: the central difference
+   of the same; largest: the largest |a| of all. Good code gives 1e-7 with GAN_REAL double and
+   1e-2 with float. Infinity if a number is not finite, if all of one input's a are 0 and not all
+   of its d (a gan_detach in its way, for instance), or if all a and d of all inputs are 0, which
+   tests nothing.
+
+   gan_error() stays as it was if all is well: the result is at most GAN_GRADCHECK_TOLERANCE, and
+   f depends on every input. If not, it names input, element, a and d of the worst, or the input
+   whose derivatives are all 0.
+
+   The inputs hold their own numbers afterwards, to the bit, and also where f ends in an error
+   that gan_on_error's function catches. */
+#define GAN_GRADCHECK_TOLERANCE (sizeof(gan_real) == 8 ? 1e-6 : 2e-2)
 GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user);
-GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count,
-                                 void *user); /* derivatives of the derivatives */
+
+/* The same for the derivatives of the derivatives: those of the sum over the inputs of <gan_grad's
+   gradient, fixed random numbers>. All zeros are no error here: a linear f has no others. */
+GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user);
 
 /* ===========================================================================================
    >>models
-   =========================================================================================== */
-GAN_API gan_model *gan_model_new(gan *g, const char *name); /* a name without . and # */
-GAN_API void gan_train(
-    gan_model
-        *model); /* batch norm uses the batch's statistics, dropout is on: the state at birth */
-GAN_API void gan_eval(gan_model *model); /* batch norm uses the running ones, dropout is off */
-GAN_API void gan_freeze(
-    gan_model *
-        /* as gan_eval, and batch norm's weight and bias are constants (FrozenBatchNorm2d) */
-        model);
+   ===========================================================================================
+   A model is a list of named tensors. Parameters train: gan_backward computes their gradients and
+   an optimizer changes them. Buffers (running statistics, for instance) are kept and saved with
+   them, and no optimizer changes them. */
 
-/* The parameter of that name; made on first use, uniform in +-1/sqrt(C*H*W) as PyTorch's layers.
-   An error if it is there in another shape. */
+/* A model without parameters yet. Its name is not empty and holds no '.' and no '#', which
+   divide names in a file. It lives until gan_close. */
+GAN_API gan_model *gan_model_new(gan *g, const char *name);
+
+/* What batch norm and dropout of this model do, from now on; a new model trains.
+     gan_train         batch norm uses the batch's statistics and updates the running ones,
+                       dropout is on
+     gan_eval          batch norm uses the running statistics, dropout is off
+     gan_freeze_norm   as gan_eval, and batch norm's weight and bias are constants, while other
+                       parameters train on (torchvision's FrozenBatchNorm2d) */
+GAN_API void gan_train(gan_model *model);
+GAN_API void gan_eval(gan_model *model);
+GAN_API void gan_freeze_norm(gan_model *model);
+
+/* gan_freeze: the model's parameters are constants, those to come too, as after PyTorch's
+   requires_grad_(False). gan_backward computes no gradient for them, gan_step and gan_clip_weights
+   change none, gradients that wait for a gan_step are dropped, and gan_minimize is an error.
+   Gradients still pass through the model to what it was computed from. Buffers are no parameters:
+   batch norm updates its running statistics unless gan_eval is called too. gan_grad, which names
+   its tensor, works as before. gan_unfreeze takes it back. */
+GAN_API void gan_freeze(gan_model *model);
+GAN_API void gan_unfreeze(gan_model *model);
+
+/* The parameter of that name, (n,c,h,w). The first call makes it, uniform in +-1/sqrt(c*h*w) as
+   PyTorch's layers start; later calls find it, and another shape is an error. */
 GAN_API gan_tensor *gan_param(gan_model *model, const char *name, int n, int c, int h, int w);
-GAN_API gan_tensor *gan_find_param(gan_model *model, const char *name); /* NULL if there is none */
-GAN_API size_t gan_param_count(const gan_model *model); /* numbers an optimizer changes */
 
-/* The name of parameter i of model, in the order in which they were made; NULL from the last on. */
+/* The same for a buffer: zeros at first, saved and loaded, never trained. gan_set fills it. A
+   parameter of that name becomes a buffer. PyTorch's register_buffer. */
+GAN_API gan_tensor *gan_buffer(gan_model *model, const char *name, int n, int c, int h, int w);
+
+/* The parameter or buffer of that name; NULL if the model has none. */
+GAN_API gan_tensor *gan_find_param(gan_model *model, const char *name);
+
+/* How many numbers the model's parameters hold, buffers not counted, frozen or not. */
+GAN_API size_t gan_param_count(const gan_model *model);
+
+/* The name of parameter or buffer i, in the order in which they were made; NULL from the last
+   on. */
 GAN_API const char *gan_param_name(const gan_model *model, int i);
 
-/* How a parameter (N,C,H,W) starts; fan_in = C*H*W, fan_out = N*H*W (PyTorch's torch.nn.init). */
-enum {
+/* How a parameter (N,C,H,W) starts, with fan_in = C*H*W and fan_out = N*H*W. PyTorch's
+   torch.nn.init. */
+typedef enum gan_init_kind {
     GAN_INIT_DEFAULT, /* as its layer makes it */
-    GAN_INIT_NORMAL,  /* normal, deviation gain; DCGAN's is 0.02 */
+    GAN_INIT_NORMAL,  /* normal, deviation gain; DCGAN's is 0.02 (Radford et al. 2016) */
     /* uniform in +-gain*sqrt(6/(fan_in + fan_out)) (Glorot and Bengio 2010) */
     GAN_INIT_XAVIER_UNIFORM,
-    GAN_INIT_XAVIER_NORMAL, /* normal, deviation gain*sqrt(2/(fan_in + fan_out)) */
+    /* normal, deviation gain*sqrt(2/(fan_in + fan_out)) */
+    GAN_INIT_XAVIER_NORMAL,
     /* uniform in +-gain*sqrt(3/fan_in); gain sqrt(2/(1 + slope^2)) before a leaky ReLU (He et
        al. 2015) */
     GAN_INIT_KAIMING_UNIFORM,
-    GAN_INIT_KAIMING_NORMAL, /* normal, deviation gain/sqrt(fan_in) */
-    /* as (N, C*H*W): rows, or columns if those are fewer, at right angles, of length gain (Saxe
-       et al. 2014) */
+    /* normal, deviation gain/sqrt(fan_in) */
+    GAN_INIT_KAIMING_NORMAL,
+    /* as a matrix (N, C*H*W): its rows, or its columns if those are fewer, are at right angles to
+       each other and of length gain (Saxe et al. 2014) */
     GAN_INIT_ORTHOGONAL
-};
+} gan_init_kind;
 
-/* The first draws param anew, with numbers that depend on the seed and the names of model and
-   parameter alone; from XAVIER on it wants two dimensions. The second starts all of model's
-   parameters anew, also those to come: weights of layers (NAME.weight) so, their biases at 0,
-   others by default; but NORMAL draws normalisation's weights too, from N(1,gain), as DCGAN
-   does. */
-GAN_API void gan_init(gan_tensor *param, int kind, gan_real gain);
-GAN_API void gan_init_model(gan_model *model, int kind, gan_real gain);
+/* Draws one parameter anew. The numbers depend on the seed and on the names of model and
+   parameter alone, so that they are the same whatever was drawn before. gain is 0 or more; kinds
+   from XAVIER on want a weight, which has two dimensions or more, not a bias. */
+GAN_API void gan_init_param(gan_tensor *param, gan_init_kind kind, gan_real gain);
+
+/* Draws all parameters of model anew, and those that later layers make, by one rule: the weights
+   (NAME.weight) of linear layers and convolutions by kind and gain, their biases 0, all others by
+   default, embeddings and the weights of GAN_EQUALIZED too. NORMAL also draws the weights of
+   normalisation, from N(1,gain), as DCGAN does. Buffers stay as they are. */
+GAN_API void gan_init_model(gan_model *model, gan_init_kind kind, gan_real gain);
 
 /* ===========================================================================================
    >>layers
    ===========================================================================================
    A layer makes its parameters on first use as PyTorch's layer of that name does (weights and
-   biases uniform in +-1/sqrt(fan_in), normalisation 1 and 0), under name.weight and name.bias,
-   and finds them by that name ever after. */
+   biases uniform in +-1/sqrt(fan_in), normalisation's weight 1 and bias 0), under NAME.weight and
+   NAME.bias, and finds them by that name ever after. Parameters that are there already, from an
+   earlier call or a file, must have the shape that the call asks for. */
+
+/* x (N,C,H,W), flattened to (N,C*H*W) -> x weight^T + bias (N,out,1,1); weight (out,C*H*W,1,1).
+   PyTorch's Linear. */
 GAN_API gan_tensor *gan_linear(gan_model *model, const char *name, gan_tensor *x, int out);
+
+/* gan_conv2d_f with weight (out,C,kernel,kernel): (N,C,H,W) -> (N,out,OH,OW),
+   OH = (H + 2*pad - kernel)/stride + 1. PyTorch's Conv2d. */
 GAN_API gan_tensor *gan_conv2d(gan_model *model, const char *name, gan_tensor *x, int out,
                                int kernel, int stride, int pad);
+
+/* gan_conv_transpose2d_f with weight (C,out,kernel,kernel): (N,C,H,W) -> (N,out,OH,OW),
+   OH = (H - 1)*stride - 2*pad + kernel. PyTorch's ConvTranspose2d. */
 GAN_API gan_tensor *gan_conv_transpose2d(gan_model *model, const char *name, gan_tensor *x, int out,
                                          int kernel, int stride, int pad);
-GAN_API gan_tensor *gan_batch_norm(gan_model *model, const char *name,
-                                   gan_tensor *x); /* eps 1e-5, momentum 0.1 */
-GAN_API gan_tensor *gan_instance_norm(gan_model *model, const char *name,
-                                      gan_tensor *x); /* with weight and bias (C), eps 1e-5 */
-GAN_API gan_tensor *gan_group_norm(gan_model *model, const char *name, gan_tensor *x, int groups);
-GAN_API gan_tensor *gan_layer_norm(gan_model *model, const char *name,
-                                   gan_tensor *x); /* weight and bias (C,H,W) */
-GAN_API gan_tensor *gan_prelu(gan_model *model, const char *name,
-                              gan_tensor *x); /* one slope, 0.25 at first */
 
-/* labels (N,1,1,1) -> the labels' rows of weight (CLASSES,DIM), normal at first: (N,DIM,1,1). */
+/* The same layers with everything that PyTorch's take, each option by its name; what is not named
+   has its usual value (see >>conv):
+       gan_conv2d_with(m, "c", x, (gan_conv_options){.out = 64, .kernel = 3, .dilation = 2})
+   Convolutions in groups have weights (out,C/groups,KH,KW), transposed ones (C,out/groups,KH,KW);
+   groups must divide C and out. fan_in is the product of the weight's last three sizes, for
+   transposed convolutions too, as in PyTorch. */
+typedef struct gan_linear_options {
+    int out;
+    bool no_bias; /* y = x weight^T */
+} gan_linear_options;
+
+GAN_API gan_tensor *gan_linear_with(gan_model *model, const char *name, gan_tensor *x,
+                                    gan_linear_options options);
+GAN_API gan_tensor *gan_conv2d_with(gan_model *model, const char *name, gan_tensor *x,
+                                    gan_conv_options options);
+GAN_API gan_tensor *gan_conv_transpose2d_with(gan_model *model, const char *name, gan_tensor *x,
+                                              gan_conv_options options);
+
+/* y = (x - mean)/sqrt(var + 1e-5) * weight + bias for each channel, mean and var over N,H,W;
+   weight and bias (1,C,1,1). NAME.running_mean and NAME.running_var, buffers (1,C,1,1), move a
+   tenth of the way to each batch's in training, and take their place after gan_eval (Ioffe and
+   Szegedy 2015). PyTorch's BatchNorm2d. */
+GAN_API gan_tensor *gan_batch_norm(gan_model *model, const char *name, gan_tensor *x);
+
+/* The same with mean and var of each image's channel, over H,W (Ulyanov et al. 2016). PyTorch's
+   InstanceNorm2d with affine=True. */
+GAN_API gan_tensor *gan_instance_norm(gan_model *model, const char *name, gan_tensor *x);
+
+/* The same with mean and var of each image's groups of C/groups channels (Wu and He 2018). groups
+   must divide C. PyTorch's GroupNorm. */
+GAN_API gan_tensor *gan_group_norm(gan_model *model, const char *name, gan_tensor *x, int groups);
+
+/* The same with mean and var of each image, over C,H,W; weight and bias (1,C,H,W) (Ba et al.
+   2016). PyTorch's LayerNorm. */
+GAN_API gan_tensor *gan_layer_norm(gan_model *model, const char *name, gan_tensor *x);
+
+/* x where x > 0, else weight*x; weight is one number, 0.25 at first (He et al. 2015). PyTorch's
+   PReLU. */
+GAN_API gan_tensor *gan_prelu(gan_model *model, const char *name, gan_tensor *x);
+
+/* labels (N,1,1,1), whole numbers 0 .. classes-1 -> (N,dim,1,1): the labels' rows of weight
+   (classes,dim,1,1), which is normal at first. Other labels are an error where the host sees
+   them. PyTorch's Embedding. */
 GAN_API gan_tensor *gan_embedding(gan_model *model, const char *name, gan_tensor *labels,
                                   int classes, int dim);
 
-/* Batch norm whose weight and bias are rows of name.gamma.weight and name.beta.weight
-   (CLASSES,C), chosen by labels (N,1,1,1) (Dumoulin et al. 2017, de Vries et al. 2017). */
+/* Batch norm whose weight and bias depend on the image's class: rows of NAME.gamma.weight and
+   NAME.beta.weight (classes,C,1,1), chosen by labels (N,1,1,1) (Dumoulin et al. 2017, de Vries et
+   al. 2017). */
 GAN_API gan_tensor *gan_conditional_batch_norm(gan_model *model, const char *name, gan_tensor *x,
                                                gan_tensor *labels, int classes);
 
-/* Each number is 0 with probability p, or divided by 1-p; x itself under gan_eval. PyTorch's
-   Dropout. */
+/* Each number is 0 with probability p in [0,1), or divided by 1-p; x itself unless the model
+   trains. PyTorch's Dropout. */
 GAN_API gan_tensor *gan_dropout(gan_model *model, gan_tensor *x, gan_real p);
 
-/* x + gamma * sum over places q of softmax_q(query_p . key_q) value_q at each place p; 1x1
-   convolutions name.query, name.key (C/8 channels) and name.value; gamma (1) is 0 at first.
-   SAGAN (Zhang et al. 2019). */
+/* Every place (h,w) of an image looks at all its places and adds what it finds there:
+     y[p] = x[p] + gamma * sum over places q of softmax over q (query[p] . key[q]) * value[q]
+   query and key are 1x1 convolutions NAME.query and NAME.key with C/8 channels, value is
+   NAME.value with C; gamma (one number) is 0 at first. (N,C,H,W) -> (N,C,H,W). SAGAN (Zhang et
+   al. 2019). */
 GAN_API gan_tensor *gan_self_attention(gan_model *model, const char *name, gan_tensor *x);
 
-/* A convolution whose weight is its own for each image: w[o,c,u,v] * style[n,c], and if
-   demodulate divided by its norm sqrt(sum over c,u,v of its squares + 1e-8); computed as
-   x*style, one convolution, result*demodulation, as StyleGAN2's paper shows. x (N,C,H,W), weight
-   (O,C,KH,KW), style (N,C,1,1). The layer's style is 1 + a linear map name.affine of latent
-   (N,L,1,1); it adds name.bias. */
+/* A convolution whose weight differs from image to image, as StyleGAN2's (Karras et al. 2020):
+     w'[n,o,c,u,v] = weight[o,c,u,v] * style[n,c]
+     if demodulate:  w' is divided by sqrt(sum over c,u,v of w'^2 + 1e-8)
+   x (N,C,H,W), weight (O,C,KH,KW), style (N,C,1,1) -> (N,O,OH,OW), stride 1. Computed as that
+   paper shows, with one weight for all images: conv(x * style) * gan_demodulation. */
 GAN_API gan_tensor *gan_modulated_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *style,
-                                           bool demodulate, int pad);
-GAN_API gan_tensor *gan_demodulation(gan_tensor *weight,
-                                     gan_tensor *style); /* (N,O,1,1): the factor of that result */
+                                           int pad, bool demodulate);
+
+/* 1/sqrt(sum over c,u,v of (weight[o,c,u,v]*style[n,c])^2 + 1e-8), (N,O,1,1). */
+GAN_API gan_tensor *gan_demodulation(gan_tensor *weight, gan_tensor *style);
+
+/* The layer: style = 1 + a linear map NAME.affine of latent (N,L,1,1), pad = kernel/2, plus
+   NAME.bias. */
 GAN_API gan_tensor *gan_modulated_conv2d(gan_model *model, const char *name, gan_tensor *x,
                                          gan_tensor *latent, int out, int kernel, bool demodulate);
 
-/* weight / s, s its largest singular value as a matrix (O, C*KH*KW), by one step of power
-   iteration a call while training; the vectors u, v stay in name.weight_u and name.weight_v and
-   count as constants in the derivative (Miyato et al. 2018). */
+/* weight / s with s the largest singular value of weight as a matrix (O, C*KH*KW), so that the
+   map stretches nothing (Miyato et al. 2018). s is estimated by power iteration, one step a call
+   while the model trains; its vectors u and v stay in the buffers NAME.weight_u and NAME.weight_v
+   and count as constants in the derivative. PyTorch's spectral_norm. */
 GAN_API gan_tensor *gan_spectral_norm(gan_model *model, const char *name, gan_tensor *weight);
 
-/* What linear, convolutions and attention of this model do with their weights, from now on.
-   GAN_SPECTRAL: gan_spectral_norm. GAN_EQUALIZED (Karras et al. 2018): weights start as
-   N(0,1)/rate and are multiplied by rate/sqrt(fan_in) when used, biases by rate. */
-enum { GAN_PLAIN_WEIGHTS, GAN_SPECTRAL, GAN_EQUALIZED };
+/* What linear layers, convolutions and attention of a model do with their weights. */
+typedef enum gan_weight_kind {
+    GAN_PLAIN_WEIGHTS, /* use them as they are */
+    GAN_SPECTRAL,      /* gan_spectral_norm */
+    /* weights start as N(0,1)/rate and are multiplied by rate/sqrt(fan_in) when used, biases
+       start as 0 and are multiplied by rate: all learn equally fast (Karras et al. 2018) */
+    GAN_EQUALIZED
+} gan_weight_kind;
 
-GAN_API void gan_weights(gan_model *model, int kind, gan_real rate);
+/* From now on; rate is above 0, and used by GAN_EQUALIZED only. */
+GAN_API void gan_weights(gan_model *model, gan_weight_kind kind, gan_real rate);
 
 /* ===========================================================================================
    >>losses
    ===========================================================================================
-   Each is one number, the mean over every element where nothing else is said. One-sided label
-   smoothing is a target of 0.9 for real. */
-GAN_API gan_tensor *gan_bce_logits(
-    gan_tensor *logits,
-    gan_real target); /* -t ln s(x) - (1-t) ln(1-s(x)), s the sigmoid, without overflow */
-GAN_API gan_tensor *gan_bce_logits_to(gan_tensor *logits,
-                                      gan_tensor *targets); /* the same, a target for each */
-GAN_API gan_tensor *gan_bce(
-    gan_tensor *probabilities,
-    gan_tensor *targets); /* logarithms are at least -100. PyTorch's BCELoss */
-GAN_API gan_tensor *gan_flipped_labels(
-    gan *g, int n, gan_real target,
-    gan_real p); /* (n,1,1,1): target, or 1-target with probability p */
-GAN_API gan_tensor *gan_mse(gan_tensor *a, gan_tensor *b); /* (a-b)^2 */
-GAN_API gan_tensor *gan_l1(gan_tensor *a, gan_tensor *b);  /* |a-b| */
-GAN_API gan_tensor *gan_smooth_l1(gan_tensor *a,
-                                  gan_tensor *b); /* d^2/2 for d = |a-b| < 1, else d - 1/2 */
+   Each is one number (1,1,1,1): the mean over every element where nothing else is said. Tensors
+   that are compared have the same shape; another is an error. */
 
-/* logits (N,CLASSES,H,W), labels (N,1,H,W): the mean of -log_softmax(logits)[label] over N,H,W. */
+/* Binary cross-entropy of logits, with s the sigmoid and t = target:
+     -t ln s(x) - (1-t) ln(1 - s(x))
+   computed without overflow for any logit. One-sided label smoothing is a target of 0.9 for real
+   images (Salimans et al. 2016). PyTorch's BCEWithLogitsLoss. */
+GAN_API gan_tensor *gan_bce_logits(gan_tensor *logits, gan_real target);
+
+/* The same with a target in [0,1] for each logit. */
+GAN_API gan_tensor *gan_bce_logits_to(gan_tensor *logits, gan_tensor *targets);
+
+/* The same for probabilities in [0,1], -t ln p - (1-t) ln(1-p); logarithms are cut at -100.
+   PyTorch's BCELoss. */
+GAN_API gan_tensor *gan_bce(gan_tensor *probabilities, gan_tensor *targets);
+
+/* Targets (n,1,1,1): target, or 1-target with probability p. */
+GAN_API gan_tensor *gan_flipped_labels(gan *g, int n, gan_real target, gan_real p);
+
+/* (a-b)^2. PyTorch's MSELoss. */
+GAN_API gan_tensor *gan_mse(gan_tensor *a, gan_tensor *b);
+
+/* |a-b|. PyTorch's L1Loss. */
+GAN_API gan_tensor *gan_l1(gan_tensor *a, gan_tensor *b);
+
+/* d^2/2 where d = |a-b| is below 1, else d - 1/2. PyTorch's SmoothL1Loss. */
+GAN_API gan_tensor *gan_smooth_l1(gan_tensor *a, gan_tensor *b);
+
+/* logits (N,CLASSES,H,W), labels (N,1,H,W) with whole numbers 0 .. CLASSES-1: the mean over N,H,W
+   of -log_softmax(logits)[label]. Other labels are an error where the host sees them (ref and
+   cpu). A class whose logit is -infinity has probability 0: it changes nothing, unless it is the
+   label, which makes the loss infinite. PyTorch's CrossEntropyLoss. */
 GAN_API gan_tensor *gan_cross_entropy(gan_tensor *logits, gan_tensor *labels);
 
-/* The two sides of a GAN, a = D(real), b = D(fake), any shape.
-   discriminator; generator
-     GAN_MINIMAX         E ln(1+e^-a) + E ln(1+e^b);  -E ln(1+e^b)
-                         Goodfellow et al. 2014; at rest 2 ln 2, -ln 2
-     GAN_NON_SATURATING  the same;  E ln(1+e^-b)                                                the
-                         same paper; at rest 2 ln 2, ln 2
-     GAN_LEAST_SQUARES   (E(a-1)^2 + E b^2)/2;  E(b-1)^2                                        Mao
-                         et al. 2017; at rest 1/4, 1/4
-     GAN_HINGE           E max(0,1-a) + E max(0,1+b);  -E b                                     Lim
-                         and Ye 2017; at rest 2, 0
-     GAN_WASSERSTEIN     E b - E a;  -E b
-                         Arjovsky et al. 2017
-     GAN_RELATIVISTIC    E ln(1+e^-(a-Eb)) + E ln(1+e^(b-Ea)); a and b exchanged
-                         Jolicoeur-Martineau 2019; at rest 2 ln 2 each
-   real is used by GAN_RELATIVISTIC's generator only, and may be NULL for others. */
-enum {
+/* The losses of the two networks of a GAN, a = D(real) and b = D(fake), logits of any shape.
+
+     kind                discriminator                            generator         at rest
+     GAN_MINIMAX         E ln(1+e^-a) + E ln(1+e^b)               -E ln(1+e^b)      2 ln 2, -ln 2
+     GAN_NON_SATURATING  E ln(1+e^-a) + E ln(1+e^b)               E ln(1+e^-b)      2 ln 2, ln 2
+     GAN_LEAST_SQUARES   (E (a-1)^2 + E b^2)/2                    E (b-1)^2         1/4, 1/4
+     GAN_HINGE           E max(0,1-a) + E max(0,1+b)              -E b              2, 0
+     GAN_WASSERSTEIN     E b - E a                                -E b
+     GAN_RELATIVISTIC    E ln(1+e^-(a-E b)) + E ln(1+e^(b-E a))   a, b exchanged    2 ln 2 each
+
+   At rest: the values where the discriminator can tell nothing (a = b = 0; for least squares 1/2).
+   Papers: Goodfellow et al. 2014 (the first two), Mao et al. 2017, Lim and Ye 2017, Arjovsky et
+   al. 2017, Jolicoeur-Martineau 2019. */
+typedef enum gan_loss {
     GAN_MINIMAX,
     GAN_NON_SATURATING,
     GAN_LEAST_SQUARES,
     GAN_HINGE,
     GAN_WASSERSTEIN,
     GAN_RELATIVISTIC,
-    GAN_LOSSES
-};
+    GAN_LOSSES /* how many there are */
+} gan_loss;
 
-GAN_API gan_tensor *gan_d_loss(int kind, gan_tensor *real, gan_tensor *fake);
-GAN_API gan_tensor *gan_g_loss(int kind, gan_tensor *real, gan_tensor *fake);
-GAN_API const char *gan_loss_name(
-    /* "minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic" */
-    int kind);
-GAN_API int gan_loss_kind(const char *name); /* the other way; -1 if there is none */
+/* gan_g_loss uses real for GAN_RELATIVISTIC only; it may be NULL for the others. */
+GAN_API gan_tensor *gan_d_loss(gan_tensor *real, gan_tensor *fake, gan_loss kind);
+GAN_API gan_tensor *gan_g_loss(gan_tensor *real, gan_tensor *fake, gan_loss kind);
 
-/* Penalties on the slope of a critic; multiply by your lambda. logits = D(x), and they must have
-   been computed from x itself. gan_r1: E |dD/dx|^2 on real images, gan_r2 the same on fake ones
-   (Mescheder et al. 2018, there times gamma/2). */
-typedef gan_tensor *gan_network(gan_model *model, gan_tensor *x);
-GAN_API gan_tensor *gan_gradient_penalty(gan_tensor *logits, gan_tensor *x,
-                                         gan_real target); /* E (|dD/dx| - target)^2 */
+/* "minimax", "non-saturating", "least-squares", "hinge", "wasserstein" or "relativistic". */
+GAN_API const char *gan_loss_name(gan_loss kind);
+
+/* The gan_loss of that name; -1 and gan_error() if there is none. */
+GAN_API int gan_loss_kind(const char *name);
+
+/* ---- Penalties on the slope of a critic D, to be multiplied by your lambda. logits = D(x) must
+   have been computed from that very x (N,C,H,W); |dD/dx| is the length of an image's gradient,
+   over C,H,W, and E the mean over N. */
+
+/* E (|dD/dx| - target)^2. */
+GAN_API gan_tensor *gan_gradient_penalty(gan_tensor *logits, gan_tensor *x, gan_real target);
+
+/* E |dD/dx|^2 at real images, or at fake ones; the paper multiplies by gamma/2 (Mescheder et al.
+   2018). */
 GAN_API gan_tensor *gan_r1(gan_tensor *logits, gan_tensor *real);
 GAN_API gan_tensor *gan_r2(gan_tensor *logits, gan_tensor *fake);
-GAN_API gan_tensor *gan_wgan_gp(gan_network *critic, gan_model *D, gan_tensor *real,
-                                gan_tensor *fake); /* at points between (Gulrajani et al. 2017) */
-GAN_API gan_tensor *gan_dragan(gan_network *critic, gan_model *D,
-                               gan_tensor *real); /* at points around real (Kodali et al. 2017) */
 
-/* E (l - a)^2, l = |d(sum of image*y)/dw|, y normal / sqrt(H*W), a the running mean of l (rate
-   0.01), kept in G's path_length.running_mean. w (N,L,1,1), or (N,L,K,1) for K layers, whose
-   squares are averaged. StyleGAN2 (Karras et al. 2020), there times 2. */
+/* A network: from its model and a tensor to a tensor. */
+typedef gan_tensor *gan_network(gan_model *model, gan_tensor *x);
+
+/* gan_gradient_penalty with target 1 at x = real + t*(fake - real), t uniform in [0,1) for each
+   image (Gulrajani et al. 2017, who multiply by 10). D is handed to critic, and may be NULL if
+   critic wants none. */
+GAN_API gan_tensor *gan_wgan_gp(gan_model *D, gan_network *critic, gan_tensor *real,
+                                gan_tensor *fake);
+
+/* The same around real images: x = real + t*u*s/2, with t uniform in [0,1) for each image, u for
+   each number, and s the standard deviation of all numbers of real (Kodali et al. 2017). */
+GAN_API gan_tensor *gan_dragan(gan_model *D, gan_network *critic, gan_tensor *real);
+
+/* Path length regularisation of a generator: E (l - m)^2 with
+     l = |d(sum of image*y)/dw|, y normal / sqrt(H*W), for each image
+     m = the running mean of l, 99 parts of 100 its last value, in G's path_length.running_mean
+   image (N,C,H,W) must have been computed from w (N,L,1,1), or from (N,L,K,1) for K layers, whose
+   squares are averaged. StyleGAN2 (Karras et al. 2020), who multiply by 2. */
 GAN_API gan_tensor *gan_path_length(gan_model *G, gan_tensor *image, gan_tensor *w);
-GAN_API gan_tensor *gan_cycle_loss(gan_tensor *x,
-                                   gan_tensor *there_and_back); /* L1 (Zhu et al. 2017) */
-GAN_API gan_tensor *gan_identity_loss(
-    gan_tensor *x, gan_tensor *translated); /* L1: x is of the target domain already */
 
-/* Sums over count feature maps: of the MSE (perceptual, Johnson et al. 2016), of the MSE of Gram
-   matrices (style, Gatys et al. 2016; one style image or one for each), of the MSE of means over
-   N (feature matching, Salimans et al. 2016). No gradient goes into target. */
+/* ---- Distances between pictures and between features */
+
+/* L1 of x and what two generators made of it, there and back again (Zhu et al. 2017). */
+GAN_API gan_tensor *gan_cycle_loss(gan_tensor *x, gan_tensor *there_and_back);
+
+/* L1 of x and its translation, x being of the target domain already (Zhu et al. 2017). */
+GAN_API gan_tensor *gan_identity_loss(gan_tensor *x, gan_tensor *translated);
+
+/* Sums over count feature maps, arrays of so many tensors. No gradient goes into target.
+     gan_perceptual_loss    MSE of the maps (Johnson et al. 2016)
+     gan_style_loss         MSE of their Gram matrices (Gatys et al. 2016); target holds one image
+                            for all of x, or one for each
+     gan_feature_matching   MSE of their means over N (Salimans et al. 2016) */
 GAN_API gan_tensor *gan_perceptual_loss(gan_tensor **target, gan_tensor **x, int count);
 GAN_API gan_tensor *gan_style_loss(gan_tensor **target, gan_tensor **x, int count);
 GAN_API gan_tensor *gan_feature_matching(gan_tensor **target, gan_tensor **x, int count);
-GAN_API gan_tensor *gan_gram(gan_tensor *x); /* F F^T/(C*H*W), F (C,H*W): (N,C,H,W) -> (N,1,C,C) */
-GAN_API gan_tensor *gan_total_variation(
-    gan_tensor *x); /* per image, the sum of |differences| of neighbours; the mean over N */
 
-/* q, k (N,C,1,P): P patches' features, each of length 1 (gan_normalize); cross-entropy of q_i .
-   k_j / temperature, the right j being i. No gradient goes into k. CUT (Park et al. 2020;
-   temperature 0.07). */
+/* F F^T/(C*H*W), with F an image as a matrix (C,H*W): (N,C,H,W) -> (N,1,C,C). */
+GAN_API gan_tensor *gan_gram(gan_tensor *x);
+
+/* For each image the sum of |differences| of pixels that are neighbours in a row or in a column;
+   the mean of these sums over N. */
+GAN_API gan_tensor *gan_total_variation(gan_tensor *x);
+
+/* Features q and k (N,C,1,P) of P patches, each of length 1 (gan_normalize): cross-entropy of the
+   scores q_i . k_j / temperature over j, the right j being i. No gradient goes into k. CUT (Park
+   et al. 2020; temperature 0.07). */
 GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real temperature);
 
 /* ===========================================================================================
    >>optim
-   =========================================================================================== */
-GAN_API gan_opt *gan_sgd(gan_model *model, gan_real lr, gan_real momentum); /* PyTorch's SGD */
-GAN_API gan_opt *gan_adam(gan_model *model, gan_real lr, gan_real beta1,
-                          gan_real beta2); /* PyTorch's Adam, eps 1e-8 */
+   ===========================================================================================
+   An optimizer changes the parameters of one model; it lives until gan_close. In the formulas w is
+   a parameter, g its gradient, t the number of the step, and m and v begin at 0. lr and decay are
+   0 or more, momentum, beta1, beta2 and alpha in [0,1); others are an error. */
+
+/* m = momentum*m + g,  w = w - lr*m. PyTorch's SGD. */
+GAN_API gan_opt *gan_sgd(gan_model *model, gan_real lr, gan_real momentum);
+
+/* m = beta1*m + (1-beta1)*g,  v = beta2*v + (1-beta2)*g^2,
+   w = w - lr * m/(1-beta1^t) / (sqrt(v/(1-beta2^t)) + 1e-8)
+   (Kingma and Ba 2015). PyTorch's Adam. */
+GAN_API gan_opt *gan_adam(gan_model *model, gan_real lr, gan_real beta1, gan_real beta2);
+
+/* The same, with w multiplied by 1 - lr*decay before each step (Loshchilov and Hutter 2019).
+   PyTorch's AdamW. */
 GAN_API gan_opt *gan_adamw(gan_model *model, gan_real lr, gan_real beta1, gan_real beta2,
-                           gan_real decay); /* Loshchilov and Hutter 2019 */
-GAN_API gan_opt *gan_rmsprop(gan_model *model, gan_real lr,
-                             gan_real alpha); /* PyTorch's RMSprop, eps 1e-8 */
+                           gan_real decay);
 
-/* L-BFGS (Liu and Nocedal 1989), PyTorch's with max_iter 1 and no line search: a step of
-   Newton's method times lr, its Hessian guessed from the last history moves; the first goes
-   lr*min(1, 1/|gradient|_1) down the gradient. For a loss that is the same function at every
-   step. Holds 2*history + 2 numbers per parameter. */
+/* v = alpha*v + (1-alpha)*g^2,  w = w - lr * g/(sqrt(v) + 1e-8). PyTorch's RMSprop. */
+GAN_API gan_opt *gan_rmsprop(gan_model *model, gan_real lr, gan_real alpha);
+
+/* L-BFGS (Liu and Nocedal 1989), PyTorch's with max_iter 1 and no line search: a step of Newton's
+   method times lr, whose inverse Hessian is estimated from the last history steps. The first step
+   goes lr*min(1, 1/|g|_1) down the gradient. For a loss that is the same function in every step.
+   history is 1 to 10000, usually 10 to 100; 2*history + 2 numbers are held for each parameter. */
 GAN_API gan_opt *gan_lbfgs(gan_model *model, gan_real lr, int history);
+
+/* The learning rate from the next step on. */
 GAN_API void gan_set_lr(gan_opt *opt, gan_real lr);
-GAN_API void gan_step(
-    gan_opt *opt); /* one step of every parameter that has a gradient; then no gradients are left */
 
-/* Rates for gan_set_lr(opt, gan_lr_step(lr, step, ...)); lr is the largest. */
-GAN_API gan_real gan_lr_step(gan_real lr, int step, int every,
-                             gan_real gamma); /* lr * gamma^floor(step/every): PyTorch's StepLR */
-GAN_API gan_real gan_lr_linear(gan_real lr, int step, int start,
-                               int end); /* lr up to start, then straight to 0 at end: CycleGAN's */
-GAN_API gan_real gan_lr_cosine(gan_real lr, int step,
-                               int total); /* lr * (1 + cos(pi*step/total))/2, then 0: SGDR's */
-GAN_API gan_real gan_lr_warmup(
-    gan_real lr, int step, int steps); /* lr * (step + 1)/steps, then lr: LinearLR from 1/steps */
-GAN_API gan_real gan_lr_inverse(gan_real lr, int step,
-                                gan_real k); /* lr / (1 + k*step): AdaIN's, k = 5e-5 */
+/* One step of every parameter that has a gradient; then no gradients are left. */
+GAN_API void gan_step(gan_opt *opt);
 
-/* For after gan_backward: scales all gradients by max/(norm + 1e-6) if that is below 1 and
-   returns their norm before, as PyTorch's clip_grad_norm_ (one that is not finite changes
-   nothing); or clamps each number to +-max. For after gan_step: clamps the parameters to +-c,
-   WGAN's 0.01 (Arjovsky et al. 2017). */
+/* Rates for gan_set_lr(opt, gan_lr_step(lr, step, ...)), step counted from 0:
+     gan_lr_step      lr * gamma^floor(step/every). PyTorch's StepLR
+     gan_lr_linear    lr up to the step start, from there in a straight line to 0 at end (Zhu et al.
+                      2017, CycleGAN)
+     gan_lr_cosine    lr * (1 + cos(pi*step/total))/2, from total on 0 (Loshchilov and Hutter 2017,
+                      SGDR)
+     gan_lr_warmup    lr * (step + 1)/steps, then lr. PyTorch's LinearLR from 1/steps
+     gan_lr_inverse   lr / (1 + k*step) (Huang and Belongie 2017, AdaIN, k = 5e-5) */
+GAN_API gan_real gan_lr_step(gan_real lr, int step, int every, gan_real gamma);
+GAN_API gan_real gan_lr_linear(gan_real lr, int step, int start, int end);
+GAN_API gan_real gan_lr_cosine(gan_real lr, int step, int total);
+GAN_API gan_real gan_lr_warmup(gan_real lr, int step, int steps);
+GAN_API gan_real gan_lr_inverse(gan_real lr, int step, gan_real k);
+
+/* Between gan_backward and gan_step. The first multiplies all gradients of model by
+   max/(norm + 1e-6) if that is below 1, norm being the length of all of them as one vector, and
+   returns norm; a norm that is not finite changes nothing. PyTorch's clip_grad_norm_. The second
+   clamps each number to [-max,max]. max is 0 or more. */
 GAN_API gan_real gan_clip_grad_norm(gan_model *model, gan_real max);
 GAN_API void gan_clip_grad_value(gan_model *model, gan_real max);
+
+/* After gan_step: clamps each number of model's parameters to [-c,c], c 0 or more. WGAN's 0.01
+   (Arjovsky et al. 2017). */
 GAN_API void gan_clip_weights(gan_model *model, gan_real c);
 
-/* Exponential moving average of model, parameter by parameter: into = decay*into +
-   (1-decay)*model; running statistics are copied. What into lacks is copied. (Polyak averaging:
-   Yazici et al. 2019 for GANs.) */
+/* Exponential moving average of model in into, by the names of parameters:
+     into = decay*into + (1-decay)*model
+   Buffers are copied, and so is what into lacks. Two shapes for one name are an error. Averaged
+   generators draw better pictures (Yazici et al. 2019). */
 GAN_API void gan_ema(gan_model *into, gan_model *model, gan_real decay);
 
-/* 0.5^(batch/min(images, rampup*step*batch)): a model's share halves in so many images, at first
-   in rampup times those seen (rampup 0: no such limit). StyleGAN2-ADA's, rampup 0.05 (Karras et
-   al. 2020). */
+/* A decay for gan_ema by images instead of steps: 0.5^(batch/min(images, rampup*step*batch)). A
+   step's share halves in so many images, and at first in rampup times those seen so far; rampup 0
+   is no such limit. StyleGAN2-ADA's, with rampup 0.05 (Karras et al. 2020). */
 GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real rampup);
-GAN_API void gan_copy_params(
-    gan_model *into,
-    gan_model *from); /* and running statistics; for unrolled GANs (Metz et al. 2017) */
+
+/* Copies parameters and buffers by name; what into lacks is made. For unrolled GANs (Metz et al.
+   2017), for instance. */
+GAN_API void gan_copy_params(gan_model *into, gan_model *from);
 
 /* ===========================================================================================
    >>data
@@ -1321,16 +1666,26 @@ GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user);
 #include <sys/time.h>
 #include <unistd.h>
 #endif
-#if defined(_OPENMP) && !defined(GAN_NO_OPENMP)
-#define GAN__OPENMP
-#include <omp.h>
-#endif
-#if defined(GAN__POSIX) && defined(STBI_INCLUDE_STB_IMAGE_H)
-#include <dirent.h>
 #ifndef GAN_NO_THREADS
+/* Threads that share the work of a kernel: wherever a program may use pthreads without being linked
+   in another way (glibc from 2.34 on, musl, macOS), elsewhere if it was compiled with -pthread or
+   -fopenmp, which define these macros. tcc has no thread-local variables. */
+#if !defined(GAN_NO_OPENMP) && defined(__GNUC__) && !defined(__TINYC__) && \
+    (defined(GAN__POSIX) || defined(__MINGW32__)) &&                       \
+    (defined(_REENTRANT) || defined(_OPENMP) || defined(__APPLE__) ||      \
+     (defined(__linux__) && !defined(__GLIBC__)) ||                        \
+     (defined(__GLIBC__) && __GLIBC__ * 100 + __GLIBC_MINOR__ >= 234))
+#define GAN__POOL
+#include <pthread.h>
+#endif
+/* A thread that decodes a folder's pictures ahead. */
+#if defined(GAN__POSIX) && defined(STBI_INCLUDE_STB_IMAGE_H)
 #define GAN__PTHREAD
 #include <pthread.h>
 #endif
+#endif
+#if defined(GAN__POSIX) && defined(STBI_INCLUDE_STB_IMAGE_H)
+#include <dirent.h>
 #endif
 
 #ifndef GAN_MALLOC
@@ -1394,19 +1749,29 @@ extern "C" {
 /* ===========================================================================================
    >>errors (implementation)
    =========================================================================================== */
-/* What a thread has of its own: its error, its handler, and the workspace of the cpu kernels, a
-   cache that no result depends on. */
+/* Scratch memory of the cpu kernels, by who uses it: see gan__workspace. */
+enum { GAN__SCRATCH_LEAF, GAN__SCRATCH_CALLER, GAN__SCRATCH_CALLER_2, GAN__SCRATCH_COUNT };
+
+/* What each thread has of its own. No result depends on the scratch memory or on the numbers of
+   threads. */
 static GAN__THREAD_LOCAL struct {
-    char error[1024];
-    gan_error_fn *handler;
-    void *user, *workspace[3];
-    size_t workspace_size[3];
-    gan *planning; /* whose gan_plan is under way in this thread: an error ends it */
+    char error[1024];      /* gan_error's text */
+    gan_error_fn *handler; /* gan_on_error's function */
+    void *user;            /* and its argument */
+    gan *planning;         /* the device whose gan_plan is under way: an error ends the plan */
+    struct gan__gradcheck *checking; /* the gan_gradcheck that is under way: likewise */
+    void *scratch[GAN__SCRATCH_COUNT];
+    size_t scratch_size[GAN__SCRATCH_COUNT];
+    int threads;        /* gan_set_threads(NULL, threads): for kernels that no device calls */
+    int g_threads;      /* while a device's kernel runs: gan_set_threads(g, g_threads) */
+    int alone, penalty; /* kernels yet to be computed without workers: see gan__parallel_in_pool */
+    bool in_parallel;   /* this thread computes a part of a kernel: it may not share that again */
 } gan__thread;
 
 static void gan__clear_where(gan *g);
 static const char *gan__where(gan *g, const char *function);
 static void gan__plan_end(gan *g);
+static void gan__gradcheck_end(struct gan__gradcheck *check);
 
 GAN_API const char *gan_error(void)
 {
@@ -1441,8 +1806,11 @@ GAN__PRINTF(3, 4) static void gan__fail(gan *g, const char *function, const char
     snprintf(gan__thread.error, sizeof gan__thread.error, "%.100s: %s", gan__where(g, function),
              text);
     gan__clear_where(g);
+    gan__thread.g_threads = 0;
     if (gan__thread.planning)
         gan__plan_end(gan__thread.planning);
+    if (gan__thread.checking)
+        gan__gradcheck_end(gan__thread.checking);
     if (gan__thread.handler)
         gan__thread.handler(gan__thread.error, gan__thread.user);
     fflush(stdout);
@@ -1516,58 +1884,355 @@ static gan__conv_geometry gan__geometry_of(const gan_conv *p)
 
 GAN_API int gan_conv_out_h(const gan_conv *p)
 {
+    if (!p)
+        gan__fail(NULL, "gan_conv_out_h", "the geometry is NULL");
     return gan__geometry_of(p).out_h;
 }
 
 GAN_API int gan_conv_out_w(const gan_conv *p)
 {
+    if (!p)
+        gan__fail(NULL, "gan_conv_out_w", "the geometry is NULL");
     return gan__geometry_of(p).out_w;
 }
 
+/* Scratch memory for one call of a kernel, 64-byte aligned; kept by this thread from call to call.
+   A function that calls another must not use the other's slot:
+
+       GAN__SCRATCH_LEAF      functions that call nothing that uses scratch memory: the matrix
+                              product, lines of softmax and of resampling, tables made on the host
+       GAN__SCRATCH_CALLER    those that call them: the parts of a transposed convolution, the taps
+                              of resampling's rows, random numbers on the host
+       GAN__SCRATCH_CALLER_2  and need two: the taps of resampling's columns, places of crops */
+static void *gan__workspace(int slot, size_t bytes)
+{
+    void **memory = &gan__thread.scratch[slot];
+    if (gan__thread.scratch_size[slot] < bytes) {
+        GAN_FREE(*memory);
+        *memory = NULL;
+        gan__thread.scratch_size[slot] = 0;
+        *memory = gan__alloc(bytes + 64);
+        gan__thread.scratch_size[slot] = bytes;
+    }
+    return (void *)(((uintptr_t)*memory + 63) & ~(uintptr_t)63);
+}
+
+static void gan__free_scratch(void)
+{
+    for (int slot = 0; slot < GAN__SCRATCH_COUNT; slot++) {
+        GAN_FREE(gan__thread.scratch[slot]);
+        gan__thread.scratch[slot] = NULL;
+        gan__thread.scratch_size[slot] = 0;
+    }
+}
+
+/* ---- threads
+
+   gan__parallel shares one kernel's work with the threads of a pool. They are made when a kernel
+   first has use for them, and sleep when there is nothing to do. The work is cut into blocks, and
+   whoever is free takes the next one from a counter:
+
+       the thread that calls          worker 1                 worker 2
+       ---------------------          --------                 --------
+       puts the work on a list
+       wakes the workers              joins the work           (its processor is taken
+       computes block 0               computes block 1          by another program)
+       computes block 3               computes block 2
+       finds no block left            computes block 4
+       takes the work off the list    finds no block left      finds nothing to join
+       waits for worker 1             leaves the work
+
+   Nobody waits for a worker that has not joined, so that another program on one of the processors
+   takes a part of the speed and no more. Several threads of a program may have work on the list.
+   The result of a block must not depend on the other blocks: then it does not show which thread
+   computes it, and when. */
+typedef void gan__body(void *job, size_t begin, size_t end, int thread);
+
+#ifdef GAN__POOL
+static double gan__now(void);
+
+enum { GAN__MAX_THREADS = 64 };
+
+/* How long a thread that waits (a worker for work, a caller for its workers) looks again and again
+   before it sleeps: longer than the pause between most kernels, and far shorter than the some
+   milliseconds for which the system lets a program have a processor. */
+#define GAN__SPIN_SECONDS    50e-6
+#define GAN__HELD_UP_SECONDS 1e-3
+
+/* One call of gan__parallel. */
+typedef struct gan__work {
+    gan__body *body;
+    void *job;
+    size_t count, grain;
+    size_t next;             /* atomic: the first element that nobody has taken */
+    int threads;             /* how many may take part */
+    int joined;              /* how many have, the caller among them */
+    unsigned working;        /* atomic: workers that have joined and not yet left */
+    struct gan__work *below; /* in the list */
+} gan__work;
+
+/* The process has one pool, as it has one set of processors. All but the atomic fields is changed
+   under the lock. */
+static pthread_mutex_t gan__pool_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t gan__work_added = PTHREAD_COND_INITIALIZER; /* workers sleep until then */
+static pthread_cond_t gan__work_done = PTHREAD_COND_INITIALIZER;  /* callers sleep until then */
+
+static struct {
+    gan__work *list;
+    unsigned added;   /* atomic: how often work was added */
+    unsigned waiting; /* atomic: callers that sleep */
+    int asleep;       /* workers that sleep */
+    int processors;   /* atomic: gan__processors(), or 0 before the first call */
+    int worker_count;
+    pthread_t workers[GAN__MAX_THREADS];
+    bool prepared; /* exit and fork know of the pool */
+    bool closed;   /* no further worker can be made */
+    bool ending;   /* the process ends */
+} gan__pool;
+
+/* How many threads are of use: OMP_NUM_THREADS where the user has set it, as for OpenMP's programs
+   and PyTorch's, or the number of processors that this process may run on. */
+static int gan__processors(void)
+{
+    const char *wanted = getenv("OMP_NUM_THREADS");
+    int count = wanted ? atoi(wanted) : 0;
+#if defined(__linux__)
+    char line[1024];
+    FILE *status = count < 1 ? fopen("/proc/self/status", "r") : NULL;
+    while (status && fgets(line, sizeof line, status)) {
+        if (strncmp(line, "Cpus_allowed:", 13) != 0)
+            continue;
+        for (const char *at = line + 13; *at; at++) { /* hexadecimal: a bit for each processor */
+            int digit = *at >= 'a' && *at <= 'f' ? *at - 'a' + 10 : *at - '0';
+            for (; digit > 0 && digit < 16; digit &= digit - 1)
+                count++;
+        }
+    }
+    if (status)
+        fclose(status);
+#endif
+#if defined(_WIN32)
+    const char *processors = getenv("NUMBER_OF_PROCESSORS");
+    if (count < 1 && processors)
+        count = atoi(processors);
+#elif defined(_SC_NPROCESSORS_ONLN)
+    if (count < 1)
+        count = (int)sysconf(_SC_NPROCESSORS_ONLN);
+#endif
+    return GAN__MIN(GAN__MAX(count, 1), GAN__MAX_THREADS);
+}
+
+/* Looks at *at until it is (or, if not equal, is no longer) value; gives up after a short time. */
+static void gan__spin(const unsigned *at, unsigned value, bool equal)
+{
+    double start = gan__now();
+    do {
+        for (int i = 0; i < 50; i++) {
+            if ((__atomic_load_n(at, __ATOMIC_SEQ_CST) == value) == equal)
+                return;
+#if defined(GAN__IS_X86)
+            __builtin_ia32_pause(); /* leaves the core to its other hardware thread */
+#elif defined(__aarch64__)
+            __asm__ __volatile__("yield");
+#endif
+        }
+    } while (fabs(gan__now() - start) < GAN__SPIN_SECONDS);
+}
+
+/* Computes blocks until none is left, and returns how many. */
+static int gan__compute_blocks(gan__work *work, int thread)
+{
+    for (int blocks = 0;; blocks++) {
+        size_t begin = __atomic_fetch_add(&work->next, work->grain, __ATOMIC_RELAXED);
+        if (begin >= work->count)
+            return blocks;
+        work->body(work->job, begin, GAN__MIN(begin + work->grain, work->count), thread);
+    }
+}
+
+/* Work on the list that has blocks left and wants another thread, or NULL. */
+static gan__work *gan__work_to_join(void)
+{
+    gan__work *work = gan__pool.list;
+    while (work && (work->joined >= work->threads ||
+                    __atomic_load_n(&work->next, __ATOMIC_RELAXED) >= work->count))
+        work = work->below;
+    return work;
+}
+
+static void *gan__worker(void *unused)
+{
+    gan__thread.in_parallel = true;
+    pthread_mutex_lock(&gan__pool_lock);
+    while (!gan__pool.ending) {
+        gan__work *work = gan__work_to_join();
+        if (!work) {
+            gan__pool.asleep++;
+            pthread_cond_wait(&gan__work_added, &gan__pool_lock);
+            gan__pool.asleep--;
+            continue;
+        }
+        unsigned added = __atomic_load_n(&gan__pool.added, __ATOMIC_SEQ_CST);
+        int thread = work->joined++;
+        __atomic_add_fetch(&work->working, 1, __ATOMIC_SEQ_CST);
+        pthread_mutex_unlock(&gan__pool_lock);
+        gan__compute_blocks(work, thread);
+        /* *work is the caller's, who goes on once working is 0. */
+        bool last = __atomic_sub_fetch(&work->working, 1, __ATOMIC_SEQ_CST) == 0;
+        if (!last || !__atomic_load_n(&gan__pool.waiting, __ATOMIC_SEQ_CST))
+            gan__spin(&gan__pool.added, added, false);
+        pthread_mutex_lock(&gan__pool_lock);
+        if (last && gan__pool.waiting)
+            pthread_cond_broadcast(&gan__work_done);
+    }
+    pthread_mutex_unlock(&gan__pool_lock);
+    gan__free_scratch();
+    return unused;
+}
+
+/* At the process's end, or when the library that holds this code is unloaded. */
+static void gan__pool_end(void)
+{
+    pthread_mutex_lock(&gan__pool_lock);
+    gan__pool.ending = true;
+    gan__pool.closed = true;
+    pthread_cond_broadcast(&gan__work_added);
+    pthread_mutex_unlock(&gan__pool_lock);
+    for (int i = 0; i < gan__pool.worker_count; i++)
+        pthread_join(gan__pool.workers[i], NULL);
+    gan__pool.worker_count = 0;
+}
+
+#ifndef _WIN32
+/* A child of fork has none of its parent's workers: its first kernel makes some of its own. */
+static void gan__pool_in_child(void)
+{
+    memset(&gan__pool, 0, sizeof gan__pool);
+    gan__pool.prepared = true;
+    pthread_mutex_init(&gan__pool_lock, NULL);
+    pthread_cond_init(&gan__work_added, NULL);
+    pthread_cond_init(&gan__work_done, NULL);
+}
+#endif
+
+/* Called with the lock. Where the system refuses another thread, those that are there do. */
+static void gan__make_workers(int wanted)
+{
+    if (!gan__pool.prepared) {
+        gan__pool.prepared = true;
+        gan__pool.closed = atexit(gan__pool_end) != 0;
+#ifndef _WIN32
+        gan__pool.closed |= pthread_atfork(NULL, NULL, gan__pool_in_child) != 0;
+#endif
+    }
+    while (gan__pool.worker_count < wanted && !gan__pool.closed) {
+        pthread_t *worker = &gan__pool.workers[gan__pool.worker_count];
+        gan__pool.closed = pthread_create(worker, NULL, gan__worker, NULL) != 0;
+        gan__pool.worker_count += !gan__pool.closed;
+    }
+}
+
+/* Puts work on the list and wakes workers; false, and nothing done, if there are none. */
+static bool gan__add_work(gan__work *work)
+{
+    pthread_mutex_lock(&gan__pool_lock);
+    gan__make_workers(work->threads - 1);
+    bool alone = gan__pool.worker_count == 0;
+    int asleep = GAN__MIN(gan__pool.asleep, work->threads - 1);
+    if (!alone) {
+        work->below = gan__pool.list;
+        gan__pool.list = work;
+    }
+    pthread_mutex_unlock(&gan__pool_lock);
+    if (alone)
+        return false;
+    __atomic_add_fetch(&gan__pool.added, 1, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < asleep; i++)
+        pthread_cond_signal(&gan__work_added);
+    return true;
+}
+
+/* Takes work off the list and waits for the workers that have joined it. */
+static void gan__finish_work(gan__work *work)
+{
+    pthread_mutex_lock(&gan__pool_lock);
+    gan__work **at = &gan__pool.list;
+    while (*at != work)
+        at = &(*at)->below;
+    *at = work->below;
+    pthread_mutex_unlock(&gan__pool_lock);
+    gan__spin(&work->working, 0, true);
+    if (__atomic_load_n(&work->working, __ATOMIC_SEQ_CST) == 0)
+        return;
+    pthread_mutex_lock(&gan__pool_lock);
+    __atomic_add_fetch(&gan__pool.waiting, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&work->working, __ATOMIC_SEQ_CST))
+        pthread_cond_wait(&gan__work_done, &gan__pool_lock);
+    __atomic_sub_fetch(&gan__pool.waiting, 1, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&gan__pool_lock);
+}
+
+/* gan__parallel with the workers' help; false, and nothing done, if there is none.
+
+   A worker whose processor is given to another program in the middle of a block holds its caller up
+   for milliseconds. Who was held up computes its next kernels alone: 8 of them, and twice as many
+   each time it happens again, up to 512. A kernel that goes well halves that number. */
+static bool gan__parallel_in_pool(gan__work *work)
+{
+    if (gan__thread.alone > 0) {
+        gan__thread.alone--;
+        return false;
+    }
+    if (!gan__add_work(work))
+        return false;
+    gan__thread.in_parallel = true;
+    double start = gan__now();
+    int blocks = gan__compute_blocks(work, 0);
+    double computed = gan__now();
+    gan__finish_work(work);
+    gan__thread.in_parallel = false;
+
+    double fair = (computed - start) / GAN__MAX(blocks, 1) + GAN__HELD_UP_SECONDS;
+    if (gan__now() - computed > fair) {
+        gan__thread.penalty = GAN__MIN(GAN__MAX(8, 2 * gan__thread.penalty), 512);
+        gan__thread.alone = gan__thread.penalty;
+    } else
+        gan__thread.penalty /= 2;
+    return true;
+}
+#endif
+
+/* Threads that a kernel called now may use: an upper bound of gan__body's thread. */
 static int gan__threads(void)
 {
-#ifdef GAN__OPENMP
-    return omp_get_max_threads();
+#ifdef GAN__POOL
+    int wanted = gan__thread.g_threads ? gan__thread.g_threads : gan__thread.threads;
+    if (wanted)
+        return GAN__MIN(wanted, GAN__MAX_THREADS);
+    int processors = __atomic_load_n(&gan__pool.processors, __ATOMIC_RELAXED);
+    if (!processors) {
+        processors = gan__processors();
+        __atomic_store_n(&gan__pool.processors, processors, __ATOMIC_RELAXED);
+    }
+    return processors;
 #else
     return 1;
 #endif
 }
 
-/* Calls body for [0,count) in blocks of grain, on all threads: the one place where threads are
-   made. A block's result must not depend on the others, so which thread takes it, and when, does
-   not show. */
-typedef void gan__body(void *job, size_t begin, size_t end, int thread);
-
+/* Calls body for [0,count) in blocks of grain. thread, below gan__threads(), tells the threads
+   apart, for scratch memory. Inside of a body it computes all in the same thread. */
 static void gan__parallel(size_t count, size_t grain, gan__body *body, void *job)
 {
-#ifdef GAN__OPENMP
-    size_t blocks = (count + grain - 1) / grain;
+#ifdef GAN__POOL
+    size_t blocks = count / grain + (count % grain != 0);
     int threads = (int)GAN__MIN((size_t)gan__threads(), blocks);
-    if (threads > 1 && !omp_in_parallel()) {
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-        for (long long i = 0; i < (long long)blocks; i++)
-            body(job, (size_t)i * grain, GAN__MIN(((size_t)i + 1) * grain, count),
-                 omp_get_thread_num());
+    gan__work work = {body, job, count, grain, 0, threads, 1, 0, NULL};
+    if (threads > 1 && !gan__thread.in_parallel && gan__parallel_in_pool(&work))
         return;
-    }
 #endif
     for (size_t begin = 0; begin < count; begin += grain)
         body(job, begin, GAN__MIN(begin + grain, count), 0);
-}
-
-/* Scratch memory of this thread for one kernel call, 64-byte aligned; kept from call to call. 0
-   is the matrix product's, 1 and 2 its callers'. */
-static void *gan__workspace(int which, size_t bytes)
-{
-    void **memory = &gan__thread.workspace[which];
-    if (gan__thread.workspace_size[which] < bytes) {
-        GAN_FREE(*memory);
-        *memory = NULL;
-        gan__thread.workspace_size[which] = 0;
-        *memory = gan__alloc(bytes + 64);
-        gan__thread.workspace_size[which] = bytes;
-    }
-    return (void *)(((uintptr_t)*memory + 63) & ~(uintptr_t)63);
 }
 
 /* How many numbers each operand of a kernel has, and its operations: what compare:A,B and
@@ -1592,87 +2257,68 @@ static size_t gan__extent(int n, int c, int h, int w, const ptrdiff_t stride[4])
                         (w - 1) * stride[3]);
 }
 
-static size_t gan__conv_sums(const gan_conv *p)
+/* How many numbers x, y and weight of a convolution have, and its operations. */
+static size_t gan__conv_x(const gan_conv *p)
+{
+    return gan__size(GAN__SHAPE(p));
+}
+
+static size_t gan__conv_y(const gan_conv *p)
 {
     return gan__size(p->n, p->out_c, gan_conv_out_h(p), gan_conv_out_w(p));
 }
 
-static size_t gan__conv_taps(const gan_conv *p)
+static size_t gan__conv_weight(const gan_conv *p)
 {
     return gan__size(p->out_c, p->c / GAN__MAX(p->groups, 1), p->kernel_h, p->kernel_w);
 }
 
 static double gan__conv_flops(const gan_conv *p)
 {
-    return 2.0 * p->n * gan_conv_out_h(p) * gan_conv_out_w(p) * (double)gan__conv_taps(p);
+    return 2.0 * p->n * gan_conv_out_h(p) * gan_conv_out_w(p) * (double)gan__conv_weight(p);
 }
 
-/* Of each kernel: a size n, then, in n and the sizes p, {numbers of the inputs}, {of the
-   outputs}, operations. */
-#define GAN__COST(name, type, size, ...)             \
-    static gan__cost gan__cost_##name(const type *p) \
-    {                                                \
-        const size_t n = size;                       \
-        gan__cost cost = {__VA_ARGS__};              \
-        return cost;                                 \
-    }
-GAN__COST(fill, gan_fill, p->count, {0}, {n}, 0)
-GAN__COST(random, gan_random, p->count, {0}, {n}, 0)
-GAN__COST(map, gan_map, p->count, {n}, {n}, (double)n)
-GAN__COST(zip, gan_zip, gan__size(GAN__SHAPE(p)),
-          {gan__extent(GAN__SHAPE(p), p->a), gan__extent(GAN__SHAPE(p), p->b)}, {n}, (double)n)
-GAN__COST(copy, gan_copy, p->x0 + gan__extent(GAN__SHAPE(p), p->x), {n},
-          {p->y0 + gan__extent(GAN__SHAPE(p), p->y)}, 0)
-GAN__COST(sum, gan_sums, gan__size(p->in[0], p->in[1], p->in[2], p->in[3]), {n},
-          {gan__size(p->out[0], p->out[1], p->out[2], p->out[3])}, (double)n)
-GAN__COST(matmul, gan_product, gan__size(p->n, p->c, p->m, p->w),
-          {(p->n - 1) * p->a_n + (p->c - 1) * p->a_c + (size_t)p->m * p->k,
-           (p->n - 1) * p->b_n + (p->c - 1) * p->b_c + (size_t)p->k * p->w},
-          {n}, 2.0 * (double)n * p->k)
-GAN__COST(conv2d, gan_conv, gan__size(GAN__SHAPE(p)), {n, gan__conv_taps(p)}, {gan__conv_sums(p)},
-          gan__conv_flops(p))
-GAN__COST(conv_transpose2d, gan_conv, gan__size(GAN__SHAPE(p)),
-          {gan__conv_sums(p), gan__conv_taps(p)}, {n}, gan__conv_flops(p))
-GAN__COST(conv2d_weight, gan_conv, gan__size(GAN__SHAPE(p)), {n, gan__conv_sums(p)},
-          {gan__conv_taps(p)}, gan__conv_flops(p))
-GAN__COST(norm_stats, gan_norm, p->n * p->c * p->size, {n}, {2 * (size_t)p->c}, 4.0 * (double)n)
-GAN__COST(norm_apply, gan_norm, p->n * p->c * p->size,
-          {n, 2 * (size_t)p->c, (size_t)p->c, (size_t)p->c}, {n}, 2.0 * (double)n)
-GAN__COST(norm_sums, gan_norm, p->n * p->c * p->size, {n, n, 2 * (size_t)p->c}, {2 * (size_t)p->c},
-          4.0 * (double)n)
-GAN__COST(norm_grad, gan_norm, p->n * p->c * p->size,
-          {n, n, 2 * (size_t)p->c, (size_t)p->c, 2 * (size_t)p->c}, {n}, 4.0 * (double)n)
-GAN__COST(resample, gan_resample, gan__size(p->n, p->c, p->out_h, p->out_w),
-          {p->adjoint ? n : gan__size(GAN__SHAPE(p)),
-           2 * gan__size(p->images, p->out_h, p->taps_h, 1),
-           2 * gan__size(p->images, p->out_w, p->taps_w, 1)},
-          {p->adjoint ? gan__size(GAN__SHAPE(p)) : n}, 2.0 * (double)n * p->taps_h * p->taps_w)
-GAN__COST(gather, gan_index, p->outer * p->inner,
-          {n * (p->adjoint ? p->out : p->in), 1 + (p->outer - 1) * p->step_outer +
-                                                  (p->out - 1) * p->step +
-                                                  (p->inner - 1) * p->step_inner},
-          {n * (p->adjoint ? p->in : p->out)}, 0)
-GAN__COST(max_index, gan_pool, gan__size(p->planes, p->out_h, p->out_w, 1),
-          {gan__size(p->planes, p->h, p->w, 1)}, {n}, (double)n * p->kernel_h * p->kernel_w)
-GAN__COST(softmax, gan_lines, p->outer * p->count * p->inner, {n}, {n}, 4.0 * (double)n)
-GAN__COST(softmax_grad, gan_lines, p->outer * p->count * p->inner, {n, n}, {n}, 4.0 * (double)n)
-GAN__COST(sgd, gan_update, p->count, {n}, {n, n}, 4.0 * (double)n)
-GAN__COST(adam, gan_update, p->count, {n}, {n, n, n}, 12.0 * (double)n)
-GAN__COST(rmsprop, gan_update, p->count, {n}, {n, n}, 4.0 * (double)n)
+/* All kernels: name, type of the sizes, how many inputs and outputs. The tables below are made from
+   this list. A kernel that lacks its declaration, its field in gan_backend, its ref or cpu version
+   or its cost does not compile. */
+#define GAN__KERNELS(K)                 \
+    K(fill, gan_fill, 0, 1)             \
+    K(random, gan_random, 0, 1)         \
+    K(map, gan_map, 1, 1)               \
+    K(zip, gan_zip, 2, 1)               \
+    K(copy, gan_copy, 1, 1)             \
+    K(sum, gan_sums, 1, 1)              \
+    K(matmul, gan_product, 2, 1)        \
+    K(conv2d, gan_conv, 2, 1)           \
+    K(conv_transpose2d, gan_conv, 2, 1) \
+    K(conv2d_weight, gan_conv, 2, 1)    \
+    K(norm_stats, gan_norm, 1, 1)       \
+    K(norm_apply, gan_norm, 4, 1)       \
+    K(norm_sums, gan_norm, 3, 1)        \
+    K(norm_grad, gan_norm, 5, 1)        \
+    K(resample, gan_resample, 3, 1)     \
+    K(gather, gan_index, 2, 1)          \
+    K(max_index, gan_pool, 1, 1)        \
+    K(softmax, gan_lines, 1, 1)         \
+    K(softmax_grad, gan_lines, 2, 1)    \
+    K(sgd, gan_update, 1, 2)            \
+    K(adam, gan_update, 1, 3)           \
+    K(rmsprop, gan_update, 1, 2)
 
-/* The list once more: a number per kernel, the two tables, names, and calls through a table with
-   untyped operands. */
+/* A number for each kernel, and the two tables. */
 #define GAN__NUMBER(name, type, in, out) GAN__K_##name,
 
-enum { GAN_KERNELS(GAN__NUMBER) GAN__KERNEL_COUNT };
+enum { GAN__KERNELS(GAN__NUMBER) GAN__KERNEL_COUNT };
 
 #define GAN__REF(name, type, in, out) gan_ref_##name,
 static const gan_backend gan__ref = {"ref", NULL, NULL, NULL, NULL, NULL,
-                                     NULL,  NULL, NULL, NULL, NULL, GAN_KERNELS(GAN__REF)};
+                                     NULL,  NULL, NULL, NULL, NULL, GAN__KERNELS(GAN__REF)};
 #define GAN__CPU(name, type, in, out) gan_cpu_##name,
 static const gan_backend gan__cpu = {"cpu", NULL, NULL, NULL, NULL, NULL,
-                                     NULL,  NULL, NULL, NULL, NULL, GAN_KERNELS(GAN__CPU)};
+                                     NULL,  NULL, NULL, NULL, NULL, GAN__KERNELS(GAN__CPU)};
 
+/* Calls with untyped operands, x the inputs and y the outputs: how gan__run reaches every
+   kernel. */
 #define GAN__ARGS_0_1 y[0]
 #define GAN__ARGS_1_1 x[0], y[0]
 #define GAN__ARGS_2_1 x[0], x[1], y[0]
@@ -1685,8 +2331,10 @@ static const gan_backend gan__cpu = {"cpu", NULL, NULL, NULL, NULL, NULL,
     static void gan__call_##name(const gan_backend *b, const void *p, const gan_real *const *x, \
                                  gan_real *const *y)                                            \
     {                                                                                           \
-        (void)x, b->name((const type *)p, GAN__ARGS_##in##_##out);                              \
+        (void)x;                                                                                \
+        b->name((const type *)p, GAN__ARGS_##in##_##out);                                       \
     }                                                                                           \
+    static gan__cost gan__cost_##name(const type *p);                                           \
     static gan__cost gan__cost_call_##name(const void *p)                                       \
     {                                                                                           \
         return gan__cost_##name((const type *)p);                                               \
@@ -1695,7 +2343,7 @@ static const gan_backend gan__cpu = {"cpu", NULL, NULL, NULL, NULL, NULL,
     {                                                                                           \
         return b->name != NULL;                                                                 \
     }
-GAN_KERNELS(GAN__CALL)
+GAN__KERNELS(GAN__CALL)
 
 typedef struct {
     const char *name;
@@ -1707,7 +2355,7 @@ typedef struct {
 
 #define GAN__KERNEL(name, type, in, out) \
     {#name, in, out, gan__call_##name, gan__cost_call_##name, gan__has_##name},
-static const gan__kernel gan__kernels[GAN__KERNEL_COUNT] = {GAN_KERNELS(GAN__KERNEL)};
+static const gan__kernel gan__kernels[GAN__KERNEL_COUNT] = {GAN__KERNELS(GAN__KERNEL)};
 
 /* The backends that the program added. The only list of the process: gan_register_backend has no
    gan to keep it in. */
@@ -1751,22 +2399,16 @@ GAN_API bool gan_register_backend(const gan_backend *backend)
 /* ===========================================================================================
    >>device (implementation)
    ===========================================================================================
-   Two memories. Structs, in the host's, are taken from slabs front to back, and gan_clear goes
-   back to the front. Numbers, in the device's, come from a list of free blocks, the smallest
-   that fits; a buffer goes back when its last user goes, at gan_clear or, for what a
-   gan_backward needs in between, at once. The first steps add slabs; a gan_clear then puts one
-   in their place, in which every later step finds the same addresses. */
+   Two memories. Structs, in the host's, come from slabs of nodes and from the queue of freed
+   ones. Numbers, in the device's, come from a list of free blocks, the smallest that fits; a
+   buffer goes back when its last user goes, at gan_clear or, for what a gan_backward needs in
+   between, at once. The first steps add slabs; a gan_clear then puts one in their place, in which
+   every later step finds the same addresses. */
 
 typedef struct {
     char *memory;
     size_t size;
 } gan__slab;
-
-typedef struct {
-    gan__slab *slabs;
-    int count, slab;
-    size_t used;
-} gan__arena;
 
 typedef struct {
     char *memory;
@@ -1780,20 +2422,42 @@ typedef struct gan__buffer {
     int references;
 } gan__buffer;
 
-typedef gan_tensor *gan__vjp(gan_tensor *y, gan_tensor *gy,
-                             int i); /* y's derivative: gradient of in[i], or NULL for zero */
+/* A tensor's struct, and the buffer it uses if its numbers are its own (a view uses another's).
+   The nodes of freed tensors wait in a queue before they are used again, so that a pointer kept
+   past gan_clear points to a struct that says "freed" and not to a new tensor. A node waits until
+   two more gan_clear have been called, or, which bounds the queue of a loop over gan_clear_to,
+   until twice as many nodes wait as the tape ever held.
+
+       used again <- | freed after step 1 | freed after step 2 | freed after step 3 | <- freed
+
+   Only nodes are kept back; the blocks of their numbers are free at once. */
+typedef struct gan__node {
+    gan_tensor tensor; /* the first member: a gan_tensor * is its node's address */
+    gan__buffer numbers;
+    struct gan__node *next; /* in the queue */
+    uint64_t reusable_from; /* the value of g->clears from which the node may be used again */
+} gan__node;
+
+enum { GAN__NODES_PER_SLAB = 128 };
+
+/* An operation's derivative: from y's gradient gy that of its input y->in[i]; NULL for zeros. */
+typedef gan_tensor *gan__vjp(gan_tensor *y, gan_tensor *gy, int i);
 
 struct gan__op {
     const char *name;
     gan__vjp *vjp;
-    bool needs_output;
-}; /* needs_output: vjp reads y's numbers */
+    bool needs_output; /* vjp reads y's numbers: no function in place may overwrite them */
+};
 
 struct gan {
     const gan_backend *backend, *other; /* other: the second of compare:A,B */
     uint64_t seed, drawn;               /* drawn: how far the stream of gan_rand and gan_randn is */
     int threads;
-    gan__arena structs;
+    gan__node **node_slabs;
+    int node_slab_count, nodes_made;
+    gan__node *freed_first, *freed_last; /* the queue of freed nodes */
+    int freed_count, longest_tape;
+    uint64_t clears; /* how often gan_clear was called */
     gan__slab *slabs;
     gan__block *free_blocks;
     int slab_count, free_count,
@@ -1852,9 +2516,7 @@ static void gan__clear_where(gan *g)
 /* Seconds from some fixed moment. */
 static double gan__now(void)
 {
-#if defined(GAN__OPENMP)
-    return omp_get_wtime();
-#elif defined(GAN__POSIX)
+#if defined(GAN__POSIX)
     struct timeval now;
     gettimeofday(&now, NULL);
     return (double)now.tv_sec + 1e-6 * (double)now.tv_usec;
@@ -1948,7 +2610,10 @@ GAN_API gan *gan_open(const char *device, uint64_t seed)
 
 GAN_API void gan_set_threads(gan *g, int threads)
 {
-    g->threads = GAN__MAX(threads, 0);
+    if (g)
+        g->threads = GAN__MAX(threads, 0);
+    else
+        gan__thread.threads = GAN__MAX(threads, 0);
 }
 
 GAN_API size_t gan_memory(const gan *g, size_t *peak)
@@ -1964,22 +2629,51 @@ static void gan__account(gan *g, ptrdiff_t bytes)
     g->peak = GAN__MAX(g->peak, g->held);
 }
 
-/* size bytes for structs, which are multiples of 16. */
-static void *gan__take_struct(gan *g, size_t size)
+/* A node of zeros: the first of the queue if it has waited long enough, or a new one. */
+static gan__node *gan__take_node(gan *g)
 {
-    gan__arena *arena = &g->structs;
-    size = (size + 15) & ~(size_t)15;
-    while (arena->slab < arena->count && arena->used + size > arena->slabs[arena->slab].size) {
-        arena->slab++;
-        arena->used = 0;
+    gan__node *node = g->freed_first;
+    if (node && (g->clears >= node->reusable_from || g->freed_count > 2 * g->longest_tape)) {
+        g->freed_first = node->next;
+        g->freed_count--;
+    } else {
+        int slab = g->nodes_made / GAN__NODES_PER_SLAB;
+        if (slab == g->node_slab_count) {
+            g->node_slabs = (gan__node **)gan__grow(g->node_slabs, (size_t)slab,
+                                                    sizeof *g->node_slabs);
+            g->node_slabs[g->node_slab_count++] = (gan__node *)gan__alloc(GAN__NODES_PER_SLAB *
+                                                                          sizeof *node);
+        }
+        node = &g->node_slabs[slab][g->nodes_made++ % GAN__NODES_PER_SLAB];
     }
-    if (arena->slab == arena->count) {
-        gan__slab slab = {(char *)gan__alloc(64 << 10), 64 << 10};
-        arena->slabs = (gan__slab *)gan__grow(arena->slabs, (size_t)arena->count, sizeof slab);
-        arena->slabs[arena->count++] = slab;
-    }
-    arena->used += size;
-    return memset(arena->slabs[arena->slab].memory + arena->used - size, 0, size);
+    return (gan__node *)memset(node, 0, sizeof *node);
+}
+
+/* A tensor that was freed, to the end of the queue. */
+static void gan__free_node(gan *g, gan_tensor *t)
+{
+    gan__node *node = (gan__node *)t;
+    t->freed = true;
+    node->reusable_from = g->clears + 3;
+    node->next = NULL;
+    if (g->freed_first)
+        g->freed_last->next = node;
+    else
+        g->freed_first = node;
+    g->freed_last = node;
+    g->freed_count++;
+}
+
+/* A tensor that no program has seen, to the front of the queue: nobody can hold a pointer to it. */
+static void gan__free_unseen_node(gan *g, gan_tensor *t)
+{
+    gan__node *node = (gan__node *)t;
+    node->reusable_from = 0;
+    node->next = g->freed_first;
+    if (!g->freed_first)
+        g->freed_last = node;
+    g->freed_first = node;
+    g->freed_count++;
 }
 
 static void gan__free_add(gan *g, gan__block block)
@@ -2052,22 +2746,25 @@ static void gan__release(gan_tensor *t)
 
 GAN_API gan_mark gan_here(gan *g)
 {
-    gan_mark mark = {g->tape_count, g->structs.slab, g->structs.used};
+    gan_mark mark = {g->tape_count};
     return mark;
 }
 
 GAN_API void gan_clear_to(gan *g, gan_mark mark)
 {
-    while (g->tape_count > mark.tape)
-        gan__release(g->tape[--g->tape_count]);
-    g->structs.slab = mark.slab;
-    g->structs.used = mark.used;
+    g->longest_tape = GAN__MAX(g->longest_tape, g->tape_count);
+    while (g->tape_count > mark.tape) {
+        gan_tensor *t = g->tape[--g->tape_count];
+        gan__release(t);
+        gan__free_node(g, t);
+    }
 }
 
 GAN_API void gan_clear(gan *g)
 {
     size_t total = 0;
     gan_clear_to(g, g->floor);
+    g->clears++;
     if (g->gradients || g->recordings || g->recorded)
         return; /* free blocks lie between gradients; recordings know addresses */
     if (g->slab_count > 1) {
@@ -2198,10 +2895,7 @@ static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan
         gan__plan_note(g, k, p, &cost, x, y[0]);
         return;
     }
-#ifdef GAN__OPENMP
-    if (g->threads)
-        omp_set_num_threads(g->threads);
-#endif
+    gan__thread.g_threads = g->threads;
     g->kernel_calls++;
     if (g->other)
         gan__run_other(g, k, p, &cost, x, y, false);
@@ -2210,6 +2904,7 @@ static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan
     g->profile_seconds[k] += gan__now() - start;
     if (g->other)
         gan__run_other(g, k, p, &cost, x, y, true);
+    gan__thread.g_threads = 0;
     for (int i = 0; i < 5; i++)
         bytes += (double)cost.in[i];
     for (int i = 0; i < 3; i++)
@@ -2236,27 +2931,42 @@ static void gan__run_2(gan *g, int k, const void *p, const gan_real *a, const ga
 /* ===========================================================================================
    >>tensors (implementation)
    =========================================================================================== */
+/* A tensor that is not NULL and has not been freed. The struct of a freed one can still be read for
+   a while: see gan__node. */
+static gan *gan__alive(const gan_tensor *x, const char *function)
+{
+    if (!x)
+        gan__fail(NULL, function, "a tensor is NULL");
+    if (x->freed)
+        gan__fail(x->g, function,
+                  "the tensor " GAN__DIMS
+                  " was freed by gan_clear (or gan_clear_to): use it before, or keep its numbers "
+                  "with gan_to_host",
+                  GAN__SHAPE(x));
+    return x->g;
+}
+
+/* A tensor that also has its own numbers still. */
+static gan *gan__valid(const gan_tensor *x, const char *function)
+{
+    gan *g = gan__alive(x, function);
+    if (x->overwritten)
+        gan__fail(g, function,
+                  "the tensor " GAN__DIMS
+                  " was overwritten by an in-place function; use that one's result",
+                  GAN__SHAPE(x));
+    return g;
+}
+
 GAN_API size_t gan_count(const gan_tensor *t)
 {
+    gan__alive(t, "gan_count");
     return gan__size(GAN__SHAPE(t));
 }
 
 static bool gan__same_shape(const gan_tensor *a, const gan_tensor *b)
 {
     return a->n == b->n && a->c == b->c && a->h == b->h && a->w == b->w;
-}
-
-/* A tensor that is not NULL and still has its numbers. */
-static gan *gan__valid(const gan_tensor *x, const char *function)
-{
-    if (!x)
-        gan__fail(NULL, function, "a tensor is NULL");
-    if (x->stale)
-        gan__fail(x->g, function,
-                  "the tensor " GAN__DIMS
-                  " was overwritten by an in-place function; use that one's result",
-                  GAN__SHAPE(x));
-    return x->g;
 }
 
 static void gan__valid_pair(const gan_tensor *a, const gan_tensor *b, const char *function)
@@ -2280,35 +2990,41 @@ static void gan__check_shape(gan *g, const char *function, int n, int c, int h, 
                   h, w);
 }
 
-/* A tensor on the tape that shares buffer, or has one of its own if buffer is NULL. */
+/* t to the end of a list with room for *room tensors. */
+static void gan__append(gan_tensor ***list, int *count, int *room, gan_tensor *t)
+{
+    if (*count == *room)
+        *list = (gan_tensor **)gan__grow(*list, (size_t)(*room)++, sizeof t);
+    (*list)[(*count)++] = t;
+}
+
+/* A new tensor, put on the tape. Its numbers are those of buffer, which it shares with others, or
+   its own, not yet written, if buffer is NULL. In a gan_backward it is noted as a temporary. */
 static gan_tensor *gan__tensor(gan *g, gan__buffer *buffer, int n, int c, int h, int w)
 {
-    gan_tensor *t = (gan_tensor *)gan__take_struct(g, sizeof *t);
+    gan__node *node = gan__take_node(g);
+    gan_tensor *t = &node->tensor;
     t->n = n;
     t->c = c;
     t->h = h;
     t->w = w;
     t->g = g;
     if (!buffer) {
-        buffer = (gan__buffer *)gan__take_struct(g, sizeof *buffer);
+        buffer = &node->numbers;
         buffer->block = gan__take_numbers(g, gan_count(t));
     }
     t->buffer = buffer;
     t->data = (gan_real *)buffer->block.memory;
     buffer->references++;
     t->tape = g->tape_count;
-    if (g->tape_count == g->tape_room)
-        g->tape = (gan_tensor **)gan__grow(g->tape, (size_t)g->tape_room++, sizeof t);
-    g->tape[g->tape_count++] = t;
-    if (!g->reclaiming)
-        return t;
-    if (g->temporary_count == g->temporary_room)
-        g->temporaries = (gan_tensor **)gan__grow(g->temporaries, (size_t)g->temporary_room++,
-                                                  sizeof t);
-    return g->temporaries[g->temporary_count++] = t;
+    gan__append(&g->tape, &g->tape_count, &g->tape_room, t);
+    if (g->reclaiming)
+        gan__append(&g->temporaries, &g->temporary_count, &g->temporary_room, t);
+    return t;
 }
 
-/* Notes how y came about. Every operation ends with it. */
+/* Notes that y was computed by op from a, b and c (NULL where there are fewer). Every operation
+   ends with it. Without it y is a leaf. */
 static gan_tensor *gan__record(gan_tensor *y, const struct gan__op *op, gan_tensor *a,
                                gan_tensor *b, gan_tensor *c)
 {
@@ -2324,7 +3040,7 @@ static gan_tensor *gan__record(gan_tensor *y, const struct gan__op *op, gan_tens
     return y;
 }
 
-/* A parameter or a piece of optimizer state: outside the arenas, until gan_close. */
+/* A parameter or a piece of optimizer state: on no tape, its memory its own, until gan_close. */
 static gan_tensor *gan__persistent_tensor(gan *g, int n, int c, int h, int w)
 {
     gan__planned(g, "a new parameter or optimizer state");
@@ -2350,7 +3066,7 @@ static void gan__persistent_tensor_free(gan_tensor *t)
         return;
     gan__account(t->g, -(ptrdiff_t)t->buffer->block.size);
     gan__device_free(t->g->backend, t->data);
-    GAN_FREE(t->gradient);
+    GAN_FREE(t->param_grad);
     GAN_FREE(t->buffer);
     GAN_FREE(t);
 }
@@ -2374,7 +3090,7 @@ GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w)
     return gan_full(g, 0, n, c, h, w);
 }
 
-/* Numbers that are the same in every step. */
+/* gan_from_host for numbers that are the same in every step: it may be recorded by gan_capture. */
 static gan_tensor *gan__constant(gan *g, const gan_real *data, int n, int c, int h, int w)
 {
     gan_tensor *t = gan__tensor(g, NULL, n, c, h, w);
@@ -2395,6 +3111,10 @@ GAN_API gan_tensor *gan_from_host(gan *g, const gan_real *data, int n, int c, in
 GAN_API void gan_to_host(const gan_tensor *t, gan_real *out)
 {
     gan__valid(t, "gan_to_host");
+    if (!out)
+        gan__fail(t->g, "gan_to_host",
+                  "out is NULL; the tensor " GAN__DIMS " has %.0f numbers to put there",
+                  GAN__SHAPE(t), (double)gan_count(t));
     if (gan__planned(t->g, "gan_item, or another that reads a tensor"))
         memset(out, 0, gan_count(t) * sizeof(gan_real));
     else
@@ -2415,6 +3135,9 @@ GAN_API gan_real gan_item(const gan_tensor *t)
 GAN_API void gan_set(gan_tensor *t, const gan_real *data)
 {
     gan__valid(t, "gan_set");
+    if (!data)
+        gan__fail(t->g, "gan_set", "data is NULL; the tensor " GAN__DIMS " wants %.0f numbers",
+                  GAN__SHAPE(t), (double)gan_count(t));
     if (!gan__planned(t->g, "gan_set"))
         gan__upload(t->g->backend, t->data, data, gan_count(t) * sizeof(gan_real));
 }
@@ -2500,6 +3223,12 @@ GAN_API void gan_ref_random(const gan_random *p, gan_real *y)
 {
     gan__job job = {p, {NULL}, {y}};
     gan__random_body(&job, 0, p->count, 0);
+}
+
+static gan__cost gan__cost_random(const gan_random *p)
+{
+    gan__cost cost = {{0}, {p->count}, 0};
+    return cost;
 }
 
 GAN_API void gan_cpu_random(const gan_random *p, gan_real *y)
@@ -2640,6 +3369,12 @@ GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y)
         y[i] = p->value;
 }
 
+static gan__cost gan__cost_fill(const gan_fill *p)
+{
+    gan__cost cost = {{0}, {p->count}, 0};
+    return cost;
+}
+
 static void gan__fill_body(void *job, size_t begin, size_t end, int thread)
 {
     gan__job *j = (gan__job *)job;
@@ -2680,6 +3415,12 @@ GAN_API void gan_ref_map(const gan_map *p, const gan_real *x, gan_real *y)
         y[i] = gan__map_one(p, x[i]);
 }
 
+static gan__cost gan__cost_map(const gan_map *p)
+{
+    gan__cost cost = {{p->count}, {p->count}, (double)p->count};
+    return cost;
+}
+
 static void gan__map_body(void *job, size_t begin, size_t end, int thread)
 {
     gan__job *j = (gan__job *)job;
@@ -2715,6 +3456,15 @@ GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b,
                 for (int w = 0; w < p->w; w++)
                     *y++ = gan__zip_one(p, a[n * p->a[0] + c * p->a[1] + h * p->a[2] + w * p->a[3]],
                                         b[n * p->b[0] + c * p->b[1] + h * p->b[2] + w * p->b[3]]);
+}
+
+static gan__cost gan__cost_zip(const gan_zip *p)
+{
+    size_t count = gan__size(GAN__SHAPE(p));
+    size_t of_a = gan__extent(GAN__SHAPE(p), p->a);
+    size_t of_b = gan__extent(GAN__SHAPE(p), p->b);
+    gan__cost cost = {{of_a, of_b}, {count}, (double)count};
+    return cost;
 }
 
 /* A tour of two arrays whose neighbours along four dimensions lie a and b apart. part and
@@ -3108,7 +3858,7 @@ GAN_API gan_tensor *gan_prelu_f(gan_tensor *x, gan_tensor *slope)
 /* y lies in x's memory, and x is no more. */
 static gan_tensor *gan__mark_overwritten(gan_tensor *y, gan_tensor *x)
 {
-    x->stale = 1;
+    x->overwritten = true;
     x->buffer->references--;
     return y;
 }
@@ -3147,16 +3897,19 @@ GAN_API gan_tensor *gan_leaky_relu_(gan_tensor *x, gan_real slope)
 /* ===========================================================================================
    >>reduce (implementation)
    =========================================================================================== */
+/* i, j, k, l go over the indices of x that are added up in y[n,c,h,w]: along a dimension that stays
+   the step out[d] is all of in[d], which leaves n, c, h or w itself; along one that is summed it
+   is 1. */
 GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
 {
-    const int *in = p->in, *out = p->out;
+    const int *in = p->in;
+    const int *out = p->out;
     for (int n = 0; n < out[0]; n++)
         for (int c = 0; c < out[1]; c++)
             for (int h = 0; h < out[2]; h++)
                 for (int w = 0; w < out[3]; w++) {
                     double total = 0;
-                    for (int i = n; i < in[0];
-                         i += out[0]) /* one place where out is in's size, all where out is 1 */
+                    for (int i = n; i < in[0]; i += out[0])
                         for (int j = c; j < in[1]; j += out[1])
                             for (int k = h; k < in[2]; k += out[2])
                                 for (int l = w; l < in[3]; l += out[3])
@@ -3165,21 +3918,30 @@ GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
                 }
 }
 
-/* b is y's stride, 0 along what is summed. Sum of everything that goes into one y: at is where
-   its first number lies. The last dimension is summed in one go. */
-static double gan__sum_at(const gan__strided_loop *j, const gan_real *at, int dim)
+static gan__cost gan__cost_sum(const gan_sums *p)
 {
+    size_t of_x = gan__size(p->in[0], p->in[1], p->in[2], p->in[3]);
+    size_t of_y = gan__size(p->out[0], p->out[1], p->out[2], p->out[3]);
+    gan__cost cost = {{of_x}, {of_y}, (double)of_x};
+    return cost;
+}
+
+/* The sum of all numbers that go into one of y, from dimension dim on; at is where the first lies.
+   b[d] is y's stride, 0 along dimensions that are summed; the last of those is summed in one go. */
+static double gan__sum_from(const gan__strided_loop *j, const gan_real *at, int dim)
+{
+    const int last = j->dims - 1;
     double total = 0;
-    while (dim < j->dims - 1 && j->b[dim] != 0)
+    while (dim < last && j->b[dim] != 0)
         dim++;
-    if (dim == j->dims - 1)
+    if (dim == last)
         return j->b[dim] ? *at : gan__cpu_isa()->sum(at, 1, 0, (size_t)j->size[dim]);
     for (int i = 0; i < j->size[dim]; i++)
-        total += gan__sum_at(j, at + i * j->a[dim], dim + 1);
+        total += gan__sum_from(j, at + i * j->a[dim], dim + 1);
     return total;
 }
 
-/* Each y on its own: the last dimension is one of those summed. */
+/* One number of y after the other: the way where x's last dimension is summed. */
 static void gan__sum_body(void *job, size_t begin, size_t end, int thread)
 {
     const gan__strided_loop *j = (const gan__strided_loop *)job;
@@ -3192,11 +3954,12 @@ static void gan__sum_body(void *job, size_t begin, size_t end, int thread)
                 at += (ptrdiff_t)(rest % j->size[d]) * j->a[d];
                 rest /= (size_t)j->size[d];
             }
-        j->y[i] = (gan_real)gan__sum_at(j, at, 0);
+        j->y[i] = (gan_real)gan__sum_from(j, at, 0);
     }
 }
 
-/* Everything into one number: stretches of fixed length on their own, then their sum. */
+/* Everything into one number: the sums of stretches of fixed length, which gan_cpu_sum adds up. The
+   length does not depend on the number of threads, and so neither do the bits. */
 static void gan__sum_part_body(void *job, size_t begin, size_t end, int thread)
 {
     const gan__strided_loop *j = (const gan__strided_loop *)job;
@@ -3204,7 +3967,8 @@ static void gan__sum_part_body(void *job, size_t begin, size_t end, int thread)
     j->part[begin / j->stretch] = gan__cpu_isa()->sum(j->in[0] + begin, 1, 0, end - begin);
 }
 
-/* (R,K) or (K1,R,K): rows added to rows, a stretch of y's columns at a time. */
+/* (ROWS,COLUMNS) to (COLUMNS), or (OUTER,ROWS,COLUMNS) to (OUTER,COLUMNS): row added to row, a
+   stretch of y's columns at a time. */
 static void gan__sum_rows_body(void *job, size_t begin, size_t end, int thread)
 {
     const gan__strided_loop *j = (const gan__strided_loop *)job;
@@ -3221,28 +3985,29 @@ static void gan__sum_rows_body(void *job, size_t begin, size_t end, int thread)
 
 GAN_API void gan_cpu_sum(const gan_sums *p, const gan_real *x, gan_real *y)
 {
-    double part[256], total = 0;
-    size_t outputs = 1, count = 1;
-    ptrdiff_t a[4], b[4];
+    size_t outputs = 1;
+    size_t count = 1;
+    ptrdiff_t stride_x[4], stride_y[4];
     for (int d = 3; d >= 0; d--) {
-        a[d] = (ptrdiff_t)count;
-        b[d] = p->out[d] == p->in[d] ? (ptrdiff_t)outputs : 0;
+        stride_x[d] = (ptrdiff_t)count;
+        stride_y[d] = p->out[d] == p->in[d] ? (ptrdiff_t)outputs : 0;
         count *= (size_t)p->in[d];
         outputs *= (size_t)p->out[d];
     }
-    gan__strided_loop job = gan__strided_loop_of(p->in[0], p->in[1], p->in[2], p->in[3], a, b, NULL,
-                                                 y);
-    const bool rows = job.dims >= 2 && job.dims <= 3 && job.b[job.dims - 1] != 0 &&
-                      job.b[job.dims - 2] == 0; /* the last is kept */
+    gan__strided_loop job = gan__strided_loop_of(p->in[0], p->in[1], p->in[2], p->in[3], stride_x,
+                                                 stride_y, NULL, y);
+    const bool last_stays = job.b[job.dims - 1] != 0;
     job.in[0] = x;
-    job.part = part;
     if (outputs == 1) {
+        double part[256];
+        double total = 0;
+        job.part = part;
         job.stretch = GAN__MAX((size_t)16384, (count / 256 + 1024) & ~(size_t)1023);
         gan__parallel(count, job.stretch, gan__sum_part_body, &job);
         for (size_t i = 0; i * job.stretch < count; i++)
             total += part[i];
         *y = (gan_real)total;
-    } else if (rows)
+    } else if (last_stays && (job.dims == 2 || job.dims == 3) && job.b[job.dims - 2] == 0)
         gan__parallel(outputs, 1024, gan__sum_rows_body, &job);
     else
         gan__parallel(outputs, GAN__MAX((size_t)1, 16384 * outputs / count), gan__sum_body, &job);
@@ -3259,6 +4024,7 @@ static gan_tensor *gan__expand_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     return gan__unbroadcast(gy, y->in[i]);
 }
+
 static const struct gan__op gan__op_sum = {"gan_sum_to", gan__sum_vjp, false};
 static const struct gan__op gan__op_expand = {"gan_expand", gan__expand_vjp, false};
 
@@ -3277,7 +4043,8 @@ GAN_API gan_tensor *gan_sum_to(gan_tensor *x, int n, int c, int h, int w)
     return gan__record(y, &gan__op_sum, x, NULL, NULL);
 }
 
-/* y (n,c,h,w) from x with x's strides: gaps in neither. */
+/* y (n,c,h,w), a copy of numbers of x: element (0,0,0,0) is x's number x0, and neighbours along
+   each dimension lie stride apart in x. See >>shape. */
 static gan_tensor *gan__strided(gan_tensor *x, int n, int c, int h, int w,
                                 const ptrdiff_t stride[4], ptrdiff_t x0)
 {
@@ -3291,7 +4058,8 @@ static gan_tensor *gan__strided(gan_tensor *x, int n, int c, int h, int w,
 GAN_API gan_tensor *gan_expand(gan_tensor *x, int n, int c, int h, int w)
 {
     gan *g = gan__valid(x, "gan_expand");
-    int from[4] = {GAN__SHAPE(x)}, to[4] = {n, c, h, w};
+    int from[4] = {GAN__SHAPE(x)};
+    int to[4] = {n, c, h, w};
     ptrdiff_t stride[4];
     gan__check_shape(g, "gan_expand", n, c, h, w);
     for (int d = 0; d < 4; d++)
@@ -3325,11 +4093,18 @@ GAN_API gan_tensor *gan_mean_to(gan_tensor *x, int n, int c, int h, int w)
 
 /* ---- softmax */
 
+/* Where line number `line` along COUNT begins: its numbers lie INNER apart. */
+static size_t gan__line_start(const gan_lines *p, size_t line)
+{
+    return line / p->inner * p->count * p->inner + line % p->inner;
+}
+
 GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
 {
     for (size_t line = 0; line < p->outer * p->inner; line++) {
-        size_t start = line / p->inner * p->count * p->inner + line % p->inner;
-        double most = -HUGE_VAL, total = 0;
+        size_t start = gan__line_start(p, line);
+        double most = -HUGE_VAL;
+        double total = 0;
         for (size_t i = 0; i < p->count; i++)
             most = GAN__MAX(most, (double)x[start + i * p->inner]);
         for (size_t i = 0; i < p->count; i++)
@@ -3341,11 +4116,18 @@ GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
     }
 }
 
+static gan__cost gan__cost_softmax(const gan_lines *p)
+{
+    size_t count = p->outer * p->count * p->inner;
+    gan__cost cost = {{count}, {count}, 4.0 * (double)count};
+    return cost;
+}
+
 GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
                                   gan_real *gx)
 {
     for (size_t line = 0; line < p->outer * p->inner; line++) {
-        size_t start = line / p->inner * p->count * p->inner + line % p->inner;
+        size_t start = gan__line_start(p, line);
         double total = 0;
         for (size_t i = start; i < start + p->count * p->inner; i += p->inner)
             total += (double)gy[i] * (p->log_ ? 1 : y[i]);
@@ -3354,54 +4136,73 @@ GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const 
     }
 }
 
-/* Lines whose numbers do not lie side by side are copied to where they do: the job's second
-   output. */
-static void gan__lines_body(void *argument, size_t begin, size_t end, int thread)
+static gan__cost gan__cost_softmax_grad(const gan_lines *p)
+{
+    size_t count = p->outer * p->count * p->inner;
+    gan__cost cost = {{count, count}, {count}, 4.0 * (double)count};
+    return cost;
+}
+
+/* count numbers that lie step apart in x, side by side in line, which is returned. */
+static const gan_real *gan__collect(const gan_real *x, size_t step, size_t count, gan_real *line)
+{
+    for (size_t i = 0; i < count; i++)
+        line[i] = x[i * step];
+    return line;
+}
+
+/* in[0] is x, or gy beside in[1] = y for the derivative. Lines whose numbers do not lie side by
+   side are collected into the job's second output, computed there, and spread out again. */
+static void gan__softmax_body(void *argument, size_t begin, size_t end, int thread)
 {
     const gan__job *job = (const gan__job *)argument;
     const gan_lines *p = (const gan_lines *)job->p;
-    const size_t count = p->count, inner = p->inner;
+    const size_t count = p->count;
+    const bool apart = p->inner > 1;
+    gan_real *scratch = job->out[1] + (size_t)thread * 3 * count;
     for (size_t line = begin; line < end; line++) {
-        size_t start = line / inner * count * inner + line % inner;
-        const gan_real *in[2] = {job->in[0] + start, job->in[1] ? job->in[1] + start : NULL};
-        gan_real *room = job->out[1] + (size_t)thread * 3 * count;
-        gan_real *out = inner == 1 ? job->out[0] + start : room + 2 * count;
-        for (int k = 0; k < 2 && inner > 1 && in[k]; in[k++] = room, room += count)
-            for (size_t i = 0; i < count; i++)
-                room[i] = in[k][i * inner];
-        if (in[1])
-            gan__cpu_isa()->softmax_grad(in[0], in[1], out, count, p->log_);
+        size_t start = gan__line_start(p, line);
+        const gan_real *a = job->in[0] + start;
+        const gan_real *b = job->in[1] ? job->in[1] + start : NULL;
+        gan_real *y = apart ? scratch + 2 * count : job->out[0] + start;
+        if (apart)
+            a = gan__collect(a, p->inner, count, scratch);
+        if (apart && b)
+            b = gan__collect(b, p->inner, count, scratch + count);
+        if (b)
+            gan__cpu_isa()->softmax_grad(a, b, y, count, p->log_);
         else
-            gan__cpu_isa()->softmax(in[0], out, count, p->log_);
-        for (size_t i = 0; i < count && inner > 1; i++)
-            job->out[0][start + i * inner] = out[i];
+            gan__cpu_isa()->softmax(a, y, count, p->log_);
+        for (size_t i = 0; apart && i < count; i++)
+            job->out[0][start + i * p->inner] = y[i];
     }
 }
 
-static void gan__lines(const gan_lines *p, const gan_real *a, const gan_real *b, gan_real *y)
+static void gan__softmax_lines(const gan_lines *p, const gan_real *a, const gan_real *b,
+                               gan_real *y)
 {
-    gan__job job = {
-        p,
-        {a, b},
-        {y, (gan_real *)gan__workspace(0, 3 * p->count * (size_t)gan__threads() * sizeof *y)}};
-    gan__parallel(p->outer * p->inner, 8192 / p->count + 1, gan__lines_body, &job);
+    size_t scratch = 3 * p->count * (size_t)gan__threads() * sizeof *y;
+    gan__job job = {p, {a, b}, {y, (gan_real *)gan__workspace(0, scratch)}};
+    gan__parallel(p->outer * p->inner, 8192 / p->count + 1, gan__softmax_body, &job);
 }
 
 GAN_API void gan_cpu_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
 {
-    gan__lines(p, x, NULL, y);
+    gan__softmax_lines(p, x, NULL, y);
 }
 
 GAN_API void gan_cpu_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
                                   gan_real *gx)
 {
-    gan__lines(p, gy, y, gx);
+    gan__softmax_lines(p, gy, y, gx);
 }
 
-/* The fused derivative, or plain functions where it is to be differentiated again. */
+/* softmax:      gx = y * (gy - sum of gy*y)
+   log_softmax:  gx = gy - e^y * sum of gy
+   by one kernel, or in tensor functions where gx is to be differentiated again. */
 static gan_tensor *gan__softmax_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
-    int size[4] = {GAN__SHAPE(y)};
+    const bool log_ = y->sizes.softmax.log_ != 0;
     (void)i;
     if (!y->g->recording) {
         gan_tensor *into = gan__reuse(gy);
@@ -3409,22 +4210,22 @@ static gan_tensor *gan__softmax_vjp(gan_tensor *y, gan_tensor *gy, int i)
         gan__run_2(y->g, GAN__K_softmax_grad, &y->sizes.softmax, gy->data, y->data, gx->data);
         return gx;
     }
+    int size[4] = {GAN__SHAPE(y)};
     size[y->attr[0]] = 1;
-    gan_tensor *total = gan_sum_to(y->sizes.softmax.log_ ? gy : gan_mul(gy, y), size[0], size[1],
-                                   size[2], size[3]);
-    return y->sizes.softmax.log_ ? gan_sub(gy, gan_mul(gan_exp(y), total))
-                                 : gan_mul(y, gan_sub(gy, total));
+    gan_tensor *total = gan_sum_to(log_ ? gy : gan_mul(gy, y), size[0], size[1], size[2], size[3]);
+    return log_ ? gan_sub(gy, gan_mul(gan_exp(y), total)) : gan_mul(y, gan_sub(gy, total));
 }
 
 static const struct gan__op gan__op_softmax = {"gan_softmax", gan__softmax_vjp, true};
 
-/* OUTER, INNER: how many numbers lie before and after dim. */
+/* x as lines along dim: OUTER is the product of the sizes before dim, INNER of those after it. */
 static gan_lines gan__lines_of(const char *function, const gan_tensor *x, int dim)
 {
-    int size[4] = {GAN__SHAPE(x)};
     gan_lines p = {1, 1, 1, 0};
+    gan__valid(x, function);
+    int size[4] = {GAN__SHAPE(x)};
     if (dim < 0 || dim > 3)
-        gan__fail(gan__valid(x, function), function, "dimension %d: it is 0 to 3", dim);
+        gan__fail(x->g, function, "dimension %d: it is 0 to 3", dim);
     p.count = (size_t)size[dim];
     for (int d = 0; d < dim; d++)
         p.outer *= (size_t)size[d];
@@ -3435,11 +4236,10 @@ static gan_lines gan__lines_of(const char *function, const gan_tensor *x, int di
 
 static gan_tensor *gan__softmax(const char *function, gan_tensor *x, int dim, int log_)
 {
-    gan *g = gan__valid(x, function);
     gan_lines p = gan__lines_of(function, x, dim);
-    gan_tensor *y = gan__tensor(g, NULL, GAN__SHAPE(x));
+    gan_tensor *y = gan__tensor(x->g, NULL, GAN__SHAPE(x));
     p.log_ = log_;
-    gan__run_1(g, GAN__K_softmax, &p, x->data, y->data);
+    gan__run_1(x->g, GAN__K_softmax, &p, x->data, y->data);
     y->sizes.softmax = p;
     y->attr[0] = dim;
     return gan__record(y, &gan__op_softmax, x, NULL, NULL);
@@ -3457,7 +4257,25 @@ GAN_API gan_tensor *gan_log_softmax(gan_tensor *x, int dim)
 
 /* ===========================================================================================
    >>shape (implementation)
-   =========================================================================================== */
+   ===========================================================================================
+   permute, slice, concat and expand are copies with strides, all by one kernel: of two arrays the
+   first number's place and how far apart neighbours lie along each of four dimensions.
+
+     x (H,W) = (2,3) lies in memory as 0 1 2 3 4 5:        0 1 2     place 0, strides 3, 1
+                                                           3 4 5
+     permuted to (W,H), y[i,j] = x[j,i]:                   0 3       place 0, strides 1, 3
+                                                           1 4
+                                                           2 5
+     sliced along W from 1 on, length 2:                   1 2       place 1, strides 3, 1
+                                                           4 5
+     its first row, expanded to 2 rows:                    0 1 2     place 0, strides 0, 1
+                                                           0 1 2
+
+   These read x so and write y from front to back. concat reads a and b from front to back and
+   writes them into slices of y: (2,3) and (2,1) along W
+
+     a a a b     a goes to place 0, strides 4, 1
+     a a a b     b goes to place 3, strides 4, 1                                              */
 GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y)
 {
     for (int n = 0; n < p->n; n++)
@@ -3468,6 +4286,15 @@ GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y)
                         x[p->x0 + n * p->x[0] + c * p->x[1] + h * p->x[2] + w * p->x[3]];
 }
 
+static gan__cost gan__cost_copy(const gan_copy *p)
+{
+    size_t of_x = p->x0 + gan__extent(GAN__SHAPE(p), p->x);
+    size_t of_y = p->y0 + gan__extent(GAN__SHAPE(p), p->y);
+    gan__cost cost = {{of_x}, {of_y}, 0};
+    return cost;
+}
+
+/* One line of the last dimension after the other: a memcpy where neighbours touch in both. */
 static void gan__copy_body(void *job, size_t begin, size_t end, int thread)
 {
     const gan__strided_loop *j = (const gan__strided_loop *)job;
@@ -3503,15 +4330,10 @@ GAN_API void gan_cpu_copy(const gan_copy *p, const gan_real *x, gan_real *y)
 
 static gan_tensor *gan__reshape_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
-    bool mine = gan__reuse(gy) != NULL;
-    gan_tensor *gx = gan_reshape(gy, GAN__SHAPE(y->in[i]));
-    if (mine) {
-        gy->buffer->references--;
-        gy->buffer = (gan__buffer *)gan__take_struct(gy->g, sizeof *gy->buffer);
-    } /* gx has it alone */
-    return gx;
+    return gan_reshape(gy, GAN__SHAPE(y->in[i]));
 }
 
+/* Dimension d_i went to place i: i goes back to d_i. */
 static gan_tensor *gan__permute_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     int back[4];
@@ -3521,8 +4343,9 @@ static gan_tensor *gan__permute_vjp(gan_tensor *y, gan_tensor *gy, int i)
 }
 
 static gan__vjp gan__slice_vjp, gan__embed_vjp, gan__concat_vjp;
-static const struct gan__op gan__op_reshape = {"gan_reshape", gan__reshape_vjp,
-                                               true}; /* a view: in place would change x too */
+
+/* true: a function in place must not write into y, since y is a view and x would change too. */
+static const struct gan__op gan__op_reshape = {"gan_reshape", gan__reshape_vjp, true};
 static const struct gan__op gan__op_permute = {"gan_permute", gan__permute_vjp, false};
 static const struct gan__op gan__op_slice = {"gan_slice", gan__slice_vjp, false};
 static const struct gan__op gan__op_embed = {"gan_slice's adjoint", gan__embed_vjp, false};
@@ -3531,8 +4354,9 @@ static const struct gan__op gan__op_concat = {"gan_concat", gan__concat_vjp, fal
 GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h, int w)
 {
     gan *g = gan__valid(x, "gan_reshape");
-    int size[4] = {n, c, h, w}, unknown = -1;
-    double known = 1;
+    int size[4] = {n, c, h, w};
+    int unknown = -1;
+    double known = 1; /* the product of the sizes; 0 if one is not allowed */
     for (int d = 0; d < 4; d++) {
         if (size[d] == -1 && unknown < 0)
             unknown = d;
@@ -3546,23 +4370,25 @@ GAN_API gan_tensor *gan_reshape(gan_tensor *x, int n, int c, int h, int w)
     if (known != (double)gan_count(x))
         gan__fail(g, "gan_reshape", GAN__DIMS " has %.0f numbers, they do not fill " GAN__DIMS,
                   GAN__SHAPE(x), (double)gan_count(x), n, c, h, w);
-    return gan__record(gan__tensor(g, x->buffer, size[0], size[1], size[2], size[3]),
-                       &gan__op_reshape, x, NULL, NULL);
+    gan_tensor *y = gan__tensor(g, x->buffer, size[0], size[1], size[2], size[3]);
+    return gan__record(y, &gan__op_reshape, x, NULL, NULL);
 }
 
 GAN_API gan_tensor *gan_permute(gan_tensor *x, int d0, int d1, int d2, int d3)
 {
     gan *g = gan__valid(x, "gan_permute");
-    int d[4] = {d0, d1, d2, d3}, size[4] = {GAN__SHAPE(x)}, seen = 0;
-    ptrdiff_t from[4], stride[4];
-    gan__strides(x, from);
+    int d[4] = {d0, d1, d2, d3};
+    int size[4] = {GAN__SHAPE(x)};
+    int seen = 0; /* a bit for each dimension */
+    ptrdiff_t stride_x[4], stride[4];
+    gan__strides(x, stride_x);
     for (int i = 0; i < 4; i++) {
         if (d[i] < 0 || d[i] > 3)
             gan__fail(g, "gan_permute", "(%d,%d,%d,%d): dimensions are 0 to 3", d0, d1, d2, d3);
         seen |= 1 << d[i];
-        stride[i] = from[d[i]];
+        stride[i] = stride_x[d[i]];
     }
-    if (seen != 15)
+    if (seen != 0xF)
         gan__fail(g, "gan_permute", "(%d,%d,%d,%d): each of 0, 1, 2, 3 is wanted once", d0, d1, d2,
                   d3);
     gan_tensor *y = gan__strided(x, size[d0], size[d1], size[d2], size[d3], stride, 0);
@@ -3581,8 +4407,8 @@ GAN_API gan_tensor *gan_transpose(gan_tensor *x, int dim0, int dim1)
     return gan_permute(x, d[0], d[1], d[2], d[3]);
 }
 
-/* x's elements along a dimension lie this far apart. */
-static ptrdiff_t gan__step_of(const gan_tensor *x, int dim)
+/* How far apart x's neighbours along dim lie. */
+static ptrdiff_t gan__stride_along(const gan_tensor *x, int dim)
 {
     return (ptrdiff_t)gan__lines_of("gan_slice", x, dim).inner;
 }
@@ -3600,28 +4426,29 @@ GAN_API gan_tensor *gan_slice(gan_tensor *x, int dim, int start, int length)
                   GAN__SHAPE(x), size[dim], dim, start, length);
     gan__strides(x, stride);
     size[dim] = length;
-    gan_tensor *y = gan__strided(x, size[0], size[1], size[2], size[3], stride,
-                                 start * gan__step_of(x, dim));
+    ptrdiff_t first = start * gan__stride_along(x, dim);
+    gan_tensor *y = gan__strided(x, size[0], size[1], size[2], size[3], stride, first);
     y->attr[0] = dim;
     y->attr[1] = start;
     return gan__record(y, &gan__op_slice, x, NULL, NULL);
 }
 
-/* Copies x into y at start along dim. */
+/* Copies x into a slice of y: from start on along dim. */
 static void gan__place(gan_tensor *x, gan_tensor *y, int dim, int start)
 {
-    gan_copy p = {GAN__SHAPE(x), {0}, {0}, 0, start * gan__step_of(y, dim)};
+    gan_copy p = {GAN__SHAPE(x), {0}, {0}, 0, start * gan__stride_along(y, dim)};
     gan__strides(x, p.x);
     gan__strides(y, p.y);
     gan__run_1(x->g, GAN__K_copy, &p, x->data, y->data);
 }
 
-/* The adjoint of slice: zeros, size long along dim, with x at start. */
-static gan_tensor *gan__embed(gan_tensor *x, int dim, int start, int size)
+/* The adjoint of slice: zeros, length long along dim, with x from start on. */
+static gan_tensor *gan__embed(gan_tensor *x, int dim, int start, int length)
 {
-    int s[4] = {GAN__SHAPE(x)};
-    s[dim] = size;
-    gan_tensor *y = gan__fill_with(gan__tensor(x->g, NULL, s[0], s[1], s[2], s[3]), 0);
+    int size[4] = {GAN__SHAPE(x)};
+    size[dim] = length;
+    gan_tensor *y = gan__tensor(x->g, NULL, size[0], size[1], size[2], size[3]);
+    gan__fill_with(y, 0);
     gan__place(x, y, dim, start);
     y->attr[0] = dim;
     y->attr[1] = start;
@@ -3647,18 +4474,19 @@ GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b, int dim)
 {
     gan__valid_pair(a, b, "gan_concat");
     gan *g = a->g;
-    int sa[4] = {GAN__SHAPE(a)}, sb[4] = {GAN__SHAPE(b)};
+    int size[4] = {GAN__SHAPE(a)};
+    int size_b[4] = {GAN__SHAPE(b)};
     if (dim < 0 || dim > 3)
         gan__fail(g, "gan_concat", "dimension %d: it is 0 to 3", dim);
     for (int d = 0; d < 4; d++)
-        if (d != dim && sa[d] != sb[d])
+        if (d != dim && size[d] != size_b[d])
             gan__fail(g, "gan_concat",
                       GAN__DIMS " and " GAN__DIMS
                                 " along dimension %d: the other sizes must be equal",
                       GAN__SHAPE(a), GAN__SHAPE(b), dim);
-    sa[dim] += sb[dim];
-    gan__check_shape(g, "gan_concat", sa[0], sa[1], sa[2], sa[3]);
-    gan_tensor *y = gan__tensor(g, NULL, sa[0], sa[1], sa[2], sa[3]);
+    size[dim] += size_b[dim];
+    gan__check_shape(g, "gan_concat", size[0], size[1], size[2], size[3]);
+    gan_tensor *y = gan__tensor(g, NULL, size[0], size[1], size[2], size[3]);
     gan__place(a, y, dim, 0);
     gan__place(b, y, dim, gan__size_of(a, dim));
     y->attr[0] = dim;
@@ -3667,16 +4495,20 @@ GAN_API gan_tensor *gan_concat(gan_tensor *a, gan_tensor *b, int dim)
 
 static gan_tensor *gan__concat_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
-    int dim = y->attr[0], first = gan__size_of(y->in[0], dim);
-    return gan_slice(gy, dim, i ? first : 0, gan__size_of(y->in[i], dim));
+    int dim = y->attr[0];
+    int start = i == 0 ? 0 : gan__size_of(y->in[0], dim);
+    return gan_slice(gy, dim, start, gan__size_of(y->in[i], dim));
 }
 
+/* Half and half, so that no number is copied more than log2(count) times, rounded up. */
 GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count, int dim)
 {
     if (!parts || count < 1)
         gan__fail(NULL, "gan_concat_all", "%d parts: 1 or more are wanted", parts ? count : 0);
-    if (count == 1)
+    if (count == 1) {
+        gan__lines_of("gan_concat_all", parts[0], dim); /* its checks */
         return parts[0];
+    }
     return gan_concat(gan_concat_all(parts, count / 2, dim),
                       gan_concat_all(parts + count / 2, count - count / 2, dim), dim);
 }
@@ -3692,57 +4524,88 @@ GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_rea
     for (size_t o = 0; o < p->outer; o++)
         for (size_t i = 0; i < p->out; i++)
             for (size_t k = 0; k < p->inner; k++) {
-                size_t there = (size_t)index[o * p->step_outer + i * p->step + k * p->step_inner];
-                size_t far = (o * p->in + there) * p->inner + k;
-                size_t near = (o * p->out + i) * p->inner + k;
+                size_t chosen = (size_t)index[o * p->step_outer + i * p->step + k * p->step_inner];
+                size_t at_in = (o * p->in + chosen) * p->inner + k;
+                size_t at_out = (o * p->out + i) * p->inner + k;
                 if (p->adjoint)
-                    y[far] += x[near];
+                    y[at_in] += x[at_out];
                 else
-                    y[near] = x[far];
+                    y[at_out] = x[at_in];
             }
 }
 
-/* One outer slice at a time; where there is one only, stretches of its inner numbers, so that
-   each sum is made by one thread, in order. */
-static void gan__gather_lines(void *argument, size_t begin, size_t end, int thread)
+static gan__cost gan__cost_gather(const gan_index *p)
+{
+    size_t lines = p->outer * p->inner;
+    size_t index = 1 + (p->outer - 1) * p->step_outer + (p->out - 1) * p->step +
+                   (p->inner - 1) * p->step_inner;
+    gan__cost cost = {
+        {lines * (p->adjoint ? p->out : p->in), index}, {lines * (p->adjoint ? p->in : p->out)}, 0};
+    return cost;
+}
+
+/* A list, INNER numbers to each of its indices: whole slices, of which numbers k0 to k1. */
+static void gan__gather_slices(const gan_index *p, const gan_real *x, const gan_real *index,
+                               gan_real *y, size_t k0, size_t k1)
+{
+    for (size_t i = 0; i < p->out; i++) {
+        size_t at_out = i * p->inner + k0;
+        size_t at_in = (size_t)(int)index[i * p->step] * p->inner + k0;
+        if (p->adjoint)
+            gan__cpu_isa()->add_scaled(x + at_out, 1, y + at_in, k1 - k0, true);
+        else
+            memcpy(y + at_out, x + at_in, (k1 - k0) * sizeof *y);
+    }
+}
+
+/* INNER is 1: either layout, a number for each index. */
+static void gan__gather_line(const gan_index *p, const gan_real *x, const gan_real *index,
+                             gan_real *y)
+{
+    if (p->adjoint)
+        for (size_t i = 0; i < p->out; i++)
+            y[(int)index[i * p->step]] += x[i];
+    else
+        for (size_t i = 0; i < p->out; i++)
+            y[i] = x[(int)index[i * p->step]];
+}
+
+/* An index for each number: of the INNER lines k0 to k1. */
+static void gan__gather_each(const gan_index *p, const gan_real *x, const gan_real *index,
+                             gan_real *y, size_t k0, size_t k1)
+{
+    for (size_t i = 0; i < p->out; i++, index += p->step)
+        for (size_t k = k0; k < k1; k++) {
+            size_t at_out = i * p->inner + k;
+            size_t at_in = (size_t)(int)index[k * p->step_inner] * p->inner + k;
+            if (p->adjoint)
+                y[at_in] += x[at_out];
+            else
+                y[at_out] = x[at_in];
+        }
+}
+
+/* Blocks of OUTER, or of INNER if OUTER is 1: each sum is then made by one thread, in order. */
+static void gan__gather_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_index *p = (const gan_index *)job->p;
-    bool split = p->outer == 1;
-    size_t inner = p->inner;
-    size_t k0 = split ? begin : 0;
-    size_t k1 = split ? end : inner;
+    const bool split_inner = p->outer == 1;
+    const size_t k0 = split_inner ? begin : 0;
+    const size_t k1 = split_inner ? end : p->inner;
     (void)thread;
-    for (size_t o = split ? 0 : begin; o < (split ? 1 : end); o++) {
+    for (size_t o = split_inner ? 0 : begin; o < (split_inner ? 1 : end); o++) {
         const gan_real *index = job->in[1] + o * p->step_outer;
-        const gan_real *x = job->in[0] + o * (p->adjoint ? p->out : p->in) * inner;
-        gan_real *y = job->out[0] + o * (p->adjoint ? p->in : p->out) * inner;
+        const gan_real *x = job->in[0] + o * (p->adjoint ? p->out : p->in) * p->inner;
+        gan_real *y = job->out[0] + o * (p->adjoint ? p->in : p->out) * p->inner;
         for (size_t i = 0; p->adjoint && i < p->in; i++)
-            memset(y + i * inner + k0, 0, (k1 - k0) * sizeof *y);
-        if (inner == 1) {
-            if (p->adjoint)
-                for (size_t i = 0; i < p->out; i++)
-                    y[(int)index[i * p->step]] += x[i];
-            else
-                for (size_t i = 0; i < p->out; i++)
-                    y[i] = x[(int)index[i * p->step]];
-            continue;
-        }
-        for (size_t i = 0; i < p->out; i++, index += p->step)
-            if (p->step_inner)
-                for (size_t k = k0; k < k1; k++) {
-                    size_t there = (size_t)(int)index[k * p->step_inner] * inner + k;
-                    if (p->adjoint)
-                        y[there] += x[i * inner + k];
-                    else
-                        y[i * inner + k] = x[there];
-                }
-            else if (p->adjoint)
-                gan__cpu_isa()->add_scaled(x + i * inner + k0, 1,
-                                           y + (size_t)(int)*index * inner + k0, k1 - k0, true);
-            else
-                memcpy(y + i * inner + k0, x + (size_t)(int)*index * inner + k0,
-                       (k1 - k0) * sizeof *y);
+            memset(y + i * p->inner + k0, 0, (k1 - k0) * sizeof *y);
+        if (p->inner == 1)
+            gan__gather_line(p, x, index, y);
+        else if (p->step_inner == 0)
+            gan__gather_slices(p, x, index, y, k0, k1);
+        else
+            gan__gather_each(p, x, index, y, k0, k1);
     }
 }
 
@@ -3751,9 +4614,9 @@ GAN_API void gan_cpu_gather(const gan_index *p, const gan_real *x, const gan_rea
 {
     gan__job job = {p, {x, index}, {y}};
     if (p->outer == 1)
-        gan__parallel(p->inner, 32768 / (p->out + p->in) + 16, gan__gather_lines, &job);
+        gan__parallel(p->inner, 32768 / (p->out + p->in) + 16, gan__gather_body, &job);
     else
-        gan__parallel(p->outer, 16384 / ((p->out + p->in) * p->inner) + 1, gan__gather_lines, &job);
+        gan__parallel(p->outer, 16384 / ((p->out + p->in) * p->inner) + 1, gan__gather_body, &job);
 }
 
 /* ---- tensors */
@@ -3761,46 +4624,75 @@ GAN_API void gan_cpu_gather(const gan_index *p, const gan_real *x, const gan_rea
 static gan__vjp gan__gather_vjp;
 static const struct gan__op gan__op_gather = {"gan_gather", gan__gather_vjp, false};
 
-/* forward: x along dim by index; adjoint: x added up to size along dim. */
-static gan_tensor *gan__gather(const char *function, gan_tensor *x, int dim, gan_tensor *index,
-                               int size, int adjoint)
+/* Every number of t must be whole and 0 .. count-1, and is looked at where the host can read it.
+   what: an index, a label. */
+static void gan__check_whole(const char *function, const char *what, const gan_tensor *t, int count,
+                             const char *of)
 {
-    gan__valid_pair(x, index, function);
-    int shape[4] = {GAN__SHAPE(x)}, given[4] = {GAN__SHAPE(index)};
-    gan_lines q = gan__lines_of(function, x, dim);
-    bool list = index->n == (int)gan_count(index),
-         full = true; /* a list of slices, or an index for each number */
-    for (int d = 0; d < 4; d++)
-        full = full && (given[d] == shape[d] || (d == dim && !adjoint));
-    if (!(full || (list && (!adjoint || index->n == shape[dim]))))
+    size_t numbers = gan_count(t);
+    if (t->g->backend->alloc || t->g->plan)
+        return;
+    for (size_t i = 0; i < numbers; i++) {
+        gan_real value = t->data[i];
+        if (!(value >= 0 && value < (gan_real)count))
+            gan__fail(t->g, function, "%s %g at place %.0f: there are %d %s", what, (double)value,
+                      (double)i, count, of);
+        if (value != (gan_real)(int)value)
+            gan__fail(t->g, function, "%s %g at place %.0f: it must be a whole number", what,
+                      (double)value, (double)i);
+    }
+}
+
+/* Is index a list, and not an index for each number? An error if it is neither: x is gathered from
+   or, if adjoint, added up. */
+static bool gan__is_list(const char *function, const gan_tensor *x, const gan_tensor *index,
+                         int dim, bool adjoint)
+{
+    const int shape[4] = {GAN__SHAPE(x)};
+    const int given[4] = {GAN__SHAPE(index)};
+    bool list = index->n == (int)gan_count(index) && (!adjoint || index->n == shape[dim]);
+    bool each = true;
+    bool one_line = true; /* x has one line along dim: both layouts mean the same */
+    for (int d = 0; d < 4; d++) {
+        each = each && (given[d] == shape[d] || (d == dim && !adjoint));
+        one_line = one_line && (d == dim || shape[d] == 1);
+    }
+    if (!each && !list)
         gan__fail(x->g, function,
                   "input " GAN__DIMS ", dimension %d, index " GAN__DIMS
                   ": the index is (K,1,1,1), or as the input%s",
                   GAN__SHAPE(x), dim, GAN__SHAPE(index),
                   adjoint ? "" : " but along that dimension");
+    return list && !(each && one_line);
+}
+
+/* gan_gather (adjoint 0), or gan_scatter_add to size along dim (adjoint 1). The kernel's IN is the
+   size of the side that the indices point into, OUT that of the side with a number for each. */
+static gan_tensor *gan__gather(const char *function, gan_tensor *x, gan_tensor *index, int dim,
+                               int size, int adjoint)
+{
+    static const char *const along[4] = {"along dimension 0", "along dimension 1",
+                                         "along dimension 2", "along dimension 3"};
+    gan__valid_pair(x, index, function);
+    gan_lines lines = gan__lines_of(function, x, dim);
+    bool list = gan__is_list(function, x, index, dim, adjoint != 0);
     if (adjoint && size < 1)
         gan__fail(x->g, function, "size %d: it is 1 or more", size);
-    list = list && !(full && q.inner == 1 && q.outer == 1);
-    gan_index p = {q.outer,
-                   adjoint ? (size_t)size : q.count,
-                   (size_t)(list ? index->n : given[dim]),
-                   q.inner,
-                   0,
-                   1,
-                   0,
-                   adjoint};
-    if (!list) {
-        p.step_outer = p.out * q.inner;
-        p.step = q.inner;
-        p.step_inner = 1;
-    }
+
+    gan_index p = {0};
+    p.outer = lines.outer;
+    p.in = adjoint ? (size_t)size : lines.count;
+    p.out = (size_t)(list ? index->n : gan__size_of(index, dim));
+    p.inner = lines.inner;
+    p.step_outer = list ? 0 : p.out * lines.inner;
+    p.step = list ? 1 : lines.inner;
+    p.step_inner = list ? 0 : 1;
+    p.adjoint = adjoint;
+    gan__check_whole(function, "index", index, (int)p.in, along[dim]);
+
+    int shape[4] = {GAN__SHAPE(x)};
     shape[dim] = adjoint ? size : (int)p.out;
-    if (!x->g->backend->alloc && !x->g->plan)
-        for (size_t i = 0; i < gan_count(index); i++)
-            if (!(index->data[i] >= 0 && index->data[i] < (gan_real)p.in))
-                gan__fail(x->g, function,
-                          "index %g at place %.0f: there are %.0f along dimension %d",
-                          (double)index->data[i], (double)i, (double)p.in, dim);
+    gan__check_shape(x->g, function, shape[0], shape[1], shape[2], shape[3]);
     gan_tensor *y = gan__tensor(x->g, NULL, shape[0], shape[1], shape[2], shape[3]);
     gan__run_2(x->g, GAN__K_gather, &p, x->data, index->data, y->data);
     y->sizes.gather = p;
@@ -3808,24 +4700,27 @@ static gan_tensor *gan__gather(const char *function, gan_tensor *x, int dim, gan
     return gan__record(y, &gan__op_gather, x, index, NULL);
 }
 
+/* The derivative of each is the other; the index has none. */
 static gan_tensor *gan__gather_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
-    return i ? NULL
-             : gan__gather("gan_gather", gy, y->attr[0], y->in[1],
-                           gan__size_of(y->in[0], y->attr[0]), !y->sizes.gather.adjoint);
+    int dim = y->attr[0];
+    if (i == 1)
+        return NULL;
+    return gan__gather("gan_gather", gy, y->in[1], dim, gan__size_of(y->in[0], dim),
+                       !y->sizes.gather.adjoint);
 }
 
-GAN_API gan_tensor *gan_gather(gan_tensor *x, int dim, gan_tensor *index)
+GAN_API gan_tensor *gan_gather(gan_tensor *x, gan_tensor *index, int dim)
 {
-    return gan__gather("gan_gather", x, dim, index, 0, 0);
+    return gan__gather("gan_gather", x, index, dim, 0, 0);
 }
 
-GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, int dim, gan_tensor *index, int size)
+GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, gan_tensor *index, int dim, int size)
 {
-    return gan__gather("gan_scatter_add", x, dim, index, size, 1);
+    return gan__gather("gan_scatter_add", x, index, dim, size, 1);
 }
 
-/* 0, 1 .. count-1 along C */
+/* 0, 1, .. count-1 along C. */
 static gan_tensor *gan__counting(gan *g, int count)
 {
     gan_real *numbers = (gan_real *)gan__workspace(0, (size_t)count * sizeof *numbers);
@@ -3834,6 +4729,7 @@ static gan_tensor *gan__counting(gan *g, int count)
     return gan__constant(g, numbers, 1, count, 1, 1);
 }
 
+/* labels == 0, 1, .. classes-1, broadcast along C. */
 GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
 {
     gan *g = gan__valid(labels, "gan_one_hot");
@@ -3842,6 +4738,7 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
                   "labels " GAN__DIMS
                   " and %d classes: labels (N,1,H,W) and 1 class or more are wanted",
                   GAN__SHAPE(labels), classes);
+    gan__check_whole("gan_one_hot", "label", labels, classes, "classes");
     return gan__zip("gan_one_hot", GAN_EQUAL, labels, gan__counting(g, classes), 0, 0);
 }
 
@@ -3850,20 +4747,32 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
    =========================================================================================== */
 GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y)
 {
+    /* op(a)[i,k] = a[i*a_i + k*a_k] and op(b)[k,j] = b[k*b_k + j*b_j] in each batch */
+    ptrdiff_t a_i = p->transpose_a ? 1 : p->k;
+    ptrdiff_t a_k = p->transpose_a ? p->m : 1;
+    ptrdiff_t b_k = p->transpose_b ? 1 : p->w;
+    ptrdiff_t b_j = p->transpose_b ? p->k : 1;
     for (int n = 0; n < p->n; n++)
-        for (int c = 0; c < p->c; c++)
+        for (int c = 0; c < p->c; c++) {
+            const gan_real *a_batch = a + n * p->a_n + c * p->a_c;
+            const gan_real *b_batch = b + n * p->b_n + c * p->b_c;
             for (int i = 0; i < p->m; i++)
                 for (int j = 0; j < p->w; j++) {
-                    const gan_real *an = a + n * p->a_n + c * p->a_c;
-                    const gan_real *bn = b + n * p->b_n + c * p->b_c;
                     double total = 0;
                     for (int k = 0; k < p->k; k++)
-                        total += (double)(p->transpose_a ? an[(size_t)k * p->m + i]
-                                                         : an[(size_t)i * p->k + k]) *
-                                 (p->transpose_b ? bn[(size_t)j * p->k + k]
-                                                 : bn[(size_t)k * p->w + j]);
+                        total += (double)a_batch[i * a_i + k * a_k] * b_batch[k * b_k + j * b_j];
                     *y++ = (gan_real)total;
                 }
+        }
+}
+
+static gan__cost gan__cost_matmul(const gan_product *p)
+{
+    size_t of_a = (p->n - 1) * p->a_n + (p->c - 1) * p->a_c + (size_t)p->m * p->k;
+    size_t of_b = (p->n - 1) * p->b_n + (p->c - 1) * p->b_c + (size_t)p->k * p->w;
+    size_t of_y = gan__size(p->n, p->c, p->m, p->w);
+    gan__cost cost = {{of_a, of_b}, {of_y}, 2.0 * (double)of_y * p->k};
+    return cost;
 }
 
 /* ---- the core of every product and convolution: C (M,N) = A (M,K) B (K,N), computed as in Goto
@@ -4082,38 +4991,41 @@ static gan_tensor *gan__matmul_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     gan_tensor *a = y->in[0], *b = y->in[1];
     bool ta = y->attr[0] != 0, tb = y->attr[1] != 0;
-    if (i == 0)
-        return gan__unbroadcast(
-            ta ? gan_matmul_t(b, gy, tb, true) : gan_matmul_t(gy, b, false, !tb), a);
-    return gan__unbroadcast(tb ? gan_matmul_t(gy, a, true, ta) : gan_matmul_t(a, gy, !ta, false),
-                            b);
+    if (i == 0) {
+        gan_tensor *ga = ta ? gan_matmul_t(b, gy, tb, true) : gan_matmul_t(gy, b, false, !tb);
+        return gan__unbroadcast(ga, a);
+    }
+    gan_tensor *gb = tb ? gan_matmul_t(gy, a, true, ta) : gan_matmul_t(a, gy, !ta, false);
+    return gan__unbroadcast(gb, b);
 }
+
 static const struct gan__op gan__op_matmul = {"gan_matmul", gan__matmul_vjp, false};
 
 GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a, bool transpose_b)
 {
     gan__valid_pair(a, b, "gan_matmul");
-    int k = transpose_b ? b->w : b->h;
-    ptrdiff_t as[4], bs[4];
-    gan__strides(a, as);
-    gan__strides(b, bs);
-    gan_product p = {gan__join(a->n, b->n),
-                     gan__join(a->c, b->c),
-                     transpose_a ? a->w : a->h,
-                     transpose_a ? a->h : a->w,
-                     transpose_b ? b->h : b->w,
-                     transpose_a,
-                     transpose_b,
-                     as[0],
-                     as[1],
-                     bs[0],
-                     bs[1]};
-    if (!p.n || !p.c || p.k != k)
+    int b_rows = transpose_b ? b->w : b->h;
+    ptrdiff_t a_stride[4], b_stride[4];
+    gan__strides(a, a_stride);
+    gan__strides(b, b_stride);
+    gan_product p;
+    p.n = gan__join(a->n, b->n);
+    p.c = gan__join(a->c, b->c);
+    p.m = transpose_a ? a->w : a->h;
+    p.k = transpose_a ? a->h : a->w;
+    p.w = transpose_b ? b->h : b->w;
+    p.transpose_a = transpose_a;
+    p.transpose_b = transpose_b;
+    p.a_n = a_stride[0];
+    p.a_c = a_stride[1];
+    p.b_n = b_stride[0];
+    p.b_c = b_stride[1];
+    if (!p.n || !p.c || p.k != b_rows)
         gan__fail(a->g, "gan_matmul",
                   GAN__DIMS "%s times " GAN__DIMS
                             "%s: %d columns meet %d rows, and batches must be equal or 1",
                   GAN__SHAPE(a), transpose_a ? " transposed" : "", GAN__SHAPE(b),
-                  transpose_b ? " transposed" : "", p.k, k);
+                  transpose_b ? " transposed" : "", p.k, b_rows);
     gan__check_shape(a->g, "gan_matmul", p.n, p.c, p.m, p.w);
     gan_tensor *y = gan__tensor(a->g, NULL, p.n, p.c, p.m, p.w);
     gan__run_2(a->g, GAN__K_matmul, &p, a->data, b->data, y->data);
@@ -4127,7 +5039,7 @@ GAN_API gan_tensor *gan_matmul(gan_tensor *a, gan_tensor *b)
     return gan_matmul_t(a, b, false, false);
 }
 
-/* y + bias, in y's memory: products do not need their results again. */
+/* y + bias (1,C,1,1) or NULL, in y's memory: a product's derivative does not need its result. */
 static gan_tensor *gan__add_bias(const char *function, gan_tensor *y, gan_tensor *bias)
 {
     if (!bias)
@@ -4193,6 +5105,12 @@ GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real
                 }
 }
 
+static gan__cost gan__cost_conv2d(const gan_conv *p)
+{
+    gan__cost cost = {{gan__conv_x(p), gan__conv_weight(p)}, {gan__conv_y(p)}, gan__conv_flops(p)};
+    return cost;
+}
+
 /* The i in [0,count) with i*stride = distance, or -1 if there is none. */
 static int gan__solve_stride(int distance, int stride, int count)
 {
@@ -4229,6 +5147,12 @@ GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
                 }
 }
 
+static gan__cost gan__cost_conv_transpose2d(const gan_conv *p)
+{
+    gan__cost cost = {{gan__conv_y(p), gan__conv_weight(p)}, {gan__conv_x(p)}, gan__conv_flops(p)};
+    return cost;
+}
+
 GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
                                    gan_real *w)
 {
@@ -4253,6 +5177,12 @@ GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const g
                             }
                     *w++ = (gan_real)total;
                 }
+}
+
+static gan__cost gan__cost_conv2d_weight(const gan_conv *p)
+{
+    gan__cost cost = {{gan__conv_x(p), gan__conv_y(p)}, {gan__conv_weight(p)}, gan__conv_flops(p)};
+    return cost;
 }
 
 /* ---- cpu. A convolution is a product with the windows of x as a matrix (im2col): rows are the
@@ -4804,99 +5734,157 @@ GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const ga
 {
     size_t plane_x = (size_t)p->h * p->w;
     size_t plane_y = (size_t)p->out_h * p->out_w;
-    for (size_t i = 0; i < (size_t)p->n * p->c * (p->adjoint ? plane_x : plane_y); i++)
-        y[i] = 0;
-    for (size_t plane = 0; plane < (size_t)p->n * p->c; plane++) {
+    size_t planes = (size_t)p->n * p->c;
+    size_t from_size = p->adjoint ? plane_y : plane_x;
+    size_t to_size = p->adjoint ? plane_x : plane_y;
+    for (size_t k = 0; k < planes * to_size; k++)
+        y[k] = 0;
+    for (size_t plane = 0; plane < planes; plane++) {
         size_t image = p->images > 1 ? plane / p->c : 0;
-        const gan_real *from = x + plane * (p->adjoint ? plane_y : plane_x);
-        gan_real *to = y + plane * (p->adjoint ? plane_x : plane_y);
+        const gan_real *from = x + plane * from_size;
+        gan_real *to = y + plane * to_size;
         for (int i = 0; i < p->out_h; i++)
             for (int j = 0; j < p->out_w; j++)
                 for (int a = 0; a < p->taps_h; a++)
                     for (int b = 0; b < p->taps_w; b++) {
                         const gan_real *r = rows + 2 * ((image * p->out_h + i) * p->taps_h + a);
-                        const gan_real *c = columns + 2 * ((image * p->out_w + j) * p->taps_w + b);
-                        int near = i * p->out_w + j, far = (int)r[0] * p->w + (int)c[0];
-                        if (r[0] < 0 || c[0] < 0)
+                        const gan_real *k = columns + 2 * ((image * p->out_w + j) * p->taps_w + b);
+                        gan_real weight = r[1] * k[1];
+                        if (r[0] < 0 || k[0] < 0)
                             continue;
+                        size_t small = (size_t)i * p->out_w + j; /* (i,j), in the output's plane */
+                        size_t large = (size_t)r[0] * p->w + (size_t)k[0]; /* in the input's */
                         if (p->adjoint)
-                            to[far] += r[1] * c[1] * from[near];
+                            to[large] += weight * from[small];
                         else
-                            to[near] += r[1] * c[1] * from[far];
+                            to[small] += weight * from[large];
                     }
     }
 }
 
-/* A table read for fast use: index[t*out + i] and weight[t*out + i] of every image; a tap
-   outside has the index in. The adjoint's is the transpose, so that both directions only ever
-   take. Between first and last every PHASES-th output repeats the pattern of the one before,
-   STEP numbers further on: blurring (1,1), halving (1,2) and doubling (2,1) need no index there. */
-typedef struct {
-    int in, out, taps;
-    int *index;
-    gan_real *weight;
-    int phases, step, first, last;
-} gan__axis_taps;
-
-/* Finds the longest stretch of outputs with one of the three patterns. */
-static void gan__axis_pattern(gan__axis_taps *axis)
+static gan__cost gan__cost_resample(const gan_resample *p)
 {
-    static const int phases[3] = {1, 1, 2}, step[3] = {1, 2, 1};
-    axis->first = axis->last = 0;
-    axis->phases = axis->step = 1;
-    for (int k = 0; k < 3; k++)
-        for (int i = 0, begin = 0; i < axis->out; i++) {
-            bool same = i >= phases[k];
-            for (int t = 0; t < axis->taps && same; t++) {
-                size_t at = (size_t)t * axis->out + i, before = at - phases[k];
-                same = axis->weight[at] == axis->weight[before] &&
-                       (axis->weight[at] == 0 ||
-                        (axis->index[at] < axis->in &&
-                         axis->index[at] == axis->index[before] + step[k]));
-            }
-            if (!same)
-                begin = GAN__MAX(i - phases[k] + 1, begin);
-            if (i + 1 - begin <= axis->last - axis->first || i + 1 - begin < 8 * phases[k])
-                continue;
-            axis->first = begin;
-            axis->last = i + 1;
-            axis->phases = phases[k];
-            axis->step = step[k];
-        }
+    size_t small = gan__size(GAN__SHAPE(p));
+    size_t large = gan__size(p->n, p->c, p->out_h, p->out_w);
+    size_t rows = 2 * gan__size(p->images, p->out_h, p->taps_h, 1);
+    size_t columns = 2 * gan__size(p->images, p->out_w, p->taps_w, 1);
+    gan__cost cost = {{p->adjoint ? large : small, rows, columns},
+                      {p->adjoint ? small : large},
+                      2.0 * (double)large * p->taps_h * p->taps_w};
+    return cost;
 }
 
-static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps,
-                                     int adjoint, int which)
+/* An axis' table as the cpu kernel reads it:
+
+     out[i] = sum over t < taps of weight[t*outs + i] * in[index[t*outs + i]]      of image 0;
+
+   image n's numbers begin n*taps*outs later. A tap that counts as 0 has the index ins, where the
+   kernel keeps a 0. For the adjoint, ins and outs change places and the table is transposed, so
+   that both directions collect their terms and nothing is scattered.
+
+   Most tables repeat a pattern: for regular <= i < regular_end - period,
+
+     weight of i + period = weight of i,     index of i + period = index of i + advance
+
+   blurring has (period, advance) = (1,1), halving (1,2), doubling (2,1). There the kernel needs
+   no index, and neighbours in the output are computed together. */
+typedef struct {
+    int ins, outs, taps;
+    int *index;
+    gan_real *weight;
+    int period, advance, regular, regular_end;
+} gan__axis_taps;
+
+/* Whether output i has the taps of output i - period, moved on by advance. */
+static bool gan__axis_repeats(const gan__axis_taps *axis, int i, int period, int advance)
 {
-    gan__axis_taps axis = {
-        adjoint ? out : in, adjoint ? in : out, adjoint ? 1 : taps, NULL, NULL, 1, 1, 0, 0};
-    int *used = (int *)gan__workspace(0, (size_t)in * sizeof(int));
-    for (int pass = adjoint ? 0 : 1; pass < 2;
-         pass++) { /* the adjoint first counts how many taps it needs */
-        size_t each = (size_t)out * taps;
-        size_t line = (size_t)axis.out * axis.taps;
-        size_t room = pass ? images * line : 0;
-        axis.index = (int *)gan__workspace(which, room * (sizeof(int) + sizeof(gan_real)));
-        axis.weight = (gan_real *)(axis.index + (room + 1) / 2 * 2);
-        for (size_t k = 0; k < room; k++) {
-            axis.index[k] = axis.in;
-            axis.weight[k] = 0;
-        }
-        for (size_t k = 0; k < images * each; k++) { /* k: image, i, tap */
-            if (k % each == 0)
-                memset(used, 0, (size_t)in * sizeof(int));
-            if (table[2 * k] < 0)
+    if (i < period)
+        return false;
+    for (int t = 0; t < axis->taps; t++) {
+        size_t tap = (size_t)t * axis->outs + i;
+        size_t before = tap - period;
+        if (axis->weight[tap] != axis->weight[before])
+            return false;
+        if (axis->weight[tap] == 0)
+            continue;
+        if (axis->index[tap] == axis->ins || axis->index[tap] != axis->index[before] + advance)
+            return false;
+    }
+    return true;
+}
+
+/* Finds the longest stretch of outputs with one of the three patterns; under 8 periods are not
+   worth it. */
+static void gan__axis_pattern(gan__axis_taps *axis)
+{
+    static const int periods[3] = {1, 1, 2}, advances[3] = {1, 2, 1};
+    for (int k = 0; k < 3; k++) {
+        int begin = 0;
+        for (int i = 0; i < axis->outs; i++) {
+            if (!gan__axis_repeats(axis, i, periods[k], advances[k]))
+                begin = GAN__MAX(i - periods[k] + 1, begin);
+            int length = i + 1 - begin;
+            if (length <= axis->regular_end - axis->regular || length < 8 * periods[k])
                 continue;
-            int there = (int)table[2 * k];
-            int i = (int)(k / taps % out);
-            int place = adjoint ? used[there]++ : (int)(k % taps);
-            size_t at = k / each * line + (size_t)place * axis.out + (adjoint ? there : i);
-            if (pass) {
-                axis.index[at] = adjoint ? i : there;
-                axis.weight[at] = table[2 * k + 1];
-            } else
-                axis.taps = GAN__MAX(axis.taps, place + 1);
+            axis->regular = begin;
+            axis->regular_end = i + 1;
+            axis->period = periods[k];
+            axis->advance = advances[k];
         }
+    }
+}
+
+/* How often one number of the input is used at most: the number of the adjoint's taps. */
+static int gan__axis_most_uses(const gan_real *table, int images, int in, int out, int taps)
+{
+    size_t each = (size_t)out * taps;
+    int most = 1;
+    int *uses = (int *)gan__workspace(0, (size_t)in * sizeof *uses);
+    for (size_t k = 0; k < images * each; k++) {
+        int index = (int)table[2 * k];
+        if (k % each == 0)
+            memset(uses, 0, (size_t)in * sizeof *uses);
+        if (index < 0)
+            continue;
+        uses[index]++;
+        most = GAN__MAX(most, uses[index]);
+    }
+    return most;
+}
+
+/* The table (IMAGES,OUT,TAPS,2) of an axis, read into the workspace. */
+static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps,
+                                     bool adjoint, int workspace)
+{
+    gan__axis_taps axis;
+    axis.ins = adjoint ? out : in;
+    axis.outs = adjoint ? in : out;
+    axis.taps = adjoint ? gan__axis_most_uses(table, images, in, out, taps) : taps;
+    axis.period = axis.advance = 1;
+    axis.regular = axis.regular_end = 0;
+
+    size_t each = (size_t)axis.outs * axis.taps;
+    size_t total = images * each;
+    axis.index = (int *)gan__workspace(workspace, total * (sizeof(int) + sizeof(gan_real)) + 8);
+    axis.weight = (gan_real *)(axis.index + (total + 1) / 2 * 2);
+    for (size_t k = 0; k < total; k++) {
+        axis.index[k] = axis.ins;
+        axis.weight[k] = 0;
+    }
+
+    int *used = (int *)gan__workspace(0, (size_t)in * sizeof *used); /* taps of each so far */
+    for (int image = 0; image < images; image++) {
+        memset(used, 0, (size_t)in * sizeof *used);
+        for (int i = 0; i < out; i++)
+            for (int t = 0; t < taps; t++, table += 2) {
+                int from = (int)table[0];
+                if (from < 0)
+                    continue;
+                size_t tap = image * each + (adjoint ? (size_t)used[from]++ * axis.outs + from
+                                                     : (size_t)t * axis.outs + i);
+                axis.index[tap] = adjoint ? i : from;
+                axis.weight[tap] = table[1];
+            }
     }
     if (images == 1)
         gan__axis_pattern(&axis);
@@ -4907,68 +5895,71 @@ typedef struct {
     int images, c;
     gan__axis_taps rows, columns;
     const gan_real *x;
-    gan_real *y, *line;
+    gan_real *y, *lines; /* a line for each thread, line_size apart */
     size_t line_size;
 } gan__resample_job;
 
-/* Each line of y: its rows of x mixed into one line, numbers of which are then mixed by the
-   columns' table. */
+/* Lines begin .. end of y: the rows of x that a line needs are added up, weighted, into one line,
+   and its numbers by the columns' table into y. */
 static void gan__resample_body(void *argument, size_t begin, size_t end, int thread)
 {
     const gan__resample_job *job = (const gan__resample_job *)argument;
-    const gan__axis_taps *r = &job->rows, *c = &job->columns;
+    const gan__axis_taps *rows = &job->rows, *columns = &job->columns;
     const gan__isa *isa = gan__cpu_isa();
-    gan_real *line = job->line + (size_t)thread * job->line_size;
-    int stretch = (c->last - c->first) / c->phases * c->phases;
-    int rest = c->out - c->first - stretch;
-    for (size_t at = begin; at < end; at++) {
-        size_t plane = at / r->out;
-        size_t i = at % r->out;
+    gan_real *line = job->lines + (size_t)thread * job->line_size;
+    int regular = columns->regular;
+    int repeats = (columns->regular_end - regular) / columns->period;
+    int tail = regular + repeats * columns->period; /* outputs behind the pattern begin here */
+    for (size_t k = begin; k < end; k++) {
+        size_t plane = k / rows->outs;
+        size_t i = k % rows->outs;
         size_t image = job->images > 1 ? plane / job->c : 0;
-        const gan_real *x = job->x + plane * r->in * c->in;
+        const gan_real *x = job->x + plane * rows->ins * columns->ins;
+        gan_real *y = job->y + k * columns->outs;
+
         bool any = false;
-        for (int t = 0; t < r->taps; t++) {
-            size_t tap = (image * r->taps + t) * r->out + i;
-            if (r->index[tap] == r->in)
+        for (int t = 0; t < rows->taps; t++) {
+            size_t tap = (image * rows->taps + t) * rows->outs + i;
+            if (rows->index[tap] == rows->ins)
                 continue;
-            isa->add_scaled(x + (size_t)r->index[tap] * c->in, r->weight[tap], line, (size_t)c->in,
-                            any);
+            isa->add_scaled(x + (size_t)rows->index[tap] * columns->ins, rows->weight[tap], line,
+                            (size_t)columns->ins, any);
             any = true;
         }
         if (!any)
-            memset(line, 0, (size_t)c->in * sizeof *line);
-        line[c->in] = 0;
-        const int *index = c->index + image * c->taps * c->out;
-        const gan_real *weight = c->weight + image * c->taps * c->out;
-        gan_real *y = job->y + at * c->out;
-        if (c->first)
-            isa->take(line, index, weight, c->taps, c->out, y, c->first);
-        if (stretch)
-            isa->take_even(line, c->in, index + c->first, weight + c->first, c->taps, c->out,
-                           c->phases, c->step, line + c->in + 16, y + c->first,
-                           stretch / c->phases);
-        if (rest)
-            isa->take(line, index + c->out - rest, weight + c->out - rest, c->taps, c->out,
-                      y + c->out - rest, rest);
+            memset(line, 0, (size_t)columns->ins * sizeof *line);
+        line[columns->ins] = 0; /* what a tap of 0 reads */
+
+        const int *index = columns->index + image * columns->taps * columns->outs;
+        const gan_real *weight = columns->weight + image * columns->taps * columns->outs;
+        if (regular > 0)
+            isa->take(line, index, weight, columns->taps, columns->outs, y, regular);
+        if (repeats > 0)
+            isa->take_even(line, columns->ins, index + regular, weight + regular, columns->taps,
+                           columns->outs, columns->period, columns->advance,
+                           line + columns->ins + 16, y + regular, repeats);
+        if (tail < columns->outs)
+            isa->take(line, index + tail, weight + tail, columns->taps, columns->outs, y + tail,
+                      columns->outs - tail);
     }
 }
 
 GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
                               const gan_real *columns, gan_real *y)
 {
-    gan__resample_job job = {
-        p->images,
-        p->c,
-        gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, p->adjoint, 1),
-        gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, p->adjoint, 2),
-        x,
-        y,
-        NULL,
-        0};
-    job.line_size = (size_t)2 * job.columns.in + job.columns.out + 64;
-    job.line = (gan_real *)gan__workspace(0, (size_t)gan__threads() * job.line_size * sizeof *y);
-    gan__parallel((size_t)p->n * p->c * job.rows.out, (size_t)(16384 / job.columns.out + 1),
-                  gan__resample_body, &job);
+    bool adjoint = p->adjoint != 0;
+    gan__resample_job job;
+    job.images = p->images;
+    job.c = p->c;
+    job.rows = gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, adjoint, 1);
+    job.columns = gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, adjoint, 2);
+    job.x = x;
+    job.y = y;
+    /* a line of x, and behind it take_even's memory: x's numbers and y's, split in two */
+    job.line_size = (size_t)2 * job.columns.ins + job.columns.outs + 64;
+    job.lines = (gan_real *)gan__workspace(0, (size_t)gan__threads() * job.line_size * sizeof *y);
+    size_t grain = (size_t)(16384 / job.columns.outs + 1);
+    gan__parallel((size_t)p->n * p->c * job.rows.outs, grain, gan__resample_body, &job);
 }
 
 /* Strides and padding of a gan_pool's axes, the defaults filled in. */
@@ -5005,6 +5996,15 @@ GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *y
                     }
                 *y++ = (gan_real)best;
             }
+}
+
+static gan__cost gan__cost_max_index(const gan_pool *p)
+{
+    size_t windows = gan__size(p->planes, p->out_h, p->out_w, 1);
+    gan__cost cost = {{gan__size(p->planes, p->h, p->w, 1)},
+                      {windows},
+                      (double)windows * p->kernel_h * p->kernel_w};
+    return cost;
 }
 
 /* A line of outputs at a time: tap (u,v) of all its windows at once, in the order of ref, against
@@ -5045,62 +6045,42 @@ GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *y
                   &job);
 }
 
-/* ---- tensors */
+/* ---- tensors. A table says of each output i which numbers of the input it is made of: TAPS pairs
+   (index, weight). gan_resize of 2 numbers to 4, GAN_BILINEAR: output i lies at input position
+   (i + 0.5)*2/4 - 0.5,
 
-/* One axis of a resampling: which taps an output i has. FIR: position i*down + t - pad0 in x
-   with up-1 zeros after each number. */
-enum { GAN__AXIS_PAD, GAN__AXIS_RESIZE, GAN__AXIS_FIR };
+       i   position    tap 0        tap 1
+       0    -0.25     (0, 1   )    (-1, 0  )     y[0] = x[0]         before the first centre
+       1     0.25     (0, 0.75)    (1, 0.25)     y[1] = 0.75 x[0] + 0.25 x[1]
+       2     0.75     (0, 0.25)    (1, 0.75)     y[2] = 0.25 x[0] + 0.75 x[1]
+       3     1.25     (1, 0.75)    (1, 0.25)     y[3] = x[1]         behind the last centre
 
+   A plane is resampled by a table of its rows and one of its columns; y[i,j] adds up all pairs of
+   a tap of i and a tap of j. */
 typedef struct {
-    int kind, in, out, taps, mode, before, up, down, count;
-    const gan_real *filter;
-    gan_real gain;
-} gan__axis;
+    int in, out, taps;
+    gan_real *pair; /* index and weight of tap t of output i at 2*(i*taps + t) */
+} gan__tap_table;
 
-static double gan__axis_tap(const gan__axis *a, int i, int t, int *index)
+static gan__tap_table gan__tap_table_new(int in, int out, int taps)
 {
-    *index = i - a->before;
-    if (a->kind == GAN__AXIS_PAD) {
-        if (a->mode == GAN_REPLICATE)
-            *index = GAN__MIN(GAN__MAX(*index, 0), a->in - 1);
-        if (a->mode == GAN_REFLECT)
-            *index = a->in - 1 - abs(a->in - 1 - abs(*index));
-        return 1;
-    }
-    if (a->kind == GAN__AXIS_RESIZE) {
-        *index = (int)((int64_t)i * a->in / a->out);
-        if (a->mode == GAN_NEAREST)
-            return 1;
-        double place = a->mode == GAN_BILINEAR ? (i + 0.5) * a->in / a->out - 0.5
-                     : a->out > 1              ? (double)i * (a->in - 1) / (a->out - 1)
-                                               : 0;
-        place = GAN__MAX(place, 0);
-        *index = GAN__MIN((int)place + t, a->in - 1);
-        return t ? place - floor(place) : 1 - (place - floor(place));
-    }
-    int first = i * a->down - a->before;
-    int tap = (a->up - (first % a->up + a->up) % a->up) % a->up + t * a->up;
-    *index = first + tap < 0 || tap >= a->count ? -1 : (first + tap) / a->up;
-    return *index < 0 ? 0 : (double)a->gain * (double)a->filter[a->count - 1 - tap];
+    gan__tap_table table = {in, out, taps, NULL};
+    table.pair = (gan_real *)gan__workspace(0, 2 * (size_t)out * taps * sizeof *table.pair);
+    return table;
 }
 
-/* The table (1,OUT,TAPS,2) of an axis. */
-static gan_tensor *gan__axis_table(gan *g, const gan__axis *a)
+/* Tap t of output i. What lies outside the input counts as 0. */
+static void gan__set_tap(gan__tap_table *table, int i, int t, int index, double weight)
 {
-    gan_real *table = (gan_real *)gan__workspace(0, 2 * (size_t)a->out * a->taps * sizeof *table);
-    gan_real *to = table;
-    for (int i = 0; i < a->out; i++)
-        for (int t = 0; t < a->taps; t++) {
-            int index;
-            double weight = gan__axis_tap(a, i, t, &index);
-            if (index < 0 || index >= a->in || weight == 0) {
-                index = -1;
-                weight = 0;
-            }
-            *to++ = (gan_real)index;
-            *to++ = (gan_real)weight;
-        }
-    return gan__constant(g, table, 1, a->out, a->taps, 2);
+    gan_real *pair = table->pair + 2 * ((size_t)i * table->taps + t);
+    bool used = index >= 0 && index < table->in && weight != 0;
+    pair[0] = (gan_real)(used ? index : -1);
+    pair[1] = (gan_real)(used ? weight : 0);
+}
+
+static gan_tensor *gan__tap_tensor(gan *g, const gan__tap_table *table)
+{
+    return gan__constant(g, table->pair, 1, table->out, table->taps, 2);
 }
 
 static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i);
@@ -5109,14 +6089,16 @@ static const struct gan__op gan__op_resample = {"a resampling", gan__resample_vj
 static gan_tensor *gan__resample_with(const gan_resample *p, gan_tensor *x, gan_tensor *rows,
                                       gan_tensor *columns)
 {
-    gan_tensor *y = gan__tensor(x->g, NULL, p->n, p->c, p->adjoint ? p->h : p->out_h,
-                                p->adjoint ? p->w : p->out_w);
+    int h = p->adjoint ? p->h : p->out_h;
+    int w = p->adjoint ? p->w : p->out_w;
+    gan_tensor *y = gan__tensor(x->g, NULL, p->n, p->c, h, w);
     const gan_real *in[3] = {x->data, rows->data, columns->data};
     gan__run(x->g, GAN__K_resample, p, in, &y->data);
     y->sizes.resample = *p;
     return gan__record(y, &gan__op_resample, x, rows, columns);
 }
 
+/* A linear map's gradient is the adjoint map of gy; the tables have none. */
 static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     gan_resample p = y->sizes.resample;
@@ -5131,62 +6113,127 @@ static gan_tensor *gan__resample(gan_tensor *x, gan_tensor *rows, gan_tensor *co
     return gan__resample_with(&p, x, rows, columns);
 }
 
-/* x as h x w numbers, on either axis as a says, but that `left` is what the columns have before. */
-static gan_tensor *gan__resample_axes(const char *function, gan_tensor *x, const gan__axis *a,
-                                      int h, int w, int left)
+static void gan__check_resampled(const char *function, const gan_tensor *x, int h, int w)
 {
-    gan__axis rows = *a, columns = *a;
     if (h < 1 || w < 1)
         gan__fail(x->g, function,
                   "input " GAN__DIMS " would become %d rows of %d: at least 1 of 1 is wanted",
                   GAN__SHAPE(x), h, w);
     gan__check_shape(x->g, function, x->n, x->c, h, w);
-    rows.in = x->h;
-    rows.out = h;
-    columns.in = x->w;
-    columns.out = w;
-    columns.before = left;
-    gan_tensor *row_table = gan__axis_table(x->g, &rows);
-    return gan__resample(x, row_table, gan__axis_table(x->g, &columns));
 }
 
-GAN_API gan_tensor *gan_pad(gan_tensor *x, int mode, int top, int bottom, int left, int right)
+/* One axis of a padding. Output i is number i - before; outside, 0, the end's number, or the
+   mirrored one: -1 -> 1 and in -> in - 2. */
+static gan_tensor *gan__pad_table(gan *g, int in, int out, int before, gan_pad_mode mode)
 {
-    gan *g = gan__valid(x, "gan_pad");
-    gan__axis axis = {GAN__AXIS_PAD, 0, 0, 1, mode, top, 1, 1, 0, NULL, 1};
-    if (mode < GAN_ZEROS || mode > GAN_REPLICATE)
-        gan__fail(g, "gan_pad", "mode %d: it is GAN_ZEROS, GAN_REFLECT or GAN_REPLICATE", mode);
+    gan__tap_table table = gan__tap_table_new(in, out, 1);
+    for (int i = 0; i < out; i++) {
+        int index = i - before;
+        if (mode == GAN_REPLICATE)
+            index = GAN__MIN(GAN__MAX(index, 0), in - 1);
+        if (mode == GAN_REFLECT)
+            index = in - 1 - abs(in - 1 - abs(index));
+        gan__set_tap(&table, i, 0, index, 1);
+    }
+    return gan__tap_tensor(g, &table);
+}
+
+GAN_API gan_tensor *gan_pad(gan_tensor *x, int top, int bottom, int left, int right,
+                            gan_pad_mode mode)
+{
+    const char *function = "gan_pad";
+    gan *g = gan__valid(x, function);
+    int h = x->h + top + bottom;
+    int w = x->w + left + right;
+    if (mode != GAN_ZEROS && mode != GAN_REFLECT && mode != GAN_REPLICATE)
+        gan__fail(g, function, "mode %d: it is GAN_ZEROS, GAN_REFLECT or GAN_REPLICATE", (int)mode);
     if (mode == GAN_REFLECT && (GAN__MAX(top, bottom) >= x->h || GAN__MAX(left, right) >= x->w))
-        gan__fail(g, "gan_pad",
+        gan__fail(g, function,
                   "input " GAN__DIMS ", padding %d,%d,%d,%d: reflection wants less than the size",
                   GAN__SHAPE(x), top, bottom, left, right);
-    return gan__resample_axes("gan_pad", x, &axis, x->h + top + bottom, x->w + left + right, left);
+    gan__check_resampled(function, x, h, w);
+    gan_tensor *rows = gan__pad_table(g, x->h, h, top, mode);
+    return gan__resample(x, rows, gan__pad_table(g, x->w, w, left, mode));
 }
 
-GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, int mode)
+/* One axis of a resizing. Linear: an output between two centres has them as taps, weighted by how
+   close each is; before the first and behind the last it has that one. */
+static gan_tensor *gan__resize_table(gan *g, int in, int out, gan_resize_mode mode)
 {
-    gan *g = gan__valid(x, "gan_resize");
-    gan__axis axis = {
-        GAN__AXIS_RESIZE, 0, 0, mode == GAN_NEAREST ? 1 : 2, mode, 0, 1, 1, 0, NULL, 1};
-    if (mode < GAN_NEAREST || mode > GAN_ALIGNED)
-        gan__fail(g, "gan_resize", "mode %d: it is GAN_NEAREST, GAN_BILINEAR or GAN_ALIGNED", mode);
-    return gan__resample_axes("gan_resize", x, &axis, h, w, 0);
+    gan__tap_table table = gan__tap_table_new(in, out, mode == GAN_NEAREST ? 1 : 2);
+    for (int i = 0; i < out; i++) {
+        if (mode == GAN_NEAREST) {
+            gan__set_tap(&table, i, 0, (int)((int64_t)i * in / out), 1);
+            continue;
+        }
+        double position = 0; /* GAN_ALIGNED, one output: the first number */
+        if (mode == GAN_BILINEAR)
+            position = GAN__MAX((i + 0.5) * in / out - 0.5, 0);
+        else if (out > 1)
+            position = (double)i * (in - 1) / (out - 1);
+        int before = (int)position;
+        double fraction = position - floor(position);
+        gan__set_tap(&table, i, 0, GAN__MIN(before, in - 1), 1 - fraction);
+        gan__set_tap(&table, i, 1, GAN__MIN(before + 1, in - 1), fraction);
+    }
+    return gan__tap_tensor(g, &table);
+}
+
+GAN_API gan_tensor *gan_resize(gan_tensor *x, int h, int w, gan_resize_mode mode)
+{
+    const char *function = "gan_resize";
+    gan *g = gan__valid(x, function);
+    if (mode != GAN_NEAREST && mode != GAN_BILINEAR && mode != GAN_ALIGNED)
+        gan__fail(g, function, "mode %d: it is GAN_NEAREST, GAN_BILINEAR or GAN_ALIGNED",
+                  (int)mode);
+    gan__check_resampled(function, x, h, w);
+    gan_tensor *rows = gan__resize_table(g, x->h, h, mode);
+    return gan__resample(x, rows, gan__resize_table(g, x->w, w, mode));
+}
+
+typedef struct {
+    const gan_real *filter;
+    int count, up, down, pad0;
+    gan_real gain;
+} gan__fir;
+
+/* One axis of gan_upfirdn2d. The filter's tap t of output i lies at i*down + t - pad0 of the
+   numbers spread out by up: only every up-th tap meets a number of x, the others meet zeros. */
+static gan_tensor *gan__fir_table(gan *g, int in, int out, const gan__fir *fir)
+{
+    gan__tap_table table = gan__tap_table_new(in, out, gan__ceil_div(fir->count, fir->up));
+    for (int i = 0; i < out; i++) {
+        int first = i * fir->down - fir->pad0;
+        int remainder = (first % fir->up + fir->up) % fir->up; /* of a division rounded down */
+        int skipped = (fir->up - remainder) % fir->up;         /* taps before the first number */
+        for (int t = 0; t < table.taps; t++) {
+            int tap = skipped + t * fir->up;
+            int position = first + tap;
+            bool used = tap < fir->count && position >= 0;
+            double weight = used ? (double)fir->gain * (double)fir->filter[fir->count - 1 - tap]
+                                 : 0; /* a convolution: the filter is turned round */
+            gan__set_tap(&table, i, t, used ? position / fir->up : -1, weight);
+        }
+    }
+    return gan__tap_tensor(g, &table);
 }
 
 GAN_API gan_tensor *gan_upfirdn2d(gan_tensor *x, const gan_real *filter, int count, int up,
                                   int down, int pad0, int pad1, gan_real gain)
 {
-    gan *g = gan__valid(x, "gan_upfirdn2d");
+    const char *function = "gan_upfirdn2d";
+    gan *g = gan__valid(x, function);
+    gan__fir fir = {filter, count, up, down, pad0, gain};
     if (!filter || count < 1 || up < 1 || down < 1)
-        gan__fail(g, "gan_upfirdn2d",
-                  "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more", GAN__SHAPE(x),
-                  filter ? count : 0, up, down);
-    int h = x->h * up + pad0 + pad1 - count;
+        gan__fail(g, function, "input " GAN__DIMS ": %d taps, up %d, down %d: each is 1 or more",
+                  GAN__SHAPE(x), filter ? count : 0, up, down);
+    int h = x->h * up + pad0 + pad1 - count; /* the last place of the filter, before `down` */
     int w = x->w * up + pad0 + pad1 - count;
-    gan__axis axis = {GAN__AXIS_FIR, 0,      0,   gan__ceil_div(count, up), 0, pad0, up, down,
-                      count,         filter, gain};
-    return gan__resample_axes("gan_upfirdn2d", x, &axis, h < 0 ? 0 : h / down + 1,
-                              w < 0 ? 0 : w / down + 1, pad0);
+    h = h < 0 ? 0 : h / down + 1;
+    w = w < 0 ? 0 : w / down + 1;
+    gan__check_resampled(function, x, h, w);
+    gan_tensor *rows = gan__fir_table(g, x->h, h, &fir);
+    return gan__resample(x, rows, gan__fir_table(g, x->w, w, &fir));
 }
 
 /* One axis of a pooling, its options filled in: windows of kernel, stride apart, after pad. */
@@ -5242,23 +6289,18 @@ static gan_pool_options gan__square_window(const char *function, const gan_tenso
     return options;
 }
 
-/* The mean as a resampling: each window's taps are its pixels, with 1/kernel as weight; a window
-   that ends beyond the padding (ceil) has only the part before the end. */
+/* The mean as a resampling: a window's taps are its pixels, each with the weight 1/kernel. The
+   padding's zeros count; what a window has behind them (ceil) does not. */
 static gan_tensor *gan__pool_table(gan *g, const gan__pool_axis *p)
 {
-    size_t count = 2 * (size_t)p->out * p->kernel;
-    gan_real *table = (gan_real *)gan__workspace(0, count * sizeof *table);
-    gan_real *to = table;
+    gan__tap_table table = gan__tap_table_new(p->in, p->out, p->kernel);
     for (int i = 0; i < p->out; i++) {
         int first = i * p->stride - p->pad;
         int end = GAN__MIN(first + p->kernel, p->in + p->pad);
-        for (int t = 0; t < p->kernel; t++) {
-            bool inside = first + t >= 0 && first + t < p->in;
-            *to++ = (gan_real)(inside ? first + t : -1);
-            *to++ = (gan_real)(inside ? 1.0 / (end - first) : 0);
-        }
+        for (int t = 0; t < p->kernel; t++)
+            gan__set_tap(&table, i, t, first + t, 1.0 / (end - first));
     }
-    return gan__constant(g, table, 1, p->out, p->kernel, 2);
+    return gan__tap_tensor(g, &table);
 }
 
 static gan_tensor *gan__avg_pool2d(const char *function, gan_tensor *x,
@@ -5268,6 +6310,7 @@ static gan_tensor *gan__avg_pool2d(const char *function, gan_tensor *x,
     gan__pool_axes(function, x, options, &rows, &columns);
     if (!options->kernel && !options->kernel_h && !options->kernel_w)
         return gan_mean_to(x, x->n, x->c, 1, 1);
+    gan__check_shape(x->g, function, x->n, x->c, rows.out, columns.out);
     gan_tensor *row_table = gan__pool_table(x->g, &rows);
     return gan__resample(x, row_table, gan__pool_table(x->g, &columns));
 }
@@ -5309,7 +6352,7 @@ static gan_tensor *gan__max_pool2d(const char *function, gan_tensor *x,
     /* planes along C, since an index (N,1,1,1) would be a list of slices */
     gan_tensor *index = gan__tensor(x->g, NULL, 1, planes, 1, places);
     gan__run_1(x->g, GAN__K_max_index, &p, x->data, index->data);
-    gan_tensor *y = gan_gather(gan_reshape(x, 1, planes, 1, x->h * x->w), 3, index);
+    gan_tensor *y = gan_gather(gan_reshape(x, 1, planes, 1, x->h * x->w), index, 3);
     return gan_reshape(y, x->n, x->c, rows.out, columns.out);
 }
 
@@ -5327,131 +6370,184 @@ GAN_API gan_tensor *gan_max_pool2d_with(gan_tensor *x, gan_pool_options options)
     return gan__max_pool2d("gan_max_pool2d_with", x, &options);
 }
 
+/* Channel (c*r + u)*r + v of a pixel becomes pixel (u,v) of an r x r block of channel c; r = 2:
+
+       channels  0 1 2 3   ->   0 1
+                                2 3
+
+   In axes: x (N,C*r*r,H,W) = (N*C, u, v, H, W) and y (N,C,H*r,W*r) = (N*C, H, u, W, v). A tensor
+   has four dimensions, so that v moves behind W first, then u behind H:
+
+       (N*C*u, v, H, W) -> (N*C*u, H, W, v) = (N*C, u, H, W*v) -> (N*C, H, u, W*v) */
 GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r)
 {
     gan *g = gan__valid(x, "gan_pixel_shuffle");
-    int n = x->n, c = r > 0 ? x->c / (r * r) : 0, h = x->h, w = x->w;
+    int n = x->n, h = x->h, w = x->w;
+    int c = r > 0 ? x->c / r / r : 0;
     if (r < 1 || c * r * r != x->c)
         gan__fail(g, "gan_pixel_shuffle",
                   "input " GAN__DIMS ": %d channels are no multiple of %d squared", GAN__SHAPE(x),
                   x->c, r);
-    gan_tensor *wide = gan_permute(gan_reshape(x, n * c * r, r, h, w), 0, 2, 3,
-                                   1); /* (N*C*u, H, W, v) */
-    return gan_reshape(gan_permute(gan_reshape(wide, n * c, r, h, w * r), 0, 2, 1, 3), n, c, h * r,
-                       w * r);
+    gan_tensor *y = gan_permute(gan_reshape(x, n * c * r, r, h, w), 0, 2, 3, 1);
+    y = gan_permute(gan_reshape(y, n * c, r, h, w * r), 0, 2, 1, 3);
+    return gan_reshape(y, n, c, h * r, w * r);
 }
 
 /* ===========================================================================================
    >>norm (implementation)
    =========================================================================================== */
-GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s)
+/* One channel of a batch has M = N*SIZE numbers x_i. With r = (var + eps)^-1/2 and xhat_i =
+   (x_i - mean)*r the result is y_i = weight*xhat_i + bias. Its derivative (Ioffe and Szegedy 2015,
+   section 3), with g_i = dL/dy_i, S0 = sum of g_i and S1 = sum of g_i*xhat_i:
+
+     dL/dbias   = S0,    dL/dweight = S1,    dL/dxhat_i = weight*g_i
+     dL/dvar    = sum of dL/dxhat_i * (x_i - mean) * -r^3/2           = -weight * r^2 * S1/2
+     dL/dmean   = sum of dL/dxhat_i * -r     (x_i - mean adds up to 0) = -weight * r * S0
+     dL/dx_i    = dL/dxhat_i * r + dL/dvar * 2(x_i - mean)/M + dL/dmean/M
+                = weight*r * (g_i - (S0 + xhat_i*S1)/M)
+
+   frozen: mean and var are constants, and dL/dx_i = weight*r*g_i. norm_sums computes S0 and S1,
+   norm_grad the last line. stats and sums are (2,C): the means and the variances, S0 and S1. */
+
+GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats)
 {
     double count = (double)p->n * (double)p->size;
     for (int c = 0; c < p->c; c++) {
-        double mean = 0, squares = 0;
+        double mean = 0, var = 0;
         for (int n = 0; n < p->n; n++)
             for (size_t i = 0; i < p->size; i++)
                 mean += x[((size_t)n * p->c + c) * p->size + i] / count;
         for (int n = 0; n < p->n; n++)
             for (size_t i = 0; i < p->size; i++) {
                 double d = x[((size_t)n * p->c + c) * p->size + i] - mean;
-                squares += d * d / count;
+                var += d * d / count;
             }
-        s[c] = (gan_real)mean;
-        s[p->c + c] = (gan_real)squares;
+        stats[c] = (gan_real)mean;
+        stats[p->c + c] = (gan_real)var;
     }
 }
 
-GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s,
+static gan__cost gan__cost_norm_stats(const gan_norm *p)
+{
+    size_t c = (size_t)p->c, count = p->n * c * p->size;
+    gan__cost cost = {{count}, {2 * c}, 4.0 * (double)count};
+    return cost;
+}
+
+GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
                                 const gan_real *weight, const gan_real *bias, gan_real *y)
 {
+    const gan_real *mean = stats, *var = stats + p->c;
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
             for (size_t i = 0; i < p->size; i++, x++, y++)
-                *y = (*x - s[c]) / GAN__F(sqrt, s[p->c + c] + p->eps) * weight[c] + bias[c];
+                *y = (*x - mean[c]) / GAN__F(sqrt, var[c] + p->eps) * weight[c] + bias[c];
+}
+
+static gan__cost gan__cost_norm_apply(const gan_norm *p)
+{
+    size_t c = (size_t)p->c, count = p->n * c * p->size;
+    gan__cost cost = {{count, 2 * c, c, c}, {count}, 2.0 * (double)count};
+    return cost;
 }
 
 GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *s, gan_real *sums)
+                               const gan_real *stats, gan_real *sums)
 {
+    const gan_real *mean = stats, *var = stats + p->c;
     for (int c = 0; c < p->c; c++) {
-        double plain = 0;
-        double weighted = 0;
-        double deviation = sqrt((double)s[p->c + c] + p->eps);
+        double s0 = 0, s1 = 0;
+        double deviation = sqrt((double)var[c] + p->eps);
         for (int n = 0; n < p->n; n++)
             for (size_t i = 0; i < p->size; i++) {
-                size_t at = ((size_t)n * p->c + c) * p->size + i;
-                plain += gy[at];
-                weighted += gy[at] * (x[at] - (double)s[c]) / deviation;
+                size_t k = ((size_t)n * p->c + c) * p->size + i;
+                s0 += gy[k];
+                s1 += gy[k] * (x[k] - (double)mean[c]) / deviation;
             }
-        sums[c] = (gan_real)plain;
-        sums[p->c + c] = (gan_real)weighted;
+        sums[c] = (gan_real)s0;
+        sums[p->c + c] = (gan_real)s1;
     }
 }
 
+static gan__cost gan__cost_norm_sums(const gan_norm *p)
+{
+    size_t c = (size_t)p->c, count = p->n * c * p->size;
+    gan__cost cost = {{count, count, 2 * c}, {2 * c}, 4.0 * (double)count};
+    return cost;
+}
+
 GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *s, const gan_real *weight, const gan_real *sums,
+                               const gan_real *stats, const gan_real *weight, const gan_real *sums,
                                gan_real *gx)
 {
+    const gan_real *mean = stats, *var = stats + p->c;
+    const gan_real *s0 = sums, *s1 = sums + p->c;
     double count = (double)p->n * (double)p->size;
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
             for (size_t i = 0; i < p->size; i++, gy++, x++, gx++) {
-                double deviation = sqrt((double)s[p->c + c] + p->eps);
-                double xhat = (*x - (double)s[c]) / deviation;
-                double through = p->frozen ? 0
-                                           : (sums[c] + xhat * sums[p->c + c]) /
-                                                 count; /* by way of mean and variance */
-                *gx = (gan_real)(weight[c] / deviation * (*gy - through));
+                double deviation = sqrt((double)var[c] + p->eps);
+                double xhat = (*x - (double)mean[c]) / deviation;
+                double by_statistics = p->frozen ? 0 : (s0[c] + xhat * s1[c]) / count;
+                *gx = (gan_real)(weight[c] / deviation * (*gy - by_statistics));
             }
 }
 
-/* Two passes, so that a large mean does not drown a small variance; one channel's numbers stay
-   in the cache for the second. */
+static gan__cost gan__cost_norm_grad(const gan_norm *p)
+{
+    size_t c = (size_t)p->c, count = p->n * c * p->size;
+    gan__cost cost = {{count, count, 2 * c, c, 2 * c}, {count}, 4.0 * (double)count};
+    return cost;
+}
+
+/* ---- cpu: one channel, or one (n,c) line, at a time. Statistics take two passes, so that a large
+   mean does not drown a small variance; a channel's numbers stay in the cache for the second. */
 static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
+    const gan__isa *isa = gan__cpu_isa();
     const ptrdiff_t stride = (ptrdiff_t)(p->c * p->size);
     double count = (double)p->n * (double)p->size;
+    gan_real *stats = job->out[0];
     (void)thread;
     for (size_t c = begin; c < end; c++) {
         const gan_real *x = job->in[0] + c * p->size;
-        double mean = gan__cpu_isa()->sum(x, (size_t)p->n, stride, p->size) / count;
-        double off = mean - (gan_real)mean;
-        double squares = gan__cpu_isa()->squares(x, (size_t)p->n, stride, p->size, (gan_real)mean) /
-                             count -
-                         off * off;
-        job->out[0][c] = (gan_real)mean;
-        job->out[0][p->c + c] = (gan_real)GAN__MAX(squares, 0);
+        double mean = isa->sum(x, (size_t)p->n, stride, p->size) / count;
+        double rounded = mean - (gan_real)mean; /* the squares are about the rounded mean */
+        double squares = isa->squares(x, (size_t)p->n, stride, p->size, (gan_real)mean);
+        double var = squares / count - rounded * rounded;
+        stats[c] = (gan_real)mean;
+        stats[p->c + c] = (gan_real)GAN__MAX(var, 0);
     }
 }
 
-GAN_API void gan_cpu_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s)
+GAN_API void gan_cpu_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats)
 {
-    gan__job job = {p, {x}, {s}};
+    gan__job job = {p, {x}, {stats}};
     gan__parallel((size_t)p->c, 4096 / (p->n * p->size) + 1, gan__norm_stats_body, &job);
 }
 
-/* (n,c) rows begin .. end: y = scale*x + shift with the channel's numbers. */
+/* y = scale*x + shift, with scale = weight/sqrt(var + eps) and shift = bias - scale*mean */
 static void gan__norm_apply_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
+    const gan_real *mean = job->in[1], *var = job->in[1] + p->c;
+    const gan_real *weight = job->in[2], *bias = job->in[3];
     (void)thread;
-    for (size_t row = begin; row < end; row++) {
-        size_t c = row % p->c;
-        gan_real scale = job->in[2][c] / GAN__F(sqrt, job->in[1][p->c + c] + p->eps);
-        gan__cpu_isa()->scale_shift(job->in[0] + row * p->size, scale,
-                                    job->in[3][c] - scale * job->in[1][c],
-                                    job->out[0] + row * p->size, p->size);
+    for (size_t line = begin; line < end; line++) {
+        size_t c = line % p->c, first = line * p->size;
+        gan_real scale = weight[c] / GAN__F(sqrt, var[c] + p->eps);
+        gan_real shift = bias[c] - scale * mean[c];
+        gan__cpu_isa()->scale_shift(job->in[0] + first, scale, shift, job->out[0] + first, p->size);
     }
 }
 
-GAN_API void gan_cpu_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s,
+GAN_API void gan_cpu_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
                                 const gan_real *weight, const gan_real *bias, gan_real *y)
 {
-    gan__job job = {p, {x, s, weight, bias}, {y}};
+    gan__job job = {p, {x, stats, weight, bias}, {y}};
     gan__parallel((size_t)p->n * p->c, 16384 / p->size + 1, gan__norm_apply_body, &job);
 }
 
@@ -5459,90 +6555,101 @@ static void gan__norm_sums_body(void *argument, size_t begin, size_t end, int th
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
+    const gan_real *mean = job->in[2], *var = job->in[2] + p->c;
     (void)thread;
     for (size_t c = begin; c < end; c++) {
-        double total[2];
+        double total[2]; /* of gy and of gy*(x - mean) */
         gan__cpu_isa()->two_sums(job->in[0] + c * p->size, job->in[1] + c * p->size, (size_t)p->n,
-                                 (ptrdiff_t)(p->c * p->size), p->size, job->in[2][c], total);
+                                 (ptrdiff_t)(p->c * p->size), p->size, mean[c], total);
         job->out[0][c] = (gan_real)total[0];
-        job->out[0][p->c + c] = (gan_real)(total[1] / sqrt((double)job->in[2][p->c + c] + p->eps));
+        job->out[0][p->c + c] = (gan_real)(total[1] / sqrt((double)var[c] + p->eps));
     }
 }
 
 GAN_API void gan_cpu_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *s, gan_real *sums)
+                               const gan_real *stats, gan_real *sums)
 {
-    gan__job job = {p, {gy, x, s}, {sums}};
+    gan__job job = {p, {gy, x, stats}, {sums}};
     gan__parallel((size_t)p->c, 4096 / (p->n * p->size) + 1, gan__norm_sums_body, &job);
 }
 
-/* gx = a*gy + b*(x - mean) + c with the channel's numbers: the formula of norm_grad, multiplied
-   out. */
+/* The formula multiplied out: gx = a*gy + b*(x - mean) + shift, with r = 1/sqrt(var + eps),
+   a = weight*r, b = -a*r*S1/M and shift = -a*S0/M */
 static void gan__norm_grad_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
-    const gan_real *s = job->in[2], *sums = job->in[4];
+    const gan_real *mean = job->in[2], *var = job->in[2] + p->c;
+    const gan_real *weight = job->in[3];
+    const gan_real *s0 = job->in[4], *s1 = job->in[4] + p->c;
+    double count = (double)p->n * (double)p->size;
     (void)thread;
-    for (size_t row = begin; row < end; row++) {
-        size_t c = row % p->c, at = row * p->size;
-        double inverse = 1 / sqrt((double)s[p->c + c] + p->eps);
-        double count = (double)p->n * (double)p->size;
-        double a = job->in[3][c] * inverse;
-        double b = p->frozen ? 0 : -a * inverse * sums[p->c + c] / count;
-        double shift = p->frozen ? 0 : -a * sums[c] / count;
-        gan__cpu_isa()->blend(job->in[0] + at, job->in[1] + at, s[c], (gan_real)a, (gan_real)b,
-                              (gan_real)shift, job->out[0] + at, p->size);
+    for (size_t line = begin; line < end; line++) {
+        size_t c = line % p->c, first = line * p->size;
+        double r = 1 / sqrt((double)var[c] + p->eps);
+        double a = weight[c] * r;
+        double b = p->frozen ? 0 : -a * r * s1[c] / count;
+        double shift = p->frozen ? 0 : -a * s0[c] / count;
+        gan__cpu_isa()->blend(job->in[0] + first, job->in[1] + first, mean[c], (gan_real)a,
+                              (gan_real)b, (gan_real)shift, job->out[0] + first, p->size);
     }
 }
 
 GAN_API void gan_cpu_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *s, const gan_real *weight, const gan_real *sums,
+                               const gan_real *stats, const gan_real *weight, const gan_real *sums,
                                gan_real *gx)
 {
-    gan__job job = {p, {gy, x, s, weight, sums}, {gx}};
+    gan__job job = {p, {gy, x, stats, weight, sums}, {gx}};
     gan__parallel((size_t)p->n * p->c, 16384 / p->size + 1, gan__norm_grad_body, &job);
 }
 
-/* ---- tensors. y->in = x, weight, bias; y->saved = statistics (2,C,1,1); y->attr[0] says frozen */
+/* ---- tensors. y->in is x, weight and bias; y->norm_stats the statistics (2,C,1,1); y->attr[0]
+   frozen; y->real[0] eps */
 
-/* The derivative in plain tensor functions, for a derivative that is itself to be
-   differentiated. */
-static gan_tensor *gan__norm_vjp_plain(gan_tensor *y, gan_tensor *gy, int i)
+/* The derivative in tensor functions, for a gradient that is to be differentiated itself:
+     d/dbias   sum of gy      (gan__norm_vjp has it)
+     d/dweight sum of gy*xhat
+     d/dx      weight*r * (gy - mean of gy - xhat * mean of gy*xhat), or weight*r*gy if frozen */
+static gan_tensor *gan__norm_vjp_recorded(gan_tensor *y, gan_tensor *gy, int i)
 {
-    gan_tensor *x = y->in[0], *mean, *var;
+    gan_tensor *x = y->in[0], *weight = y->in[1];
+    bool frozen = y->attr[0] != 0;
     int c = x->c;
-    if (y->attr[0]) {
-        mean = gan_slice(y->saved, 0, 0, 1);
-        var = gan_slice(y->saved, 0, 1, 1);
+    gan_tensor *mean, *var;
+    if (frozen) {
+        mean = gan_slice(y->norm_stats, 0, 0, 1);
+        var = gan_slice(y->norm_stats, 0, 1, 1);
     } else {
         mean = gan_mean_to(x, 1, c, 1, 1);
         var = gan_mean_to(gan_square(gan_sub(x, mean)), 1, c, 1, 1);
     }
-    gan_tensor *inverse = gan_rsqrt(gan_add_scalar(var, y->real[0]));
-    gan_tensor *xhat = gan_mul(gan_sub(x, mean), inverse);
+    gan_tensor *r = gan_rsqrt(gan_add_scalar(var, y->real[0]));
+    gan_tensor *xhat = gan_mul(gan_sub(x, mean), r);
     if (i == 1)
         return gan_sum_to(gan_mul(gy, xhat), 1, c, 1, 1);
-    gan_tensor *scale = gan_mul(y->in[1], inverse);
-    if (y->attr[0])
+    gan_tensor *scale = gan_mul(weight, r);
+    if (frozen)
         return gan_mul(gy, scale);
-    gan_tensor *through = gan_add(gan_mean_to(gy, 1, c, 1, 1),
-                                  gan_mul(xhat, gan_mean_to(gan_mul(gy, xhat), 1, c, 1, 1)));
-    return gan_mul(scale, gan_sub(gy, through));
+    gan_tensor *mean_gy = gan_mean_to(gy, 1, c, 1, 1);
+    gan_tensor *mean_gy_xhat = gan_mean_to(gan_mul(gy, xhat), 1, c, 1, 1);
+    gan_tensor *by_statistics = gan_add(mean_gy, gan_mul(xhat, mean_gy_xhat));
+    return gan_mul(scale, gan_sub(gy, by_statistics));
 }
 
+/* The sums of norm_sums are d/dbias (row 0) and d/dweight (row 1), and norm_grad needs them for
+   d/dx: they are computed once for all three and kept in y->norm_sums. */
 static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     gan *g = y->g;
     gan_tensor *x = y->in[0];
     gan_norm p = {x->n, x->c, (size_t)x->h * x->w, y->real[0], y->attr[0]};
     if (g->recording)
-        return i == 2 ? gan__unbroadcast(gy, y->in[2]) : gan__norm_vjp_plain(y, gy, i);
-    gan_tensor *sums = y->memo ? y->memo : gan__tensor(g, NULL, 2, x->c, 1, 1);
-    const gan_real *in[5] = {gy->data, x->data, y->saved->data, y->in[1]->data, sums->data};
-    if (!y->memo) {
+        return i == 2 ? gan__unbroadcast(gy, y->in[2]) : gan__norm_vjp_recorded(y, gy, i);
+    gan_tensor *sums = y->norm_sums ? y->norm_sums : gan__tensor(g, NULL, 2, x->c, 1, 1);
+    const gan_real *in[5] = {gy->data, x->data, y->norm_stats->data, y->in[1]->data, sums->data};
+    if (!y->norm_sums) {
         gan__run(g, GAN__K_norm_sums, &p, in, &sums->data);
-        y->memo = sums;
+        y->norm_sums = sums;
         sums->buffer->references++; /* until all three derivatives are computed */
     }
     if (i > 0)
@@ -5552,6 +6659,7 @@ static gan_tensor *gan__norm_vjp(gan_tensor *y, gan_tensor *gy, int i)
     gan__run(g, GAN__K_norm_grad, &p, in, &gx->data);
     return gx;
 }
+
 static const struct gan__op gan__op_norm = {"gan_batch_norm", gan__norm_vjp, false};
 
 static gan_tensor *gan__norm_with(const gan_norm *p, gan_tensor *x, gan_tensor *stats,
@@ -5560,20 +6668,20 @@ static gan_tensor *gan__norm_with(const gan_norm *p, gan_tensor *x, gan_tensor *
     gan_tensor *y = gan__tensor(x->g, NULL, GAN__SHAPE(x));
     const gan_real *in[4] = {x->data, stats->data, weight->data, bias->data};
     gan__run(x->g, GAN__K_norm_apply, p, in, &y->data);
-    y->saved = stats;
+    y->norm_stats = stats;
     y->attr[0] = p->frozen;
     y->real[0] = p->eps;
     return gan__record(y, &gan__op_norm, x, weight, bias);
 }
 
-/* running = (1-momentum)*running + momentum*factor*batch */
-static void gan__update_running(gan_tensor *running, gan_tensor *stats, int which,
-                                gan_real momentum, gan_real factor)
+/* running = (1-momentum)*running + momentum*factor*(row of stats) */
+static void gan__update_running(gan_tensor *running, gan_tensor *stats, int row, gan_real momentum,
+                                gan_real factor)
 {
     gan_zip p = {GAN_MIX,          1, running->c, 1, 1, {0, 1, 0, 0}, {0, 1, 0, 0}, 1 - momentum,
                  momentum * factor};
-    gan__run_2(running->g, GAN__K_zip, &p, running->data, stats->data + (size_t)which * running->c,
-               running->data);
+    const gan_real *batch = stats->data + (size_t)row * running->c;
+    gan__run_2(running->g, GAN__K_zip, &p, running->data, batch, running->data);
 }
 
 GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
@@ -5582,14 +6690,14 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
 {
     const char *function = "gan_batch_norm_f";
     gan *g = gan__valid(x, function);
-    gan_tensor *four[4] = {weight, bias, running_mean, running_var};
+    const gan_tensor *const params[4] = {weight, bias, running_mean, running_var};
     for (int i = 0; i < 4; i++) {
-        gan__valid_pair(x, four[i], function);
-        if (four[i]->n != 1 || four[i]->c != x->c || four[i]->h != 1 || four[i]->w != 1)
+        gan__valid_pair(x, params[i], function);
+        if (params[i]->n != 1 || params[i]->c != x->c || params[i]->h != 1 || params[i]->w != 1)
             gan__fail(g, function,
                       "input " GAN__DIMS " has %d channels, the parameter " GAN__DIMS
                       " must be (1,%d,1,1)",
-                      GAN__SHAPE(x), x->c, GAN__SHAPE(four[i]), x->c);
+                      GAN__SHAPE(x), x->c, GAN__SHAPE(params[i]), x->c);
     }
     gan_norm p = {x->n, x->c, (size_t)x->h * x->w, eps, !training};
     double count = (double)p.n * (double)p.size;
@@ -5598,22 +6706,25 @@ GAN_API gan_tensor *gan_batch_norm_f(gan_tensor *x, gan_tensor *weight, gan_tens
                   "input " GAN__DIMS " has one number per channel: its variance says nothing; use "
                   "gan_eval or a larger batch",
                   GAN__SHAPE(x));
+
     gan_tensor *stats = gan__tensor(g, NULL, 2, x->c, 1, 1);
-    if (training)
+    if (training) {
+        gan_real unbiased = (gan_real)(count / (count - 1));
         gan__run_1(g, GAN__K_norm_stats, &p, x->data, stats->data);
-    for (int i = 0; i < 2; i++)
-        if (training)
-            gan__update_running(four[2 + i], stats, i, momentum,
-                                i ? (gan_real)(count / (count - 1)) : 1);
-        else
-            gan__place(four[2 + i], stats, 0, i);
+        gan__update_running(running_mean, stats, 0, momentum, 1);
+        gan__update_running(running_var, stats, 1, momentum, unbiased);
+    } else {
+        gan__place(running_mean, stats, 0, 0);
+        gan__place(running_var, stats, 0, 1);
+    }
     return gan__norm_with(&p, x, stats, weight, bias);
 }
 
-/* The numbers of x in so many groups, each with statistics of its own; weight and bias (1 or
-   N,C,1,1) for N*C groups, or NULL. */
-static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weight, gan_tensor *bias,
-                                    gan_real eps)
+/* x's numbers, in the order of memory, as so many groups of equal size, each with statistics of
+   its own: a batch norm of (1,GROUPS,SIZE,1). weight and bias, (1 or N,C,1,1) for N*C groups, or
+   NULL for 1 and 0. */
+static gan_tensor *gan__norm_by_group(gan_tensor *x, int groups, gan_tensor *weight,
+                                      gan_tensor *bias, gan_real eps)
 {
     gan *g = x->g;
     gan_tensor *lines = gan_reshape(x, 1, groups, -1, 1);
@@ -5627,16 +6738,21 @@ static gan_tensor *gan__norm_groups(gan_tensor *x, int groups, gan_tensor *weigh
     return gan_reshape(gan__norm_with(&p, lines, stats, weight, bias), GAN__SHAPE(x));
 }
 
-/* A norm's weight or bias: NULL, or broadcast to x's shape. */
-static void gan__check_affine(const char *function, gan_tensor *x, gan_tensor *weight,
-                              gan_tensor *bias, bool images, bool places)
+/* x*weight + bias; either may be NULL. */
+static gan_tensor *gan__weight_and_bias(gan_tensor *x, gan_tensor *weight, gan_tensor *bias)
 {
-    gan__valid(x, function);
-    int n = images ? x->n : 1;
-    int h = places ? x->h : 1;
-    int w = places ? x->w : 1;
+    if (weight)
+        x = gan_mul(x, weight);
+    return bias ? gan_add(x, bias) : x;
+}
+
+/* weight and bias are each NULL or (1 or n,C,h,w). */
+static void gan__check_norm_params(const char *function, gan_tensor *x, gan_tensor *weight,
+                                   gan_tensor *bias, int n, int h, int w)
+{
+    const gan_tensor *const params[2] = {weight, bias};
     for (int i = 0; i < 2; i++) {
-        const gan_tensor *t = i ? bias : weight;
+        const gan_tensor *t = params[i];
         if (!t)
             continue;
         gan__valid_pair(x, t, function);
@@ -5647,104 +6763,133 @@ static void gan__check_affine(const char *function, gan_tensor *x, gan_tensor *w
     }
 }
 
-static gan_tensor *gan__affine(gan_tensor *x, gan_tensor *weight, gan_tensor *bias)
-{
-    if (weight)
-        x = gan_mul(x, weight);
-    return bias ? gan_add(x, bias) : x;
-}
-
 GAN_API gan_tensor *gan_instance_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                         gan_real eps)
 {
-    gan__check_affine("gan_instance_norm_f", x, weight, bias, true, false);
+    const char *function = "gan_instance_norm_f";
+    gan__valid(x, function);
+    gan__check_norm_params(function, x, weight, bias, x->n, 1, 1);
     if (x->h * x->w == 1)
-        gan__fail(x->g, "gan_instance_norm_f",
+        gan__fail(x->g, function,
                   "input " GAN__DIMS
                   " has one number per image and channel: its variance says nothing",
                   GAN__SHAPE(x));
-    return gan__norm_groups(x, x->n * x->c, weight, bias, eps);
+    return gan__norm_by_group(x, x->n * x->c, weight, bias, eps);
 }
 
-GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, int groups, gan_tensor *weight,
-                                     gan_tensor *bias, gan_real eps)
+GAN_API gan_tensor *gan_group_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
+                                     int groups, gan_real eps)
 {
-    gan__check_affine("gan_group_norm_f", x, weight, bias, false, false);
+    const char *function = "gan_group_norm_f";
+    gan__valid(x, function);
+    gan__check_norm_params(function, x, weight, bias, 1, 1, 1);
     if (groups < 1 || x->c % groups)
-        gan__fail(x->g, "gan_group_norm_f",
-                  "input " GAN__DIMS ": %d groups do not divide %d channels", GAN__SHAPE(x), groups,
-                  x->c);
-    return gan__affine(gan__norm_groups(x, x->n * groups, NULL, NULL, eps), weight, bias);
+        gan__fail(x->g, function, "input " GAN__DIMS ": %d groups do not divide %d channels",
+                  GAN__SHAPE(x), groups, x->c);
+    gan_tensor *xhat = gan__norm_by_group(x, x->n * groups, NULL, NULL, eps);
+    return gan__weight_and_bias(xhat, weight, bias);
 }
 
 GAN_API gan_tensor *gan_layer_norm_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
                                      gan_real eps)
 {
-    gan__check_affine("gan_layer_norm_f", x, weight, bias, false, true);
-    return gan__affine(gan__norm_groups(x, x->n, NULL, NULL, eps), weight, bias);
+    const char *function = "gan_layer_norm_f";
+    gan__valid(x, function);
+    gan__check_norm_params(function, x, weight, bias, 1, x->h, x->w);
+    gan_tensor *xhat = gan__norm_by_group(x, x->n, NULL, NULL, eps);
+    return gan__weight_and_bias(xhat, weight, bias);
 }
 
-/* The kernel's variance is biased: with m numbers, var*m/(m-1) + eps = (var + eps*(m-1)/m) *
-   m/(m-1). */
+/* Instance norm with y's deviation as weight and y's mean as bias. AdaIN's variance is unbiased,
+   instance norm's is biased: with M numbers in a plane
+
+     unbiased + eps = var*M/(M-1) + eps = (var + eps*(M-1)/M) * M/(M-1)
+
+   so that eps becomes eps*(M-1)/M, and the root of M/(M-1) goes into the weight. */
 GAN_API gan_tensor *gan_adain(gan_tensor *x, gan_tensor *y, gan_real eps)
 {
-    gan__valid_pair(x, y, "gan_adain");
-    double m = (double)x->h * x->w, k = (double)y->h * y->w;
-    if (x->n != y->n || x->c != y->c || m < 2 || k < 2)
-        gan__fail(x->g, "gan_adain",
+    const char *function = "gan_adain";
+    gan__valid_pair(x, y, function);
+    double in_x = (double)x->h * x->w, in_y = (double)y->h * y->w;
+    if (x->n != y->n || x->c != y->c || in_x < 2 || in_y < 2)
+        gan__fail(x->g, function,
                   GAN__DIMS " and " GAN__DIMS
                             ": the same N and C, and more than one pixel, are wanted",
                   GAN__SHAPE(x), GAN__SHAPE(y));
     gan_tensor *mean = gan_mean_to(y, y->n, y->c, 1, 1);
-    gan_tensor *var = gan_mul_scalar(gan_mean_to(gan_square(gan_sub(y, mean)), y->n, y->c, 1, 1),
-                                     (gan_real)(k / (k - 1)));
-    gan_tensor *deviation = gan_mul_scalar(gan_sqrt(gan_add_scalar(var, eps)),
-                                           (gan_real)sqrt((m - 1) / m));
-    return gan_instance_norm_f(x, deviation, mean, (gan_real)(eps * (m - 1) / m));
+    gan_tensor *biased = gan_mean_to(gan_square(gan_sub(y, mean)), y->n, y->c, 1, 1);
+    gan_tensor *var = gan_mul_scalar(biased, (gan_real)(in_y / (in_y - 1)));
+    gan_tensor *deviation = gan_sqrt(gan_add_scalar(var, eps));
+    gan_tensor *weight = gan_mul_scalar(deviation, (gan_real)sqrt((in_x - 1) / in_x));
+    return gan_instance_norm_f(x, weight, mean, (gan_real)(eps * (in_x - 1) / in_x));
 }
 
 GAN_API gan_tensor *gan_pixel_norm(gan_tensor *x)
 {
     gan__valid(x, "gan_pixel_norm");
-    return gan_mul(x, gan_rsqrt(gan_add_scalar(gan_mean_to(gan_square(x), x->n, 1, x->h, x->w),
-                                               (gan_real)1e-8)));
+    gan_tensor *mean_square = gan_mean_to(gan_square(x), x->n, 1, x->h, x->w);
+    return gan_mul(x, gan_rsqrt(gan_add_scalar(mean_square, (gan_real)1e-8)));
 }
 
+/* The 1e-24 keeps 0/0 away, and is lost beside any other square. */
 GAN_API gan_tensor *gan_normalize(gan_tensor *x, int dim)
 {
     gan__valid(x, "gan_normalize");
     int size[4] = {GAN__SHAPE(x)};
-    gan__lines_of("gan_normalize", x, dim);
+    gan__lines_of("gan_normalize", x, dim); /* checks dim */
     size[dim] = 1;
-    return gan_mul(
-        x, gan_rsqrt(gan_add_scalar(gan_sum_to(gan_square(x), size[0], size[1], size[2], size[3]),
-                                    (gan_real)1e-24)));
+    gan_tensor *square = gan_sum_to(gan_square(x), size[0], size[1], size[2], size[3]);
+    return gan_mul(x, gan_rsqrt(gan_add_scalar(square, (gan_real)1e-24)));
 }
 
+/* x as (SIZE,M,C*H*W,1): image i is place i/M of group i%M. */
 GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group)
 {
     gan *g = gan__valid(x, "gan_minibatch_stddev");
-    int size = GAN__MIN(group, x->n), m = size > 0 ? x->n / size : 0;
+    int size = GAN__MIN(group, x->n);
+    int m = size > 0 ? x->n / size : 0;
     if (size < 1 || m * size != x->n)
         gan__fail(g, "gan_minibatch_stddev",
                   "input " GAN__DIMS ": groups of %d do not divide %d images", GAN__SHAPE(x), size,
                   x->n);
-    gan_tensor *y = gan_reshape(x, size, m, -1, 1);
-    gan_tensor *d = gan_sub(y, gan_mean_to(y, 1, m, y->h, 1));
-    gan_tensor *deviation = gan_sqrt(
-        gan_add_scalar(gan_mean_to(gan_square(d), 1, m, y->h, 1), (gan_real)1e-8));
-    deviation = gan_expand(gan_mean_to(deviation, 1, m, 1, 1), size, m, x->h * x->w, 1);
-    return gan_concat(x, gan_reshape(deviation, x->n, 1, x->h, x->w), 1);
+    gan_tensor *grouped = gan_reshape(x, size, m, -1, 1);
+    int numbers = grouped->h; /* of an image */
+    gan_tensor *d = gan_sub(grouped, gan_mean_to(grouped, 1, m, numbers, 1));
+    gan_tensor *var = gan_mean_to(gan_square(d), 1, m, numbers, 1);
+    gan_tensor *deviation = gan_sqrt(gan_add_scalar(var, (gan_real)1e-8));
+    gan_tensor *plane = gan_expand(gan_mean_to(deviation, 1, m, 1, 1), size, m, x->h * x->w, 1);
+    return gan_concat(x, gan_reshape(plane, x->n, 1, x->h, x->w), 1);
 }
 
 /* ===========================================================================================
    >>autograd (implementation)
    ===========================================================================================
-   The tape lists tensors in the order in which they were made. A first walk, forward, marks what
-   leads to a tensor that is asked for; a second, backward, turns each marked tensor's gradient
-   into its inputs' by the operation's vjp (vector-Jacobian product), which is written in tensor
-   functions and so can go on the tape itself. */
+   The tape lists tensors in the order in which they were computed, so that a tensor's inputs stand
+   before it. A differentiation goes over it twice: forward, to mark what lies between y and the
+   tensors whose gradient is asked for; then backward. A marked tensor's grad is complete when the
+   second pass reaches it, and the vjp (vector-Jacobian product) of the operation that computed it
+   then makes of it the gradients of its inputs, each of which is added to that input's grad.
 
+   y = x*x + x*c at x = 3, c = 5, and dy/dx = 2x + c = 11. The column of a step holds every grad
+   as it is after that step:
+
+       tape  tensor       inputs  marked   step 1    step 2    step 3    step 4
+                                           y = 1     vjp of y  vjp of b  vjp of a
+         0   x = 3                asked                        5         5 + 3 + 3 = 11
+         1   c = 5                no                                     (never computed)
+         2   a = x*x =  9  x, x   yes                1         1         1
+         3   b = x*c = 15  x, c   yes                1         1         1
+         4   y = a+b = 24  a, b   yes      1         1         1         1
+
+   gan_grad: vjps are written in tensor functions, whose results go on the tape behind y, and can be
+   differentiated like any others.
+   gan_backward: nobody differentiates its gradients again, so nothing is recorded (g->recording is
+   false) and memory is given back on the way (g->reclaiming is true): that of temporaries after
+   each vjp, that of a tensor's grad once it has been passed on. buffer->references counts who
+   needs a buffer: every tensor that has its numbers there, until it is released, and every grad
+   that points to such a tensor. */
+
+/* Gives back the numbers of the temporaries from place `to` of their list on. */
 static void gan__release_temporaries(gan *g, int to)
 {
     while (g->temporary_count > to)
@@ -5757,6 +6902,7 @@ static void gan__request_grad(gan *g, gan_tensor *x)
     x->grad = NULL;
 }
 
+/* t's gradient is not needed any longer. */
 static void gan__grad_clear(gan *g, gan_tensor *t)
 {
     if (t->needs_grad_in == g->differentiation && t->grad) {
@@ -5765,13 +6911,14 @@ static void gan__grad_clear(gan *g, gan_tensor *t)
     }
 }
 
-/* y = x, and y = k*y + l*x */
+/* y = x */
 static void gan__copy_numbers(gan *g, size_t count, const gan_real *x, gan_real *y)
 {
     gan_copy p = {1, 1, 1, (int)count, {0, 0, 0, 1}, {0, 0, 0, 1}, 0, 0};
     gan__run_1(g, GAN__K_copy, &p, x, y);
 }
 
+/* y = k*y + l*x */
 static void gan__mix_numbers(gan *g, size_t count, gan_real k, gan_real *y, gan_real l,
                              const gan_real *x)
 {
@@ -5782,94 +6929,104 @@ static void gan__mix_numbers(gan *g, size_t count, gan_real k, gan_real *y, gan_
 /* The gradient that a parameter holds, or NULL. */
 static gan_real *gan__gradient_of(const gan_tensor *param)
 {
-    return param->gradient && param->gradient->references
-             ? (gan_real *)param->gradient->block.memory
+    return param->param_grad && param->param_grad->references
+             ? (gan_real *)param->param_grad->block.memory
              : NULL;
 }
 
-/* A parameter's gradient outlives gan_clear: it takes over the block of the first that comes,
-   and further ones are added to it. */
-static void gan__gradient_add(gan_tensor *param, gan_tensor *gradient)
+/* Adds gradient to the one that param holds. A parameter's gradient outlives gan_clear: the first
+   to come gives it its block of memory if nobody else needs that, or else is copied. */
+static void gan__param_grad_add(gan_tensor *param, gan_tensor *gradient)
 {
     gan *g = param->g;
-    if (!param->gradient)
-        param->gradient = (gan__buffer *)gan__alloc_zero(sizeof *param->gradient);
-    if (param->gradient->references)
+    if (gan__gradient_of(param)) {
         gan__mix_numbers(g, gan_count(param), 1, gan__gradient_of(param), 1, gradient->data);
-    else {
-        bool mine = gradient->buffer->references == 1 &&
-                    gradient->tape >= 0; /* nobody else uses its numbers */
-        param->gradient->references = 1;
-        g->gradients++;
-        param->gradient->block = mine ? gradient->buffer->block
-                                      : gan__take_numbers(g, gan_count(param));
-        if (mine)
-            gradient->buffer->references = 0;
-        else
-            gan__copy_numbers(g, gan_count(param), gradient->data, gan__gradient_of(param));
+        return;
+    }
+    if (!param->param_grad)
+        param->param_grad = (gan__buffer *)gan__alloc_zero(sizeof *param->param_grad);
+    param->param_grad->references = 1;
+    g->gradients++;
+    if (gradient->buffer->references == 1 && gradient->tape >= 0) {
+        param->param_grad->block = gradient->buffer->block;
+        gradient->buffer->references = 0;
+    } else {
+        param->param_grad->block = gan__take_numbers(g, gan_count(param));
+        gan__copy_numbers(g, gan_count(param), gradient->data, gan__gradient_of(param));
     }
 }
 
+/* Adds gradient to what has arrived at t. In a gan_backward a parameter's goes where it stays. */
 static void gan__grad_add(gan_tensor *t, gan_tensor *gradient)
 {
     gan_tensor *before = t->grad;
-    if (t->g->reclaiming && t->tape < 0)
-        gan__gradient_add(t, gradient);
-    else {
-        t->grad = before ? gan_add(before, gradient) : gradient;
-        t->grad->buffer->references++;
-        if (before)
-            gan__release(before);
+    if (t->g->reclaiming && t->tape < 0) {
+        gan__param_grad_add(t, gradient);
+        return;
     }
+    t->grad = before ? gan_add(before, gradient) : gradient;
+    t->grad->buffer->references++;
+    if (before)
+        gan__release(before);
 }
 
-/* Fills the slots of all that is marked with g->differentiation, from y's gradient seed. Inputs
-   are taken from the last, so that the first may have its gradient in the memory of y's. */
-static void gan__differentiate(gan *g, gan_tensor *y, gan_tensor *seed)
+/* Marks all that was computed from a tensor whose gradient is asked for, up to y. */
+static void gan__mark_paths(gan *g, const gan_tensor *y)
 {
-    uint64_t now = g->differentiation;
     for (int i = 0; i <= y->tape; i++) {
         gan_tensor *t = g->tape[i];
         for (int j = 0; t->op && j < 3; j++)
-            if (t->in[j] && t->in[j]->needs_grad_in == now && t->needs_grad_in != now) {
-                t->needs_grad_in = now;
-                t->grad = NULL;
-            }
+            if (t->in[j] && t->in[j]->needs_grad_in == g->differentiation &&
+                t->needs_grad_in != g->differentiation)
+                gan__request_grad(g, t);
     }
-    if (y->needs_grad_in != now)
+}
+
+/* t's gradient is complete: those of its inputs that are marked are computed from it. The last
+   input comes first, and t's gradient is given back before the first input's is added: that may
+   then lie in the same memory, and a parameter keep it. */
+static void gan__backpropagate(gan *g, gan_tensor *t)
+{
+    bool wanted[3];
+    for (int j = 0; j < 3; j++)
+        wanted[j] = t->in[j] && t->in[j]->needs_grad_in == g->differentiation;
+    for (int j = 2; j >= 0; j--) {
+        if (!wanted[j])
+            continue;
+        int before = g->temporary_count;
+        bool last = !(j > 0 && wanted[0]) && !(j > 1 && wanted[1]);
+        gan_tensor *gradient = t->op->vjp(t, t->grad, j);
+        if (g->reclaiming && gradient == t->grad)
+            gradient = gan_detach(gradient); /* an addition passes its own on: two need it now */
+        if (g->reclaiming && last)
+            gan__grad_clear(g, t);
+        if (gradient)
+            gan__grad_add(t->in[j], gradient);
+        if (g->reclaiming)
+            gan__release_temporaries(g, before);
+    }
+    if (t->norm_sums) {
+        gan__release(t->norm_sums);
+        t->norm_sums = NULL;
+    }
+}
+
+/* With the gradients asked for by gan__request_grad: fills in their grad, from y's gradient seed.
+   Without g->reclaiming the grad of all that is between stays, for gan__gradients to clear. */
+static void gan__differentiate(gan *g, gan_tensor *y, gan_tensor *seed)
+{
+    gan__mark_paths(g, y);
+    if (y->needs_grad_in != g->differentiation)
         return;
     gan__grad_add(y, seed);
     for (int i = y->tape; i >= 0; i--) {
         gan_tensor *t = g->tape[i];
-        if (t->needs_grad_in != now || !t->grad || !t->op)
-            continue;
-        for (int j = 2; j >= 0; j--) {
-            int before = g->temporary_count;
-            if (!t->in[j] || t->in[j]->needs_grad_in != now)
-                continue;
-            gan_tensor *gradient = t->op->vjp(t, t->grad, j);
-            t->grad
-                ->buffer
-                /* gradient may be the slot itself, as an addition's is: no parameter may take
-                   that over */
-                ->references++;
-            if (gradient)
-                gan__grad_add(t->in[j], gradient);
-            t->grad->buffer->references--;
-            if (g->reclaiming)
-                gan__release_temporaries(g, before);
-        }
-        if (t->memo) {
-            gan__release(t->memo);
-            t->memo = NULL;
-        }
-        if (g->reclaiming)
-            gan__grad_clear(
-                g, t); /* or else what is on the tape may be asked for: gan__gradients lets go */
+        if (t->needs_grad_in == g->differentiation && t->grad && t->op)
+            gan__backpropagate(g, t);
     }
 }
 
-/* dy/dx[i] of the sum of y's elements, each into out[i]. */
+/* out[i] = d(sum of y's numbers)/dx[i] for count tensors x. */
 static void gan__gradients(gan_tensor *y, gan_tensor **x, int count, gan_tensor **out)
 {
     gan *g = y->g;
@@ -5896,6 +7053,31 @@ GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x)
 /* ===========================================================================================
    >>gradcheck (implementation)
    =========================================================================================== */
+struct gan__gradcheck {
+    gan *g;
+    gan_function *f;
+    gan_tensor **in;
+    int count;
+    void *user;
+    int order; /* 1: first derivatives, 2: second */
+    const char *function;
+
+    /* Held until gan__gradcheck_end. */
+    gan_tensor **gradients; /* one for each input: scratch of second order */
+    gan_real *analytic;     /* the derivatives by all inputs' elements, input after input */
+    gan_real *host;         /* the numbers of the input whose elements are moved */
+    int moved;              /* that input, or -1 */
+    size_t element;         /* the element that is moved now, */
+    gan_real number;        /* and its own number */
+
+    /* What was found. */
+    double largest;       /* of the analytic derivatives */
+    double worst;         /* relative error */
+    int zero_inputs;      /* inputs whose derivatives are all 0, analytic and numeric, */
+    int a_zero_input;     /* and one of them */
+    char worst_text[400]; /* where the worst is */
+};
+
 /* Standard normal numbers of t's shape, the same each time: the fixed combination in which f's
    elements are checked. */
 static gan_tensor *gan__check_noise(gan_tensor *t, int which)
@@ -5908,98 +7090,187 @@ static gan_tensor *gan__check_noise(gan_tensor *t, int which)
 
 /* The number that is differentiated: <f(in), noise>, or for second order the sum over i of <its
    gradient in in[i], noise_i>. */
-static gan_tensor *gan__check_value(gan *g, gan_function *f, gan_tensor **in, int count, void *user,
-                                    int order, gan_tensor **gradients)
+static gan_tensor *gan__check_value(struct gan__gradcheck *c)
 {
-    gan_tensor *y = f(g, in, user);
+    gan_tensor *y = c->f(c->g, c->in, c->user);
+    if (!y)
+        gan__fail(c->g, c->function, "f gives NULL, a tensor is wanted");
     gan_tensor *value = gan_sum(gan_mul(y, gan__check_noise(y, 0)));
-    gan_tensor *total = NULL;
-    if (order == 1)
+    if (c->order == 1)
         return value;
-    gan__gradients(value, in, count, gradients);
-    for (int i = 0; i < count; i++) {
-        gan_tensor *part = gan_sum(gan_mul(gradients[i], gan__check_noise(in[i], i + 1)));
+    gan_tensor *total = NULL;
+    gan__gradients(value, c->in, c->count, c->gradients);
+    for (int i = 0; i < c->count; i++) {
+        gan_tensor *part = gan_sum(gan_mul(c->gradients[i], gan__check_noise(c->in[i], i + 1)));
         total = total ? gan_add(total, part) : part;
     }
     return total;
 }
 
-/* d/dh of value(x + h e) at h = 0 from four points: (8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / 12h,
-   exact to h^4. */
-static double gan__check_numeric(gan *g, gan_function *f, gan_tensor **in, int count, void *user,
-                                 int order, gan_tensor **gradients, int which, gan_real *host,
-                                 size_t element)
+/* All derivatives of the value by the tape. Not recording, as in gan_backward: the fused
+   derivatives, which a training uses, are the ones that are checked. */
+static void gan__check_analytic(struct gan__gradcheck *c)
+{
+    gan *g = c->g;
+    gan_mark mark = gan_here(g);
+    gan_tensor *value = gan__check_value(c);
+    gan_real *at = c->analytic;
+    g->recording = false;
+    gan__gradients(value, c->in, c->count, c->gradients);
+    g->recording = true;
+    for (int i = 0; i < c->count; i++) {
+        size_t count = gan_count(c->in[i]);
+        gan_to_host(c->gradients[i], at);
+        for (size_t e = 0; e < count; e++)
+            c->largest = GAN__MAX(c->largest, fabs((double)at[e]));
+        at += count;
+    }
+    gan_clear_to(g, mark);
+}
+
+/* Gives the element under way number in place of its own. */
+static void gan__check_move(struct gan__gradcheck *c, double number)
+{
+    c->host[c->element] = (gan_real)number;
+    gan_set(c->in[c->moved], c->host);
+}
+
+/* d/dh of value(x + h e) at h = 0, e being the element under way, from four points:
+   (8 (v(h) - v(-h)) - (v(2h) - v(-2h))) / 12h, exact to h^4. */
+static double gan__check_numeric(struct gan__gradcheck *c)
 {
     static const double place[4] = {1, -1, 2, -2};
     static const double weight[4] = {8, -8, -1, 1};
-    gan_real x = host[element];
-    double h = (sizeof(gan_real) == 8 ? 1e-4 : 2e-2) * GAN__MAX(1, fabs((double)x));
+    double step = sizeof(gan_real) == 8 ? 1e-4 : 2e-2;
+    double h = step * GAN__MAX(1, fabs((double)c->number));
     double total = 0;
     for (int i = 0; i < 4; i++) {
-        gan_mark mark = gan_here(g);
-        host[element] = (gan_real)(x + place[i] * h);
-        gan_set(in[which], host);
-        total += weight[i] *
-                 (double)gan_item(gan__check_value(g, f, in, count, user, order, gradients));
-        gan_clear_to(g, mark);
+        gan_mark mark = gan_here(c->g);
+        gan__check_move(c, c->number + place[i] * h);
+        total += weight[i] * (double)gan_item(gan__check_value(c));
+        gan_clear_to(c->g, mark);
     }
-    host[element] = x;
-    gan_set(in[which], host);
+    gan__check_move(c, (double)c->number);
     return total / (12 * h);
+}
+
+/* Compares a and d of the element under way. zero: every a of its input is 0. */
+static double gan__check_element(struct gan__gradcheck *c, double a, double d, bool zero)
+{
+    double scale = GAN__MAX(GAN__MAX(fabs(a), fabs(d)), 0.01 * c->largest);
+    double error = a == d ? 0 : fabs(a - d) / scale;
+    bool detached = zero && error > GAN_GRADCHECK_TOLERANCE;
+    if (!(fabs(a) <= DBL_MAX && fabs(d) <= DBL_MAX) || detached)
+        error = INFINITY;
+    if (error <= c->worst)
+        return error;
+    c->worst = error;
+    const gan_tensor *x = c->in[c->moved];
+    int at = (int)c->element;
+    int plane = x->h * x->w;
+    char place[100];
+    snprintf(place, sizeof place, "input %d, element %d (%d,%d,%d,%d)", c->moved, at,
+             at / (x->c * plane), at / plane % x->c, at % plane / x->w, at % x->w);
+    if (detached)
+        snprintf(c->worst_text, sizeof c->worst_text,
+                 "%s: every derivative by input %d is 0, but f depends on it, numeric %.9g at %s: "
+                 "is there a gan_detach in its way?",
+                 c->function, c->moved, d, place);
+    else
+        snprintf(c->worst_text, sizeof c->worst_text,
+                 "%s: worst at %s: analytic %.9g, numeric %.9g, relative error %.3g", c->function,
+                 place, a, d, error);
+    return error;
+}
+
+/* Input i, element by element; analytic holds its derivatives. */
+static void gan__check_input(struct gan__gradcheck *c, int i, const gan_real *analytic)
+{
+    size_t count = gan_count(c->in[i]);
+    double worst = 0;
+    bool zero = true;
+    for (size_t e = 0; e < count; e++)
+        zero = zero && analytic[e] == 0;
+    gan_to_host(c->in[i], c->host);
+    for (size_t e = 0; e < count; e++) {
+        c->element = e;
+        c->number = c->host[e];
+        c->moved = i;
+        double numeric = gan__check_numeric(c);
+        worst = GAN__MAX(worst, gan__check_element(c, (double)analytic[e], numeric, zero));
+    }
+    c->moved = -1;
+    if (zero && worst <= GAN_GRADCHECK_TOLERANCE) {
+        c->zero_inputs++;
+        c->a_zero_input = i;
+    }
+}
+
+/* Puts the moved element back, if an error left it moved, and frees what was held. */
+static void gan__gradcheck_end(struct gan__gradcheck *c)
+{
+    gan__thread.checking = NULL;
+    c->g->recording = true;
+    if (c->moved >= 0 && !c->in[c->moved]->freed && !c->in[c->moved]->overwritten)
+        gan__check_move(c, (double)c->number);
+    GAN_FREE(c->gradients);
+    GAN_FREE(c->analytic);
+    GAN_FREE(c->host);
+}
+
+/* The result, and gan_error() where all is not well. */
+static double gan__check_result(struct gan__gradcheck *c)
+{
+    if (c->worst > GAN_GRADCHECK_TOLERANCE)
+        gan__refuse("%s", c->worst_text);
+    else if (c->order == 1 && c->zero_inputs == c->count) {
+        gan__refuse("%s: every derivative is 0, and so is every difference: nothing was tested",
+                    c->function);
+        return INFINITY;
+    } else if (c->order == 1 && c->zero_inputs > 0)
+        gan__refuse("%s: f does not depend on input %d: every derivative by it is 0, and so is "
+                    "every difference",
+                    c->function, c->a_zero_input);
+    return c->worst;
 }
 
 static double gan__check(gan *g, gan_function *f, gan_tensor **in, int count, void *user, int order)
 {
     const char *function = order == 1 ? "gan_gradcheck" : "gan_gradgradcheck";
-    double largest = 0, worst = -1;
-    gan_mark mark = gan_here(g);
-    size_t size = 0;
+    size_t all = 0, most = 0;
+    if (!g || !f || !in)
+        gan__fail(g, function, "%s is NULL", !g ? "the device" : !f ? "f" : "in");
     if (count < 1)
         gan__fail(g, function, "%d inputs: 1 or more are wanted", count);
     for (int i = 0; i < count; i++) {
-        gan__valid(in[i], function);
-        size += gan_count(in[i]);
+        if (gan__valid(in[i], function) != g)
+            gan__fail(g, function, "input %d belongs to another gan_open", i);
+        all += gan_count(in[i]);
+        most = GAN__MAX(most, gan_count(in[i]));
     }
-    gan_tensor **gradients = (gan_tensor **)gan__alloc(sizeof *gradients * (size_t)count);
-    gan_real *memory = (gan_real *)gan__alloc(2 * size * sizeof(gan_real));
-    gan_real *analytic = memory;
-    gan_real *host = memory + size;
-    gan_tensor *value = gan__check_value(g, f, in, count, user, order, gradients);
-    g->recording = false; /* as in gan_backward: fused derivatives are what is checked */
-    gan__gradients(value, in, count, gradients);
-    g->recording = true;
-    for (int i = 0; i < count; analytic += gan_count(in[i++]))
-        gan_to_host(gradients[i], analytic);
-    for (size_t e = 0; e < size; e++)
-        largest = GAN__MAX(largest, fabs((double)memory[e]));
-    gan_clear_to(g, mark);
-    analytic = memory;
-    for (int i = 0; i < count; analytic += gan_count(in[i++])) {
-        gan_to_host(in[i], host);
-        for (size_t e = 0; e < gan_count(in[i]); e++) {
-            double a = analytic[e];
-            double d = gan__check_numeric(g, f, in, count, user, order, gradients, i, host, e);
-            double scale = GAN__MAX(GAN__MAX(fabs(a), fabs(d)), 0.01 * largest);
-            double error = a == d ? 0 : fabs(a - d) / scale;
-            if (!(error <= DBL_MAX))
-                error = INFINITY;
-            if (error <= worst)
-                continue;
-            worst = error;
-            int at = (int)e, hw = in[i]->h * in[i]->w;
-            gan__refuse("%s: worst at input %d, element %d (%d,%d,%d,%d): analytic %.9g, numeric "
-                        "%.9g, relative error %.3g",
-                        function, i, at, at / (in[i]->c * hw), at / hw % in[i]->c,
-                        at % hw / in[i]->w, at % in[i]->w, a, d, error);
-        }
+
+    struct gan__gradcheck c;
+    memset(&c, 0, sizeof c);
+    c.g = g;
+    c.f = f;
+    c.in = in;
+    c.count = count;
+    c.user = user;
+    c.order = order;
+    c.function = function;
+    c.gradients = (gan_tensor **)gan__alloc((size_t)count * sizeof *c.gradients);
+    c.analytic = (gan_real *)gan__alloc(all * sizeof *c.analytic);
+    c.host = (gan_real *)gan__alloc(most * sizeof *c.host);
+    c.moved = -1;
+    gan__thread.checking = &c;
+    gan__check_analytic(&c);
+    const gan_real *analytic = c.analytic;
+    for (int i = 0; i < count; i++) {
+        gan__check_input(&c, i, analytic);
+        analytic += gan_count(in[i]);
     }
-    if (order == 1 && largest == 0 && worst <= 0) {
-        gan__refuse("%s: every derivative is zero: nothing was tested", function);
-        worst = INFINITY;
-    }
-    GAN_FREE(memory);
-    GAN_FREE(gradients);
-    return worst;
+    gan__gradcheck_end(&c);
+    return gan__check_result(&c);
 }
 
 GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user)
@@ -6015,42 +7286,108 @@ GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int c
 /* ===========================================================================================
    >>models (implementation)
    =========================================================================================== */
-typedef struct {
+
+/* How a parameter starts by default. */
+typedef enum gan__start_kind {
+    GAN__START_AT,
+    GAN__START_UNIFORM,
+    GAN__START_NORMAL
+} gan__start_kind;
+
+typedef struct gan__start {
+    gan__start_kind kind;
+    double scale; /* the constant; uniform in +-scale; normal of deviation scale */
+} gan__start;
+
+static gan__start gan__start_at(double constant)
+{
+    gan__start start = {GAN__START_AT, constant};
+    return start;
+}
+
+static gan__start gan__start_uniform(double bound)
+{
+    gan__start start = {GAN__START_UNIFORM, bound};
+    return start;
+}
+
+static gan__start gan__start_normal(double deviation)
+{
+    gan__start start = {GAN__START_NORMAL, deviation};
+    return start;
+}
+
+/* A parameter's sizes here, and how many of them it has in a file: PyTorch keeps a bias as (C), a
+   linear layer's weight as (OUT,IN) and layer norm's as (C,H,W). */
+typedef struct gan__param_shape {
+    int rank;
+    int n, c, h, w;
+} gan__param_shape;
+
+static gan__param_shape gan__shape_of(int rank, int n, int c, int h, int w)
+{
+    gan__param_shape shape = {rank, n, c, h, w};
+    return shape;
+}
+
+/* One number for each channel: (1,c,1,1). */
+static gan__param_shape gan__vector(int c)
+{
+    return gan__shape_of(1, 1, c, 1, 1);
+}
+
+static gan__param_shape gan__matrix(int rows, int columns)
+{
+    return gan__shape_of(2, rows, columns, 1, 1);
+}
+
+/* A parameter, or a buffer if it is not trainable. */
+typedef struct gan__param {
     char *name;
     gan_tensor *value;
     bool trainable;
-    /* dimensions in a file: PyTorch keeps a bias (C), a linear weight (OUT,IN), layer norm's
-       (C,H,W) */
-    int rank;
-    double bound; /* GAN_INIT_DEFAULT: uniform in +-bound, or constant if that is 0 */
-    gan_real constant;
-    double gradient, change,
-        /* the doctor's: lengths of gradient and update in this look, its own when first seen */
-        size;
+    int rank; /* see gan__param_shape */
+    gan__start start;
+    /* what gan_doctor notes: the lengths of the gradient and of the update in its last look, the
+       parameter's own length when it was first seen, and the number of that look */
+    double gradient;
+    double change;
+    double size;
     int look;
 } gan__param;
 
-typedef struct {
-    char *kind, *name;
+/* A layer's line in gan_summary: the shape of its output, and how many numbers it holds. */
+typedef struct gan__layer {
+    char *kind;
+    char *name;
     int n, c, h, w;
     size_t params;
 } gan__layer;
 
-enum { GAN__TRAIN, GAN__EVAL, GAN__FREEZE };
+typedef enum gan__mode { GAN__TRAIN, GAN__EVAL, GAN__FREEZE_NORM } gan__mode;
 
 struct gan_model {
     gan *g;
     char *name;
     gan_opt *opts;
     gan_model *next;
-    int mode;            /* GAN__TRAIN .. */
-    int weights, init;   /* GAN_PLAIN_WEIGHTS ..; gan_init_model's, for layers to come */
-    gan_real rate, gain; /* GAN_EQUALIZED's, and of init */
+    gan__mode mode;
+    bool frozen;             /* by gan_freeze */
+    gan_weight_kind weights; /* gan_weights' two */
+    gan_real rate;
+    gan_init_kind init; /* gan_init_model's two, for parameters to come */
+    gan_real gain;
     gan__param *params;
     int count;
-    gan__layer *layers;
-    int layer_count; /* in the order of first use, for gan_summary */
+    gan__layer *layers; /* in the order of their first use */
+    int layer_count;
 };
+
+static void gan__check_model(const gan_model *model, const char *function)
+{
+    if (!model)
+        gan__fail(NULL, function, "the model is NULL");
+}
 
 GAN_API gan_model *gan_model_new(gan *g, const char *name)
 {
@@ -6066,10 +7403,10 @@ GAN_API gan_model *gan_model_new(gan *g, const char *name)
         gan__fail(g, "gan_model_new", "\"%s\": a model is made before gan_plan and gan_capture",
                   name);
     gan_model *model = (gan_model *)gan__alloc_zero(sizeof *model);
-    gan_model **last = &g->models;
     model->g = g;
     model->name = gan__copy_string(name);
     model->rate = 1;
+    gan_model **last = &g->models;
     while (*last)
         last = &(*last)->next;
     *last = model;
@@ -6078,17 +7415,51 @@ GAN_API gan_model *gan_model_new(gan *g, const char *name)
 
 GAN_API void gan_train(gan_model *model)
 {
+    gan__check_model(model, "gan_train");
     model->mode = GAN__TRAIN;
 }
 
 GAN_API void gan_eval(gan_model *model)
 {
+    gan__check_model(model, "gan_eval");
     model->mode = GAN__EVAL;
+}
+
+GAN_API void gan_freeze_norm(gan_model *model)
+{
+    gan__check_model(model, "gan_freeze_norm");
+    model->mode = GAN__FREEZE_NORM;
+}
+
+/* Parameter i has no gradient from here on. */
+static void gan__drop_gradient(gan_model *model, int i)
+{
+    gan__buffer *gradient = model->params[i].value->param_grad;
+    if (!gradient || !gradient->references)
+        return;
+    gan__give_numbers(model->g, gradient->block);
+    gradient->references = 0;
+    model->g->gradients--;
 }
 
 GAN_API void gan_freeze(gan_model *model)
 {
-    model->mode = GAN__FREEZE;
+    gan__check_model(model, "gan_freeze");
+    model->frozen = true;
+    for (int i = 0; i < model->count; i++)
+        gan__drop_gradient(model, i);
+}
+
+GAN_API void gan_unfreeze(gan_model *model)
+{
+    gan__check_model(model, "gan_unfreeze");
+    model->frozen = false;
+}
+
+/* Does an optimizer change parameter i now? */
+static bool gan__trains(const gan_model *model, int i)
+{
+    return model->params[i].trainable && !model->frozen;
 }
 
 static gan__param *gan__find(const gan_model *model, const char *name)
@@ -6101,39 +7472,81 @@ static gan__param *gan__find(const gan_model *model, const char *name)
 
 GAN_API gan_tensor *gan_find_param(gan_model *model, const char *name)
 {
+    gan__check_model(model, "gan_find_param");
+    if (!name)
+        gan__fail(model->g, "gan_find_param", "the name is NULL");
     gan__param *param = gan__find(model, name);
     return param ? param->value : NULL;
 }
 
 GAN_API const char *gan_param_name(const gan_model *model, int i)
 {
-    if (!model)
-        gan__fail(NULL, "gan_param_name", "the model is NULL");
+    gan__check_model(model, "gan_param_name");
     return i >= 0 && i < model->count ? model->params[i].name : NULL;
 }
 
-/* A new parameter; its numbers are not set. Running statistics are kept and saved, but not
-   trained. */
-static gan__param *gan__param_new(gan_model *model, const char *name, int rank, int n, int c, int h,
-                                  int w)
+GAN_API size_t gan_param_count(const gan_model *model)
 {
-    gan__check_shape(model->g, "gan_param", n, c, h, w);
+    size_t count = 0;
+    gan__check_model(model, "gan_param_count");
+    for (int i = 0; i < model->count; i++)
+        if (model->params[i].trainable)
+            count += gan_count(model->params[i].value);
+    return count;
+}
+
+/* ---- making parameters */
+
+/* Adds a parameter, or a buffer if it is not trainable; its numbers are not set yet. */
+static gan__param *gan__param_new(gan_model *model, const char *name, gan__param_shape shape,
+                                  bool trainable, gan__start start)
+{
+    gan__check_shape(model->g, "gan_param", shape.n, shape.c, shape.h, shape.w);
     model->params = (gan__param *)gan__grow(model->params, (size_t)model->count,
                                             sizeof *model->params);
     gan__param *param = &model->params[model->count++];
     memset(param, 0, sizeof *param);
     param->name = gan__copy_string(name);
-    param->rank = rank;
-    param->trainable = !strstr(name, "running_") && !strstr(name, ".weight_u") &&
-                       !strstr(name, ".weight_v");
-    param->bound = rank > 1 ? 1 / sqrt((double)c * h * w) : 0;
-    param->constant = strstr(name, "weight") || strstr(name, "running_var") ? 1 : 0;
-    param->value = gan__persistent_tensor(model->g, n, c, h, w);
+    param->rank = shape.rank;
+    param->trainable = trainable;
+    param->start = start;
+    param->value = gan__persistent_tensor(model->g, shape.n, shape.c, shape.h, shape.w);
     return param;
 }
 
-/* A stream of its own for each name (FNV-1a, Fowler, Noll and Vo): a parameter starts the same
-   whatever is made before it. */
+/* The name's part behind its last dot. */
+static const char *gan__last_part(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    return dot ? dot + 1 : name;
+}
+
+/* PyTorch's files do not say what is a buffer. Those of its batch norm and of its spectral norm
+   are known by their names. */
+static bool gan__is_torch_buffer(const char *name)
+{
+    static const char *const names[] = {"running_mean", "running_var", "weight_u", "weight_v"};
+    for (int i = 0; i < 4; i++)
+        if (strcmp(gan__last_part(name), names[i]) == 0)
+            return true;
+    return false;
+}
+
+/* A parameter that a file brings into a model that has none yet. gan_init_model starts it as a
+   layer would have: weights of two or more dimensions uniform, normalisation at 1, the rest
+   at 0. */
+static gan__param *gan__param_from_file(gan_model *model, const char *name, gan__param_shape shape,
+                                        bool trainable)
+{
+    bool scales = strstr(name, "weight") || strstr(name, "running_var");
+    gan__start start = shape.rank > 1
+                         ? gan__start_uniform(1 / sqrt((double)shape.c * shape.h * shape.w))
+                         : gan__start_at(scales ? 1 : 0);
+    return gan__param_new(model, name, shape, trainable, start);
+}
+
+/* A stream of random numbers for each name, by the hash FNV-1a (Fowler, Noll and Vo): a parameter
+   starts the same whatever is made before it. */
 static uint64_t gan__stream_of(const char *model, const char *name)
 {
     uint64_t hash = 14695981039346656037u;
@@ -6143,113 +7556,142 @@ static uint64_t gan__stream_of(const char *model, const char *name)
     return hash | (uint64_t)1 << 63;
 }
 
-/* t as (N, C*H*W): what each column (row, if they are fewer) has along those before is taken
-   off, the rest made as long as gain: Gram and Schmidt's Q with a positive diagonal in R, as
-   PyTorch's. In double its errors lie below float's rounding. */
+/* Of count vectors of that length, one after the other: from each, its projections onto those
+   before it are subtracted, and what is left is made as long as gain (Gram and Schmidt). In double
+   its errors lie below float's rounding. */
+static void gan__orthogonalise_vectors(double *vectors, size_t count, size_t length, double gain)
+{
+    for (double *v = vectors; v < vectors + count * length; v += length) {
+        for (const double *u = vectors; u < v; u += length) {
+            double dot = 0;
+            for (size_t j = 0; j < length; j++)
+                dot += u[j] * v[j];
+            for (size_t j = 0; j < length; j++)
+                v[j] -= dot * u[j];
+        }
+        double square = 0;
+        for (size_t j = 0; j < length; j++)
+            square += v[j] * v[j];
+        for (size_t j = 0; j < length; j++)
+            v[j] /= sqrt(square);
+    }
+    for (size_t i = 0; i < count * length; i++)
+        vectors[i] *= gain;
+}
+
+/* t as a matrix (N, C*H*W): its columns, or its rows if they are fewer, become orthogonal vectors
+   of length gain. They are the Q of A = Q R whose R has a positive diagonal, as PyTorch's. */
 static void gan__orthogonalise(gan_tensor *t, double gain)
 {
     size_t rows = (size_t)t->n;
     size_t columns = gan_count(t) / rows;
-    size_t count = GAN__MIN(rows, columns);
-    size_t length = GAN__MAX(rows, columns);
-    size_t i_step = rows < columns ? columns : 1;
-    size_t j_step = rows < columns ? 1 : columns;
+    bool by_row = rows < columns;
+    size_t count = by_row ? rows : columns;
+    size_t length = by_row ? columns : rows;
+    size_t vector_step = by_row ? columns : 1; /* from one vector to the next in t */
+    size_t number_step = by_row ? 1 : columns; /* from one number of a vector to the next */
     gan_real *host = (gan_real *)gan__ensure_buffer(t->g, &gan__ref, &t->g->staging[0],
                                                     &t->g->staging_size[0], count * length);
     double *vectors = (double *)gan__alloc(count * length * sizeof *vectors);
     gan_to_host(t, host);
-    for (size_t i = 0; i < count; i++) {
-        double *v = vectors + i * length, square = 0;
+    for (size_t i = 0; i < count; i++)
         for (size_t j = 0; j < length; j++)
-            v[j] = (double)host[i * i_step + j * j_step];
-        for (double *u = vectors; u < v; u += length) {
-            double along = 0;
-            for (size_t j = 0; j < length; j++)
-                along += u[j] * v[j];
-            for (size_t j = 0; j < length; j++)
-                v[j] -= along * u[j];
-        }
+            vectors[i * length + j] = (double)host[i * vector_step + j * number_step];
+    gan__orthogonalise_vectors(vectors, count, length, gain);
+    for (size_t i = 0; i < count; i++)
         for (size_t j = 0; j < length; j++)
-            square += v[j] * v[j];
-        for (size_t j = 0; j < length; j++) {
-            v[j] /= sqrt(square);
-            host[i * i_step + j * j_step] = (gan_real)(gain * v[j]);
-        }
-    }
+            host[i * vector_step + j * number_step] = (gan_real)vectors[i * length + j];
     gan_set(t, host);
     GAN_FREE(vectors);
 }
 
-/* mean: of NORMAL. The numbers come from the parameter's own stream, whatever was drawn before. */
-static void gan__init_param(gan_model *model, gan__param *param, int kind, double gain, double mean)
+/* Draws param's numbers from the stream of its own name. */
+static void gan__draw_param(const gan_model *model, gan__param *param, gan__start start,
+                            double mean)
 {
     gan_tensor *t = param->value;
-    double in = (double)t->c * t->h * t->w;
-    double out = (double)t->n * t->h * t->w;
-    if (kind < 0 || kind > GAN_INIT_ORTHOGONAL || !(gain >= 0) ||
-        (kind > GAN_INIT_NORMAL && param->rank < 2))
-        gan__fail(model->g, "gan_init",
-                  "\"%s\" " GAN__DIMS ", kind %d, gain %g: a kind is GAN_INIT_..., from XAVIER on "
-                  "of two dimensions, a gain 0 or more",
-                  param->name, GAN__SHAPE(t), kind, gain);
-    bool uniform = kind == GAN_INIT_DEFAULT || kind == GAN_INIT_XAVIER_UNIFORM ||
-                   kind == GAN_INIT_KAIMING_UNIFORM;
-    double fan = kind == GAN_INIT_NORMAL                                           ? 1
-               : kind == GAN_INIT_XAVIER_UNIFORM || kind == GAN_INIT_XAVIER_NORMAL ? (in + out) / 2
-                                                                                   : in;
-    double scale = kind == GAN_INIT_ORTHOGONAL ? 1
-                 : kind == GAN_INIT_DEFAULT    ? param->bound
-                                               : gain * sqrt((uniform ? 3 : 1) / fan);
-    if (scale < 0) {
-        uniform = false;
-        scale = -scale;
+    bool uniform = start.kind == GAN__START_UNIFORM;
+    if (start.kind == GAN__START_AT) {
+        gan__fill_with(t, (gan_real)start.scale);
+        return;
     }
     gan_random p = {!uniform,
                     gan_count(t),
                     model->g->seed,
                     gan__stream_of(model->name, param->name),
                     0,
-                    (gan_real)(uniform ? 2 * scale : scale),
-                    (gan_real)(uniform ? -scale : mean)};
-    if (kind == GAN_INIT_DEFAULT && scale == 0)
-        gan__fill_with(t, param->constant);
-    else
-        gan__run_1(model->g, GAN__K_random, &p, NULL, t->data);
+                    (gan_real)(uniform ? 2 * start.scale : start.scale),
+                    (gan_real)(uniform ? -start.scale : mean)};
+    gan__run_1(model->g, GAN__K_random, &p, NULL, t->data);
+}
+
+/* Starts param anew by kind and gain; mean is NORMAL's. */
+static void gan__init(gan_model *model, gan__param *param, gan_init_kind kind, double gain,
+                      double mean)
+{
+    gan_tensor *t = param->value;
+    bool known = (int)kind >= 0 && kind <= GAN_INIT_ORTHOGONAL;
+    if (!known || !(gain >= 0) || (kind > GAN_INIT_NORMAL && param->rank < 2))
+        gan__fail(model->g, "gan_init_param",
+                  "\"%s\" " GAN__DIMS ", kind %d, gain %g: a kind is GAN_INIT_..., from XAVIER on "
+                  "of two dimensions, a gain 0 or more",
+                  param->name, GAN__SHAPE(t), (int)kind, gain);
+    double fan_in = (double)t->c * t->h * t->w;
+    double fan_out = (double)t->n * t->h * t->w;
+    double fan_mean = (fan_in + fan_out) / 2;
+    gan__start start = param->start;
+    switch (kind) {
+    case GAN_INIT_DEFAULT: break;
+    case GAN_INIT_NORMAL: start = gan__start_normal(gain); break;
+    case GAN_INIT_XAVIER_UNIFORM: start = gan__start_uniform(gain * sqrt(3 / fan_mean)); break;
+    case GAN_INIT_XAVIER_NORMAL: start = gan__start_normal(gain * sqrt(1 / fan_mean)); break;
+    case GAN_INIT_KAIMING_UNIFORM: start = gan__start_uniform(gain * sqrt(3 / fan_in)); break;
+    case GAN_INIT_KAIMING_NORMAL: start = gan__start_normal(gain * sqrt(1 / fan_in)); break;
+    case GAN_INIT_ORTHOGONAL: start = gan__start_normal(1); break;
+    }
+    gan__draw_param(model, param, start, mean);
     if (kind == GAN_INIT_ORTHOGONAL)
         gan__orthogonalise(t, gain);
 }
 
-/* As gan_init_model has said. */
+/* Starts param anew by gan_init_model's rule. */
 static void gan__init_by_rule(gan_model *model, gan__param *param)
 {
-    const char *dot = strrchr(param->name, '.');
-    const char *last = dot ? dot : "";
-    bool random = param->bound > 0;
-    bool scales = param->constant == 1 && model->init == GAN_INIT_NORMAL;
-    if (strcmp(last, ".weight") == 0 && (random || scales))
-        gan__init_param(model, param, model->init, model->gain, random ? 0 : 1);
-    else if (strcmp(last, ".bias") == 0 && random && model->init != GAN_INIT_DEFAULT)
+    bool in_layer = strchr(param->name, '.') != NULL;
+    bool is_weight = in_layer && strcmp(gan__last_part(param->name), "weight") == 0;
+    bool is_bias = in_layer && strcmp(gan__last_part(param->name), "bias") == 0;
+    bool is_uniform = param->start.kind == GAN__START_UNIFORM;
+    bool is_one = param->start.kind == GAN__START_AT && param->start.scale == 1;
+    if (param->trainable && is_weight && is_uniform)
+        gan__init(model, param, model->init, model->gain, 0);
+    else if (param->trainable && is_weight && is_one && model->init == GAN_INIT_NORMAL)
+        gan__init(model, param, GAN_INIT_NORMAL, model->gain, 1);
+    else if (param->trainable && is_bias && is_uniform && model->init != GAN_INIT_DEFAULT)
         gan__fill_with(param->value, 0);
     else
-        gan__init_param(model, param, GAN_INIT_DEFAULT, 0, 0);
+        gan__init(model, param, GAN_INIT_DEFAULT, 0, 0);
 }
 
-GAN_API void gan_init(gan_tensor *param, int kind, gan_real gain)
+GAN_API void gan_init_param(gan_tensor *param, gan_init_kind kind, gan_real gain)
 {
-    gan *g = gan__valid(param, "gan_init");
+    gan *g = gan__valid(param, "gan_init_param");
     for (gan_model *model = g->models; model; model = model->next)
         for (int i = 0; i < model->count; i++)
             if (model->params[i].value == param) {
-                gan__init_param(model, &model->params[i], kind, gain, 0);
+                gan__init(model, &model->params[i], kind, gain, 0);
                 return;
             }
-    gan__fail(g, "gan_init", "the tensor " GAN__DIMS " is not a parameter", GAN__SHAPE(param));
+    gan__fail(g, "gan_init_param", "the tensor " GAN__DIMS " is not a parameter",
+              GAN__SHAPE(param));
 }
 
-GAN_API void gan_init_model(gan_model *model, int kind, gan_real gain)
+GAN_API void gan_init_model(gan_model *model, gan_init_kind kind, gan_real gain)
 {
-    if (!model)
-        gan__fail(NULL, "gan_init_model", "the model is NULL");
+    gan__check_model(model, "gan_init_model");
+    if ((int)kind < 0 || kind > GAN_INIT_ORTHOGONAL || !(gain >= 0))
+        gan__fail(model->g, "gan_init_model",
+                  "kind %d, gain %g: a kind is GAN_INIT_..., a gain 0 or more", (int)kind,
+                  (double)gain);
     model->init = kind;
     model->gain = gain;
     for (int i = 0; i < model->count; i++)
@@ -6257,56 +7699,84 @@ GAN_API void gan_init_model(gan_model *model, int kind, gan_real gain)
             gan__init_by_rule(model, &model->params[i]);
 }
 
-/* The parameter LAYER.KIND, made on first use: uniform in +-bound, of one value if bound is 0,
-   normal times -bound if that is below 0. */
-static gan_tensor *gan__param_get(gan_model *model, const char *layer, const char *kind, int rank,
-                                  int n, int c, int h, int w, double bound, gan_real value)
+/* LAYER.PART, or LAYER alone if part is empty. */
+static void gan__full_name(char *name, size_t size, const char *layer, const char *part)
+{
+    snprintf(name, size, *part ? "%s.%s" : "%s%s", layer, part);
+}
+
+/* The parameter LAYER.PART, made on first use. */
+static gan_tensor *gan__layer_param(gan_model *model, const char *layer, const char *part,
+                                    gan__param_shape shape, gan__start start)
 {
     char name[256];
-    snprintf(name, sizeof name, *kind ? "%s.%s" : "%s%s", layer, kind);
+    gan__full_name(name, sizeof name, layer, part);
     if (!model)
         gan__fail(NULL, "gan_param", "\"%s\": the model is NULL", name);
     gan__param *param = gan__find(model, name);
     if (param)
         return param->value;
-    param = gan__param_new(model, name, rank, n, c, h, w);
-    param->bound = bound;
-    param->constant = value;
+    param = gan__param_new(model, name, shape, true, start);
     gan__init_by_rule(model, param);
     return param->value;
 }
 
+/* The buffer LAYER.PART. What is there already, from a file perhaps, is a buffer from here on. */
+static gan_tensor *gan__layer_buffer(gan_model *model, const char *layer, const char *part,
+                                     gan__param_shape shape, gan__start start)
+{
+    char name[256];
+    gan__full_name(name, sizeof name, layer, part);
+    if (!model)
+        gan__fail(NULL, "gan_param", "\"%s\": the model is NULL", name);
+    gan__param *param = gan__find(model, name);
+    if (!param) {
+        param = gan__param_new(model, name, shape, false, start);
+        gan__init_by_rule(model, param);
+    }
+    param->trainable = false;
+    return param->value;
+}
+
+/* For gan_param and gan_buffer, which are asked with a shape. */
+static void gan__check_named(gan_model *model, const char *function, const char *name, int n, int c,
+                             int h, int w)
+{
+    gan__check_model(model, function);
+    gan__check_shape(model->g, function, n, c, h, w);
+    if (!name || !*name)
+        gan__fail(model->g, function, "the name is %s", name ? "empty" : "NULL");
+    gan__param *param = gan__find(model, name);
+    const gan_tensor *t = param ? param->value : NULL;
+    if (t && (t->n != n || t->c != c || t->h != h || t->w != w))
+        gan__fail(model->g, function, "\"%s\" is " GAN__DIMS ", " GAN__DIMS " is asked for", name,
+                  GAN__SHAPE(t), n, c, h, w);
+}
+
 GAN_API gan_tensor *gan_param(gan_model *model, const char *name, int n, int c, int h, int w)
 {
-    if (!model)
-        gan__fail(NULL, "gan_param", "the model is NULL");
-    gan__check_shape(model->g, "gan_param", n, c, h, w);
-    gan_tensor *t = gan__param_get(model, name, "", 4, n, c, h, w, 1 / sqrt((double)c * h * w), 0);
-    if (t->n != n || t->c != c || t->h != h || t->w != w)
-        gan__fail(model->g, "gan_param", "\"%s\" is " GAN__DIMS ", " GAN__DIMS " is asked for",
-                  name, GAN__SHAPE(t), n, c, h, w);
-    return t;
+    gan__check_named(model, "gan_param", name, n, c, h, w);
+    return gan__layer_param(model, name, "", gan__shape_of(4, n, c, h, w),
+                            gan__start_uniform(1 / sqrt((double)c * h * w)));
 }
 
-GAN_API size_t gan_param_count(const gan_model *model)
+GAN_API gan_tensor *gan_buffer(gan_model *model, const char *name, int n, int c, int h, int w)
 {
-    size_t count = 0;
-    for (int i = 0; i < model->count; i++)
-        if (model->params[i].trainable)
-            count += gan_count(model->params[i].value);
-    return count;
+    gan__check_named(model, "gan_buffer", name, n, c, h, w);
+    return gan__layer_buffer(model, name, "", gan__shape_of(4, n, c, h, w), gan__start_at(0));
 }
 
-GAN_API gan_tensor *gan_param_grad(gan_tensor *value)
+/* ---- gradients of parameters */
+GAN_API gan_tensor *gan_param_grad(gan_tensor *param)
 {
-    gan *g = gan__valid(value, "gan_param_grad");
-    if (value->tape >= 0)
+    gan *g = gan__valid(param, "gan_param_grad");
+    if (param->tape >= 0)
         gan__fail(g, "gan_param_grad",
                   "the tensor " GAN__DIMS " is not a parameter; gan_grad gives other gradients",
-                  GAN__SHAPE(value));
-    gan_tensor *copy = gan_zeros(g, GAN__SHAPE(value));
-    if (gan__gradient_of(value))
-        gan__copy_numbers(g, gan_count(value), gan__gradient_of(value), copy->data);
+                  GAN__SHAPE(param));
+    gan_tensor *copy = gan_zeros(g, GAN__SHAPE(param));
+    if (gan__gradient_of(param))
+        gan__copy_numbers(g, gan_count(param), gan__gradient_of(param), copy->data);
     return copy;
 }
 
@@ -6319,49 +7789,44 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model)
         gan__fail(g, "gan_backward",
                   "the loss " GAN__DIMS " has %.0f numbers, 1 is wanted: take gan_mean of it",
                   GAN__SHAPE(loss), (double)gan_count(loss));
-    gan_mark mark = gan_here(g);
+    int before = g->tape_count;
     g->differentiation++;
     for (int i = 0; i < model->count; i++)
-        if (model->params[i].trainable)
+        if (gan__trains(model, i))
             gan__request_grad(g, model->params[i].value);
     g->recording = false;
     g->reclaiming = true;
     gan__differentiate(g, loss, gan_full(g, 1, 1, 1, 1, 1));
     gan__release_temporaries(g, 0);
+    while (g->tape_count > before)
+        gan__free_unseen_node(g, g->tape[--g->tape_count]);
     g->recording = true;
     g->reclaiming = false;
-    g->tape_count = mark.tape; /* all of them have been let go */
-    gan_clear_to(g, mark);
 }
 
 /* ===========================================================================================
    >>layers (implementation)
    =========================================================================================== */
-static gan *gan__layer_begin(gan_model *model, const char *kind, const char *name, gan_tensor *x)
+
+/* Every layer begins with this: checks its arguments, and notes the layer for messages of the
+   functions that it calls. */
+static gan *gan__layer_begin(gan_model *model, const char *function, const char *name,
+                             gan_tensor *x)
 {
     if (!model)
-        gan__fail(NULL, kind, "\"%s\": the model is NULL", name);
-    snprintf(model->g->where, sizeof model->g->where, "%s \"%s\"", kind, name);
+        gan__fail(NULL, function, "\"%s\": the model is NULL", name ? name : "NULL");
+    if (!name || !*name)
+        gan__fail(model->g, function, "the layer's name is %s", name ? "empty" : "NULL");
+    snprintf(model->g->where, sizeof model->g->where, "%s \"%s\"", function, name);
     if (!x)
-        gan__fail(model->g, kind, "a tensor is NULL");
-    gan__valid(x, kind);
+        gan__fail(model->g, function, "a tensor is NULL");
+    gan__valid(x, function);
     if (x->g != model->g)
-        gan__fail(model->g, kind, "the input belongs to another gan_open");
+        gan__fail(model->g, function, "the input belongs to another gan_open");
     return model->g;
 }
 
-/* A layer's parameter that is there already must have the shape that the call says; 0 is any
-   size. */
-static void gan__layer_check(gan_tensor *weight, const char *kind, int n, int c, int h, int w)
-{
-    if ((n && weight->n != n) || (c && weight->c != c) || (h && weight->h != h) ||
-        (w && weight->w != w))
-        gan__fail(weight->g, kind,
-                  "its weight is " GAN__DIMS
-                  ", made by an earlier call or a file; this call wants " GAN__DIMS " (0: any)",
-                  GAN__SHAPE(weight), n, c, h, w);
-}
-
+/* And ends with this: y is its output, params how many numbers gan_summary says it holds. */
 static gan_tensor *gan__layer_end(gan_model *model, const char *kind, const char *name,
                                   gan_tensor *y, size_t params)
 {
@@ -6376,117 +7841,220 @@ static gan_tensor *gan__layer_end(gan_model *model, const char *kind, const char
     return y;
 }
 
-GAN_API void gan_weights(gan_model *model, int kind, gan_real rate)
+/* A weight that is there already must have the shape that the call asks for; 0 is any size. */
+static void gan__check_weight(const char *function, const gan_tensor *weight, int n, int c, int h,
+                              int w)
 {
-    if (kind < GAN_PLAIN_WEIGHTS || kind > GAN_EQUALIZED || !(rate > 0))
+    if ((n && weight->n != n) || (c && weight->c != c) || (h && weight->h != h) ||
+        (w && weight->w != w))
+        gan__fail(weight->g, function,
+                  "its weight is " GAN__DIMS
+                  ", made by an earlier call or a file; this call wants " GAN__DIMS " (0: any)",
+                  GAN__SHAPE(weight), n, c, h, w);
+}
+
+/* ---- linear layers and convolutions */
+
+GAN_API void gan_weights(gan_model *model, gan_weight_kind kind, gan_real rate)
+{
+    gan__check_model(model, "gan_weights");
+    if ((int)kind < 0 || kind > GAN_EQUALIZED || !(rate > 0))
         gan__fail(model->g, "gan_weights",
                   "kind %d, rate %g: the kind is GAN_PLAIN_WEIGHTS, GAN_SPECTRAL or GAN_EQUALIZED, "
                   "the rate above 0",
-                  kind, (double)rate);
+                  (int)kind, (double)rate);
     model->weights = kind;
     model->rate = rate;
 }
 
-/* t's numbers into a parameter, which keeps its address. */
-static void gan__assign(gan_tensor *param, gan_tensor *t)
+/* Copies t's numbers into a buffer, which keeps its address. */
+static void gan__assign(gan_tensor *buffer, gan_tensor *t)
 {
-    gan_map p = {GAN_AFFINE, gan_count(param), 1, 0};
-    gan__run_1(param->g, GAN__K_map, &p, t->data, param->data);
+    gan_map p = {GAN_AFFINE, gan_count(buffer), 1, 0};
+    gan__run_1(buffer->g, GAN__K_map, &p, t->data, buffer->data);
 }
 
-/* outputs: which dimension of weight counts them, 0, or 1 for a transposed convolution. */
+/* weight / s as gan_spectral_norm has it, with W the weight as a matrix (OUT,REST); by_column: OUT
+   is the weight's second dimension, as in transposed convolutions. One step of power iteration:
+     v = W^T u / |W^T u|,   u = W v / |W v|,   s = u^T W v */
 static gan_tensor *gan__spectral(gan_model *model, const char *name, gan_tensor *weight,
-                                 int outputs)
+                                 bool by_column)
 {
-    gan_tensor *flat = outputs ? gan_transpose(weight, 0, 1) : weight;
-    gan_tensor *matrix = gan_reshape(flat, 1, 1, flat->n, -1);
-    gan_tensor *still = gan_detach(matrix);
-    gan_tensor *u = gan__param_get(model, name, "weight_u", 1, 1, flat->n, 1, 1, -1, 0);
-    gan_tensor *v = gan__param_get(model, name, "weight_v", 1, 1, matrix->w, 1, 1, -1, 0);
-    gan_tensor *left = gan_normalize(gan_reshape(gan_detach(u), 1, 1, 1, flat->n), 3);
-    gan_tensor *right = gan_normalize(gan_reshape(gan_detach(v), 1, 1, matrix->w, 1), 2);
+    gan_tensor *rows = by_column ? gan_transpose(weight, 0, 1) : weight;
+    gan_tensor *matrix = gan_reshape(rows, 1, 1, rows->n, -1);
+    gan_tensor *constant = gan_detach(matrix);
+    int out = matrix->h;
+    int rest = matrix->w;
+    gan_tensor *kept_u = gan__layer_buffer(model, name, "weight_u", gan__vector(out),
+                                           gan__start_normal(1));
+    gan_tensor *kept_v = gan__layer_buffer(model, name, "weight_v", gan__vector(rest),
+                                           gan__start_normal(1));
+    gan_tensor *u = gan_normalize(gan_reshape(gan_detach(kept_u), 1, 1, 1, out), 3);  /* a row */
+    gan_tensor *v = gan_normalize(gan_reshape(gan_detach(kept_v), 1, 1, rest, 1), 2); /* a column */
     if (model->mode == GAN__TRAIN) {
-        right = gan_detach(
-            gan_normalize(gan_matmul_t(still, left, true, true), 2)); /* v = W^T u / |W^T u| */
-        left = gan_detach(
-            gan_normalize(gan_matmul_t(right, still, true, true), 3)); /* u = W v / |W v| */
-        gan__assign(v, right);
-        gan__assign(u, left);
+        v = gan_detach(gan_normalize(gan_matmul_t(constant, u, true, true), 2));
+        u = gan_detach(gan_normalize(gan_matmul_t(v, constant, true, true), 3));
+        gan__assign(kept_v, v);
+        gan__assign(kept_u, u);
     }
-    return gan_div(weight, gan_matmul(gan_matmul(left, matrix), right));
+    return gan_div(weight, gan_matmul(gan_matmul(u, matrix), v));
 }
 
 GAN_API gan_tensor *gan_spectral_norm(gan_model *model, const char *name, gan_tensor *weight)
 {
     gan__valid(weight, "gan_spectral_norm");
-    return gan__spectral(model, name, weight, 0);
+    if (!name)
+        gan__fail(weight->g, "gan_spectral_norm", "the name is NULL");
+    return gan__spectral(model, name, weight, false);
 }
 
-/* Begins a layer: its weight (OUT,IN,K,K), or (IN,OUT,K,K) if transposed, and bias, as the
-   model's kind of weights has them used; params counts their numbers. IN is x's channels, or in
-   a linear layer (rank 2) all numbers of one. PyTorch takes the weight's second size for fan_in
-   in transposed convolutions too. */
-typedef struct {
-    gan_tensor *weight, *bias;
+/* A layer's weight and its bias, which may be NULL, as the model's kind of weights has them used;
+   params: how many numbers they are. */
+typedef struct gan__layer_weights {
+    gan_tensor *weight;
+    gan_tensor *bias;
     size_t params;
 } gan__layer_weights;
 
-static gan__layer_weights gan__weights_of(gan_model *model, const char *kind, const char *name,
-                                          gan_tensor *x, int rank, int out, int kernel,
-                                          bool transposed)
+/* What the weight of a layer with out outputs is to be: (out,IN,KH,KW), or (IN,out/groups,KH,KW)
+   if transposed. */
+typedef struct gan__weight_form {
+    int out;
+    gan__param_shape shape;
+    bool transposed;
+    bool no_bias;
+} gan__weight_form;
+
+static gan__layer_weights gan__weights_of(gan_model *model, const char *function, const char *name,
+                                          const gan__weight_form *form)
 {
-    gan__layer_begin(model, kind, name, x);
-    int in = rank == 2 ? x->c * x->h * x->w : x->c;
-    int n = transposed ? in : out;
-    int c = transposed ? out : in;
+    gan__param_shape shape = form->shape;
+    double bound = 1 / sqrt((double)shape.c * shape.h * shape.w); /* 1/sqrt(fan_in) */
     bool equalized = model->weights == GAN_EQUALIZED;
-    double bound = 1 / sqrt((double)c * kernel * kernel);
-    gan_tensor *weight = gan__param_get(model, name, "weight", rank, n, c, kernel, kernel,
-                                        equalized ? -1 / (double)model->rate : bound, 0);
-    gan_tensor *bias = gan__param_get(model, name, "bias", 1, 1, out, 1, 1, equalized ? 0 : bound,
-                                      0);
-    gan__layer_weights m = {weight, bias, gan_count(weight) + gan_count(bias)};
-    gan__layer_check(weight, kind, transposed ? 0 : out, transposed ? out : 0, kernel, kernel);
+    gan__start start = equalized ? gan__start_normal(1 / (double)model->rate)
+                                 : gan__start_uniform(bound);
+    gan__layer_weights layer;
+    gan_tensor *weight = gan__layer_param(model, name, "weight", shape, start);
+    gan__check_weight(function, weight, form->transposed ? 0 : shape.n,
+                      form->transposed ? shape.c : 0, shape.h, shape.w);
+    layer.weight = weight;
+    layer.bias = NULL;
+    if (!form->no_bias)
+        layer.bias = gan__layer_param(model, name, "bias", gan__vector(form->out),
+                                      equalized ? gan__start_at(0) : gan__start_uniform(bound));
+    layer.params = gan_count(weight) + (layer.bias ? gan_count(layer.bias) : 0);
     if (model->weights == GAN_SPECTRAL)
-        m.weight = gan__spectral(model, name, weight, transposed);
+        layer.weight = gan__spectral(model, name, weight, form->transposed);
     if (equalized) {
-        m.weight = gan_mul_scalar(weight, (gan_real)(model->rate * bound));
-        m.bias = gan_mul_scalar(bias, model->rate);
+        layer.weight = gan_mul_scalar(weight, (gan_real)(model->rate * bound));
+        layer.bias = layer.bias ? gan_mul_scalar(layer.bias, model->rate) : NULL;
     }
-    return m;
+    return layer;
+}
+
+GAN_API gan_tensor *gan_linear_with(gan_model *model, const char *name, gan_tensor *x,
+                                    gan_linear_options options)
+{
+    gan *g = gan__layer_begin(model, "gan_linear", name, x);
+    if (options.out < 1)
+        gan__fail(g, "gan_linear", "%d outputs: 1 or more are wanted", options.out);
+    int in = x->c * x->h * x->w;
+    gan__weight_form form = {options.out, gan__matrix(options.out, in), false, options.no_bias};
+    gan__layer_weights layer = gan__weights_of(model, "gan_linear", name, &form);
+    gan_tensor *y = gan_linear_f(x, layer.weight, layer.bias);
+    return gan__layer_end(model, "linear", name, y, layer.params);
 }
 
 GAN_API gan_tensor *gan_linear(gan_model *model, const char *name, gan_tensor *x, int out)
 {
-    gan__layer_weights m = gan__weights_of(model, "gan_linear", name, x, 2, out, 1, false);
-    return gan__layer_end(model, "linear", name, gan_linear_f(x, m.weight, m.bias), m.params);
+    gan_linear_options options = {out, false};
+    return gan_linear_with(model, name, x, options);
+}
+
+/* The weight and bias that a convolution's options ask for, on an input of channels channels. */
+static gan__layer_weights gan__conv_weights(gan_model *model, const char *function,
+                                            const char *name, int channels,
+                                            const gan_conv_options *options, bool transposed)
+{
+    int kernel_h = options->kernel_h ? options->kernel_h : options->kernel;
+    int kernel_w = options->kernel_w ? options->kernel_w : options->kernel;
+    int groups = options->groups ? options->groups : 1;
+    int out = options->out;
+    if (out < 1 || kernel_h < 1 || kernel_w < 1)
+        gan__fail(model->g, function, "%d output channels, a kernel of %d x %d: each is 1 or more",
+                  out, kernel_h, kernel_w);
+    if (groups < 1 || channels % groups != 0 || out % groups != 0)
+        gan__fail(model->g, function,
+                  "%d groups do not divide %d input channels and %d output channels", groups,
+                  channels, out);
+    gan__weight_form form = {out, gan__shape_of(4, out, channels / groups, kernel_h, kernel_w),
+                             transposed, options->no_bias};
+    if (transposed)
+        form.shape = gan__shape_of(4, channels, out / groups, kernel_h, kernel_w);
+    return gan__weights_of(model, function, name, &form);
+}
+
+GAN_API gan_tensor *gan_conv2d_with(gan_model *model, const char *name, gan_tensor *x,
+                                    gan_conv_options options)
+{
+    gan__layer_begin(model, "gan_conv2d", name, x);
+    gan__layer_weights layer = gan__conv_weights(model, "gan_conv2d", name, x->c, &options, false);
+    gan_tensor *y = gan_conv2d_with_f(x, layer.weight, layer.bias, options);
+    return gan__layer_end(model, "conv2d", name, y, layer.params);
+}
+
+GAN_API gan_tensor *gan_conv_transpose2d_with(gan_model *model, const char *name, gan_tensor *x,
+                                              gan_conv_options options)
+{
+    const char *function = "gan_conv_transpose2d";
+    gan__layer_begin(model, function, name, x);
+    gan__layer_weights layer = gan__conv_weights(model, function, name, x->c, &options, true);
+    gan_tensor *y = gan_conv_transpose2d_with_f(x, layer.weight, layer.bias, options);
+    return gan__layer_end(model, "conv_transpose2d", name, y, layer.params);
+}
+
+/* Options of the layers without: 0 is no stride here. */
+static gan_conv_options gan__plain_options(gan_model *model, const char *function, const char *name,
+                                           int out, int kernel, int stride, int pad)
+{
+    gan_conv_options options;
+    if (stride < 1)
+        gan__fail(model ? model->g : NULL, function, "\"%s\": stride %d: it is 1 or more",
+                  name ? name : "NULL", stride);
+    memset(&options, 0, sizeof options);
+    options.out = out;
+    options.kernel = kernel;
+    options.stride = stride;
+    options.pad = pad;
+    return options;
 }
 
 GAN_API gan_tensor *gan_conv2d(gan_model *model, const char *name, gan_tensor *x, int out,
                                int kernel, int stride, int pad)
 {
-    gan__layer_weights m = gan__weights_of(model, "gan_conv2d", name, x, 4, out, kernel, false);
-    return gan__layer_end(model, "conv2d", name, gan_conv2d_f(x, m.weight, m.bias, stride, pad, 1),
-                          m.params);
+    return gan_conv2d_with(model, name, x,
+                           gan__plain_options(model, "gan_conv2d", name, out, kernel, stride, pad));
 }
 
 GAN_API gan_tensor *gan_conv_transpose2d(gan_model *model, const char *name, gan_tensor *x, int out,
                                          int kernel, int stride, int pad)
 {
-    gan__layer_weights m = gan__weights_of(model, "gan_conv_transpose2d", name, x, 4, out, kernel,
-                                           true);
-    return gan__layer_end(model, "conv_transpose2d", name,
-                          gan_conv_transpose2d_f(x, m.weight, m.bias, stride, pad, 0, 1), m.params);
+    return gan_conv_transpose2d_with(
+        model, name, x,
+        gan__plain_options(model, "gan_conv_transpose2d", name, out, kernel, stride, pad));
 }
 
-/* x normalised over the batch, with the model's running statistics name.running_mean and
-   name.running_var. */
+/* ---- normalisation */
+
+/* x normalised over the batch, with the running statistics of the layer called name. */
 static gan_tensor *gan__batch_norm(gan_model *model, const char *name, gan_tensor *x,
                                    gan_tensor *weight, gan_tensor *bias)
 {
-    gan_tensor *mean = gan__param_get(model, name, "running_mean", 1, 1, x->c, 1, 1, 0, 0);
-    gan_tensor *var = gan__param_get(model, name, "running_var", 1, 1, x->c, 1, 1, 0, 1);
-    if (model->mode == GAN__FREEZE) {
+    gan_tensor *mean = gan__layer_buffer(model, name, "running_mean", gan__vector(x->c),
+                                         gan__start_at(0));
+    gan_tensor *var = gan__layer_buffer(model, name, "running_var", gan__vector(x->c),
+                                        gan__start_at(1));
+    if (model->mode == GAN__FREEZE_NORM) {
         weight = gan_detach(weight);
         bias = gan_detach(bias);
     }
@@ -6494,25 +8062,26 @@ static gan_tensor *gan__batch_norm(gan_model *model, const char *name, gan_tenso
                             (gan_real)1e-5);
 }
 
-enum { GAN__BATCH, GAN__INSTANCE, GAN__GROUP, GAN__LAYER };
+typedef enum gan__norm_kind { GAN__BATCH, GAN__INSTANCE, GAN__GROUP, GAN__LAYER } gan__norm_kind;
 
-static gan_tensor *gan__norm_layer(gan_model *model, const char *kind, const char *name,
-                                   gan_tensor *x, int which, int groups)
+static gan_tensor *gan__norm_layer(gan_model *model, const char *function, const char *name,
+                                   gan_tensor *x, gan__norm_kind kind, int groups)
 {
-    gan__layer_begin(model, kind, name, x);
-    int whole = which == GAN__LAYER;
-    int h = whole ? x->h : 1;
-    int w = whole ? x->w : 1;
-    int rank = whole ? 3 : 1;
-    gan_tensor *weight = gan__param_get(model, name, "weight", rank, 1, x->c, h, w, 0, 1);
-    gan_tensor *bias = gan__param_get(model, name, "bias", rank, 1, x->c, h, w, 0, 0);
-    gan_tensor *y;
     const gan_real eps = (gan_real)1e-5;
-    y = which == GAN__BATCH    ? gan__batch_norm(model, name, x, weight, bias)
-      : which == GAN__INSTANCE ? gan_instance_norm_f(x, weight, bias, eps)
-      : which == GAN__GROUP    ? gan_group_norm_f(x, groups, weight, bias, eps)
-                               : gan_layer_norm_f(x, weight, bias, eps);
-    return gan__layer_end(model, kind + 4, name, y, gan_count(weight) + gan_count(bias));
+    gan__layer_begin(model, function, name, x);
+    gan__param_shape shape = kind == GAN__LAYER ? gan__shape_of(3, 1, x->c, x->h, x->w)
+                                                : gan__vector(x->c);
+    gan_tensor *weight = gan__layer_param(model, name, "weight", shape, gan__start_at(1));
+    gan_tensor *bias = gan__layer_param(model, name, "bias", shape, gan__start_at(0));
+    gan_tensor *y = NULL;
+    switch (kind) {
+    case GAN__BATCH: y = gan__batch_norm(model, name, x, weight, bias); break;
+    case GAN__INSTANCE: y = gan_instance_norm_f(x, weight, bias, eps); break;
+    case GAN__GROUP: y = gan_group_norm_f(x, weight, bias, groups, eps); break;
+    case GAN__LAYER: y = gan_layer_norm_f(x, weight, bias, eps); break;
+    }
+    const char *title = function + strlen("gan_");
+    return gan__layer_end(model, title, name, y, gan_count(weight) + gan_count(bias));
 }
 
 GAN_API gan_tensor *gan_batch_norm(gan_model *model, const char *name, gan_tensor *x)
@@ -6538,9 +8107,12 @@ GAN_API gan_tensor *gan_group_norm(gan_model *model, const char *name, gan_tenso
 GAN_API gan_tensor *gan_prelu(gan_model *model, const char *name, gan_tensor *x)
 {
     gan__layer_begin(model, "gan_prelu", name, x);
-    gan_tensor *weight = gan__param_get(model, name, "weight", 1, 1, 1, 1, 1, 0, (gan_real)0.25);
+    gan_tensor *weight = gan__layer_param(model, name, "weight", gan__vector(1),
+                                          gan__start_at(0.25));
     return gan__layer_end(model, "prelu", name, gan_prelu_f(x, weight), 1);
 }
+
+/* ---- layers that know the image's class */
 
 GAN_API gan_tensor *gan_embedding(gan_model *model, const char *name, gan_tensor *labels,
                                   int classes, int dim)
@@ -6549,63 +8121,78 @@ GAN_API gan_tensor *gan_embedding(gan_model *model, const char *name, gan_tensor
     if (labels->n != (int)gan_count(labels))
         gan__fail(g, "gan_embedding", "labels " GAN__DIMS ": (N,1,1,1) is wanted",
                   GAN__SHAPE(labels));
-    gan_tensor *weight = gan__param_get(model, name, "weight", 2, classes, dim, 1, 1, -1, 0);
-    gan__layer_check(weight, "gan_embedding", classes, dim, 1, 1);
-    return gan__layer_end(model, "embedding", name, gan_gather(weight, 0, labels),
+    gan_tensor *weight = gan__layer_param(model, name, "weight", gan__matrix(classes, dim),
+                                          gan__start_normal(1));
+    gan__check_weight("gan_embedding", weight, classes, dim, 1, 1);
+    return gan__layer_end(model, "embedding", name, gan_gather(weight, labels, 0),
                           gan_count(weight));
 }
 
 GAN_API gan_tensor *gan_conditional_batch_norm(gan_model *model, const char *name, gan_tensor *x,
                                                gan_tensor *labels, int classes)
 {
-    gan *g = gan__layer_begin(model, "gan_conditional_batch_norm", name, x);
+    const char *function = "gan_conditional_batch_norm";
+    gan *g = gan__layer_begin(model, function, name, x);
     if (!labels)
-        gan__fail(g, "gan_conditional_batch_norm", "a tensor is NULL");
+        gan__fail(g, function, "the labels are NULL");
+    gan__valid_pair(x, labels, function);
     if (labels->n != x->n || gan_count(labels) != (size_t)x->n)
-        gan__fail(g, "gan_conditional_batch_norm",
-                  "input " GAN__DIMS " wants labels (%d,1,1,1), they are " GAN__DIMS, GAN__SHAPE(x),
-                  x->n, GAN__SHAPE(labels));
-    gan_tensor *gamma = gan__param_get(model, name, "gamma.weight", 2, classes, x->c, 1, 1, 0, 1);
-    gan_tensor *beta = gan__param_get(model, name, "beta.weight", 2, classes, x->c, 1, 1, 0, 0);
-    gan_tensor *y = gan__batch_norm(model, name, x, gan_full(g, 1, 1, x->c, 1, 1),
-                                    gan_zeros(g, 1, x->c, 1, 1));
-    y = gan__affine(y, gan_gather(gamma, 0, labels), gan_gather(beta, 0, labels));
+        gan__fail(g, function, "input " GAN__DIMS " wants labels (%d,1,1,1), they are " GAN__DIMS,
+                  GAN__SHAPE(x), x->n, GAN__SHAPE(labels));
+    gan__param_shape shape = gan__matrix(classes, x->c);
+    gan_tensor *gamma = gan__layer_param(model, name, "gamma.weight", shape, gan__start_at(1));
+    gan_tensor *beta = gan__layer_param(model, name, "beta.weight", shape, gan__start_at(0));
+    gan_tensor *one = gan_full(g, 1, 1, x->c, 1, 1);
+    gan_tensor *zero = gan_zeros(g, 1, x->c, 1, 1);
+    gan_tensor *y = gan__batch_norm(model, name, x, one, zero);
+    y = gan__weight_and_bias(y, gan_gather(gamma, labels, 0), gan_gather(beta, labels, 0));
     return gan__layer_end(model, "conditional_batch_norm", name, y,
                           gan_count(gamma) + gan_count(beta));
 }
 
+/* ---- dropout, attention, modulated convolution */
+
+/* A number stays where u - p, u uniform in [0,1), is above 0. */
 GAN_API gan_tensor *gan_dropout(gan_model *model, gan_tensor *x, gan_real p)
 {
     gan *g = gan__valid(x, "gan_dropout");
-    if (!model)
-        gan__fail(g, "gan_dropout", "the model is NULL");
+    gan__check_model(model, "gan_dropout");
     if (!(p >= 0 && p < 1))
         gan__fail(g, "gan_dropout", "probability %g: it is in [0,1)", (double)p);
     if (model->mode != GAN__TRAIN || p == 0)
         return x;
-    gan_tensor *kept = gan_add_scalar(gan_rand(g, GAN__SHAPE(x)), -p); /* above 0 where x stays */
-    return gan_mul_scalar(gan__zip("gan_dropout", GAN_GATE, x, kept, 0, 0), 1 / (1 - p));
+    gan_tensor *stays = gan_add_scalar(gan_rand(g, GAN__SHAPE(x)), -p);
+    gan_tensor *dropped = gan__zip("gan_dropout", GAN_GATE, x, stays, 0, 0);
+    return gan_mul_scalar(dropped, 1 / (1 - p));
+}
+
+/* A 1x1 convolution NAME.PART with its places in a row: (N,1,OUT,H*W). */
+static gan_tensor *gan__attention_part(gan_model *model, const char *name, const char *part,
+                                       gan_tensor *x, int out)
+{
+    char inner[256];
+    gan__full_name(inner, sizeof inner, name, part);
+    return gan_reshape(gan_conv2d(model, inner, x, out, 1, 1, 0), x->n, 1, out, x->h * x->w);
 }
 
 GAN_API gan_tensor *gan_self_attention(gan_model *model, const char *name, gan_tensor *x)
 {
-    static const char *const part[3] = {"query", "key", "value"};
-    gan_tensor *map[3];
-    char inner[256];
-    gan__valid(x, "gan_self_attention");
-    int n = x->n, c = x->c, places = x->h * x->w;
-    for (int i = 0; i < 3; i++) {
-        snprintf(inner, sizeof inner, "%s.%s", name, part[i]);
-        map[i] = gan_reshape(gan_conv2d(model, inner, x, i == 2 ? c : GAN__MAX(c / 8, 1), 1, 1, 0),
-                             n, 1, -1, places);
-    }
     gan__layer_begin(model, "gan_self_attention", name, x);
-    gan_tensor *gamma = gan__param_get(model, name, "gamma", 1, 1, 1, 1, 1, 0, 0);
-    gan_tensor *to = gan_softmax(gan_matmul_t(map[0], map[1], true, false), 3);
-    gan_tensor *y = gan_reshape(gan_matmul_t(map[2], to, false, true), GAN__SHAPE(x));
-    return gan__layer_end(model, "self_attention", name, gan_add(x, gan_mul(y, gamma)), 1);
+    int few = GAN__MAX(x->c / 8, 1);
+    gan_tensor *query = gan__attention_part(model, name, "query", x, few);
+    gan_tensor *key = gan__attention_part(model, name, "key", x, few);
+    gan_tensor *value = gan__attention_part(model, name, "value", x, x->c);
+    gan__layer_begin(model, "gan_self_attention", name, x); /* its parts are layers too */
+    gan_tensor *gamma = gan__layer_param(model, name, "gamma", gan__vector(1), gan__start_at(0));
+    gan_tensor *scores = gan_matmul_t(query, key, true, false); /* (N,1,H*W,H*W): query, key */
+    gan_tensor *share = gan_softmax(scores, 3);
+    gan_tensor *found = gan_reshape(gan_matmul_t(value, share, false, true), GAN__SHAPE(x));
+    gan_tensor *y = gan_add(x, gan_mul(found, gamma));
+    return gan__layer_end(model, "self_attention", name, y, 1);
 }
 
+/* The sum over c,u,v of (weight*style)^2 is the sum over c of (style^2 times the sum over u,v of
+   weight^2): a product of matrices (N,C) and (C,O). */
 GAN_API gan_tensor *gan_demodulation(gan_tensor *weight, gan_tensor *style)
 {
     gan__valid_pair(weight, style, "gan_demodulation");
@@ -6613,15 +8200,19 @@ GAN_API gan_tensor *gan_demodulation(gan_tensor *weight, gan_tensor *style)
         gan__fail(style->g, "gan_demodulation",
                   "the weight " GAN__DIMS " wants a style (N,%d,1,1), it is " GAN__DIMS,
                   GAN__SHAPE(weight), weight->c, GAN__SHAPE(style));
-    gan_tensor *w2 = gan_reshape(gan_sum_to(gan_square(weight), weight->n, weight->c, 1, 1), 1, 1,
-                                 weight->n, weight->c);
-    gan_tensor *s2 = gan_reshape(gan_square(style), 1, 1, style->n, style->c);
-    return gan_reshape(gan_rsqrt(gan_add_scalar(gan_matmul_t(s2, w2, false, true), (gan_real)1e-8)),
-                       style->n, weight->n, 1, 1);
+    int n = style->n;
+    int c = weight->c;
+    int out = weight->n;
+    gan_tensor *weight_squares = gan_sum_to(gan_square(weight), out, c, 1, 1);
+    gan_tensor *of_weight = gan_reshape(weight_squares, 1, 1, out, c);
+    gan_tensor *of_style = gan_reshape(gan_square(style), 1, 1, n, c);
+    gan_tensor *squares = gan_matmul_t(of_style, of_weight, false, true); /* (1,1,N,O) */
+    gan_tensor *factor = gan_rsqrt(gan_add_scalar(squares, (gan_real)1e-8));
+    return gan_reshape(factor, n, out, 1, 1);
 }
 
 GAN_API gan_tensor *gan_modulated_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *style,
-                                           bool demodulate, int pad)
+                                           int pad, bool demodulate)
 {
     gan__valid_pair(x, weight, "gan_modulated_conv2d_f");
     gan__valid_pair(x, style, "gan_modulated_conv2d_f");
@@ -6636,33 +8227,22 @@ GAN_API gan_tensor *gan_modulated_conv2d_f(gan_tensor *x, gan_tensor *weight, ga
 GAN_API gan_tensor *gan_modulated_conv2d(gan_model *model, const char *name, gan_tensor *x,
                                          gan_tensor *latent, int out, int kernel, bool demodulate)
 {
+    const char *function = "gan_modulated_conv2d";
     char inner[256];
-    gan__valid(x, "gan_modulated_conv2d");
-    snprintf(inner, sizeof inner, "%s.affine", name);
+    gan__layer_begin(model, function, name, x);
+    gan__full_name(inner, sizeof inner, name, "affine");
     gan_tensor *style = gan_add_scalar(gan_linear(model, inner, latent, x->c), 1);
-    gan__layer_weights m = gan__weights_of(model, "gan_modulated_conv2d", name, x, 4, out, kernel,
-                                           false);
-    gan_tensor *y = gan_add(gan_modulated_conv2d_f(x, m.weight, style, demodulate, kernel / 2),
-                            m.bias);
-    return gan__layer_end(model, "modulated_conv2d", name, y, m.params);
+    gan__layer_begin(model, function, name, x); /* affine is a layer too */
+    gan_conv_options options = gan__plain_options(model, function, name, out, kernel, 1, 0);
+    gan__layer_weights layer = gan__conv_weights(model, function, name, x->c, &options, false);
+    gan_tensor *y = gan_modulated_conv2d_f(x, layer.weight, style, kernel / 2, demodulate);
+    return gan__layer_end(model, "modulated_conv2d", name, gan_add(y, layer.bias), layer.params);
 }
 
 /* ===========================================================================================
    >>losses (implementation)
-   =========================================================================================== */
-/* -ln s(x) = softplus(-x) and -ln(1 - s(x)) = softplus(x): no logarithm of a number near 0 or 1
-   is ever taken. */
-GAN_API gan_tensor *gan_bce_logits(gan_tensor *logits, gan_real target)
-{
-    gan__valid(logits, "gan_bce_logits");
-    if (target == 0)
-        return gan_mean(gan_softplus(logits));
-    gan_tensor *yes = gan_mean(gan_softplus(gan_neg(logits)));
-    if (target == 1)
-        return yes;
-    return gan_add(gan_mul_scalar(yes, target),
-                   gan_mul_scalar(gan_mean(gan_softplus(logits)), 1 - target));
-}
+   ===========================================================================================
+   Losses are compositions of tensor functions, and have no derivatives of their own. */
 
 static void gan__check_same(gan_tensor *a, gan_tensor *b, const char *function)
 {
@@ -6672,38 +8252,58 @@ static void gan__check_same(gan_tensor *a, gan_tensor *b, const char *function)
                   GAN__SHAPE(a), GAN__SHAPE(b));
 }
 
+/* -ln s(x) = softplus(-x) and -ln(1 - s(x)) = softplus(x): no logarithm of a number near 0 or 1
+   is ever taken. */
+GAN_API gan_tensor *gan_bce_logits(gan_tensor *logits, gan_real target)
+{
+    gan__valid(logits, "gan_bce_logits");
+    if (target == 0)
+        return gan_mean(gan_softplus(logits));
+    gan_tensor *if_one = gan_mean(gan_softplus(gan_neg(logits)));
+    if (target == 1)
+        return if_one;
+    gan_tensor *if_zero = gan_mean(gan_softplus(logits));
+    return gan_add(gan_mul_scalar(if_one, target), gan_mul_scalar(if_zero, 1 - target));
+}
+
+/* t softplus(-x) + (1-t) softplus(x) = softplus(x) - t x, for softplus(-x) = softplus(x) - x. */
 GAN_API gan_tensor *gan_bce_logits_to(gan_tensor *logits, gan_tensor *targets)
 {
-    gan__check_same(logits, targets, "gan_bce_logits_to"); /* softplus(x) - t x is the same */
+    gan__check_same(logits, targets, "gan_bce_logits_to");
     return gan_mean(gan_sub(gan_softplus(logits), gan_mul(targets, logits)));
 }
 
-/* ln x, at least -100; the inner clamp keeps 0/0 out of the derivative */
+/* max(ln x, -100). The inner clamp keeps the derivative, 1/x times 0, from being 0/0 at x = 0. */
 static gan_tensor *gan__log_from(gan_tensor *x)
 {
-    return gan_clamp(gan_log(gan_clamp(x, (gan_real)1e-45, (gan_real)HUGE_VAL)), -100,
-                     (gan_real)HUGE_VAL);
+    gan_tensor *positive = gan_clamp(x, (gan_real)1e-45, (gan_real)HUGE_VAL);
+    return gan_clamp(gan_log(positive), -100, (gan_real)HUGE_VAL);
 }
 
+/* -(t ln p + (1-t) ln(1-p)) = -(ln(1-p) + t (ln p - ln(1-p))) */
 GAN_API gan_tensor *gan_bce(gan_tensor *probabilities, gan_tensor *targets)
 {
     gan__check_same(probabilities, targets, "gan_bce");
-    gan_tensor *yes = gan__log_from(probabilities);
-    gan_tensor *no = gan__log_from(gan_add_scalar(gan_neg(probabilities), 1));
-    return gan_neg(gan_mean(gan_add(no, gan_mul(targets, gan_sub(yes, no)))));
+    gan_tensor *log_p = gan__log_from(probabilities);
+    gan_tensor *log_rest = gan__log_from(gan_add_scalar(gan_neg(probabilities), 1));
+    gan_tensor *difference = gan_sub(log_p, log_rest);
+    return gan_neg(gan_mean(gan_add(log_rest, gan_mul(targets, difference))));
 }
 
-/* (n,1,1,1): 1 with probability p, else 0 */
+/* (n,1,1,1): 1 with probability p, else 0. That is where u - p lies in [-1,0), u uniform in
+   [0,1). */
 static gan_tensor *gan__bernoulli(const char *function, gan *g, int n, gan_real p)
 {
-    gan_tensor *rest = gan_add_scalar(gan_rand(g, n, 1, 1, 1), -p); /* 0 or more: 0 */
-    return gan__zip(function, GAN_INSIDE, gan_full(g, 1, n, 1, 1, 1), rest, -1, (gan_real)-1e-12);
+    gan_tensor *difference = gan_add_scalar(gan_rand(g, n, 1, 1, 1), -p);
+    gan_tensor *ones = gan_full(g, 1, n, 1, 1, 1);
+    return gan__zip(function, GAN_INSIDE, ones, difference, -1, (gan_real)-1e-12);
 }
 
+/* target + (1 - 2 target)*flipped */
 GAN_API gan_tensor *gan_flipped_labels(gan *g, int n, gan_real target, gan_real p)
 {
-    return gan__map("gan_flipped_labels", GAN_AFFINE, gan__bernoulli("gan_flipped_labels", g, n, p),
-                    1 - 2 * target, target);
+    gan_tensor *flipped = gan__bernoulli("gan_flipped_labels", g, n, p);
+    return gan__map("gan_flipped_labels", GAN_AFFINE, flipped, 1 - 2 * target, target);
 }
 
 GAN_API gan_tensor *gan_mse(gan_tensor *a, gan_tensor *b)
@@ -6718,14 +8318,42 @@ GAN_API gan_tensor *gan_l1(gan_tensor *a, gan_tensor *b)
     return gan_mean(gan_abs(gan_sub(a, b)));
 }
 
-/* With e = d cut to [-1,1], e (d - e/2) is both halves. */
+/* With d = a-b and e = d clamped to [-1,1], e (d - e/2) is d^2/2 inside and |d| - 1/2 outside. */
 GAN_API gan_tensor *gan_smooth_l1(gan_tensor *a, gan_tensor *b)
 {
     gan__check_same(a, b, "gan_smooth_l1");
-    gan_tensor *d = gan_sub(a, b), *e = gan_clamp(d, -1, 1);
-    return gan_mean(gan_mul(e, gan__zip("gan_smooth_l1", GAN_MIX, d, e, 1, (gan_real)-0.5)));
+    gan_tensor *d = gan_sub(a, b);
+    gan_tensor *e = gan_clamp(d, -1, 1);
+    gan_tensor *d_minus_half_e = gan__zip("gan_smooth_l1", GAN_MIX, d, e, 1, (gan_real)-0.5);
+    return gan_mean(gan_mul(e, d_minus_half_e));
 }
 
+/* Labels are whole numbers 0 .. classes-1, as far as the host sees them. */
+static void gan__check_labels(const char *function, const gan_tensor *labels, int classes)
+{
+    const gan *g = labels->g;
+    if (g->backend->alloc || g->plan)
+        return; /* on a device, or not computed yet */
+    for (size_t i = 0; i < gan_count(labels); i++) {
+        double label = (double)labels->data[i];
+        if (!(label >= 0 && label < classes && label == floor(label)))
+            gan__fail(labels->g, function,
+                      "label %g at place %.0f: with %d classes, labels are whole numbers 0 .. %d",
+                      label, (double)i, classes, classes - 1);
+    }
+}
+
+/* The numbers along C of x (N,C,H,W) that labels (N,1,H,W) name: (1,N,1,H*W). In this shape each
+   place has its own label, whatever N, H and W are. */
+static gan_tensor *gan__pick_class(gan_tensor *x, gan_tensor *labels)
+{
+    int places = x->h * x->w;
+    gan_tensor *index = gan_reshape(labels, 1, x->n, 1, places);
+    return gan_gather(gan_reshape(x, 1, x->n, x->c, places), index, 2);
+}
+
+/* Only the label's log-probability is taken. A sum over all classes times 0 or 1 would be NaN
+   where a class has probability 0, for 0 * -infinity is not a number. */
 GAN_API gan_tensor *gan_cross_entropy(gan_tensor *logits, gan_tensor *labels)
 {
     gan__valid_pair(logits, labels, "gan_cross_entropy");
@@ -6734,23 +8362,27 @@ GAN_API gan_tensor *gan_cross_entropy(gan_tensor *logits, gan_tensor *labels)
         gan__fail(logits->g, "gan_cross_entropy",
                   "logits " GAN__DIMS " want labels (%d,1,%d,%d), they are " GAN__DIMS,
                   GAN__SHAPE(logits), logits->n, logits->h, logits->w, GAN__SHAPE(labels));
-    gan_tensor *chosen = gan_mul(gan_log_softmax(logits, 1), gan_one_hot(labels, logits->c));
+    gan__check_labels("gan_cross_entropy", labels, logits->c);
+    gan_tensor *chosen = gan__pick_class(gan_log_softmax(logits, 1), labels);
     return gan_mul_scalar(gan_sum(chosen), (gan_real)(-1.0 / (double)gan_count(labels)));
 }
 
-/* ---- GAN losses */
+/* ---- losses of the two networks */
 static const char *const gan__loss_names[GAN_LOSSES] = {
-    "minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic"};
+    "minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic",
+};
 
-GAN_API const char *gan_loss_name(int kind)
+GAN_API const char *gan_loss_name(gan_loss kind)
 {
-    if (kind < 0 || kind >= GAN_LOSSES)
-        gan__fail(NULL, "gan_loss_name", "kind %d: there are %d", kind, GAN_LOSSES);
+    if ((int)kind < 0 || kind >= GAN_LOSSES)
+        gan__fail(NULL, "gan_loss_name", "kind %d: there are %d", (int)kind, (int)GAN_LOSSES);
     return gan__loss_names[kind];
 }
 
 GAN_API int gan_loss_kind(const char *name)
 {
+    if (!name)
+        gan__fail(NULL, "gan_loss_kind", "the name is NULL");
     for (int i = 0; i < GAN_LOSSES; i++)
         if (strcmp(name, gan__loss_names[i]) == 0)
             return i;
@@ -6760,96 +8392,117 @@ GAN_API int gan_loss_kind(const char *name)
     return -1;
 }
 
+static void gan__check_loss(gan *g, const char *function, gan_loss kind)
+{
+    if ((int)kind < 0 || kind >= GAN_LOSSES)
+        gan__fail(g, function, "kind %d: it is GAN_MINIMAX .. GAN_RELATIVISTIC", (int)kind);
+}
+
 /* E (x - target)^2 */
 static gan_tensor *gan__square_to(gan_tensor *x, gan_real target)
 {
     return gan_mean(gan_square(gan_add_scalar(x, -target)));
 }
 
-GAN_API gan_tensor *gan_d_loss(int kind, gan_tensor *real, gan_tensor *fake)
+/* E max(0, 1 + x) */
+static gan_tensor *gan__hinge(gan_tensor *x)
+{
+    return gan_mean(gan_relu(gan_add_scalar(x, 1)));
+}
+
+GAN_API gan_tensor *gan_d_loss(gan_tensor *real, gan_tensor *fake, gan_loss kind)
 {
     gan__valid_pair(real, fake, "gan_d_loss");
+    gan__check_loss(real->g, "gan_d_loss", kind);
     switch (kind) {
     case GAN_MINIMAX:
     case GAN_NON_SATURATING: return gan_add(gan_bce_logits(real, 1), gan_bce_logits(fake, 0));
     case GAN_LEAST_SQUARES:
         return gan_mul_scalar(gan_add(gan__square_to(real, 1), gan__square_to(fake, 0)),
                               (gan_real)0.5);
-    case GAN_HINGE:
-        return gan_add(gan_mean(gan_relu(gan_add_scalar(gan_neg(real), 1))),
-                       gan_mean(gan_relu(gan_add_scalar(fake, 1))));
+    case GAN_HINGE: return gan_add(gan__hinge(gan_neg(real)), gan__hinge(fake));
     case GAN_WASSERSTEIN: return gan_sub(gan_mean(fake), gan_mean(real));
     case GAN_RELATIVISTIC:
         return gan_add(gan_bce_logits(gan_sub(real, gan_mean(fake)), 1),
                        gan_bce_logits(gan_sub(fake, gan_mean(real)), 0));
-    default:
-        gan__fail(real->g, "gan_d_loss", "kind %d: it is GAN_MINIMAX .. GAN_RELATIVISTIC", kind);
-        return (gan_tensor *)NULL;
+    case GAN_LOSSES: break;
     }
+    return NULL;
 }
 
-GAN_API gan_tensor *gan_g_loss(int kind, gan_tensor *real, gan_tensor *fake)
+GAN_API gan_tensor *gan_g_loss(gan_tensor *real, gan_tensor *fake, gan_loss kind)
 {
     gan *g = gan__valid(fake, "gan_g_loss");
+    gan__check_loss(g, "gan_g_loss", kind);
     switch (kind) {
     case GAN_MINIMAX: return gan_neg(gan_bce_logits(fake, 0));
     case GAN_NON_SATURATING: return gan_bce_logits(fake, 1);
     case GAN_LEAST_SQUARES: return gan__square_to(fake, 1);
     case GAN_HINGE:
     case GAN_WASSERSTEIN: return gan_neg(gan_mean(fake));
-    case GAN_RELATIVISTIC: return gan_d_loss(kind, fake, real);
-    default:
-        gan__fail(g, "gan_g_loss", "kind %d: it is GAN_MINIMAX .. GAN_RELATIVISTIC", kind);
-        return (gan_tensor *)NULL;
+    case GAN_RELATIVISTIC: return gan_d_loss(fake, real, kind);
+    case GAN_LOSSES: break;
     }
+    return NULL;
 }
 
 /* ---- penalties */
 
-/* |dD/dx|^2 of each image, (N,1,1,1) */
-static gan_tensor *gan__slope(const char *function, gan_tensor *logits, gan_tensor *x)
+/* |dD/dx|^2 of each image, (N,1,1,1). An image's logit depends on that image alone, so the
+   gradient of the sum of all logits holds every image's own. */
+static gan_tensor *gan__squared_slope(const char *function, gan_tensor *logits, gan_tensor *x)
 {
     gan__valid_pair(logits, x, function);
-    return gan_sum_to(gan_square(gan_grad(gan_sum(logits), x)), x->n, 1, 1, 1);
+    gan_tensor *slope = gan_grad(gan_sum(logits), x);
+    return gan_sum_to(gan_square(slope), x->n, 1, 1, 1);
 }
 
-/* sqrt(x + 1e-16): its slope stays finite at 0 */
-static gan_tensor *gan__root(gan_tensor *x)
+/* sqrt(x + 1e-16): its slope stays finite at 0. */
+static gan_tensor *gan__safe_sqrt(gan_tensor *x)
 {
     return gan_sqrt(gan_add_scalar(x, (gan_real)1e-16));
 }
 
 GAN_API gan_tensor *gan_gradient_penalty(gan_tensor *logits, gan_tensor *x, gan_real target)
 {
-    return gan__square_to(gan__root(gan__slope("gan_gradient_penalty", logits, x)), target);
+    gan_tensor *squares = gan__squared_slope("gan_gradient_penalty", logits, x);
+    return gan__square_to(gan__safe_sqrt(squares), target);
 }
 
 GAN_API gan_tensor *gan_r1(gan_tensor *logits, gan_tensor *real)
 {
-    return gan_mean(gan__slope("gan_r1", logits, real));
+    return gan_mean(gan__squared_slope("gan_r1", logits, real));
 }
 
 GAN_API gan_tensor *gan_r2(gan_tensor *logits, gan_tensor *fake)
 {
-    return gan_mean(gan__slope("gan_r2", logits, fake));
+    return gan_mean(gan__squared_slope("gan_r2", logits, fake));
 }
 
-GAN_API gan_tensor *gan_wgan_gp(gan_network *critic, gan_model *D, gan_tensor *real,
+static void gan__check_critic(gan *g, const char *function, gan_network *critic)
+{
+    if (!critic)
+        gan__fail(g, function, "the critic is NULL: a function of a model and a tensor is wanted");
+}
+
+GAN_API gan_tensor *gan_wgan_gp(gan_model *D, gan_network *critic, gan_tensor *real,
                                 gan_tensor *fake)
 {
     gan__check_same(real, fake, "gan_wgan_gp");
+    gan__check_critic(real->g, "gan_wgan_gp", critic);
     gan_tensor *t = gan_rand(real->g, real->n, 1, 1, 1);
     gan_tensor *x = gan_detach(gan_add(gan_mul(gan_sub(fake, real), t), real));
     return gan_gradient_penalty(critic(D, x), x, 1);
 }
 
-GAN_API gan_tensor *gan_dragan(gan_network *critic, gan_model *D, gan_tensor *real)
+GAN_API gan_tensor *gan_dragan(gan_model *D, gan_network *critic, gan_tensor *real)
 {
     gan *g = gan__valid(real, "gan_dragan");
+    gan__check_critic(g, "gan_dragan", critic);
     gan_tensor *deviation = gan_sqrt(gan_mean(gan_square(gan_sub(real, gan_mean(real)))));
     gan_tensor *u = gan_rand(g, GAN__SHAPE(real));
-    gan_tensor *noise = gan_mul(gan_mul(u, gan_rand(g, real->n, 1, 1, 1)),
-                                gan_mul_scalar(deviation, (gan_real)0.5));
+    gan_tensor *t = gan_rand(g, real->n, 1, 1, 1);
+    gan_tensor *noise = gan_mul(gan_mul(u, t), gan_mul_scalar(deviation, (gan_real)0.5));
     gan_tensor *x = gan_detach(gan_add(real, noise));
     return gan_gradient_penalty(critic(D, x), x, 1);
 }
@@ -6857,16 +8510,17 @@ GAN_API gan_tensor *gan_dragan(gan_network *critic, gan_model *D, gan_tensor *re
 GAN_API gan_tensor *gan_path_length(gan_model *G, gan_tensor *image, gan_tensor *w)
 {
     gan__valid_pair(image, w, "gan_path_length");
-    gan_tensor *mean = gan__param_get(G, "path_length", "running_mean", 1, 1, 1, 1, 1, 0, 0);
-    gan_tensor *noise = gan_mul_scalar(gan_randn(image->g, GAN__SHAPE(image)),
-                                       (gan_real)(1 / sqrt((double)image->h * image->w)));
-    gan_tensor *squares = gan_sum_to(gan_square(gan_grad(gan_sum(gan_mul(image, noise)), w)), w->n,
-                                     1, w->h, 1);
-    gan_tensor *length = gan__root(gan_mean_to(squares, w->n, 1, 1, 1));
-    gan_tensor *now = gan__zip("gan_path_length", GAN_MIX, gan_detach(mean), gan_mean(length),
-                               (gan_real)0.99, (gan_real)0.01);
-    gan__assign(mean, now);
-    return gan_mean(gan_square(gan_sub(length, now)));
+    gan_tensor *running = gan__layer_buffer(G, "path_length", "running_mean", gan__vector(1),
+                                            gan__start_at(0));
+    gan_real deviation = (gan_real)(1 / sqrt((double)image->h * image->w));
+    gan_tensor *y = gan_mul_scalar(gan_randn(image->g, GAN__SHAPE(image)), deviation);
+    gan_tensor *slope = gan_grad(gan_sum(gan_mul(image, y)), w);
+    gan_tensor *squares = gan_sum_to(gan_square(slope), w->n, 1, w->h, 1);
+    gan_tensor *length = gan__safe_sqrt(gan_mean_to(squares, w->n, 1, 1, 1));
+    gan_tensor *mean = gan__zip("gan_path_length", GAN_MIX, gan_detach(running), gan_mean(length),
+                                (gan_real)0.99, (gan_real)0.01);
+    gan__assign(running, mean);
+    return gan_mean(gan_square(gan_sub(length, mean)));
 }
 
 /* ---- distances between pictures and between features */
@@ -6884,32 +8538,41 @@ GAN_API gan_tensor *gan_gram(gan_tensor *x)
 {
     gan__valid(x, "gan_gram");
     gan_tensor *f = gan_reshape(x, x->n, 1, x->c, x->h * x->w);
-    return gan_mul_scalar(gan_matmul_t(f, f, false, true),
-                          (gan_real)(1 / ((double)x->c * x->h * x->w)));
+    gan_real scale = (gan_real)(1 / ((double)x->c * x->h * x->w));
+    return gan_mul_scalar(gan_matmul_t(f, f, false, true), scale);
 }
 
-enum { GAN__FEATURES, GAN__GRAMS, GAN__MEANS };
+/* What of two feature maps is compared. */
+typedef enum gan__feature_kind { GAN__FEATURES, GAN__GRAMS, GAN__MEANS } gan__feature_kind;
+
+static gan_tensor *gan__feature_distance(const char *function, gan_tensor *target, gan_tensor *x,
+                                         gan__feature_kind kind)
+{
+    gan__valid_pair(target, x, function);
+    target = gan_detach(target);
+    if (kind == GAN__GRAMS) {
+        x = gan_gram(x);
+        target = gan_gram(target);
+        target = gan_expand(target, x->n, 1, target->h, target->w);
+    }
+    if (kind == GAN__MEANS) {
+        target = gan_mean_to(target, 1, target->c, target->h, target->w);
+        x = gan_mean_to(x, 1, x->c, x->h, x->w);
+    }
+    gan__check_same(target, x, function);
+    return gan_mse(x, target);
+}
 
 static gan_tensor *gan__feature_loss(const char *function, gan_tensor **target, gan_tensor **x,
-                                     int count, int of)
+                                     int count, gan__feature_kind kind)
 {
-    gan_tensor *total = NULL;
-    if (!target || !x || count < 1)
-        gan__fail(NULL, function, "%d feature maps: 1 or more are wanted", target && x ? count : 0);
-    for (int i = 0; i < count; i++) {
-        gan__valid_pair(target[i], x[i], function);
-        gan_tensor *a = gan_detach(target[i]), *b = x[i];
-        if (of == GAN__GRAMS) {
-            b = gan_gram(b);
-            a = gan_expand(gan_gram(a), b->n, 1, a->c, a->c);
-        }
-        if (of == GAN__MEANS) {
-            a = gan_mean_to(a, 1, a->c, a->h, a->w);
-            b = gan_mean_to(b, 1, b->c, b->h, b->w);
-        }
-        gan__check_same(a, b, function);
-        total = total ? gan_add(total, gan_mse(b, a)) : gan_mse(b, a);
-    }
+    if (!target || !x)
+        gan__fail(NULL, function, "the array of %s is NULL", target ? "x" : "target");
+    if (count < 1)
+        gan__fail(NULL, function, "%d feature maps: 1 or more are wanted", count);
+    gan_tensor *total = gan__feature_distance(function, target[0], x[0], kind);
+    for (int i = 1; i < count; i++)
+        total = gan_add(total, gan__feature_distance(function, target[i], x[i], kind));
     return total;
 }
 
@@ -6928,18 +8591,26 @@ GAN_API gan_tensor *gan_feature_matching(gan_tensor **target, gan_tensor **x, in
     return gan__feature_loss("gan_feature_matching", target, x, count, GAN__MEANS);
 }
 
+/* The sum of |differences| of neighbours along H (dim 2) or W (dim 3). */
+static gan_tensor *gan__variation_along(gan_tensor *x, int dim, int size)
+{
+    gan_tensor *from_second = gan_slice(x, dim, 1, size - 1);
+    gan_tensor *to_last_but_one = gan_slice(x, dim, 0, size - 1);
+    return gan_sum(gan_abs(gan_sub(from_second, to_last_but_one)));
+}
+
 GAN_API gan_tensor *gan_total_variation(gan_tensor *x)
 {
     gan_tensor *total = gan_zeros(gan__valid(x, "gan_total_variation"), 1, 1, 1, 1);
-    for (int dim = 2; dim < 4; dim++) {
-        int size = dim == 2 ? x->h : x->w;
-        if (size > 1)
-            total = gan_add(total, gan_sum(gan_abs(gan_sub(gan_slice(x, dim, 1, size - 1),
-                                                           gan_slice(x, dim, 0, size - 1)))));
-    }
+    if (x->h > 1)
+        total = gan_add(total, gan__variation_along(x, 2, x->h));
+    if (x->w > 1)
+        total = gan_add(total, gan__variation_along(x, 3, x->w));
     return gan_mul_scalar(total, 1 / (gan_real)x->n);
 }
 
+/* scores[n,i,j] = q_i . k_j / temperature; gan_cross_entropy wants the P choices j along C and
+   the P patches i along W. */
 GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real temperature)
 {
     gan__check_same(q, k, "gan_patch_nce");
@@ -6947,13 +8618,14 @@ GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real tempera
         gan__fail(q->g, "gan_patch_nce",
                   "features " GAN__DIMS ", temperature %g: (N,C,1,P) and more than 0 are wanted",
                   GAN__SHAPE(q), (double)temperature);
-    gan_tensor *a = gan_permute(q, 0, 2, 1, 3);
-    gan_tensor *b = gan_permute(gan_detach(k), 0, 2, 1, 3); /* (N,1,C,P) */
-    gan_tensor *scores = gan_mul_scalar(gan_matmul_t(a, b, true, false),
-                                        1 / temperature); /* (N,1,P,P) */
-    gan_tensor *own = gan_reshape(gan__counting(q->g, q->w), 1, 1, 1,
-                                  q->w); /* patch i's label is i */
-    return gan_cross_entropy(gan_permute(scores, 0, 3, 1, 2), gan_expand(own, q->n, 1, 1, q->w));
+    int patches = q->w;
+    gan_tensor *queries = gan_permute(q, 0, 2, 1, 3);          /* (N,1,C,P) */
+    gan_tensor *keys = gan_permute(gan_detach(k), 0, 2, 1, 3); /* (N,1,C,P) */
+    gan_tensor *products = gan_matmul_t(queries, keys, true, false);
+    gan_tensor *scores = gan_mul_scalar(products, 1 / temperature); /* (N,1,P,P) */
+    gan_tensor *labels = gan_reshape(gan__counting(q->g, patches), 1, 1, 1, patches);
+    return gan_cross_entropy(gan_permute(scores, 0, 3, 1, 2),
+                             gan_expand(labels, q->n, 1, 1, patches));
 }
 
 /* ===========================================================================================
@@ -6967,6 +8639,12 @@ GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, ga
     }
 }
 
+static gan__cost gan__cost_sgd(const gan_update *p)
+{
+    gan__cost cost = {{p->count}, {p->count, p->count}, 4.0 * (double)p->count};
+    return cost;
+}
+
 GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
                           gan_real *v)
 {
@@ -6978,6 +8656,12 @@ GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, g
     }
 }
 
+static gan__cost gan__cost_adam(const gan_update *p)
+{
+    gan__cost cost = {{p->count}, {p->count, p->count, p->count}, 12.0 * (double)p->count};
+    return cost;
+}
+
 GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v)
 {
     for (size_t i = 0; i < p->count; i++) {
@@ -6986,6 +8670,13 @@ GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *g, gan_real *w
     }
 }
 
+static gan__cost gan__cost_rmsprop(const gan_update *p)
+{
+    gan__cost cost = {{p->count}, {p->count, p->count}, 4.0 * (double)p->count};
+    return cost;
+}
+
+/* The loops above in vectors (>>simd), by several threads from 16384 numbers on. */
 static void gan__update(gan__body *body, const gan_update *p, const gan_real *g, gan_real *w,
                         gan_real *m, gan_real *v)
 {
@@ -7009,83 +8700,111 @@ GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *g, gan_real *w
     gan__update(gan__cpu_isa()->rmsprop, p, g, w, v, 0);
 }
 
-enum { GAN__SGD, GAN__ADAM, GAN__RMSPROP, GAN__LBFGS };
+/* ---- optimizers */
+typedef enum gan__opt_kind { GAN__SGD, GAN__ADAM, GAN__RMSPROP, GAN__LBFGS } gan__opt_kind;
 
-static const char *const gan__opt_names[] = {"sgd", "adam", "rmsprop",
-                                             "lbfgs"}; /* in the state of a training */
+/* In the names of a saved training's tensors. */
+static const char *const gan__opt_names[] = {"sgd", "adam", "rmsprop", "lbfgs"};
 
-/* What an optimizer keeps of one parameter, NULL and 0 before its first step: slots, tensors of
-   its shape (Adam's m and v). */
-typedef struct {
+/* What an optimizer keeps of one parameter: tensors of the parameter's shape (SGD's m, Adam's m
+   and v, RMSprop's v, L-BFGS' history), and how many steps it has taken. NULL and 0 before the
+   first step. */
+typedef struct gan__moments {
     gan_tensor **slot;
     double steps;
 } gan__moments;
 
 struct gan_opt {
     gan_model *model;
-    int kind, slots, count;
-    gan_real lr, beta1, beta2, decay;
-    gan__moments *moments; /* count, as many as the model has parameters, once there was a step */
-    gan_opt *next;
+    gan__opt_kind kind;
+    int slots; /* of each parameter */
+    gan_real lr;
+    gan_real beta1; /* SGD's momentum */
+    gan_real beta2; /* RMSprop's alpha */
+    gan_real decay;
+    gan__moments *moments; /* one for each of the model's parameters that were there at a step */
+    int count;
+    gan_opt *next; /* the next optimizer of the same model */
 };
 
-static gan_opt *gan__opt_new(gan_model *model, const char *function, int kind, int slots,
-                             gan_real lr, gan_real beta1, gan_real beta2, gan_real decay)
+/* The numbers that an optimizer is made with. */
+typedef struct gan__opt_rates {
+    gan_real lr, beta1, beta2, decay;
+} gan__opt_rates;
+
+static gan_opt *gan__opt_new(gan_model *model, const char *function, gan__opt_kind kind, int slots,
+                             gan__opt_rates rates)
 {
-    if (!model)
-        gan__fail(NULL, function, "the model is NULL");
-    if (!(lr >= 0) || !(beta1 >= 0 && beta1 < 1) || !(beta2 >= 0 && beta2 < 1) || !(decay >= 0))
+    gan__check_model(model, function);
+    if (!(rates.lr >= 0) || !(rates.decay >= 0) || !(rates.beta1 >= 0 && rates.beta1 < 1) ||
+        !(rates.beta2 >= 0 && rates.beta2 < 1))
         gan__fail(model->g, function,
                   "learning rate %g and decay %g are 0 or more, momentum and betas %g, %g in [0,1)",
-                  (double)lr, (double)decay, (double)beta1, (double)beta2);
+                  (double)rates.lr, (double)rates.decay, (double)rates.beta1, (double)rates.beta2);
     if (model->g->plan)
         gan__fail(model->g, function, "an optimizer is made before gan_plan and gan_capture");
     gan_opt *opt = (gan_opt *)gan__alloc_zero(sizeof *opt);
-    gan_opt **last = &model->opts;
     opt->model = model;
     opt->kind = kind;
     opt->slots = slots;
-    opt->lr = lr;
-    opt->beta1 = beta1;
-    opt->beta2 = beta2;
-    opt->decay = decay;
+    opt->lr = rates.lr;
+    opt->beta1 = rates.beta1;
+    opt->beta2 = rates.beta2;
+    opt->decay = rates.decay;
+    gan_opt **last = &model->opts;
     while (*last)
         last = &(*last)->next;
-    return *last = opt;
+    *last = opt;
+    return opt;
 }
 
 GAN_API gan_opt *gan_sgd(gan_model *model, gan_real lr, gan_real momentum)
 {
-    return gan__opt_new(model, "gan_sgd", GAN__SGD, 1, lr, momentum, 0, 0);
+    gan__opt_rates rates = {lr, momentum, 0, 0};
+    return gan__opt_new(model, "gan_sgd", GAN__SGD, 1, rates);
 }
 
 GAN_API gan_opt *gan_adam(gan_model *model, gan_real lr, gan_real beta1, gan_real beta2)
 {
-    return gan__opt_new(model, "gan_adam", GAN__ADAM, 2, lr, beta1, beta2, 0);
+    gan__opt_rates rates = {lr, beta1, beta2, 0};
+    return gan__opt_new(model, "gan_adam", GAN__ADAM, 2, rates);
 }
 
 GAN_API gan_opt *gan_adamw(gan_model *model, gan_real lr, gan_real beta1, gan_real beta2,
                            gan_real decay)
 {
-    return gan__opt_new(model, "gan_adamw", GAN__ADAM, 2, lr, beta1, beta2, decay);
+    gan__opt_rates rates = {lr, beta1, beta2, decay};
+    return gan__opt_new(model, "gan_adamw", GAN__ADAM, 2, rates);
 }
 
 GAN_API gan_opt *gan_rmsprop(gan_model *model, gan_real lr, gan_real alpha)
 {
-    return gan__opt_new(model, "gan_rmsprop", GAN__RMSPROP, 1, lr, 0, alpha, 0);
-}
-
-GAN_API void gan_set_lr(gan_opt *opt, gan_real lr)
-{
-    opt->lr = lr;
+    gan__opt_rates rates = {lr, 0, alpha, 0};
+    return gan__opt_new(model, "gan_rmsprop", GAN__RMSPROP, 1, rates);
 }
 
 GAN_API gan_opt *gan_lbfgs(gan_model *model, gan_real lr, int history)
 {
+    gan__opt_rates rates = {lr, 0, 0, 0};
+    gan__check_model(model, "gan_lbfgs");
     if (history < 1 || history > 10000)
-        gan__fail(model ? model->g : NULL, "gan_lbfgs",
+        gan__fail(model->g, "gan_lbfgs",
                   "a history of %d steps; 1 to 10000 are possible, 10 to 100 usual", history);
-    return gan__opt_new(model, "gan_lbfgs", GAN__LBFGS, 2 * (history + 1), lr, 0, 0, 0);
+    return gan__opt_new(model, "gan_lbfgs", GAN__LBFGS, 2 * (history + 1), rates);
+}
+
+static void gan__check_opt(const gan_opt *opt, const char *function)
+{
+    if (!opt)
+        gan__fail(NULL, function, "the optimizer is NULL");
+}
+
+GAN_API void gan_set_lr(gan_opt *opt, gan_real lr)
+{
+    gan__check_opt(opt, "gan_set_lr");
+    if (!(lr >= 0))
+        gan__fail(opt->model->g, "gan_set_lr", "learning rate %g: it is 0 or more", (double)lr);
+    opt->lr = lr;
 }
 
 GAN_API gan_real gan_lr_step(gan_real lr, int step, int every, gan_real gamma)
@@ -7100,8 +8819,8 @@ GAN_API gan_real gan_lr_linear(gan_real lr, int step, int start, int end)
 
 GAN_API gan_real gan_lr_cosine(gan_real lr, int step, int total)
 {
-    return step >= total ? 0
-                         : (gan_real)(lr * (1 + cos(3.14159265358979323846 * step / total)) / 2);
+    const double pi = 3.14159265358979323846;
+    return step >= total ? 0 : (gan_real)(lr * (1 + cos(pi * step / total)) / 2);
 }
 
 GAN_API gan_real gan_lr_warmup(gan_real lr, int step, int steps)
@@ -7114,7 +8833,7 @@ GAN_API gan_real gan_lr_inverse(gan_real lr, int step, gan_real k)
     return lr / (1 + k * step);
 }
 
-/* The moments of parameter i, as zeros if it had none. */
+/* The moments of parameter i, zeros before its first step. */
 static gan__moments *gan__moments_of(gan_opt *opt, int i)
 {
     while (opt->count < opt->model->count) {
@@ -7122,151 +8841,263 @@ static gan__moments *gan__moments_of(gan_opt *opt, int i)
                                                  sizeof *opt->moments);
         memset(&opt->moments[opt->count++], 0, sizeof *opt->moments);
     }
-    gan__moments *of = &opt->moments[i];
-    gan_tensor *value = opt->model->params[i].value;
-    if (of->slot)
-        return of;
-    of->slot = (gan_tensor **)gan__alloc((size_t)opt->slots * sizeof *of->slot);
-    for (int s = 0; s < opt->slots; s++)
-        gan__fill_with(of->slot[s] = gan__persistent_tensor(value->g, GAN__SHAPE(value)), 0);
-    return of;
+    gan__moments *moments = &opt->moments[i];
+    if (moments->slot)
+        return moments;
+    const gan_tensor *value = opt->model->params[i].value;
+    moments->slot = (gan_tensor **)gan__alloc((size_t)opt->slots * sizeof *moments->slot);
+    for (int s = 0; s < opt->slots; s++) {
+        moments->slot[s] = gan__persistent_tensor(value->g, GAN__SHAPE(value));
+        gan__fill_with(moments->slot[s], 0);
+    }
+    return moments;
 }
 
-/* L-BFGS over all parameters. Pair j is slots 2*j and 2*j + 1: a move s of the parameters and
-   the change y that it made in the gradient, pair 1 the last. A pair of zeros is none. Pair 0 is
-   to become one: it holds the last move and the last gradient. */
-enum { GAN__VALUES = -1, GAN__GRADIENTS = -2 }; /* beside the slots */
+/* ---- L-BFGS
 
-static double gan__slots_dot(gan_opt *opt, int a, int b)
+   All parameters together are one vector w, with the gradient g. Newton's step is -H g, H the
+   inverse of the matrix of second derivatives, which is never written down. It is estimated from
+   pairs of vectors: a step s that was taken, and the change y of the gradient over that step.
+   H must turn y into s. BFGS begins with a multiple of the identity and corrects it once for each
+   pair, from the oldest to the newest:
+
+       H' = V^T H V + rho s s^T,   V = I - rho y s^T,   rho = 1/(y.s)
+
+   H' q is therefore  V q first, then H, then V^T and what is left:
+
+       V q        = q - alpha y                 with alpha = rho (s.q)
+       V^T r + .. = r + (alpha - beta) s        with beta  = rho (y.r)
+
+   Written out for pairs 1 (the newest) to m, this is two loops over vectors:
+
+       q = -g                                               step = q
+         |                                                    ^
+         v                                                    |
+       pair 1   q -= alpha_1 y_1                q += (alpha_1 - beta_1) s_1
+       pair 2   q -= alpha_2 y_2                q += (alpha_2 - beta_2) s_2
+        ...                                                   ^
+       pair m   q -= alpha_m y_m                q += (alpha_m - beta_m) s_m
+         |                                                    |
+         +----------->  q *= (y_1.s_1)/(y_1.y_1)  ------------+
+
+   The slots of each parameter hold its part of these vectors:
+
+       slot      0      1      2    3     4    5    ...
+       between   step   g      s_1  y_1   s_2  y_2
+       steps
+
+   During a step slot 0 is q; slot 1 becomes y of the last step, then g again. */
+enum { GAN__LBFGS_STEP = 0, GAN__LBFGS_GRADIENT = 1 };
+
+static int gan__lbfgs_s(int pair)
+{
+    return 2 * pair;
+}
+
+static int gan__lbfgs_y(int pair)
+{
+    return 2 * pair + 1;
+}
+
+/* The inner product of two slots, over all parameters. */
+static double gan__lbfgs_dot(gan_opt *opt, int a, int b)
 {
     double total = 0;
     gan_mark mark = gan_here(opt->model->g);
-    for (int i = 0; i < opt->count; i++)
-        if (opt->moments[i].slot)
-            total += (double)gan_item(
-                gan_sum(gan_mul(opt->moments[i].slot[a], opt->moments[i].slot[b])));
+    for (int i = 0; i < opt->count; i++) {
+        gan_tensor **slot = opt->moments[i].slot;
+        if (slot)
+            total += (double)gan_item(gan_sum(gan_mul(slot[a], slot[b])));
+    }
     gan_clear_to(opt->model->g, mark);
     return total;
 }
 
-/* slot y = k*y + l*x, where there is an x */
-static void gan__slots_mix(gan_opt *opt, double k, int y, double l, int x)
+/* Slot y = k*y + l*x. */
+static void gan__lbfgs_mix(gan_opt *opt, double k, int y, double l, int x)
 {
     for (int i = 0; i < opt->count; i++) {
         gan_tensor **slot = opt->moments[i].slot;
-        gan_tensor *value = opt->model->params[i].value;
+        if (slot)
+            gan__mix_numbers(slot[y]->g, gan_count(slot[y]), (gan_real)k, slot[y]->data,
+                             (gan_real)l, slot[x]->data);
+    }
+}
+
+static void gan__lbfgs_scale(gan_opt *opt, int slot, double k)
+{
+    gan__lbfgs_mix(opt, k, slot, 0, slot);
+}
+
+/* Slot y = k*y + l*g. A parameter without a gradient has zeros for it. */
+static void gan__lbfgs_mix_gradient(gan_opt *opt, double k, int y, double l)
+{
+    for (int i = 0; i < opt->count; i++) {
+        gan_tensor **slot = opt->moments[i].slot;
         if (!slot)
             continue;
-        gan_real *to = y == GAN__VALUES ? value->data : slot[y]->data;
-        gan_real *from = x == GAN__GRADIENTS ? gan__gradient_of(value) : slot[x]->data;
-        gan__mix_numbers(value->g, gan_count(value), (gan_real)k, to, from ? (gan_real)l : 0,
-                         from ? from : to);
+        gan_real *to = slot[y]->data;
+        const gan_real *g = gan__gradient_of(opt->model->params[i].value);
+        gan__mix_numbers(slot[y]->g, gan_count(slot[y]), (gan_real)k, to, g ? (gan_real)l : 0,
+                         g ? g : to);
     }
+}
+
+/* Makes the last step and its change of the gradient, in slots 0 and 1, pair 1; every pair moves
+   on by one, and the oldest pair's memory is slots 0 and 1. */
+static void gan__lbfgs_push(gan_opt *opt)
+{
+    for (int i = 0; i < opt->count; i++) {
+        gan_tensor **slot = opt->moments[i].slot;
+        if (!slot)
+            continue;
+        gan_tensor *oldest_s = slot[opt->slots - 2];
+        gan_tensor *oldest_y = slot[opt->slots - 1];
+        memmove(slot + 2, slot, (size_t)(opt->slots - 2) * sizeof *slot);
+        slot[0] = oldest_s;
+        slot[1] = oldest_y;
+    }
+}
+
+/* q = H q, q being slot 0, by the two loops. A pair that is not there yet is zeros. */
+static void gan__lbfgs_two_loops(gan_opt *opt)
+{
+    const int q = GAN__LBFGS_STEP;
+    int pairs = opt->slots / 2;
+    double *rho = (double *)gan__alloc_zero(2 * (size_t)pairs * sizeof *rho);
+    double *alpha = rho + pairs;
+    for (int j = 1; j < pairs; j++) {
+        double ys = gan__lbfgs_dot(opt, gan__lbfgs_y(j), gan__lbfgs_s(j));
+        if (!(ys > 0))
+            continue;
+        rho[j] = 1 / ys;
+        alpha[j] = gan__lbfgs_dot(opt, gan__lbfgs_s(j), q) * rho[j];
+        gan__lbfgs_mix(opt, 1, q, -alpha[j], gan__lbfgs_y(j));
+    }
+    if (rho[1] > 0) {
+        double yy = gan__lbfgs_dot(opt, gan__lbfgs_y(1), gan__lbfgs_y(1));
+        gan__lbfgs_scale(opt, q, 1 / (rho[1] * yy));
+    }
+    for (int j = pairs - 1; j >= 1; j--) {
+        if (!(rho[j] > 0))
+            continue;
+        double beta = gan__lbfgs_dot(opt, gan__lbfgs_y(j), q) * rho[j];
+        gan__lbfgs_mix(opt, 1, q, alpha[j] - beta, gan__lbfgs_s(j));
+    }
+    GAN_FREE(rho);
+}
+
+/* One more step of each parameter is counted. Returns whether it is the first of all, and in
+   *size |g|_1, the sum of the gradient's absolute values. */
+static bool gan__lbfgs_count(gan_opt *opt, double *size)
+{
+    gan_model *model = opt->model;
+    gan_mark mark = gan_here(model->g);
+    bool first = true;
+    *size = 0;
+    for (int i = 0; i < model->count; i++) {
+        if (!model->params[i].trainable)
+            continue;
+        *size += (double)gan_item(gan_sum(gan_abs(gan_param_grad(model->params[i].value))));
+        first = gan__moments_of(opt, i)->steps++ == 0 && first;
+    }
+    gan_clear_to(model->g, mark);
+    return first;
 }
 
 static void gan__lbfgs_step(gan_opt *opt)
 {
-    int pairs = opt->slots / 2;
-    double *rho = (double *)gan__alloc_zero(2 * (size_t)pairs * sizeof *rho);
-    double *alpha = rho + pairs;
-    double size = 0;
-    bool first = true;
-    gan_mark mark = gan_here(opt->model->g);
-    for (int i = 0; i < opt->model->count; i++) {
-        if (!opt->model->params[i].trainable)
-            continue;
-        size += (double)gan_item(gan_sum(gan_abs(gan_param_grad(opt->model->params[i].value))));
-        first = gan__moments_of(opt, i)->steps++ == 0 && first;
+    double size;
+    bool first = gan__lbfgs_count(opt, &size);
+
+    /* The last step's pair is kept if the loss is curved upwards along it. */
+    gan__lbfgs_mix_gradient(opt, -1, GAN__LBFGS_GRADIENT, 1); /* y = g - last g */
+    if (gan__lbfgs_dot(opt, GAN__LBFGS_STEP, GAN__LBFGS_GRADIENT) > 1e-10)
+        gan__lbfgs_push(opt);
+
+    gan__lbfgs_mix_gradient(opt, 0, GAN__LBFGS_GRADIENT, 1);
+    gan__lbfgs_mix_gradient(opt, 0, GAN__LBFGS_STEP, -1);
+    gan__lbfgs_two_loops(opt);
+    gan__lbfgs_scale(opt, GAN__LBFGS_STEP, first ? opt->lr * GAN__MIN(1, 1 / size) : opt->lr);
+    for (int i = 0; i < opt->count; i++) {
+        gan_tensor *value = opt->model->params[i].value;
+        if (opt->moments[i].slot)
+            gan__mix_numbers(value->g, gan_count(value), 1, value->data, 1,
+                             opt->moments[i].slot[GAN__LBFGS_STEP]->data);
     }
-    gan_clear_to(opt->model->g, mark);
-    gan__slots_mix(opt, -1, 1, 1, GAN__GRADIENTS); /* y = gradient - last gradient */
-    bool pair = gan__slots_dot(opt, 0, 1) >
-                1e-10; /* if so, all pairs move one on; the oldest's memory is the new pair 0 */
-    for (int i = 0; pair && i < opt->count; i++) {
-        gan_tensor **slot = opt->moments[i].slot;
-        gan_tensor *s = slot ? slot[opt->slots - 2] : NULL;
-        gan_tensor *y = slot ? slot[opt->slots - 1] : NULL;
-        if (slot) {
-            memmove(slot + 2, slot, (size_t)(opt->slots - 2) * sizeof *slot);
-            slot[0] = s;
-            slot[1] = y;
-        }
-    }
-    gan__slots_mix(opt, 0, 1, 1, GAN__GRADIENTS);
-    gan__slots_mix(opt, 0, 0, -1, GAN__GRADIENTS);
-    /* slot 0 = -H gradient from -gradient by the two loops of Liu and Nocedal (1989), with H =
-       (y.s)/(y.y) of the last pair between them */
-    for (int j = 1; j < pairs; j++) {
-        double ys = gan__slots_dot(opt, 2 * j + 1, 2 * j);
-        if (!(ys > 0))
-            continue;
-        rho[j] = 1 / ys;
-        alpha[j] = gan__slots_dot(opt, 2 * j, 0) * rho[j];
-        gan__slots_mix(opt, 1, 0, -alpha[j], 2 * j + 1);
-    }
-    if (rho[1] > 0)
-        gan__slots_mix(opt, 1 / (rho[1] * gan__slots_dot(opt, 3, 3)), 0, 0, 0);
-    for (int j = pairs - 1; j >= 1; j--)
-        if (rho[j] > 0)
-            gan__slots_mix(opt, 1, 0, alpha[j] - gan__slots_dot(opt, 2 * j + 1, 0) * rho[j], 2 * j);
-    GAN_FREE(rho);
-    gan__slots_mix(opt, first ? opt->lr * GAN__MIN(1, 1 / size) : opt->lr, 0, 0, 0);
-    gan__slots_mix(opt, 1, GAN__VALUES, 1, 0);
 }
 
-/* Of step number steps of parameter i. */
+/* ---- a step */
+
+/* The kernel's numbers for step number steps of parameter i. */
 static gan_update gan__update_of(const gan_opt *opt, int i, double steps)
 {
-    gan_real bias1 = (gan_real)(1 - pow(opt->beta1, steps));
-    gan_real bias2 = (gan_real)(1 - pow(opt->beta2, steps));
-    gan_update p = {gan_count(opt->model->params[i].value),
-                    opt->lr,
-                    opt->beta1,
-                    opt->beta2,
-                    (gan_real)1e-8,
-                    bias1,
-                    bias2,
-                    opt->decay};
+    gan_update p;
+    p.count = gan_count(opt->model->params[i].value);
+    p.lr = opt->lr;
+    p.beta1 = opt->beta1;
+    p.beta2 = opt->beta2;
+    p.eps = (gan_real)1e-8;
+    p.bias1 = (gan_real)(1 - pow(opt->beta1, steps));
+    p.bias2 = (gan_real)(1 - pow(opt->beta2, steps));
+    p.decay = opt->decay;
     return p;
 }
 
 static double gan__length(gan *g, const gan_real *data, const gan_real *from, size_t count);
 static gan_real *gan__doctor_before(gan__param *param, const gan_real *gradient);
 
-GAN_API void gan_step(gan_opt *opt)
+/* One step of parameter i with that gradient, by SGD, Adam or RMSprop. */
+static void gan__step_param(gan_opt *opt, int i, const gan_real *gradient)
 {
     static const int kernels[] = {GAN__K_sgd, GAN__K_adam, GAN__K_rmsprop};
+    gan *g = opt->model->g;
+    gan__param *param = &opt->model->params[i];
+    gan__moments *moments = gan__moments_of(opt, i);
+    gan_update p = gan__update_of(opt, i, ++moments->steps);
+    gan_real *out[3] = {param->value->data, moments->slot[0]->data, NULL};
+    if (opt->slots > 1)
+        out[2] = moments->slot[1]->data;
+    gan_real *before = g->look ? gan__doctor_before(param, gradient) : NULL;
+    gan__run(g, kernels[opt->kind], &p, &gradient, out);
+    gan__changes(g, opt, NULL, i);
+    if (before) {
+        param->change = gan__length(g, param->value->data, before, p.count);
+        GAN_FREE(before);
+    }
+}
+
+static bool gan__has_gradients(const gan_model *model)
+{
+    for (int i = 0; i < model->count; i++)
+        if (gan__gradient_of(model->params[i].value))
+            return true;
+    return false;
+}
+
+GAN_API void gan_step(gan_opt *opt)
+{
+    gan__check_opt(opt, "gan_step");
     gan_model *model = opt->model;
-    if (opt->kind == GAN__LBFGS && model->g->gradients)
+    if (opt->kind == GAN__LBFGS && gan__has_gradients(model))
         gan__lbfgs_step(opt);
     for (int i = 0; i < model->count; i++) {
-        gan_tensor *value = model->params[i].value;
-        const gan_real *g = gan__gradient_of(value);
-        if (!g)
-            continue;
-        if (opt->kind != GAN__LBFGS) {
-            gan__moments *of = gan__moments_of(opt, i);
-            gan_real *out[3] = {value->data, of->slot[0]->data,
-                                opt->slots > 1 ? of->slot[1]->data : NULL};
-            gan_update p = gan__update_of(opt, i, ++of->steps);
-            gan_real *before = model->g->look ? gan__doctor_before(&model->params[i], g) : NULL;
-            gan__run(model->g, kernels[opt->kind], &p, &g, out);
-            gan__changes(model->g, opt, NULL, i);
-            if (before) {
-                model->params[i].change = gan__length(model->g, out[0], before, p.count);
-                GAN_FREE(before);
-            }
-        }
-        gan__give_numbers(model->g, value->gradient->block);
-        value->gradient->references = 0;
-        model->g->gradients--;
+        const gan_real *gradient = gan__gradient_of(model->params[i].value);
+        if (gradient && opt->kind != GAN__LBFGS)
+            gan__step_param(opt, i, gradient);
+        gan__drop_gradient(model, i);
     }
 }
 
 GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss)
 {
-    if (!opt)
-        gan__fail(NULL, "gan_minimize", "the optimizer is NULL");
+    gan__check_opt(opt, "gan_minimize");
+    gan__valid(loss, "gan_minimize");
+    if (opt->model->frozen)
+        gan__fail(loss->g, "gan_minimize",
+                  "the model \"%s\" is frozen, its parameters are constants; gan_unfreeze takes "
+                  "that back",
+                  opt->model->name);
     gan_backward(loss, opt->model);
     if (loss->needs_grad_in != loss->g->differentiation)
         gan__fail(loss->g, "gan_minimize",
@@ -7276,72 +9107,81 @@ GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss)
     gan_step(opt);
 }
 
-/* Puts gradients or, if weights, parameters through a gan_map. */
-static void gan__map_all(gan_model *model, int op, gan_real a, gan_real b, bool weights)
+/* ---- clipping, averages, copies */
+
+/* x = op(x), a gan_map with its two numbers, of all gradients of model. */
+static void gan__map_gradients(gan_model *model, int op, gan_real a, gan_real b)
 {
     for (int i = 0; i < model->count; i++) {
         gan_tensor *value = model->params[i].value;
-        gan_real *x = !weights                   ? gan__gradient_of(value)
-                    : model->params[i].trainable ? value->data
-                                                 : NULL;
+        gan_real *gradient = gan__gradient_of(value);
         gan_map p = {op, gan_count(value), a, b};
-        if (x)
-            gan__run_1(model->g, GAN__K_map, &p, x, x);
+        if (gradient)
+            gan__run_1(model->g, GAN__K_map, &p, gradient, gradient);
     }
 }
 
-static gan_model *gan__clip(const char *function, gan_model *model, gan_real most)
+static void gan__check_limit(const char *function, const gan_model *model, gan_real limit)
 {
-    if (!model || !(most >= 0))
-        gan__fail(model ? model->g : NULL, function,
-                  "the model is %s, the limit %g; it is 0 or more", model ? model->name : "NULL",
-                  (double)most);
-    return model;
+    gan__check_model(model, function);
+    if (!(limit >= 0))
+        gan__fail(model->g, function, "model \"%s\", limit %g: it is 0 or more", model->name,
+                  (double)limit);
 }
 
 GAN_API void gan_clip_grad_value(gan_model *model, gan_real max)
 {
-    gan__map_all(gan__clip("gan_clip_grad_value", model, max), GAN_CLAMP, -max, max, false);
+    gan__check_limit("gan_clip_grad_value", model, max);
+    gan__map_gradients(model, GAN_CLAMP, -max, max);
 }
 
 GAN_API void gan_clip_weights(gan_model *model, gan_real c)
 {
-    gan__map_all(gan__clip("gan_clip_weights", model, c), GAN_CLAMP, -c, c, true);
+    gan__check_limit("gan_clip_weights", model, c);
+    for (int i = 0; i < model->count; i++) {
+        gan_tensor *value = model->params[i].value;
+        gan_map p = {GAN_CLAMP, gan_count(value), -c, c};
+        if (gan__trains(model, i))
+            gan__run_1(model->g, GAN__K_map, &p, value->data, value->data);
+    }
 }
 
 GAN_API gan_real gan_clip_grad_norm(gan_model *model, gan_real max)
 {
-    gan *g = gan__clip("gan_clip_grad_norm", model, max)->g;
-    gan_mark mark = gan_here(g);
+    gan__check_limit("gan_clip_grad_norm", model, max);
+    gan_mark mark = gan_here(model->g);
     double square = 0;
     for (int i = 0; i < model->count; i++)
         square += (double)gan_item(gan_sum(gan_square(gan_param_grad(model->params[i].value))));
-    gan_clear_to(g, mark);
-    double norm = sqrt(square), scale = max / (norm + 1e-6);
+    gan_clear_to(model->g, mark);
+    double norm = sqrt(square);
+    double scale = max / (norm + 1e-6);
     if (norm <= DBL_MAX && scale < 1)
-        gan__map_all(model, GAN_AFFINE, (gan_real)scale, 0, false);
+        gan__map_gradients(model, GAN_AFFINE, (gan_real)scale, 0);
     return (gan_real)norm;
 }
 
+/* into = decay*into + (1-decay)*model; decay 0 copies. */
 static void gan__average(const char *function, gan_model *into, gan_model *model, gan_real decay)
 {
     if (!into || !model || into->g != model->g)
         gan__fail(into ? into->g : NULL, function, "a model is NULL or of another gan_open");
     for (int i = 0; i < model->count; i++) {
         gan__param *from = &model->params[i];
+        gan_tensor *x = from->value;
         gan__param *to = gan__find(into, from->name);
         bool copy = !to || !from->trainable || decay == 0;
         if (!to)
-            to = gan__param_new(into, from->name, from->rank, GAN__SHAPE(from->value));
-        if (!gan__same_shape(to->value, from->value))
+            to = gan__param_new(into, from->name, gan__shape_of(from->rank, GAN__SHAPE(x)),
+                                from->trainable, from->start);
+        if (!gan__same_shape(to->value, x))
             gan__fail(into->g, function,
                       "\"%s\" is " GAN__DIMS " in one model and " GAN__DIMS " in the other",
-                      to->name, GAN__SHAPE(to->value), GAN__SHAPE(from->value));
+                      to->name, GAN__SHAPE(to->value), GAN__SHAPE(x));
         if (copy)
-            gan__copy_numbers(into->g, gan_count(to->value), from->value->data, to->value->data);
+            gan__copy_numbers(into->g, gan_count(x), x->data, to->value->data);
         else
-            gan__mix_numbers(into->g, gan_count(to->value), decay, to->value->data, 1 - decay,
-                             from->value->data);
+            gan__mix_numbers(into->g, gan_count(x), decay, to->value->data, 1 - decay, x->data);
     }
 }
 
@@ -7357,8 +9197,9 @@ GAN_API void gan_copy_params(gan_model *into, gan_model *from)
 
 GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real rampup)
 {
-    double window = rampup > 0 ? GAN__MIN((double)images, (double)rampup * step * batch)
-                               : (double)images;
+    double window = (double)images;
+    if (rampup > 0)
+        window = GAN__MIN(window, (double)rampup * step * batch);
     return window > 0 ? (gan_real)pow(0.5, batch / window) : 0;
 }
 
@@ -8392,9 +10233,9 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels)
     if (places)
         gan__changes(g, NULL, data, n);
     if (labels)
-        *labels = places ? gan_detach(gan_gather(data->labels_on_device, 0, places))
+        *labels = places ? gan_detach(gan_gather(data->labels_on_device, places, 0))
                          : gan_from_host(g, classes, n, 1, 1, 1);
-    return places ? gan_detach(gan_gather(data->on_device, 0, places))
+    return places ? gan_detach(gan_gather(data->on_device, places, 0))
                   : gan_from_host(g, host, n, data->c, data->h, data->w);
 }
 
@@ -8406,9 +10247,11 @@ GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tenso
                   "model or name is NULL, model is of another gan_open, or size %d < 0", size);
     if (size == 0)
         return gan_detach(images);
-    gan_tensor *kept = gan__param_get(model, name, "running_images", 4, size, images->c, images->h,
-                                      images->w, 0, 0);
-    gan_tensor *counter = gan__param_get(model, name, "running_count", 4, 1, 1, 1, 1, 0, 0);
+    gan_tensor *kept = gan__layer_buffer(model, name, "running_images",
+                                         gan__shape_of(4, size, images->c, images->h, images->w),
+                                         gan__start_at(0));
+    gan_tensor *counter = gan__layer_buffer(model, name, "running_count",
+                                            gan__shape_of(4, 1, 1, 1, 1), gan__start_at(0));
     gan_tensor *y = gan__tensor(g, NULL, GAN__SHAPE(images));
     if (kept->n != size || kept->c != images->c || kept->h != images->h || kept->w != images->w)
         gan__fail(g, "gan_image_pool", "it keeps " GAN__DIMS ", not " GAN__DIMS ", size %d",
@@ -8564,7 +10407,7 @@ GAN_API gan_tensor *gan_augment(gan_tensor *x, int which, gan_real p)
 GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target, double images)
 {
     gan__valid(real_logits, "gan_ada");
-    gan_tensor *p = gan__param_get(D, "ada", "running_p", 1, 1, 1, 1, 1, 0, 0);
+    gan_tensor *p = gan__layer_buffer(D, "ada", "running_p", gan__vector(1), gan__start_at(0));
     gan_real sign = gan_item(
         gan_mean(gan__map("gan_ada", GAN_SIGN, gan_detach(real_logits), 0, 0)));
     gan_real value = gan_item(p);
@@ -9064,7 +10907,8 @@ typedef struct {
     int rank;
     gan_tensor *tensor;
     double number;
-} gan__item; /* tensor NULL: the number, of rank 0 */
+    bool buffer; /* named in the list of buffers */
+} gan__item;     /* tensor NULL: the number, of rank 0 */
 
 typedef struct {
     gan__item *items;
@@ -9082,6 +10926,13 @@ static void gan__list_add(gan__list *list, const char *prefix, const char *name,
     item->rank = rank;
     item->tensor = tensor;
     item->number = number;
+    item->buffer = false;
+}
+
+static void gan__list_add_param(gan__list *list, const char *prefix, const gan__param *param)
+{
+    gan__list_add(list, prefix, param->name, "", param->rank, param->value, 0);
+    list->items[list->count - 1].buffer = !param->trainable;
 }
 
 static size_t gan__item_size(const gan_tensor *t, bool half)
@@ -9089,23 +10940,35 @@ static size_t gan__item_size(const gan_tensor *t, bool half)
     return t ? gan_count(t) * (half ? 2 : sizeof(gan_real)) : sizeof(double);
 }
 
+/* text inside a JSON string: quotes, backslashes and control characters are escaped. */
+static char *gan__json_escape(char *to, const char *text)
+{
+    for (const char *c = text; *c; c++)
+        if ((unsigned char)*c < 32)
+            to += sprintf(to, "\\u%04x", (unsigned char)*c);
+        else
+            to += sprintf(to, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+    return to;
+}
+
 static char *gan__list_header(const gan__list *list, size_t *length)
 {
-    char *header = (char *)gan__alloc(8192 + (size_t)list->count * 2500);
+    char *header = (char *)gan__alloc(8192 + (size_t)list->count * 5000);
     char *to = header;
     size_t offset = 0;
-    to += sprintf(to, "{\"__metadata__\":{\"format\":\"pt\"%s}", list->meta);
+    to += sprintf(to, "{\"__metadata__\":{\"format\":\"pt\"%s,\"buffers\":\"", list->meta);
+    for (int i = 0, some = 0; i < list->count; i++) /* what is no parameter, a line for each */
+        if (list->items[i].buffer) {
+            to = gan__json_escape(to, some++ ? "\n" : "");
+            to = gan__json_escape(to, list->items[i].name);
+        }
+    to += sprintf(to, "\"}");
     for (const gan__item *item = list->items; item && item < list->items + list->count; item++) {
         const gan_tensor *t = item->tensor;
         const int shape[4] = {t ? t->n : 0, t ? t->c : 0, t ? t->h : 0,
                               t ? t->w : 0}; /* of odd rank: without N */
         to += sprintf(to, ",\"");
-        for (const char *c = item->name; *c;
-             c++) /* a JSON string: quotes, backslashes and control characters escaped */
-            if ((unsigned char)*c < 32)
-                to += sprintf(to, "\\u%04x", (unsigned char)*c);
-            else
-                to += sprintf(to, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+        to = gan__json_escape(to, item->name);
         to += sprintf(to, "\":{\"dtype\":\"%s\",\"shape\":[",
                       list->half                   ? "F16"
                       : t && sizeof(gan_real) == 4 ? "F32"
@@ -9590,14 +11453,29 @@ static bool gan__model_fits(gan__tensors *f, gan_model *model, const char *prefi
     return wrongs.count == 0 || gan__refuse("%s: %s", f->path, wrongs.text);
 }
 
+/* Is that entry a buffer? gan.h's files list theirs, a line for each; those of PyTorch do not. */
+static bool gan__entry_is_buffer(const gan__tensors *f, const gan__entry *e)
+{
+    const char *list = gan__tensors_meta(f, "buffers");
+    size_t length = strlen(e->name);
+    for (const char *line = list; line && *line; line += strcspn(line, "\n")) {
+        line += *line == '\n';
+        if (strncmp(line, e->name, length) == 0 && (line[length] == '\n' || line[length] == 0))
+            return true;
+    }
+    return !list && gan__is_torch_buffer(e->name);
+}
+
 static void gan__model_read(gan__tensors *f, gan_model *model, const char *prefix)
 {
     for (gan__entry *e = f->entries; e && e < f->entries + f->count; e++) {
         const char *name = gan__param_name(e, prefix);
         gan__param *param = name ? gan__find(model, name) : NULL;
+        const int *s = e->shape;
         if (name && !param)
-            param = gan__param_new(model, name, e->rank, e->shape[0], e->shape[1], e->shape[2],
-                                   e->shape[3]);
+            param = gan__param_from_file(model, name,
+                                         gan__shape_of(e->rank, s[0], s[1], s[2], s[3]),
+                                         !gan__entry_is_buffer(f, e));
         if (name)
             gan__entry_read(f, e, param->value);
     }
@@ -9609,8 +11487,7 @@ static bool gan__save(gan_model *model, const char *path, bool half)
     if (gan__planned(model->g, "gan_save"))
         return true;
     for (int i = 0; i < model->count; i++)
-        gan__list_add(&list, "", model->params[i].name, "", model->params[i].rank,
-                      model->params[i].value, 0);
+        gan__list_add_param(&list, "", &model->params[i]);
     return gan__list_write(model->g, &list, path);
 }
 
@@ -9676,7 +11553,7 @@ GAN_API bool gan_save_state(gan *g, const char *path, int step)
         snprintf(prefix, sizeof prefix, "%s.", model->name);
         for (int i = 0; i < model->count; i++) {
             gan__param *param = &model->params[i];
-            gan__list_add(&list, prefix, param->name, "", param->rank, param->value, 0);
+            gan__list_add_param(&list, prefix, param);
             for (gan_opt *opt = model->opts; opt; opt = opt->next)
                 for (int s = 0; i < opt->count && opt->moments[i].slot && s <= opt->slots; s++)
                     gan__list_add(&list, prefix, param->name, gan__slot_suffix(suffix, opt, s),
@@ -10077,8 +11954,8 @@ GAN_API void gan_close(gan *g)
     }
     for (int i = 0; i < g->slab_count; i++)
         gan__device_free(g->backend, g->slabs[i].memory);
-    for (int i = 0; i < g->structs.count; i++)
-        GAN_FREE(g->structs.slabs[i].memory);
+    for (int i = 0; i < g->node_slab_count; i++)
+        GAN_FREE(g->node_slabs[i]);
     for (int i = 0; i < 3; i++)
         if (g->spare[i])
             gan__device_free(g->other, g->spare[i]);
@@ -10089,16 +11966,12 @@ GAN_API void gan_close(gan *g)
     GAN_FREE(g->staging[1]);
     GAN_FREE(g->doctor);
     GAN_FREE(g->slabs);
-    GAN_FREE(g->structs.slabs);
+    GAN_FREE(g->node_slabs);
     GAN_FREE(g->free_blocks);
     GAN_FREE(g->tape);
     GAN_FREE(g->temporaries);
     GAN_FREE(g);
-    for (int i = 0; i < 3; i++) {
-        GAN_FREE(gan__thread.workspace[i]);
-        gan__thread.workspace[i] = NULL;
-        gan__thread.workspace_size[i] = 0;
-    }
+    gan__free_scratch();
 }
 
 /* ===========================================================================================
@@ -10251,7 +12124,7 @@ static gan_tensor *gan__find_logits(gan *g, gan_tensor *x)
             from = from || (t->in[j] && t->in[j]->needs_grad_in == now);
         if (from)
             t->needs_grad_in = now;
-        if (from && t->op && !t->stale && t->data != x->data && t->n == x->n &&
+        if (from && t->op && !t->overwritten && t->data != x->data && t->n == x->n &&
             t->c * t->h * t->w == 1)
             return t;
     }
@@ -10376,7 +12249,7 @@ static void gan__doctor_relus(gan *g)
     char name[300] = "";
     for (int i = 0; i < g->tape_count; i++) {
         const gan_tensor *t = g->tape[i];
-        if (!t->op || t->stale || t->op->vjp != gan__map_vjp || t->attr[0] != GAN_LEAKY ||
+        if (!t->op || t->overwritten || t->op->vjp != gan__map_vjp || t->attr[0] != GAN_LEAKY ||
             t->real[0] != 0 || t->c == 1)
             continue;
         gan_real *x = gan__on_host(g, t->data, gan_count(t));
@@ -10431,7 +12304,7 @@ GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor
     d->told = 0;
     d->looks += !finite || step % every == 0;
     for (int i = 0; !finite && i < g->tape_count && !d->first[0]; i++)
-        if (!g->tape[i]->stale && !gan__owner(g, g->tape[i]->data, &model) &&
+        if (!g->tape[i]->overwritten && !gan__owner(g, g->tape[i]->data, &model) &&
             !gan__finite(g->tape[i]))
             gan__doctor_name(g->tape[i], d->first);
     if (!finite && !gan__finite(real))
@@ -10539,6 +12412,7 @@ static void gan__plan_walk(gan *g, bool undo)
     for (gan_model *model = g->models; model; model = model->next) {
         int params = model->count, layers = model->layer_count;
         GAN__KEEP(model->mode);
+        GAN__KEEP(model->frozen);
         GAN__KEEP(model->weights);
         GAN__KEEP(model->rate);
         GAN__KEEP(params);
@@ -10556,14 +12430,8 @@ static void gan__plan_walk(gan *g, bool undo)
             }
             opt->count = count;
         }
-        for (int i = 0; i < model->count; i++) {
-            gan__buffer *gradient = model->params[i].value->gradient;
-            if (gradient && gradient->references) {
-                gan__give_numbers(g, gradient->block);
-                gradient->references = 0;
-                g->gradients--;
-            }
-        }
+        for (int i = 0; i < model->count; i++)
+            gan__drop_gradient(model, i);
         gan__model_cut(model, params, layers);
     }
 }

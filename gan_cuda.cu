@@ -187,10 +187,6 @@ static void gan__cuda_check(cudaError_t status, const char *call)
    >>kernels
    =========================================================================================== */
 
-#define GAN__CUDA(name, type, in, out) extern "C" void gan_cuda_##name GAN__##in##_##out(type);
-GAN_KERNELS(GAN__CUDA)
-#undef GAN__CUDA
-
 static cudaStream_t gan__stream;
 static int gan__precision; /* of products: 0 float, 1 tf32, 2 bf16 */
 static int gan__gemm_version =
@@ -2644,7 +2640,6 @@ static const char *gan__cuda_start_tensor(void)
 /* Before main: a program that is linked to this file finds the three devices. */
 static bool gan__cuda_register(void)
 {
-#define GAN__FIELD(name, type, in, out) gan_cuda_##name,
     gan_backend b = {"cuda",
                      gan__cuda_start,
                      gan__cuda_alloc,
@@ -2656,8 +2651,28 @@ static bool gan__cuda_register(void)
                      gan__cuda_recorded,
                      gan__cuda_play,
                      gan__cuda_forget,
-                     GAN_KERNELS(GAN__FIELD)};
-#undef GAN__FIELD
+                     gan_cuda_fill,
+                     gan_cuda_random,
+                     gan_cuda_map,
+                     gan_cuda_zip,
+                     gan_cuda_copy,
+                     gan_cuda_sum,
+                     gan_cuda_matmul,
+                     gan_cuda_conv2d,
+                     gan_cuda_conv_transpose2d,
+                     gan_cuda_conv2d_weight,
+                     gan_cuda_norm_stats,
+                     gan_cuda_norm_apply,
+                     gan_cuda_norm_sums,
+                     gan_cuda_norm_grad,
+                     gan_cuda_resample,
+                     gan_cuda_gather,
+                     gan_cuda_max_index,
+                     gan_cuda_softmax,
+                     gan_cuda_softmax_grad,
+                     gan_cuda_sgd,
+                     gan_cuda_adam,
+                     gan_cuda_rmsprop};
     gan_backend tf32 = b, bf16 = b;
     tf32.name = "cuda:tf32";
     bf16.name = "cuda:bf16";

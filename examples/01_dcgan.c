@@ -112,7 +112,8 @@ static void write_idx(gan *g, gan_model *G, int count, const char *path)
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/01_dcgan", 4000, 64, 10, 4, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/01_dcgan", .steps = 4000, .batch = 64, .quick_steps = 10, .quick_batch = 4};
     int samples = 0;
     const flag own[] = {
         {"--samples", 'i', &samples, "at the end write N samples as FOLDER/samples-idx3-ubyte"},

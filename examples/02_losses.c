@@ -1,48 +1,39 @@
-/* 02_losses: the same small GAN trained with eight losses, several seeds each, and judged by
-   numbers and by pictures; then, on a ring of eight Gaussians, a GAN that runs after one mode at
-   a time and an unrolled one that finds them all. New since 01: what D and G want is a choice,
-   and a choice is judged by a measure and over seeds, not by one lucky picture.
+/* 02_losses: the same small GAN trained with eight losses, several seeds each, and judged by numbers
+   and by pictures. New since 01: what D and G want is a choice, and a choice is judged by a measure
+   and over seeds, not by one lucky picture.
+
    Papers:   Goodfellow et al. 2014, Mao et al. 2017, Lim and Ye 2017, Arjovsky et al. 2017,
-             Gulrajani et al. 2017, Mescheder et al. 2018,
-             Miyato et al. 2018 (the losses); Heusel et al. 2017 (Frechet distance); Metz et al.
-               2017 (unrolled GAN)
-   Run:      make 02_losses     or with ARGS="--losses hinge,wgan-gp --seeds 5"     or with
-             ARGS="--ring";  9 minutes of one core's time
+             Gulrajani et al. 2017, Mescheder et al. 2018, Miyato et al. 2018 (the losses);
+             Heusel et al. 2017 (Frechet distance)
+   Run:      make 02_losses         or with ARGS="--losses hinge,wgan-gp --seeds 5"
    Data:     --data reads MNIST's folder, one IDX file of 28x28 images, or "digits"; without it
              data/mnist or built-in digits.
-   Leaves:   out/02_losses/   samples.png (rows in the table's order), ring.png, log.csv (every
-             run), table.csv, state.safetensors (of the
-             run under way), and LOSS-SEED.csv and .safetensors (a run's losses and generator).
-               --resume passes over the runs that log.csv
-             holds and takes up the interrupted one where it was last saved, every 100 steps; an
-               interrupted ring begins again. */
-#include "common.h"
+   Time:     8 minutes of one core
+   Leaves:   out/02_losses/         samples.png (rows in the table's order), log.csv (every run),
+             table.csv, state.safetensors (of the run under way), and LOSS-SEED.csv and
+             .safetensors (a run's losses and generator). --resume passes over the runs that
+             log.csv holds and takes up the interrupted one where it was last saved, every 100
+             steps. */
+#include "digits.h"
 #include "zoo.h"
 
 enum { Z = 64, MOST_SEEDS = 100, RECIPES = 8 };
 
-static int width = 24; /* channels next to the pixels; twice as many at 7x7 */
-static bool
-    /* batch norm in D, as in DCGAN: it keeps D in reach of G in the runs that have nothing else
-       for that */
-    normed;
+static int width = 24;
+
+/* Batch norm in D, as in DCGAN: it keeps D in reach of G in the runs that have nothing else for
+   that. */
+static bool normed;
 
 static gan_tensor *generator(gan_model *G, gan_tensor *z) /* (N,64,1,1) -> (N,1,28,28) in [-1,1] */
 {
-    gan_tensor *x = gan_reshape(gan_linear(G, "fc", z, 2 * width * 7 * 7), -1, 2 * width, 7, 7);
-    x = gan_conv_transpose2d(G, "up1", gan_relu(gan_batch_norm(G, "bn0", x)), width, 4, 2,
-                             1); /* (N,48,7,7) -> (N,24,14,14) */
-    return gan_tanh(
-        gan_conv_transpose2d(G, "up2", gan_relu(gan_batch_norm(G, "bn1", x)), 1, 4, 2, 1));
+    return digits_generator(G, z, width);
 }
 
-static gan_tensor *discriminator(
-    gan_model *D,
-    gan_tensor *x) /* (N,1,28,28) -> (N,1,1,1): any number; what it means is the loss's choice */
+/* (N,1,28,28) -> (N,1,1,1): any number; what it means is the loss's choice */
+static gan_tensor *discriminator(gan_model *D, gan_tensor *x)
 {
-    x = gan_leaky_relu(gan_conv2d(D, "conv1", x, width, 4, 2, 1), 0.2f); /* (N,24,14,14) */
-    x = gan_conv2d(D, "conv2", x, 2 * width, 4, 2, 1);                   /* (N,48,7,7) */
-    return gan_linear(D, "fc", gan_leaky_relu(normed ? gan_batch_norm(D, "bn2", x) : x, 0.2f), 1);
+    return digits_discriminator(D, x, width, normed);
 }
 
 /* What differs between the losses. D makes critics steps for each of G's. Adam, or RMSprop where
@@ -72,9 +63,9 @@ static gan_tensor *d_loss(const recipe *r, gan_model *D, gan_tensor *real, gan_t
                           int step)
 {
     gan_tensor *a = discriminator(D, real);
-    gan_tensor *loss = gan_d_loss(r->loss, a, discriminator(D, fake));
+    gan_tensor *loss = gan_d_loss(a, discriminator(D, fake), r->loss);
     if (r->extra == PENALTY)
-        loss = gan_add(loss, gan_mul_scalar(gan_wgan_gp(discriminator, D, real, fake), 10));
+        loss = gan_add(loss, gan_mul_scalar(gan_wgan_gp(D, discriminator, real, fake), 10));
     if (r->extra == R1 && step % 4 == 0)
         loss = gan_add(loss, gan_mul_scalar(gan_r1(a, real), 0.5f * 4));
     return loss;
@@ -85,12 +76,6 @@ static gan_opt *optimizer(gan_model *m, recipe r)
     return r.beta1 < 0 ? gan_rmsprop(m, r.lr, r.beta2) : gan_adam(m, r.lr, r.beta1, r.beta2);
 }
 
-static void rates(gan_opt *g, gan_opt *d, gan_real lr)
-{
-    gan_set_lr(g, lr);
-    gan_set_lr(d, lr);
-}
-
 /* ---- a run: one loss, one seed, and what came of it */
 typedef struct {
     double frechet, ms;
@@ -98,8 +83,9 @@ typedef struct {
     unsigned long long seed;
 } result;
 
+/* out/LOSS-SEED.ending */
 static const char *run_file(const options *o, const recipe *r, unsigned long long seed,
-                            const char *ending) /* out/LOSS-SEED.ending */
+                            const char *ending)
 {
     char name[64];
     snprintf(name, sizeof name, "%s-%llu.%s", r->name, seed, ending);
@@ -115,8 +101,8 @@ static void add_line(const options *o, const char *name, const char *how, const 
     }
 }
 
-static bool find_run(const options *o, const recipe *r, unsigned long long seed,
-                     result *run) /* its row in log.csv */
+/* The run's row in log.csv, if it is there. */
+static bool find_run(const options *o, const recipe *r, unsigned long long seed, result *run)
 {
     FILE *file = fopen(in_folder(o, "log.csv"), "r");
     char line[256], start[64];
@@ -146,9 +132,8 @@ static gan_tensor *real_images(gan *g, int n, void *data)
 static void run(options o, const recipe *r, const gan_real *real, int count)
 {
     char name[2][64], row[256];
-    for (int i = 0; i < 2; i++)
-        snprintf(name[i], sizeof name[i], "%c of %s %llu", "GD"[i], r -> name,
-                 o.seed); /* a state fits its own run alone */
+    for (int i = 0; i < 2; i++) /* a state fits its own run alone */
+        snprintf(name[i], sizeof name[i], "%c of %s %llu", "GD"[i], r -> name, o.seed);
     gan *g = open_device(&o);
     gan_model *average = gan_model_new(g, "average");
     gan_model *classifier = zoo_classifier(g);
@@ -168,8 +153,9 @@ static void run(options o, const recipe *r, const gan_real *real, int count)
     clock_t start = clock();
     for (int step = first; step < o.steps; step++) {
         double d = 0;
-        rates(opt_g, opt_d,
-              gan_lr_linear(r->lr, step, o.steps / 2, o.steps)); /* constant, then falling to 0 */
+        gan_real lr = gan_lr_linear(r->lr, step, o.steps / 2, o.steps); /* then falling to 0 */
+        gan_set_lr(opt_g, lr);
+        gan_set_lr(opt_d, lr);
         for (int k = 0; k < r->critics; k++) {
             gan_tensor *fake = gan_detach(samples(g, o.batch, G));
             gan_tensor *loss = d_loss(r, D, gan_batch(data, o.batch, NULL), fake, step);
@@ -179,7 +165,7 @@ static void run(options o, const recipe *r, const gan_real *real, int count)
             d = (double)gan_item(loss);
             gan_clear(g);
         }
-        gan_tensor *loss = gan_g_loss(r->loss, NULL, discriminator(D, samples(g, o.batch, G)));
+        gan_tensor *loss = gan_g_loss(NULL, discriminator(D, samples(g, o.batch, G)), r->loss);
         gan_minimize(opt_g, loss);
         gan_ema(average, G, step < 20 ? 0 : 0.99f);
         gan_progress_step(log, step, d, (double)gan_item(loss));
@@ -231,8 +217,8 @@ static gan_real *real_features(const options *o, int count)
 static void table(const options *o, const bool *chosen, int seeds, int count)
 {
     gan *g = gan_open(o->device, o->seed);
-    gan_tensor *rows[RECIPES],
-        *z = gan_randn(g, o->quick ? 4 : 24, Z, 1, 1); /* the same z for every row */
+    gan_tensor *rows[RECIPES];
+    gan_tensor *z = gan_randn(g, o->quick ? 4 : 24, Z, 1, 1); /* the same z for every row */
     char row[256];
     int used = 0;
     add_line(o, "table.csv", "w", "loss,frechet,best,worst,classes,ms\n");
@@ -267,189 +253,59 @@ static void table(const options *o, const bool *chosen, int seeds, int count)
     gan_close(g);
 }
 
-/* ---- the ring: p(x) is eight Gaussians of deviation 0.1 on a circle of radius 2 */
-enum {
-    MODES = 8,
-    H = 64,
-    WEIGHTS = 2 * H + H + H * H + H + H + 1,
-    FRAMES = 6,
-    SIDE = 140,
-    BATCH = 256,
-    SHOWN = 2000
-};
-
-static const float mode[MODES][2] = {{2, 0},  {1.414f, 1.414f},   {0, 2},  {-1.414f, 1.414f},
-                                     {-2, 0}, {-1.414f, -1.414f}, {0, -2}, {1.414f, -1.414f}};
-
-static gan_tensor *ring(gan *g) /* (BATCH,2,1,1): every mode as often as any other */
+/* Which of the recipes --losses names; all without it. Returns how many. */
+static int choose(const char *losses, bool *chosen)
 {
-    gan_real x[2 * BATCH];
-    for (int i = 0; i < 2 * BATCH; i++)
-        x[i] = mode[i / 2 % MODES][i % 2];
-    return gan_add(gan_from_host(g, x, BATCH, 2, 1, 1),
-                   gan_mul_scalar(gan_randn(g, BATCH, 2, 1, 1), 0.1f));
-}
-
-static gan_tensor *ring_generator(gan_model *G, gan_tensor *z) /* (N,64,1,1) -> (N,2,1,1) */
-{
-    return gan_linear(G, "fc3",
-                      gan_relu(gan_linear(G, "fc2", gan_relu(gan_linear(G, "fc1", z, H)), H)), 2);
-}
-
-/* x (N,2,1,1) -> (N,1,1,1). All weights of D are one column w (WEIGHTS,1,1,1), a tensor like any
-   other: D after a step is another one. */
-static gan_tensor *ring_discriminator(gan_tensor *w, gan_tensor *x)
-{
-    for (int i = 0, at = 0; i < 3; i++) {
-        int in = i > 0 ? H : 2, out = i < 2 ? H : 1;
-        gan_tensor *weight = gan_reshape(gan_slice(w, 0, at, out * in), out, in, 1, 1);
-        gan_tensor *bias = gan_slice(w, 0, at + out * in, out);
-        x = gan_linear_f(i > 0 ? gan_relu(x) : x, weight, gan_reshape(bias, 1, out, 1, 1));
-        at += out * in + out;
-    }
-    return x;
-}
-
-static gan_tensor *ring_d_loss(gan_tensor *w, gan_tensor *real, gan_tensor *fake)
-{
-    return gan_d_loss(GAN_NON_SATURATING, ring_discriminator(w, real), ring_discriminator(w, fake));
-}
-
-/* w_0 = w,  w_k+1 = w_k - eta grad_w L_D(w_k): D as it answers after so many steps. Every w_k
-   depends on fake, and so on G's weights: the gradient of G's loss at the last one goes back
-   through all of them (Metz et al. 2017). */
-static gan_tensor *unrolled(gan_tensor *w, gan_tensor *real, gan_tensor *fake, int steps, float eta)
-{
-    for (int k = 0; k < steps; k++)
-        w = gan_sub(w, gan_mul_scalar(gan_grad(ring_d_loss(w, real, fake), w), eta));
-    return w;
-}
-
-/* x (SHOWN,2) as blue points in a picture (3,SIDE,SIDE) of [-3,3]^2, on orange discs of three
-   deviations around the modes. Returns how many modes are caught: more than 1% of the points lie
-   on its disc. */
-static int draw_ring(const gan_real *x, gan_real *picture)
-{
-    static const gan_real colour[3][3] = {
-        {1, 1, 1}, {1, 0.6f, 0.2f}, {-1, 0, 1}}; /* paper, disc, point */
-    int inside[MODES + 1] = {0}, caught = 0;
-    for (int i = -SIDE * SIDE; i < SHOWN;
-         i++) { /* first every pixel of the paper, then the points */
-        int row = (i + SIDE * SIDE) / SIDE;
-        int column = (i + SIDE * SIDE) % SIDE;
-        int m = 0;
-        double px = i < 0 ? (column + 0.5) * 6 / SIDE - 3 : (double)x[2 * i];
-        double py = i < 0 ? 3 - (row + 0.5) * 6 / SIDE : (double)x[2 * i + 1];
-        while (m < MODES && hypot(px - (double)mode[m][0], py - (double)mode[m][1]) > 0.3)
-            m++; /* its mode, or MODES: none */
-        inside[m] += i >= 0;
-        row = (int)floor((3 - py) / 6 * SIDE);
-        column = (int)floor((px + 3) / 6 * SIDE);
-        for (int c = 0; c < 3 && fabs(px) < 3 && fabs(py) < 3; c++)
-            picture[(c * SIDE + row) * SIDE + column] = colour[i < 0 ? m < MODES : 2][c];
-    }
-    for (int m = 0; m < MODES; m++)
-        caught += inside[m] * 100 > SHOWN;
-    return caught;
-}
-
-/* One row of the strip: FRAMES pictures of a training in which G sees D unrolled so many steps;
-   0 is the usual GAN. */
-static void train_ring(const options *o, int steps, int unroll, float eta, gan_real *pictures)
-{
-    gan *g = open_device(o);
-    gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D");
-    gan_opt *opt_g = gan_adam(G, 1e-3f, 0.5f, 0.999f);
-    gan_opt *opt_d = gan_adam(D, 1e-3f, 0.5f, 0.999f);
-    gan_tensor *w = gan_param(D, "w", WEIGHTS, 1, 1, 1);
-    gan_real x[2 * SHOWN];
-    gan_init(w, GAN_INIT_NORMAL, 0.1f);
-    gan_init_model(G, GAN_INIT_ORTHOGONAL, 0.8f);
-    for (int step = 0, frame = 0; frame < FRAMES; step++) {
-        if (step == frame * (steps / (FRAMES - 1))) {
-            gan_to_host(ring_generator(G, gan_randn(g, SHOWN, Z, 1, 1)), x);
-            printf("%s step %5d: %d of 8 modes caught\n", unroll ? "unrolled" : "plain   ", step,
-                   draw_ring(x, pictures + 3 * SIDE * SIDE * frame++));
-        }
-        gan_real left = gan_lr_linear(
-            1, step, 0, steps); /* the rates fall to 0, and those looked ahead with them */
-        rates(opt_g, opt_d, 1e-3f * left);
-        gan_tensor *real = ring(g);
-        gan_tensor *fake = ring_generator(G, gan_randn(g, BATCH, Z, 1, 1));
-        gan_backward(
-            gan_g_loss(GAN_NON_SATURATING, NULL,
-                       ring_discriminator(unrolled(w, real, fake, unroll, eta * left), fake)),
-            G);
-        gan_minimize(opt_d, ring_d_loss(w, real, gan_detach(fake)));
-        gan_step(opt_g);
-        gan_clear(g);
-    }
-    gan_close(g);
-}
-
-int main(int argc, char **argv)
-{
-    options o = {"cpu", "out/02_losses", 600, 32, 2, 4, 42, NULL, 0, false, false};
-    const char *losses = NULL;
-    int seeds = 3;
-    int unroll = 5;
-    int ring_steps = 2000;
-    int count = 10000;
-    int runs = 0;
-    float eta = 0.03f;
-    bool ring_only = false, chosen[RECIPES];
-    const flag own[] = {{"--losses", 't', &losses, "some of the losses: NAME,NAME"},
-                        {"--seeds", 'i', &seeds, "runs of each loss"},
-                        {"--ring", 's', &ring_only, "only the ring of Gaussians"},
-                        {"--unroll", 'i', &unroll, "steps of D that G looks ahead there"},
-                        {"--ring-steps", 'i', &ring_steps, "training steps there"},
-                        {"--eta", 'f', &eta, "rate of the steps looked ahead"},
-                        {0}};
-    parse(argc, argv, &o,
-          "02_losses: one small GAN, eight losses; and unrolling against mode collapse", own);
-    seeds = o.quick ? 1 : seeds < MOST_SEEDS ? seeds : MOST_SEEDS;
-    if (o.quick) {
-        ring_steps = 5;
-        unroll = 2;
-        count = 20;
-        width = 8;
-    }
+    int count = 0;
     for (int i = 0; i < RECIPES; i++) {
         char list[1024], name[64];
         snprintf(list, sizeof list, ",%s,", losses ? losses : recipes[i].name);
         snprintf(name, sizeof name, ",%s,", recipes[i].name);
-        runs += chosen[i] = !ring_only && strstr(list, name);
+        chosen[i] = strstr(list, name) != NULL;
+        count += chosen[i];
     }
-    if (!ring_only && !runs) {
+    return count;
+}
+
+int main(int argc, char **argv)
+{
+    options o = {
+        .out = "out/02_losses", .steps = 600, .batch = 32, .quick_steps = 2, .quick_batch = 4};
+    const char *losses = NULL;
+    int seeds = 3;
+    int count = 10000; /* samples a run is measured by */
+    bool chosen[RECIPES];
+    const flag own[] = {{"--losses", 't', &losses, "some of the losses: NAME,NAME"},
+                        {"--seeds", 'i', &seeds, "runs of each loss"},
+                        {0}};
+    parse(argc, argv, &o, "02_losses: one small GAN, eight losses", own);
+    seeds = o.quick ? 1 : seeds < MOST_SEEDS ? seeds : MOST_SEEDS;
+    if (o.quick) {
+        count = 20;
+        width = 8;
+    }
+    if (!choose(losses, chosen)) {
         fprintf(stderr, "--losses %s: none of minimax, non-saturating, least-squares, hinge ..\n",
                 losses);
         exit(2);
     }
-    if (runs && !o.resume) {
+    if (!o.resume) {
         make_folders(o.out);
         remove(in_folder(&o, "log.csv"));
     }
-    gan_real *real = runs ? real_features(&o, count) : NULL;
-    gan_real *pictures = (gan_real *)malloc(sizeof *pictures * 2 * FRAMES * 3 * SIDE * SIDE);
+
+    gan_real *real = real_features(&o, count);
     options now = o;
     result ready;
-    for (int i = 0; i < seeds * RECIPES;
-         i++) { /* all losses with the first seed, then all with the next */
+    for (int i = 0; i < seeds * RECIPES; i++) { /* all losses with one seed, then with the next */
+        const recipe *r = &recipes[i % RECIPES];
         now.seed = o.seed + (unsigned)(i / RECIPES);
-        if (!chosen[i % RECIPES] ||
-            (now.resume && find_run(&o, &recipes[i % RECIPES], now.seed, &ready)))
+        if (!chosen[i % RECIPES] || (now.resume && find_run(&o, r, now.seed, &ready)))
             continue;
-        run(now, &recipes[i % RECIPES], real, count);
+        run(now, r, real, count);
         now.resume = false;
     }
-    if (runs)
-        table(&o, chosen, seeds, count);
-    for (int row = 0; row < 2; row++)
-        train_ring(&o, ring_steps, row * unroll, eta, pictures + row * FRAMES * 3 * SIDE * SIDE);
-    gan *g = open_device(&o);
-    draw(gan_from_host(g, pictures, 2 * FRAMES, 3, SIDE, SIDE), FRAMES, &o, "ring.png");
-    gan_close(g);
-    free(pictures);
+    table(&o, chosen, seeds, count);
     free(real);
     return 0;
 }

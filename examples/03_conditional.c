@@ -22,51 +22,36 @@
              after 3,000 steps), losses.png, log.csv, table.csv,
              state.safetensors, generator.safetensors (half precision); with --kind all a folder of
                each kind, and table.csv */
-#include "common.h"
+#include "digits.h"
 #include "zoo.h"
 
 enum { CONCAT, ACGAN, PROJECTION, KINDS };
 
 static const char *const kind_name[KINDS] = {"concat", "acgan", "projection"};
 
-static int kind = PROJECTION,
-           width = 32; /* channels of the networks' 14x14 maps; the 7x7 maps have twice as many */
+static int kind = PROJECTION;
+static int width = 32;
 static int settling = 20; /* batches that settle batch norm's statistics */
 
-/* z (N,64,1,1), y (N,1,1,1) of 0 .. 9 -> (N,1,28,28). The class is 64 numbers behind z, learnt
-   for each class; they start normal, as z is. */
-static gan_tensor *generator(gan_model *G, gan_tensor *z, gan_tensor *y)
+static gan_tensor *generator(gan_model *G, gan_tensor *z, gan_tensor *y) /* -> (N,1,28,28) */
 {
-    gan_tensor *x = gan_concat(z, gan_embedding(G, "class", y, 10, 64), 1); /* (N,128,1,1) */
-    x = gan_reshape(gan_linear(G, "fc", x, 2 * width * 7 * 7), -1, 2 * width, 7, 7);
-    x = gan_relu(gan_batch_norm(G, "bn0", x));
-    x = gan_relu(gan_batch_norm(
-        G, "bn1", gan_conv_transpose2d(G, "up1", x, width, 4, 2, 1))); /* (N,32,14,14) */
-    return gan_tanh(gan_conv_transpose2d(G, "up2", x, 1, 4, 2, 1));
+    return digits_of_class(G, z, y, width);
 }
 
-/* x (N,1,28,28), y (N,1,1,1) -> (N,1,1,1): above 0 it believes that x is a real image of class
-   y. AC-GAN's does not see y: it believes that x is real, and leaves in *classes (N,10,1,1)
-   which class it takes it for.
+/* x (N,1,28,28), y (N,1,1,1) -> (N,1,1,1): above 0 it believes that x is a real image of class y.
+   AC-GAN's does not see y: it believes that x is real, and leaves in *classes (N,10,1,1) which
+   class it takes it for.
 
      concat       psi(phi(x, y)), y as ten maps of which one is white
-     projection   psi(phi(x)) + <v[y], phi(x)> / sqrt(dimensions of phi)         because log p(y|x)
-                  of a softmax is linear in phi(x), too */
+     projection   psi(phi(x)) + <v[y], phi(x)> / sqrt(dimensions of phi): digits_projection */
 static gan_tensor *discriminator(gan_model *D, gan_tensor *x, gan_tensor *y, gan_tensor **classes)
 {
     if (kind == CONCAT)
         x = gan_concat(x, gan_expand(gan_one_hot(y, 10), x->n, 10, 28, 28), 1); /* (N,11,28,28) */
-    x = gan_leaky_relu(gan_conv2d(D, "conv1", x, width, 4, 2, 1), 0.2f);        /* (N,32,14,14) */
-    x = gan_leaky_relu(gan_conv2d(D, "conv2", x, 2 * width, 4, 2, 1), 0.2f);    /* (N,64,7,7) */
-    gan_tensor *phi = gan_leaky_relu(gan_linear(D, "phi", x, 2 * width), 0.2f); /* (N,64,1,1) */
-    gan_tensor *psi = gan_linear(D, "psi", phi, 1);
+    gan_tensor *phi = digits_features(D, x, width);                             /* (N,64,1,1) */
     if (kind == ACGAN)
         *classes = gan_linear(D, "classes", phi, 10);
-    if (kind != PROJECTION)
-        return psi;
-    gan_tensor *v = gan_embedding(D, "v", y, 10, 2 * width); /* (N,64,1,1) */
-    return gan_add(psi, gan_mul_scalar(gan_sum_to(gan_mul(v, phi), x->n, 1, 1, 1),
-                                       1 / sqrtf(2 * (float)width)));
+    return kind == PROJECTION ? digits_projection(D, phi, y) : gan_linear(D, "psi", phi, 1);
 }
 
 /* (n,1,1,1): the classes first, first+1, ... in turn, each so many times in a row. */
@@ -185,15 +170,15 @@ static void train(const options *o, double row[12])
         gan_tensor *named_real = NULL, *named_fake = NULL;
         gan_tensor *a = discriminator(D, real, y, &named_real);
         gan_tensor *b = discriminator(D, gan_detach(fake), y, &named_fake);
-        gan_tensor *d_loss = gan_d_loss(GAN_NON_SATURATING, a, b);
+        gan_tensor *d_loss = gan_d_loss(a, b, GAN_NON_SATURATING);
         if (kind == ACGAN)
             d_loss = gan_add(d_loss, gan_add(gan_cross_entropy(named_real, y),
                                              gan_cross_entropy(named_fake, y)));
         gan_minimize(opt_d,
                      step % 16 == 0 ? gan_add(d_loss, gan_mul_scalar(gan_r1(a, real), 8)) : d_loss);
 
-        gan_tensor *g_loss = gan_g_loss(GAN_NON_SATURATING, NULL,
-                                        discriminator(D, fake, y, &named_fake));
+        gan_tensor *g_loss = gan_g_loss(NULL, discriminator(D, fake, y, &named_fake),
+                                        GAN_NON_SATURATING);
         if (kind == ACGAN)
             g_loss = gan_add(g_loss, gan_mul_scalar(gan_cross_entropy(named_fake, y), 0.1f));
         gan_minimize(opt_g, g_loss);
@@ -222,7 +207,11 @@ static void train(const options *o, double row[12])
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/03_conditional", 5000, 64, 5, 8, 42, NULL, 0, false, false};
+    options o = {.out = "out/03_conditional",
+                 .steps = 5000,
+                 .batch = 64,
+                 .quick_steps = 5,
+                 .quick_batch = 8};
     const char *kinds = NULL;
     const flag own[] = {{"--kind", 't', &kinds, "concat, acgan, projection or all"},
                         {"--width", 'i', &width, "channels of the 14x14 maps"},

@@ -14,7 +14,7 @@
    Leaves:   out/04_latent/      between.png walk.gif directions.png inverted.png truncation.png
              log.csv table.csv
    Time:     20 seconds on two cores */
-#include "common.h"
+#include "digits.h"
 #include "zoo.h"
 
 enum { Z = 100, MOST = 9 };
@@ -22,14 +22,9 @@ enum { Z = 100, MOST = 9 };
 static int across = MOST; /* pictures in a row; with --quick fewer */
 typedef gan_real latent[Z];
 
-static gan_tensor *generator(gan_model *G,
-                             gan_tensor *z) /* 01_dcgan's: (N,100,1,1) -> (N,1,28,28) in [-1,1] */
+static gan_tensor *generator(gan_model *G, gan_tensor *z) /* 01_dcgan's */
 {
-    gan_tensor *x = gan_reshape(gan_linear(G, "fc", z, 128 * 7 * 7), -1, 128, 7, 7);
-    x = gan_relu(gan_batch_norm(G, "bn0", x));
-    x = gan_conv_transpose2d(G, "up1", x, 64, 4, 2, 1);
-    x = gan_relu(gan_batch_norm(G, "bn1", x));
-    return gan_tanh(gan_conv_transpose2d(G, "up2", x, 1, 4, 2, 1));
+    return digits_generator(G, z, 64);
 }
 
 static gan_tensor *pictures(gan *g, gan_model *G, latent *z, int n) /* (n,1,28,28) */
@@ -344,7 +339,8 @@ static void truncate_z(gan *g, gan_model *G, gan_model *classifier, const option
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/04_latent", 300, 9, 4, 2, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/04_latent", .steps = 300, .batch = 9, .quick_steps = 4, .quick_batch = 2};
     const char *weights = "examples/01_dcgan.safetensors";
     const flag own[] = {{"--weights", 't', &weights,
                          "01_dcgan's generator.safetensors (examples/01_dcgan.safetensors)"},

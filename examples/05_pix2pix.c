@@ -110,7 +110,7 @@ static void take_apart(const pairs *p, gan_tensor *item, int size, bool jitter, 
         item = gan_resize(item, size, size, GAN_BILINEAR);
     if (jitter) {
         int d = size / 16;
-        item = gan_random_crop(gan_pad(item, GAN_REPLICATE, d, d, d, d), size, size);
+        item = gan_random_crop(gan_pad(item, d, d, d, d, GAN_REPLICATE), size, size);
         item = gan_augment(item, GAN_FLIP, 0.5f);
     }
     *x = gan_slice(item, 1, p->swap ? p->b : 0, p->a);
@@ -219,7 +219,8 @@ static void save_triples(gan *g, gan_model *G, const pairs *test, int size, int 
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/05_pix2pix", 4000, 8, 12, 4, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/05_pix2pix", .steps = 4000, .batch = 8, .quick_steps = 12, .quick_batch = 4};
     const char *test_path = NULL;
     int size = 64;
     bool swap = false;

@@ -203,8 +203,8 @@ static gan_tensor *cycle_loss(gan_model *G, gan_model *D, gan_tensor *a, gan_ten
                      gan_cycle_loss(b, translate(G, "AB", *to_a)));
     gan_tensor *same = gan_add(gan_identity_loss(b, second_half(ab)),
                                gan_identity_loss(a, second_half(ba)));
-    gan_tensor *fool = gan_add(gan_g_loss(GAN_LEAST_SQUARES, NULL, discriminator(D, "B", *to_b)),
-                               gan_g_loss(GAN_LEAST_SQUARES, NULL, discriminator(D, "A", *to_a)));
+    gan_tensor *fool = gan_add(gan_g_loss(NULL, discriminator(D, "B", *to_b), GAN_LEAST_SQUARES),
+                               gan_g_loss(NULL, discriminator(D, "A", *to_a), GAN_LEAST_SQUARES));
     return gan_add(
         fool, gan_add(gan_mul_scalar(*cycle, lambda), gan_mul_scalar(same, lambda * identity)));
 }
@@ -216,7 +216,7 @@ static gan_tensor *patches(gan_model *G, int k, gan_tensor *x, gan_tensor *place
     char one[32], two[32];
     snprintf(one, sizeof one, "patch%d.fc1", k);
     snprintf(two, sizeof two, "patch%d.fc2", k);
-    x = gan_gather(gan_reshape(x, x->n, x->c, 1, x->h * x->w), 3, places);
+    x = gan_gather(gan_reshape(x, x->n, x->c, 1, x->h * x->w), places, 3);
     return gan_normalize(
         gan_conv2d(G, two, gan_relu(gan_conv2d(G, one, x, 64, 1, 1, 0)), 64, 1, 1, 0), 1);
 }
@@ -253,7 +253,7 @@ static gan_tensor *cut_loss(gan *g, gan_model *G, gan_model *D, gan_tensor *a, g
             1.0f / MAPS);
         *nce = *nce ? gan_add(*nce, one) : one;
     }
-    return gan_add(gan_g_loss(GAN_LEAST_SQUARES, NULL, discriminator(D, "B", *to_b)),
+    return gan_add(gan_g_loss(NULL, discriminator(D, "B", *to_b), GAN_LEAST_SQUARES),
                    gan_mul_scalar(*nce, lambda));
 }
 
@@ -301,7 +301,8 @@ static void save_rows(gan *g, gan_model *G, const domains *test, int size, int s
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/06_cyclegan", 1200, 2, 6, 2, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/06_cyclegan", .steps = 1200, .batch = 2, .quick_steps = 6, .quick_batch = 2};
     const char *test_path = NULL;
     int size = 64;
     float lambda = 0, identity = 0.5f;
@@ -372,13 +373,14 @@ int main(int argc, char **argv)
         gan_minimize(opt_g, g_loss);
         gan_ema(average, G, step < 20 ? 0 : 0.995f);
 
-        gan_tensor *d_loss = gan_d_loss(
-            GAN_LEAST_SQUARES, discriminator(D, "B", b),
-            discriminator(D, "B", gan_image_pool(D, "poolB", to_b, 50)));
+        gan_tensor *d_loss = gan_d_loss(discriminator(D, "B", b),
+                                        discriminator(D, "B", gan_image_pool(D, "poolB", to_b, 50)),
+                                        GAN_LEAST_SQUARES);
         if (!cut)
-            d_loss = gan_add(
-                d_loss, gan_d_loss(GAN_LEAST_SQUARES, discriminator(D, "A", a),
-                                   discriminator(D, "A", gan_image_pool(D, "poolA", to_a, 50))));
+            d_loss = gan_add(d_loss,
+                             gan_d_loss(discriminator(D, "A", a),
+                                        discriminator(D, "A", gan_image_pool(D, "poolA", to_a, 50)),
+                                        GAN_LEAST_SQUARES));
         gan_minimize(opt_d, d_loss);
 
         gan_progress_step(log, step, (double)gan_item(d_loss), (double)gan_item(g_loss),

@@ -206,8 +206,8 @@ static gan_tensor *from_border(gan_tensor *c)
         left, gan_mul(gan_sub(right, left), gan_from_host(c->g, ramp, 1, 1, 1, hole)));
     gan_tensor *down = gan_add(
         top, gan_mul(gan_sub(bottom, top), gan_from_host(c->g, ramp, 1, 1, hole, 1)));
-    return gan_add(known, gan_pad(gan_mul_scalar(gan_add(across, down), 0.5f), GAN_ZEROS, at,
-                                  side - end, at, side - end));
+    return gan_add(known, gan_pad(gan_mul_scalar(gan_add(across, down), 0.5f), at, side - end, at,
+                                  side - end, GAN_ZEROS));
 }
 
 /* x (N,3,64,64) damaged and restored in one of the ways. */
@@ -368,7 +368,8 @@ static gan_data *open_data(gan *g, const options *o)
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/07_restore", 1600, 8, 6, 4, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/07_restore", .steps = 1600, .batch = 8, .quick_steps = 6, .quick_batch = 4};
     const char *only = "";
     const flag own[] = {
         {"--task", 't', &only, "inpaint or super; both without it"},

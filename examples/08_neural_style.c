@@ -92,7 +92,8 @@ static gan_tensor *unit(gan_tensor *pixels)
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/08_neural_style", 300, 1, 4, 1, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/08_neural_style", .steps = 300, .batch = 1, .quick_steps = 4, .quick_batch = 1};
     settings s = {NULL, NULL, NULL, NULL, 256, 0, 1, 0.2f, 1, 0.1f, false, false};
     const flag own[] = {
         {"--style", 't', &s.style, "paintings: a.jpg,b.jpg"},

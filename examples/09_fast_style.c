@@ -209,7 +209,8 @@ static gan_tensor *timed(const char *how, gan_model *m, const any_style *any, in
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/09_fast_style", 1500, 2, 2, 2, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/09_fast_style", .steps = 1500, .batch = 2, .quick_steps = 2, .quick_batch = 2};
     settings s = {NULL, NULL, NULL, NULL, NULL, NULL, 256, 256, 128, 0.6f, 1, 2e-3f, 1};
     const flag own[] = {
         {"--style", 't', &s.style, "paintings: a.jpg,b.jpg"},

@@ -162,7 +162,8 @@ static void save_samples(gan *g, gan_model *G, const gan_real *noise, int step, 
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/10_stylegan", 7000, 8, 9, 4, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/10_stylegan", .steps = 7000, .batch = 8, .quick_steps = 9, .quick_batch = 4};
     float lr = 8e-3f, fade;
     const flag own[] = {
         {"--size", 'i', &size, "side of the pictures: a power of two from 8 to 256"},
@@ -218,8 +219,8 @@ int main(int argc, char **argv)
         if (ada)
             real = gan_augment(real, GAN_DIFFAUGMENT | GAN_FLIP, p);
         gan_tensor *d_real = discriminator(D, real, fade);
-        gan_tensor *d_loss = gan_d_loss(GAN_NON_SATURATING, d_real,
-                                        discriminator(D, gan_detach(shown), fade));
+        gan_tensor *d_loss = gan_d_loss(d_real, discriminator(D, gan_detach(shown), fade),
+                                        GAN_NON_SATURATING);
         gan_tensor *d_all = step % 16 ? d_loss
                                       : gan_add(d_loss, gan_mul_scalar(gan_r1(d_real, real),
                                                                        16 * gamma_r1 / 2));
@@ -227,7 +228,7 @@ int main(int argc, char **argv)
             p = gan_ada(D, d_real, 0.6f, 100000); /* for the next step */
         gan_minimize(opt_d, d_all);
 
-        gan_tensor *g_loss = gan_g_loss(GAN_NON_SATURATING, NULL, discriminator(D, shown, fade));
+        gan_tensor *g_loss = gan_g_loss(NULL, discriminator(D, shown, fade), GAN_NON_SATURATING);
         gan_minimize(opt_g, path && step % 4 == 0
                                 ? gan_add(g_loss, path_penalty(g, G, (o.batch + 1) / 2, side, fade))
                                 : g_loss);

@@ -291,7 +291,8 @@ static gan_model *open_generator(gan *g, const options *o)
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/11_style_mixing", 1, 64, 1, 4, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/11_style_mixing", .steps = 1, .batch = 64, .quick_steps = 1, .quick_batch = 4};
     int coarse = 0, middle = 0;
     const flag own[] = {
         {"--psi", 'f', &psi, "truncation of all sources"},

@@ -23,7 +23,7 @@
    Leaves:   out/13_augment/       curve.png, samples-NNN.png (the generator's with NNN labels a
              class, a class a row), log.csv, state.safetensors,
              from which --resume goes on with the first experiment that is not in it */
-#include "common.h"
+#include "digits.h"
 
 enum { ALONE, SHIFTED, DRAWN, GUESSES, WAYS };
 
@@ -125,28 +125,14 @@ static gan_tensor *lesson(gan *g, const pictures *few, gan_data *all, gan_model 
 
 /* ---- the GAN: 03's */
 
-static gan_tensor *generator(gan_model *G, gan_tensor *z,
-                             gan_tensor *y) /* z (N,64,1,1), y (N,1,1,1) -> (N,1,28,28) */
+static gan_tensor *generator(gan_model *G, gan_tensor *z, gan_tensor *y)
 {
-    gan_tensor *x = gan_concat(z, gan_embedding(G, "class", y, 10, 64), 1); /* (N,128,1,1) */
-    x = gan_reshape(gan_linear(G, "fc", x, 2 * width * 7 * 7), -1, 2 * width, 7, 7);
-    x = gan_relu(gan_batch_norm(G, "bn0", x));
-    x = gan_relu(gan_batch_norm(
-        G, "bn1", gan_conv_transpose2d(G, "up1", x, width, 4, 2, 1))); /* (N,32,14,14) */
-    return gan_tanh(gan_conv_transpose2d(G, "up2", x, 1, 4, 2, 1));
+    return digits_of_class(G, z, y, width);
 }
 
-/* psi(phi(x)) + <v[y], phi(x)> / sqrt(dimensions of phi): x (N,1,28,28), y (N,1,1,1) ->
-   (N,1,1,1) (Miyato and Koyama 2018). */
 static gan_tensor *discriminator(gan_model *D, gan_tensor *x, gan_tensor *y)
 {
-    x = gan_leaky_relu(gan_conv2d(D, "conv1", x, width, 4, 2, 1), 0.2f);        /* (N,32,14,14) */
-    x = gan_leaky_relu(gan_conv2d(D, "conv2", x, 2 * width, 4, 2, 1), 0.2f);    /* (N,64,7,7) */
-    gan_tensor *phi = gan_leaky_relu(gan_linear(D, "phi", x, 2 * width), 0.2f); /* (N,64,1,1) */
-    gan_tensor *v = gan_embedding(D, "v", y, 10, 2 * width);                    /* (N,64,1,1) */
-    return gan_add(
-        gan_linear(D, "psi", phi, 1),
-        gan_mul_scalar(gan_sum_to(gan_mul(v, phi), x->n, 1, 1, 1), 1 / sqrtf(2 * (float)width)));
+    return digits_projection(D, digits_features(D, x, width), y);
 }
 
 /* Of two drawn images of the same class: how far apart their noises are, over how far apart they
@@ -176,11 +162,11 @@ static void train_gan(gan *g, const options *o, gan_model *average, const pictur
         gan_tensor *fake = generator(G, z, ask);
         gan_tensor *a = discriminator(D, real, y);
         gan_tensor *b = discriminator(D, changed(gan_detach(fake), how), ask);
-        gan_tensor *d_loss = gan_d_loss(GAN_NON_SATURATING, a, b);
+        gan_tensor *d_loss = gan_d_loss(a, b, GAN_NON_SATURATING);
         gan_minimize(opt_d,
                      step % 16 == 0 ? gan_add(d_loss, gan_mul_scalar(gan_r1(a, real), 8)) : d_loss);
-        gan_tensor *g_loss = gan_g_loss(GAN_NON_SATURATING, NULL,
-                                        discriminator(D, changed(fake, how), ask));
+        gan_tensor *g_loss = gan_g_loss(NULL, discriminator(D, changed(fake, how), ask),
+                                        GAN_NON_SATURATING);
         gan_minimize(opt_g, gan_add(g_loss, gan_mul_scalar(alike(z, fake), 0.1f)));
         gan_ema(average, G, gan_ema_decay(step, o->batch, 5000, 0.05f));
         gan_clear(g);
@@ -338,7 +324,8 @@ enum { BUDGETS = 4, ROUNDS = 32 };
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/13_augment", 600, 32, 4, 8, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/13_augment", .steps = 600, .batch = 32, .quick_steps = 4, .quick_batch = 8};
     int labels[BUDGETS] = {5, 10, 20, 50};
     int budgets = BUDGETS;
     int rounds = 3;

@@ -42,7 +42,8 @@ static double accuracy(gan *g, gan_model *net, gan_data *set)
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/classifier", 8000, 100, 20, 10, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/classifier", .steps = 8000, .batch = 100, .quick_steps = 20, .quick_batch = 10};
     parse(argc, argv, &o, "classifier: LeNet learns to name handwritten digits", NULL);
 
     gan *g = open_device(&o);
@@ -63,7 +64,7 @@ int main(int argc, char **argv)
 
     for (int step = first; step < o.steps; step++) {
         gan_tensor *labels, *features, *x = unit(gan_batch(train, o.batch, &labels));
-        zoo_lenet(net, gan_random_crop(gan_pad(x, GAN_ZEROS, 2, 2, 2, 2), 28, 28), &features);
+        zoo_lenet(net, gan_random_crop(gan_pad(x, 2, 2, 2, 2, GAN_ZEROS), 28, 28), &features);
         gan_tensor *loss = gan_cross_entropy(
             gan_linear(net, "fc2", gan_dropout(net, features, 0.5f), 10), labels);
         gan_set_lr(adam, gan_lr_cosine(1e-3f, step, o.steps));

@@ -38,13 +38,13 @@
 #define make_folder(path) mkdir(path, 0777)
 #endif
 
-/* What every example takes. An example fills it with its defaults: data is NULL until --data is
-   given, and quick_steps and quick_batch are what --quick makes of steps and batch. */
+/* What every example takes. An example says where it writes and how much it trains, usually and
+   with --quick; the rest may stay 0: device is then "cpu", seed 42. */
 typedef struct {
     const char *device, *out;
     int steps, batch, quick_steps, quick_batch;
     unsigned long long seed;
-    const char *data;
+    const char *data; /* NULL until --data is given */
     int threads;
     bool resume, quick;
 } options;
@@ -104,10 +104,12 @@ static float real_number(const char *name, const char *text)
     exit(2);
 }
 
-/* o holds the defaults, and after it what the command line says; own (NULL: none) ends with an
-   entry without a name. */
+/* o holds the example's own numbers before, and what the command line says after; own (NULL: none)
+   ends with an entry without a name. */
 static inline void parse(int argc, char **argv, options *o, const char *about, const flag *own)
 {
+    o->device = "cpu";
+    o->seed = 42;
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--quick") == 0) {
             o->quick = true;

@@ -252,7 +252,7 @@ static inline void style_panel(gan_tensor **picture, int count, const options *o
         gan_tensor *x = gan_clamp(picture[k], 0, 1);
         if (k && x->h != picture[0]->h)
             x = gan_resize(x, picture[0]->h, x->w * picture[0]->h / x->h, GAN_BILINEAR);
-        row[k] = gan_pad(gan_add_scalar(gan_mul_scalar(x, 2), -2), GAN_ZEROS, 0, 0, k ? 4 : 0, 0);
+        row[k] = gan_pad(gan_add_scalar(gan_mul_scalar(x, 2), -2), 0, 0, k ? 4 : 0, 0, GAN_ZEROS);
     }
     draw(gan_add_scalar(gan_concat_all(row, count < 16 ? count : 16, 3), 1), 1, o, name);
 }

@@ -26,7 +26,8 @@ static gan_tensor *which_picture(gan_model *features, gan_model *head, gan_tenso
 
 int main(int argc, char **argv)
 {
-    options o = {"cpu", "out/style_net", 2500, 32, 3, 2, 42, NULL, 0, false, false};
+    options o = {
+        .out = "out/style_net", .steps = 2500, .batch = 32, .quick_steps = 3, .quick_batch = 2};
     parse(argc, argv, &o, "style_net: a feature network learns to tell patches of pictures apart",
           NULL);
     gan *g = open_device(&o);
@@ -63,7 +64,7 @@ int main(int argc, char **argv)
         for (int n = 0; n < o.batch; n++)
             label[n] = (gan_real)(int)(label[n] * (gan_real)pictures);
         gan_tensor *labels = gan_from_host(g, label, o.batch, 1, 1, 1);
-        gan_tensor *x = gan_augment(gan_random_crop(gan_gather(every, 0, labels), PATCH, PATCH),
+        gan_tensor *x = gan_augment(gan_random_crop(gan_gather(every, labels, 0), PATCH, PATCH),
                                     GAN_FLIP | GAN_COLOR, 0.8f);
         gan_tensor *logits = which_picture(
             features, head, gan_clamp(gan_mul_scalar(gan_add_scalar(x, 1), 0.5f), 0, 1), pictures);

@@ -63,8 +63,10 @@ static inline gan_tensor *normal_param(gan_model *G, const char *name, int c, in
                                        gan_real deviation)
 {
     gan_tensor *p = gan_find_param(G, name);
-    if (!p)
-        gan_init(p = gan_param(G, name, 1, c, side, side), GAN_INIT_NORMAL, deviation);
+    if (!p) {
+        p = gan_param(G, name, 1, c, side, side);
+        gan_init_param(p, GAN_INIT_NORMAL, deviation);
+    }
     return p;
 }
 
@@ -114,7 +116,7 @@ static inline gan_tensor *synthesis(gan_model *G, gan_tensor *ws, int side, floa
 /* The mean w, saved with the weights and not trained. */
 static inline gan_tensor *mean_w(gan_model *G)
 {
-    return gan_param(G, "w_avg.running_mean", 1, LATENT, 1, 1);
+    return gan_buffer(G, "w_avg.running_mean", 1, LATENT, 1, 1);
 }
 
 static inline void measure_mean_w(gan *g, gan_model *G)

@@ -54,7 +54,7 @@ static gan_tensor *zoo_conv(gan_model *m, const char *name, gan_tensor *x, int o
                             int stride)
 {
     int p = kernel / 2;
-    return gan_conv2d(m, name, p ? gan_pad(x, GAN_REFLECT, p, p, p, p) : x, out, kernel, stride, 0);
+    return gan_conv2d(m, name, p ? gan_pad(x, p, p, p, p, GAN_REFLECT) : x, out, kernel, stride, 0);
 }
 
 /* ---- VGG: blocks of 3x3 convolutions with ReLU, then halving. Names: features.K, K counting
@@ -206,16 +206,14 @@ static gan_tensor *zoo_tiny_conv(gan_model *m, const char *style, const char *co
                                  bool up)
 {
     char name[96];
-    int p = kernel / 2, h = 2 * x->h, w = 2 * x->w;
-    snprintf(name, sizeof name, "%s.%s.weight", style, conv);
-    gan_tensor *weight = up ? gan_param(m, name, x->c, out, kernel, kernel)
-                            : gan_param(m, name, out, x->c, kernel, kernel);
-    if (up)
-        x = gan_pad(gan_conv_transpose2d_f(x, weight, NULL, 2, 0, 0, 1), GAN_ZEROS, 0, -1, 0, -1);
-    else
-        x = gan_conv2d_f(gan_pad(x, GAN_REFLECT, p, p, p, p), weight, NULL, stride, 0, 1);
-    if (up && (x->h != h || x->w != w))
-        return NULL;
+    int p = kernel / 2;
+    gan_conv_options options = {.out = out, .kernel = kernel, .stride = stride, .no_bias = true};
+    snprintf(name, sizeof name, "%s.%s", style, conv);
+    if (up) {
+        x = gan_conv_transpose2d_with(m, name, x, options); /* 2H + 1 rows, with a kernel of 3 */
+        x = gan_pad(x, 0, -1, 0, -1, GAN_ZEROS);
+    } else
+        x = gan_conv2d_with(m, name, gan_pad(x, p, p, p, p, GAN_REFLECT), options);
     snprintf(name, sizeof name, "%s.%s.weight", style, norm);
     gan_tensor *scale = gan_param(m, name, 1, x->c, 1, 1);
     snprintf(name, sizeof name, "%s.%s.bias", style, norm);
@@ -254,11 +252,9 @@ static gan_tensor *zoo_grouped(gan_model *m, const char *first, const char *last
 {
     char name[96];
     int p = kernel / 2;
-    snprintf(name, sizeof name, "%s.%s.weight", first, last);
-    gan_tensor *weight = gan_param(m, name, out, x->c / groups, kernel, kernel);
-    snprintf(name, sizeof name, "%s.%s.bias", first, last);
-    return gan_conv2d_f(p ? gan_pad(x, GAN_REFLECT, p, p, p, p) : x, weight,
-                        gan_param(m, name, 1, out, 1, 1), stride, 0, groups);
+    gan_conv_options options = {.out = out, .kernel = kernel, .stride = stride, .groups = groups};
+    snprintf(name, sizeof name, "%s.%s", first, last);
+    return gan_conv2d_with(m, name, p ? gan_pad(x, p, p, p, p, GAN_REFLECT) : x, options);
 }
 
 static gan_tensor *zoo_residual(gan_model *m, const char *first, const char *block, gan_tensor *x)

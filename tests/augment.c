@@ -353,7 +353,7 @@ static void test_dropout(void)
     CHECK(gan_dropout(m, x, 0) == x, "with probability 0 it is not x itself");
     gan_eval(m);
     CHECK(gan_dropout(m, x, 0.5) == x, "while evaluating it is not x itself");
-    gan_freeze(m);
+    gan_freeze_norm(m);
     CHECK(gan_dropout(m, x, 0.5) == x, "while frozen it is not x itself");
     gan_train(m);
     CHECK(gan_dropout(m, x, 0.5) != x, "after gan_train nothing is dropped");

@@ -179,7 +179,7 @@ static gan_tensor *normed(gan_model *model, gan_tensor *x)
     if (critic_norm == 2)
         y = gan_layer_norm_f(y, NULL, NULL, 1e-2);
     if (critic_norm == 3)
-        y = gan_group_norm_f(y, 2, NULL, NULL, 1e-2);
+        y = gan_group_norm_f(y, NULL, NULL, 2, 1e-2);
     if (critic_norm == 4) {
         y = gan_minibatch_stddev(y, 2);
         y = gan_slice(y, 1, 1, 4);
@@ -200,10 +200,10 @@ static gan_tensor *penalised(gan_tensor *x, gan_tensor *weight, gan_tensor *fc, 
     gan *g = again(weight->g);
     if (which == BETWEEN) {
         gan_tensor *real = gan_randn(g, 2, 2, 4, 4);
-        return gan_wgan_gp(normed, NULL, real, gan_randn(g, 2, 2, 4, 4));
+        return gan_wgan_gp(NULL, normed, real, gan_randn(g, 2, 2, 4, 4));
     }
     if (which == AROUND)
-        return gan_dragan(normed, NULL, gan_randn(g, 2, 2, 4, 4));
+        return gan_dragan(NULL, normed, gan_randn(g, 2, 2, 4, 4));
     gan_tensor *logits = normed(NULL, x);
     return which == R1 ? gan_r1(logits, x)
          : which == R2 ? gan_r2(logits, x)
@@ -300,10 +300,10 @@ static gan_tensor *path(gan_tensor *w, gan_tensor *weight)
     T(log_softmax, gan_log_softmax(A, 1), ANY, {2, 5, 1, 3})                                       \
     T(log_softmax_last, gan_log_softmax(A, 3), ANY, {2, 1, 2, 7})                                  \
     T(concat_all, concat3(A, B, C, 1), ANY, {2, 3, 2, 5}, {2, 1, 2, 5}, {2, 2, 2, 5})              \
-    T(gather, gan_gather(A, 1, whole(g, 4, 6, 1, 1, 1)), ANY, {2, 4, 3, 2})                        \
-    T(gather_each, gan_gather(A, 2, whole(g, 3, 2, 2, 5, 2)), ANY, {2, 2, 3, 2})                   \
-    T(scatter_add, gan_scatter_add(A, 1, whole(g, 3, 4, 1, 1, 1), 3), ANY, {2, 4, 3, 2})           \
-    T(scatter_add_each, gan_scatter_add(A, 2, whole(g, 4, 2, 2, 3, 2), 4), ANY, {2, 2, 3, 2})      \
+    T(gather, gan_gather(A, whole(g, 4, 6, 1, 1, 1), 1), ANY, {2, 4, 3, 2})                        \
+    T(gather_each, gan_gather(A, whole(g, 3, 2, 2, 5, 2), 2), ANY, {2, 2, 3, 2})                   \
+    T(scatter_add, gan_scatter_add(A, whole(g, 3, 4, 1, 1, 1), 1, 3), ANY, {2, 4, 3, 2})           \
+    T(scatter_add_each, gan_scatter_add(A, whole(g, 4, 2, 2, 3, 2), 2, 4), ANY, {2, 2, 3, 2})      \
     T(one_hot, gan_mul(gan_square(A), gan_one_hot(whole(g, 4, 3, 1, 2, 1), 4)), ANY, {3, 4, 2, 1}) \
     T(dilated, gan_conv2d_with_f(A, B, C, OPTIONS(.pad = 2, .dilation = 2)), ANY, {2, 2, 4, 5},    \
       {3, 2, 3, 2}, {1, 3, 1, 1})                                                                  \
@@ -313,9 +313,34 @@ static gan_tensor *path(gan_tensor *w, gan_tensor *weight)
     T(dilated_groups,                                                                              \
       gan_conv2d_with_f(A, B, NULL, OPTIONS(.stride = 2, .pad = 1, .dilation = 2, .groups = 2)),   \
       ANY, {1, 4, 5, 6}, {4, 2, 3, 2})                                                             \
-    T(pad, gan_pad(A, GAN_ZEROS, 1, 2, -1, 3), ANY, {2, 2, 3, 4})                                  \
-    T(pad_reflect, gan_pad(A, GAN_REFLECT, 2, 1, 3, 0), ANY, {2, 2, 3, 4})                         \
-    T(pad_replicate, gan_pad(A, GAN_REPLICATE, 4, 0, 1, 2), ANY, {2, 2, 3, 4})                     \
+    T(conv_axes, gan_conv2d_with_f(A, B, C, OPTIONS(.stride_h = 2, .pad_w = 2, .dilation_w = 2)),  \
+      ANY, {2, 2, 5, 4}, {3, 2, 3, 2}, {1, 3, 1, 1})                                               \
+    T(conv_axes_groups,                                                                            \
+      gan_conv2d_with_f(                                                                           \
+          A, B, NULL, OPTIONS(.stride_w = 3, .pad = 1, .pad_h = 1, .dilation_h = 2, .groups = 2)), \
+      ANY, {1, 4, 4, 5}, {2, 2, 3, 2})                                                             \
+    T(up_axes,                                                                                     \
+      gan_conv_transpose2d_with_f(A, B, C, OPTIONS(.stride_w = 2, .pad_h = 1, .output_pad_w = 1)), \
+      ANY, {2, 2, 3, 2}, {2, 3, 3, 2}, {1, 3, 1, 1})                                               \
+    T(up_dilated,                                                                                  \
+      gan_conv_transpose2d_with_f(                                                                 \
+          A, B, NULL,                                                                              \
+          OPTIONS(.stride = 2, .stride_h = 3, .pad = 1, .dilation = 2, .dilation_w = 3)),          \
+      ANY, {1, 2, 3, 2}, {2, 2, 2, 3})                                                             \
+    T(up_axes_groups,                                                                              \
+      gan_conv_transpose2d_with_f(A, B, NULL, OPTIONS(.stride_h = 2, .pad_w = 1, .groups = 2)),    \
+      ANY, {1, 8, 2, 3}, {8, 4, 3, 2})                                                             \
+    T(avg_pool_axes,                                                                               \
+      gan_avg_pool2d_with(                                                                         \
+          A, WINDOW(.kernel = 2, .kernel_w = 3, .stride_h = 1, .pad_w = 1, .ceil = true)),         \
+      ANY, {2, 2, 4, 5})                                                                           \
+    T(max_pool_axes,                                                                               \
+      gan_max_pool2d_with(                                                                         \
+          A, WINDOW(.kernel = 2, .kernel_w = 3, .stride_h = 1, .pad_w = 1, .ceil = true)),         \
+      KINKS, {2, 2, 4, 5})                                                                         \
+    T(pad, gan_pad(A, 1, 2, -1, 3, GAN_ZEROS), ANY, {2, 2, 3, 4})                                  \
+    T(pad_reflect, gan_pad(A, 2, 1, 3, 0, GAN_REFLECT), ANY, {2, 2, 3, 4})                         \
+    T(pad_replicate, gan_pad(A, 4, 0, 1, 2, GAN_REPLICATE), ANY, {2, 2, 3, 4})                     \
     T(resize, gan_resize(A, 5, 2, GAN_NEAREST), ANY, {2, 2, 3, 4})                                 \
     T(resize_bilinear, gan_resize(A, 5, 3, GAN_BILINEAR), ANY, {2, 2, 3, 4})                       \
     T(resize_aligned, gan_resize(A, 2, 7, GAN_ALIGNED), ANY, {2, 2, 3, 4})                         \
@@ -329,7 +354,7 @@ static gan_tensor *path(gan_tensor *w, gan_tensor *weight)
       {1, 2, 1, 1})                                                                                \
     T(instance_norm_own, gan_instance_norm_f(A, B, C, 1e-3), ANY, {2, 2, 3, 2}, {2, 2, 1, 1},      \
       {2, 2, 1, 1})                                                                                \
-    T(group_norm_f, gan_group_norm_f(A, 2, B, C, 1e-3), ANY, {2, 4, 3, 1}, {1, 4, 1, 1},           \
+    T(group_norm_f, gan_group_norm_f(A, B, C, 2, 1e-3), ANY, {2, 4, 3, 1}, {1, 4, 1, 1},           \
       {1, 4, 1, 1})                                                                                \
     T(layer_norm_f, gan_layer_norm_f(A, B, C, 1e-3), ANY, {2, 2, 3, 2}, {1, 2, 3, 2},              \
       {1, 2, 3, 2})                                                                                \
@@ -345,9 +370,9 @@ static gan_tensor *path(gan_tensor *w, gan_tensor *weight)
     T(dropout, layer_of(A, 5), ANY, {2, 3, 2, 5})                                                  \
     T(conditional, conditional(A), ANY, {4, 2, 2, 2})                                              \
     T(self_attention, attention(A), ANY, {2, 3, 2, 3})                                             \
-    T(modulated_f, gan_modulated_conv2d_f(A, B, C, true, 1), POSITIVE, {2, 2, 3, 3}, {3, 2, 3, 3}, \
+    T(modulated_f, gan_modulated_conv2d_f(A, B, C, 1, true), POSITIVE, {2, 2, 3, 3}, {3, 2, 3, 3}, \
       {2, 2, 1, 1})                                                                                \
-    T(modulated_f_plain, gan_modulated_conv2d_f(A, B, C, false, 0), ANY, {2, 2, 3, 3},             \
+    T(modulated_f_plain, gan_modulated_conv2d_f(A, B, C, 0, false), ANY, {2, 2, 3, 3},             \
       {3, 2, 3, 3}, {2, 2, 1, 1})                                                                  \
     T(demodulation, gan_demodulation(A, B), POSITIVE, {3, 2, 3, 2}, {2, 2, 1, 1})                  \
     T(modulated, modulated(A, B), POSITIVE, {2, 2, 3, 3}, {2, 3, 1, 1})                            \
@@ -361,18 +386,18 @@ static gan_tensor *path(gan_tensor *w, gan_tensor *weight)
       {4, 1, 1, 3})                                                                                \
     T(smooth_l1, gan_smooth_l1(A, gan_mul_scalar(B, 0.1)), KINKS, {2, 3, 1, 5}, {2, 3, 1, 5})      \
     T(cross_entropy, gan_cross_entropy(A, whole(g, 4, 2, 1, 3, 1)), ANY, {2, 4, 3, 1})             \
-    T(d_minimax, gan_d_loss(GAN_MINIMAX, A, B), ANY, {4, 1, 1, 1}, {3, 1, 1, 1})                   \
-    T(g_minimax, gan_g_loss(GAN_MINIMAX, NULL, A), ANY, {4, 1, 1, 1})                              \
-    T(d_non_saturating, gan_d_loss(GAN_NON_SATURATING, A, B), ANY, {4, 1, 1, 1}, {3, 1, 1, 1})     \
-    T(g_non_saturating, gan_g_loss(GAN_NON_SATURATING, NULL, A), ANY, {4, 1, 1, 1})                \
-    T(d_least_squares, gan_d_loss(GAN_LEAST_SQUARES, A, B), ANY, {4, 1, 1, 1}, {3, 1, 1, 1})       \
-    T(g_least_squares, gan_g_loss(GAN_LEAST_SQUARES, NULL, A), ANY, {4, 1, 1, 1})                  \
-    T(d_hinge, gan_d_loss(GAN_HINGE, A, B), KINKS, {4, 1, 1, 1}, {3, 1, 1, 1})                     \
-    T(g_hinge, gan_g_loss(GAN_HINGE, NULL, A), ANY, {4, 1, 1, 1})                                  \
-    T(d_wasserstein, gan_d_loss(GAN_WASSERSTEIN, A, B), ANY, {4, 1, 1, 1}, {3, 1, 1, 1})           \
-    T(g_wasserstein, gan_g_loss(GAN_WASSERSTEIN, NULL, A), ANY, {4, 1, 1, 1})                      \
-    T(d_relativistic, gan_d_loss(GAN_RELATIVISTIC, A, B), ANY, {4, 1, 1, 1}, {3, 1, 1, 1})         \
-    T(g_relativistic, gan_g_loss(GAN_RELATIVISTIC, A, B), ANY, {4, 1, 1, 1}, {3, 1, 1, 1})         \
+    T(d_minimax, gan_d_loss(A, B, GAN_MINIMAX), ANY, {4, 1, 1, 1}, {3, 1, 1, 1})                   \
+    T(g_minimax, gan_g_loss(NULL, A, GAN_MINIMAX), ANY, {4, 1, 1, 1})                              \
+    T(d_non_saturating, gan_d_loss(A, B, GAN_NON_SATURATING), ANY, {4, 1, 1, 1}, {3, 1, 1, 1})     \
+    T(g_non_saturating, gan_g_loss(NULL, A, GAN_NON_SATURATING), ANY, {4, 1, 1, 1})                \
+    T(d_least_squares, gan_d_loss(A, B, GAN_LEAST_SQUARES), ANY, {4, 1, 1, 1}, {3, 1, 1, 1})       \
+    T(g_least_squares, gan_g_loss(NULL, A, GAN_LEAST_SQUARES), ANY, {4, 1, 1, 1})                  \
+    T(d_hinge, gan_d_loss(A, B, GAN_HINGE), KINKS, {4, 1, 1, 1}, {3, 1, 1, 1})                     \
+    T(g_hinge, gan_g_loss(NULL, A, GAN_HINGE), ANY, {4, 1, 1, 1})                                  \
+    T(d_wasserstein, gan_d_loss(A, B, GAN_WASSERSTEIN), ANY, {4, 1, 1, 1}, {3, 1, 1, 1})           \
+    T(g_wasserstein, gan_g_loss(NULL, A, GAN_WASSERSTEIN), ANY, {4, 1, 1, 1})                      \
+    T(d_relativistic, gan_d_loss(A, B, GAN_RELATIVISTIC), ANY, {4, 1, 1, 1}, {3, 1, 1, 1})         \
+    T(g_relativistic, gan_g_loss(A, B, GAN_RELATIVISTIC), ANY, {4, 1, 1, 1}, {3, 1, 1, 1})         \
     T(cycle_loss, gan_cycle_loss(A, gan_mul_scalar(B, 0.1)), KINKS, {2, 3, 1, 5}, {2, 3, 1, 5})    \
     T(identity_loss, gan_identity_loss(A, gan_mul_scalar(B, 0.1)), KINKS, {2, 3, 1, 5},            \
       {2, 3, 1, 5})                                                                                \

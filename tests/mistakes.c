@@ -57,33 +57,33 @@ static const gan_real filter[4] = {1, 2, 2, 1};
         p[2] = Z(1, 2, 3, 5);                                                                      \
         gan_concat_all(p, 3, 1);                                                                   \
     })                                                                                             \
-    M(gather_dim, "gan_gather", "7", "0 to 3", gan_gather(Z(2, 3, 4, 5), 7, numbers(0, 1, 0)))     \
+    M(gather_dim, "gan_gather", "7", "0 to 3", gan_gather(Z(2, 3, 4, 5), numbers(0, 1, 0), 7))     \
     M(gather_shape, "gan_gather", "(2,3,4,5)", "(2,3,4,4)",                                        \
-      gan_gather(Z(2, 3, 4, 5), 1, Z(2, 3, 4, 4)))                                                 \
+      gan_gather(Z(2, 3, 4, 5), Z(2, 3, 4, 4), 1))                                                 \
     M(gather_large, "gan_gather", "index 3", "there are 3",                                        \
-      gan_gather(Z(2, 3, 4, 5), 1, numbers(0, 1, 3)))                                              \
+      gan_gather(Z(2, 3, 4, 5), numbers(0, 1, 3), 1))                                              \
     M(gather_negative, "gan_gather", "index -1", "place 2",                                        \
-      gan_gather(Z(2, 3, 4, 5), 1, numbers(0, 1, -1)))                                             \
+      gan_gather(Z(2, 3, 4, 5), numbers(0, 1, -1), 1))                                             \
     M(gather_nan, "gan_gather", "nan", "place 0",                                                  \
-      gan_gather(Z(2, 3, 4, 5), 1, numbers(fabs((double)NAN), 1, 1)))                              \
-    M(gather_null, "gan_gather", "NULL", "", gan_gather(Z(2, 3, 4, 5), 1, NULL))                   \
+      gan_gather(Z(2, 3, 4, 5), numbers(fabs((double)NAN), 1, 1), 1))                              \
+    M(gather_null, "gan_gather", "NULL", "", gan_gather(Z(2, 3, 4, 5), NULL, 1))                   \
     M(scatter_shape, "gan_scatter_add", "(2,4,4,5)", "(3,1,1,1)",                                  \
-      gan_scatter_add(Z(2, 4, 4, 5), 1, numbers(0, 1, 0), 3))                                      \
+      gan_scatter_add(Z(2, 4, 4, 5), numbers(0, 1, 0), 1, 3))                                      \
     M(scatter_size, "gan_scatter_add", "size 0", "1 or more",                                      \
-      gan_scatter_add(Z(2, 3, 4, 5), 1, numbers(0, 0, 0), 0))                                      \
+      gan_scatter_add(Z(2, 3, 4, 5), numbers(0, 0, 0), 1, 0))                                      \
     M(scatter_large, "gan_scatter_add", "index 2", "there are 2",                                  \
-      gan_scatter_add(Z(2, 3, 4, 5), 1, numbers(0, 2, 0), 2))                                      \
+      gan_scatter_add(Z(2, 3, 4, 5), numbers(0, 2, 0), 1, 2))                                      \
     M(one_hot_shape, "gan_one_hot", "(2,3,1,1)", "4 classes", gan_one_hot(Z(2, 3, 1, 1), 4))       \
     M(one_hot_classes, "gan_one_hot", "(2,1,1,1)", "0 classes", gan_one_hot(Z(2, 1, 1, 1), 0))     \
     M(dilated_zero, "gan_conv2d_with_f", "dilation -1", "1 or more",                               \
       gan_conv2d_with_f(Z(1, 2, 9, 9), Z(3, 2, 3, 3), NULL, OPTIONS(.pad = 1, .dilation = -1)))    \
     M(dilated_large, "gan_conv2d_with_f", "(1,2,6,9)", "dilation 3",                               \
       gan_conv2d_with_f(Z(1, 2, 6, 9), Z(3, 2, 3, 3), NULL, OPTIONS(.dilation = 3)))               \
-    M(pad_mode, "gan_pad", "mode 3", "GAN_REPLICATE", gan_pad(Z(1, 2, 3, 4), 3, 1, 1, 1, 1))       \
-    M(pad_reflect, "gan_pad", "(1,2,3,4)", "3", gan_pad(Z(1, 2, 3, 4), GAN_REFLECT, 0, 3, 1, 1))   \
+    M(pad_mode, "gan_pad", "mode 3", "GAN_REPLICATE", gan_pad(Z(1, 2, 3, 4), 1, 1, 1, 1, 3))       \
+    M(pad_reflect, "gan_pad", "(1,2,3,4)", "3", gan_pad(Z(1, 2, 3, 4), 0, 3, 1, 1, GAN_REFLECT))   \
     M(pad_nothing, "gan_pad", "(1,2,3,4)", "at least 1",                                           \
-      gan_pad(Z(1, 2, 3, 4), GAN_ZEROS, -1, -2, 0, 0))                                             \
-    M(pad_null, "gan_pad", "NULL", "", gan_pad(NULL, GAN_ZEROS, 1, 1, 1, 1))                       \
+      gan_pad(Z(1, 2, 3, 4), -1, -2, 0, 0, GAN_ZEROS))                                             \
+    M(pad_null, "gan_pad", "NULL", "", gan_pad(NULL, 1, 1, 1, 1, GAN_ZEROS))                       \
     M(resize_mode, "gan_resize", "mode 9", "GAN_ALIGNED", gan_resize(Z(1, 2, 3, 4), 5, 5, 9))      \
     M(resize_zero, "gan_resize", "(1,2,3,4)", "0 rows",                                            \
       gan_resize(Z(1, 2, 3, 4), 0, 5, GAN_NEAREST))                                                \
@@ -150,11 +150,11 @@ static const gan_real filter[4] = {1, 2, 2, 1};
     M(instance_bias, "gan_instance_norm_f", "(2,3,4,4)", "(3,3,1,1)",                              \
       gan_instance_norm_f(Z(2, 3, 4, 4), NULL, Z(3, 3, 1, 1), 1))                                  \
     M(group_groups, "gan_group_norm_f", "(2,6,4,4)", "4 groups",                                   \
-      gan_group_norm_f(Z(2, 6, 4, 4), 4, NULL, NULL, 1))                                           \
+      gan_group_norm_f(Z(2, 6, 4, 4), NULL, NULL, 4, 1))                                           \
     M(group_zero, "gan_group_norm_f", "(2,6,4,4)", "0 groups",                                     \
-      gan_group_norm_f(Z(2, 6, 4, 4), 0, NULL, NULL, 1))                                           \
+      gan_group_norm_f(Z(2, 6, 4, 4), NULL, NULL, 0, 1))                                           \
     M(group_weight, "gan_group_norm_f", "(2,6,4,4)", "(1,2,1,1)",                                  \
-      gan_group_norm_f(Z(2, 6, 4, 4), 2, Z(1, 2, 1, 1), NULL, 1))                                  \
+      gan_group_norm_f(Z(2, 6, 4, 4), Z(1, 2, 1, 1), NULL, 2, 1))                                  \
     M(layer_weight, "gan_layer_norm_f", "(2,6,4,4)", "(1,6,1,1)",                                  \
       gan_layer_norm_f(Z(2, 6, 4, 4), Z(1, 6, 1, 1), NULL, 1))                                     \
     M(layer_bias, "gan_layer_norm_f", "(2,6,4,4)", "(1,6,4,5)",                                    \
@@ -210,9 +210,9 @@ static const gan_real filter[4] = {1, 2, 2, 1};
     M(demodulation_style, "gan_demodulation", "(4,3,3,3)", "(2,4,1,1)",                            \
       gan_demodulation(Z(4, 3, 3, 3), Z(2, 4, 1, 1)))                                              \
     M(modulated_style, "gan_modulated_conv2d_f", "(2,3,5,5)", "(1,3,1,1)",                         \
-      gan_modulated_conv2d_f(Z(2, 3, 5, 5), Z(4, 3, 3, 3), Z(1, 3, 1, 1), true, 1))                \
+      gan_modulated_conv2d_f(Z(2, 3, 5, 5), Z(4, 3, 3, 3), Z(1, 3, 1, 1), 1, true))                \
     M(modulated_weight, "gan_", "(2,3,5,5)", "(4,2,3,3)",                                          \
-      gan_modulated_conv2d_f(Z(2, 3, 5, 5), Z(4, 2, 3, 3), Z(2, 3, 1, 1), true, 1))                \
+      gan_modulated_conv2d_f(Z(2, 3, 5, 5), Z(4, 2, 3, 3), Z(2, 3, 1, 1), 1, true))                \
     M(modulated_latent, "gan_modulated_conv2d", "(2,3,5,5)", "(1,3,1,1)",                          \
       gan_modulated_conv2d(MODEL, "a", Z(2, 3, 5, 5), Z(1, 7, 1, 1), 4, 3, true))                  \
     M(modulated_null, "gan_modulated_conv2d", "NULL", "",                                          \
@@ -229,18 +229,18 @@ static const gan_real filter[4] = {1, 2, 2, 1};
     M(cross_shape, "gan_cross_entropy", "(4,3,2,2)", "(4,1,1,1)",                                  \
       gan_cross_entropy(Z(4, 3, 2, 2), Z(4, 1, 1, 1)))                                             \
     M(d_loss_kind, "gan_d_loss", "kind 6", "GAN_RELATIVISTIC",                                     \
-      gan_d_loss(6, Z(1, 1, 1, 1), Z(1, 1, 1, 1)))                                                 \
-    M(d_loss_null, "gan_d_loss", "NULL", "", gan_d_loss(GAN_HINGE, NULL, Z(1, 1, 1, 1)))           \
-    M(g_loss_kind, "gan_g_loss", "kind -1", "GAN_MINIMAX", gan_g_loss(-1, NULL, Z(1, 1, 1, 1)))    \
-    M(g_loss_real, "gan_d_loss", "NULL", "", gan_g_loss(GAN_RELATIVISTIC, NULL, Z(1, 1, 1, 1)))    \
+      gan_d_loss(Z(1, 1, 1, 1), Z(1, 1, 1, 1), 6))                                                 \
+    M(d_loss_null, "gan_d_loss", "NULL", "", gan_d_loss(NULL, Z(1, 1, 1, 1), GAN_HINGE))           \
+    M(g_loss_kind, "gan_g_loss", "kind -1", "GAN_MINIMAX", gan_g_loss(NULL, Z(1, 1, 1, 1), -1))    \
+    M(g_loss_real, "gan_d_loss", "NULL", "", gan_g_loss(NULL, Z(1, 1, 1, 1), GAN_RELATIVISTIC))    \
     M(loss_name, "gan_loss_name", "kind 6", "6", gan_loss_name(6))                                 \
     M(penalty_null, "gan_gradient_penalty", "NULL", "",                                            \
       gan_gradient_penalty(Z(1, 1, 1, 1), NULL, 1))                                                \
     M(r1_null, "gan_r1", "NULL", "", gan_r1(NULL, Z(1, 1, 1, 1)))                                  \
     M(r2_null, "gan_r2", "NULL", "", gan_r2(Z(1, 1, 1, 1), NULL))                                  \
     M(wgan_gp_shape, "gan_wgan_gp", "(2,1,4,4)", "(3,1,4,4)",                                      \
-      gan_wgan_gp(any_critic, MODEL, Z(2, 1, 4, 4), Z(3, 1, 4, 4)))                                \
-    M(dragan_null, "gan_dragan", "NULL", "", gan_dragan(any_critic, MODEL, NULL))                  \
+      gan_wgan_gp(MODEL, any_critic, Z(2, 1, 4, 4), Z(3, 1, 4, 4)))                                \
+    M(dragan_null, "gan_dragan", "NULL", "", gan_dragan(MODEL, any_critic, NULL))                  \
     M(path_null, "gan_path_length", "NULL", "", gan_path_length(MODEL, NULL, Z(2, 3, 1, 1)))       \
     M(cycle_shape, "gan_l1", "(2,3,1,1)", "(2,3,1,2)",                                             \
       gan_cycle_loss(Z(2, 3, 1, 1), Z(2, 3, 1, 2)))                                                \

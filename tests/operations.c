@@ -113,10 +113,10 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(softmax_##dim, gan_softmax(a, dim))                   \
     X(log_softmax_##dim, gan_log_softmax(a, dim))           \
     X(concat_all_##dim, concat_of(a, b, c, d, e, dim))      \
-    X(gather_list_##dim, gan_gather(a, dim, b))             \
-    X(gather_##dim, gan_gather(a, dim, b))                  \
-    X(scatter_list_##dim, gan_scatter_add(a, dim, b, size)) \
-    X(scatter_##dim, gan_scatter_add(a, dim, b, size))
+    X(gather_list_##dim, gan_gather(a, b, dim))             \
+    X(gather_##dim, gan_gather(a, b, dim))                  \
+    X(scatter_list_##dim, gan_scatter_add(a, b, dim, size)) \
+    X(scatter_##dim, gan_scatter_add(a, b, dim, size))
 #define GATHER(X)                                    \
     IN_DIM(X, 0, 3)                                  \
     IN_DIM(X, 1, 4)                                  \
@@ -129,7 +129,7 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(softmax_one, gan_softmax(a, 1))                \
     X(concat_all_5, concat_of(a, b, c, d, e, 1))     \
     X(concat_all_alone, concat_of(a, b, c, d, e, 1)) \
-    X(gather_one, gan_gather(a, 0, b))               \
+    X(gather_one, gan_gather(a, b, 0))               \
     THREE(X, one_hot, _map, _n1, gan_mul(a, gan_one_hot(b, 4)))
 
 #define EACH_PART(X, part, n, c, h, w)          \
@@ -228,7 +228,7 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(weight_5x3_rest, gan_conv2d_weight(a, b, 5, 3, 2, 1, 1))       \
     X(weight_groups, gan_conv2d_weight(a, b, 3, 3, 2, 1, 2))
 
-#define DILATED(X) /* stride, pad, dilation, groups */                                           \
+#define DILATED(X)                                                                               \
     X(dilated_2, gan_conv2d_with_f(a, b, c, OPTIONS(.pad = 2, .dilation = 2)))                   \
     X(dilated_3_s2, gan_conv2d_with_f(a, b, c, OPTIONS(.stride = 2, .pad = 3, .dilation = 3)))   \
     X(dilated_2_s2, gan_conv2d_with_f(a, b, c, OPTIONS(.stride = 2, .pad = 1, .dilation = 2)))   \
@@ -237,9 +237,56 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
       gan_conv2d_with_f(a, b, c, OPTIONS(.stride = 2, .pad = 4, .dilation = 4, .groups = 3)))    \
     X(dilated_to_1x1, gan_conv2d_with_f(a, b, c, OPTIONS(.dilation = 3)))
 
+#define AXES(X)                                                                                    \
+    X(conv_axes, gan_conv2d_with_f(a, b, c, OPTIONS(.stride_h = 2, .pad_w = 3, .dilation_w = 2)))  \
+    X(conv_axes_both,                                                                              \
+      gan_conv2d_with_f(                                                                           \
+          a, b, c, OPTIONS(.stride = 2, .stride_h = 3, .pad = 1, .pad_h = 1, .dilation_h = 2)))    \
+    X(conv_axes_groups, gan_conv2d_with_f(a, b, c,                                                 \
+                                          OPTIONS(.stride_w = 3, .pad_h = 1, .dilation = 2,        \
+                                                  .dilation_w = 1, .groups = 2)))                  \
+    X(conv_axes_depthwise,                                                                         \
+      gan_conv2d_with_f(                                                                           \
+          a, b, c, OPTIONS(.stride_h = 2, .pad = 2, .pad_h = -1, .dilation_w = 3, .groups = 3)))   \
+    X(conv_axes_row,                                                                               \
+      gan_conv2d_with_f(a, b, c, OPTIONS(.out = 2, .kernel = 7, .kernel_h = 1, .pad_w = 3)))       \
+    X(conv_axes_c1, gan_conv2d_with_f(a, b, c, OPTIONS(.stride_w = 2, .pad_h = 2)))                \
+    X(up_axes,                                                                                     \
+      gan_conv_transpose2d_with_f(a, b, c, OPTIONS(.stride_h = 2, .pad_h = 1, .output_pad_h = 1))) \
+    X(up_axes_both,                                                                                \
+      gan_conv_transpose2d_with_f(                                                                 \
+          a, b, c, OPTIONS(.stride = 2, .stride_w = 3, .pad = 1, .pad_w = 1, .output_pad_w = 2)))  \
+    X(up_axes_groups,                                                                              \
+      gan_conv_transpose2d_with_f(                                                                 \
+          a, b, c, OPTIONS(.stride_w = 2, .pad_w = 1, .output_pad_w = 1, .groups = 2)))            \
+    X(up_axes_dilated,                                                                             \
+      gan_conv_transpose2d_with_f(a, b, c,                                                         \
+                                  OPTIONS(.stride_h = 3, .stride_w = 2, .pad_h = 1, .pad_w = 2,    \
+                                          .output_pad = 1, .output_pad_h = 1, .dilation_w = 2)))   \
+    X(up_dilated, gan_conv_transpose2d_with_f(a, b, c, OPTIONS(.pad = 2, .dilation = 2)))          \
+    X(up_dilated_s2, gan_conv_transpose2d_with_f(                                                  \
+                         a, b, c, OPTIONS(.stride = 2, .pad = 1, .output_pad = 1, .dilation = 3))) \
+    POOL_AXES(X, avg)                                                                              \
+    POOL_AXES(X, max)
+#define POOL_AXES(X, kind)                                                                       \
+    X(kind##_pool_axes,                                                                          \
+      gan_##kind##_pool2d_with(                                                                  \
+          a, WINDOW(.kernel_h = 3, .kernel_w = 2, .stride_h = 2, .stride_w = 1, .pad_h = 1)))    \
+    X(kind##_pool_axes_ceil,                                                                     \
+      gan_##kind##_pool2d_with(a, WINDOW(.kernel = 3, .kernel_w = 4, .stride = 2, .stride_w = 3, \
+                                         .pad = 1, .pad_w = 1, .ceil = true)))                   \
+    X(kind##_pool_axes_stride, gan_##kind##_pool2d_with(a, WINDOW(.kernel = 2, .kernel_w = 3)))  \
+    X(kind##_pool_axes_width, gan_##kind##_pool2d_with(a, WINDOW(.kernel_h = 2, .stride = 1)))   \
+    X(kind##_pool_axes_height,                                                                   \
+      gan_##kind##_pool2d_with(a, WINDOW(.kernel_w = 3, .stride = 2, .pad_w = 1)))               \
+    X(kind##_pool_ceil_end,                                                                      \
+      gan_##kind##_pool2d_with(a, WINDOW(.kernel = 3, .stride = 2, .ceil = true)))               \
+    X(kind##_pool_ceil_far,                                                                      \
+      gan_##kind##_pool2d_with(a, WINDOW(.kernel = 2, .stride = 5, .pad = 1, .ceil = true)))
+
 #define PAD(X, mode, MODE)                                       \
-    THREE(X, pad_##mode, _c1, _n3, gan_pad(a, MODE, 2, 1, 0, 2)) \
-    THREE(X, pad_##mode##_crop, _c1, _n3, gan_pad(a, MODE, -1, 1, 1, -1))
+    THREE(X, pad_##mode, _c1, _n3, gan_pad(a, 2, 1, 0, 2, MODE)) \
+    THREE(X, pad_##mode##_crop, _c1, _n3, gan_pad(a, -1, 1, 1, -1, MODE))
 #define RESIZE(X, mode, MODE)                                              \
     THREE(X, resize_##mode##_larger, _c1, _n3, gan_resize(a, 8, 10, MODE)) \
     THREE(X, resize_##mode##_smaller, _c1, _n3, gan_resize(a, 3, 2, MODE)) \
@@ -276,10 +323,10 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     THREE(X, instance_norm_plain, _n1, _thin, gan_instance_norm_f(a, b, c, 0.125)) \
     THREE(X, instance_norm_each, _n1, _thin, gan_instance_norm_f(a, b, c, 1e-5))   \
     X(instance_norm_offset, gan_instance_norm_f(a, b, c, 1e-5))                    \
-    THREE(X, group_norm_1, _n1, _thin, gan_group_norm_f(a, 1, b, c, 1e-5))         \
-    THREE(X, group_norm_c, _n1, _thin, gan_group_norm_f(a, a->c, b, c, 1e-5))      \
-    THREE(X, group_norm_plain, _n1, _thin, gan_group_norm_f(a, 1, b, c, 0.125))    \
-    X(group_norm_2, gan_group_norm_f(a, 2, b, c, 1e-5))                            \
+    THREE(X, group_norm_1, _n1, _thin, gan_group_norm_f(a, b, c, 1, 1e-5))         \
+    THREE(X, group_norm_c, _n1, _thin, gan_group_norm_f(a, b, c, a->c, 1e-5))      \
+    THREE(X, group_norm_plain, _n1, _thin, gan_group_norm_f(a, b, c, 1, 0.125))    \
+    X(group_norm_2, gan_group_norm_f(a, b, c, 2, 1e-5))                            \
     THREE(X, layer_norm, _n1, _thin, gan_layer_norm_f(a, b, c, 1e-5))              \
     THREE(X, layer_norm_plain, _n1, _thin, gan_layer_norm_f(a, b, c, 0.125))       \
     THREE(X, adain, _n1, _thin, gan_adain(a, b, 1e-5))                             \
@@ -306,8 +353,8 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(self_attention_8, gan_self_attention(file, NAME, a))                                        \
     THREE(X, modulated_layer, _n1, _odd, gan_modulated_conv2d(file, NAME, a, b, 3, 3, true))      \
     THREE(X, modulated_plain, _n1, _odd, gan_modulated_conv2d(file, NAME, a, b, 5, 1, false))     \
-    THREE(X, modulated_f, _n1, _odd, gan_modulated_conv2d_f(a, b, c, true, 1))                    \
-    THREE(X, modulated_f_plain, _n1, _odd, gan_modulated_conv2d_f(a, b, c, false, 0))             \
+    THREE(X, modulated_f, _n1, _odd, gan_modulated_conv2d_f(a, b, c, 1, true))                    \
+    THREE(X, modulated_f_plain, _n1, _odd, gan_modulated_conv2d_f(a, b, c, 0, false))             \
     THREE(X, demodulation, _n1, _odd, gan_demodulation(a, b))                                     \
     THREE(X, dropout, _n1, _odd, gan_dropout(file, a, 0.25))                                      \
     X(embedding, gan_embedding(file, NAME, a, 4, 3))                                              \
@@ -346,8 +393,8 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(l1_equal, gan_l1(a, b))
 
 #define BOTH_SIDES(X, name, KIND)                             \
-    THREE(X, d_##name, _uneven, _one, gan_d_loss(KIND, a, b)) \
-    THREE(X, g_##name, _uneven, _one, gan_g_loss(KIND, a, b))
+    THREE(X, d_##name, _uneven, _one, gan_d_loss(a, b, KIND)) \
+    THREE(X, g_##name, _uneven, _one, gan_g_loss(a, b, KIND))
 #define MORE_LOSSES(X)                                               \
     BOTH_SIDES(X, minimax, GAN_MINIMAX)                              \
     BOTH_SIDES(X, non_saturating, GAN_NON_SATURATING)                \
@@ -406,6 +453,7 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     MATMUL(X)      \
     CONV(X)        \
     DILATED(X)     \
+    AXES(X)        \
     RESAMPLE(X)    \
     NORM(X)        \
     IMAGE_NORMS(X) \
@@ -482,7 +530,7 @@ static gan_tensor *fir(gan_tensor *x, int kind)
 static gan_tensor *mode_of(int freeze, gan_tensor *x)
 {
     if (freeze)
-        gan_freeze(file);
+        gan_freeze_norm(file);
     else
         gan_eval(file);
     x = gan_batch_norm(file, NAME, x);
@@ -531,7 +579,7 @@ static gan_tensor *critic_of(gan_model *model, gan_tensor *x)
         h = gan_leaky_relu(gan_layer_norm_f(gan_conv2d_f(x, w, NULL, 1, 1, 1), p, q, 1e-5), 0.2);
         break;
     default:
-        h = gan_gelu(gan_group_norm_f(gan_conv2d_f(x, w, NULL, 2, 1, 1), 2, p, q, 1e-5));
+        h = gan_gelu(gan_group_norm_f(gan_conv2d_f(x, w, NULL, 2, 1, 1), p, q, 2, 1e-5));
         break;
     }
     return gan_linear_f(h, fc, NULL);
@@ -549,10 +597,10 @@ static gan_tensor *penalty_of(int kind, int critic, gan_tensor *a, gan_tensor *b
         critic_weights[0] = c;
         critic_weights[1] = critic == CRITIC_CONV ? NULL : d;
         critic_weights[2] = critic == CRITIC_CONV ? d : NULL;
-        return gan_wgan_gp(critic_of, file, a, b);
+        return gan_wgan_gp(file, critic_of, a, b);
     }
     if (kind == DRAGAN)
-        return gan_dragan(critic_of, file, a);
+        return gan_dragan(file, critic_of, a);
     gan_tensor *logits = critic_of(NULL, a);
     return kind == R1 ? gan_r1(logits, a)
          : kind == R2 ? gan_r2(logits, a)
@@ -1178,8 +1226,8 @@ static void test_losses_at_rest(void)
                                      1.38629436111989061883};
     for (int kind = 0; kind < GAN_LOSSES; kind++) {
         gan_tensor *x = gan_full(g, (gan_real)(kind == GAN_LEAST_SQUARES ? 0.5 : 0), 6, 1, 1, 1);
-        double of_d = (double)gan_item(gan_d_loss(kind, x, x));
-        double of_g = (double)gan_item(gan_g_loss(kind, kind == GAN_RELATIVISTIC ? x : NULL, x));
+        double of_d = (double)gan_item(gan_d_loss(x, x, kind));
+        double of_g = (double)gan_item(gan_g_loss(kind == GAN_RELATIVISTIC ? x : NULL, x, kind));
         CHECK(close_to(of_d, d[kind]) || of_d == d[kind], "%s: D's loss at rest is %.9f, not %.9f",
               gan_loss_name(kind), of_d, d[kind]);
         CHECK(close_to(of_g, at_rest[kind]) || of_g == at_rest[kind],
@@ -1210,13 +1258,13 @@ static void test_points_between(void)
 {
     gan_tensor *real = gan_full(g, 2, 64, 1, 1, 1);
     gan_tensor *fake = gan_full(g, 5, 64, 1, 1, 1);
-    double same = (double)gan_item(gan_wgan_gp(quadratic, file, real, real));
-    double far = (double)gan_item(gan_wgan_gp(quadratic, file, real, fake));
+    double same = (double)gan_item(gan_wgan_gp(file, quadratic, real, real));
+    double far = (double)gan_item(gan_wgan_gp(file, quadratic, real, fake));
     CHECK(close_to(same, 1), "between 2 and 2: %g, not (2-1)^2", same);
     /* (2 + 3t - 1)^2 over t in [0,1): mean 7, variance 19.2; of 64 draws 0.55 off is one
        deviation */
     CHECK(fabs(far - 7) < 4 * 0.55, "between 2 and 5: %g, 7 is expected", far);
-    CHECK(close_to((double)gan_item(gan_dragan(quadratic, file, real)), 1),
+    CHECK(close_to((double)gan_item(gan_dragan(file, quadratic, real)), 1),
           "around images that are all the same there is no noise");
 }
 

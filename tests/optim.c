@@ -513,7 +513,7 @@ static void test_init_statistics(void)
     gan_model *m = gan_model_new(g, "m");
     gan_tensor *w = gan_param(m, "w", N, C, K, K);
     for (int i = 0; i < 6; i++) {
-        gan_init(w, table[i].kind, 2);
+        gan_init_param(w, table[i].kind, 2);
         gan_to_host(w, x);
         double mean = 0;
         double square = 0;
@@ -556,9 +556,9 @@ static void test_orthogonal(void)
         int columns = w->c * w->h * w->w;
         int count = rows < columns ? rows : columns;
         int length = rows + columns - count;
-        gan_init(w, GAN_INIT_NORMAL, 1);
+        gan_init_param(w, GAN_INIT_NORMAL, 1);
         gan_to_host(w, normal);
-        gan_init(w, GAN_INIT_ORTHOGONAL, (gan_real)1.5);
+        gan_init_param(w, GAN_INIT_ORTHOGONAL, (gan_real)1.5);
         gan_to_host(w, got);
 #define AT(x, j, i)                                 \
     ((double)(rows < columns ? x[(i)*columns + (j)] \
@@ -621,10 +621,10 @@ static void test_init_models(void)
                       "kind %d: %s depends on the order (%d)", kind, names[i], way);
             }
             if (way == 0) { /* alone, a weight draws the same */
-                gan_init(gan_find_param(m, "fc.weight"), kind, (gan_real)0.02);
+                gan_init_param(gan_find_param(m, "fc.weight"), kind, (gan_real)0.02);
                 gan_to_host(gan_find_param(m, "fc.weight"), x);
                 CHECK(!memcmp(x, first[1], 3 * 72 * sizeof *x),
-                      "kind %d: gan_init and gan_init_model differ", kind);
+                      "kind %d: gan_init_param and gan_init_model differ", kind);
                 CHECK(first[6][0] != 1, "gan_init_model started running statistics anew");
             }
             gan_close(g);
@@ -850,10 +850,10 @@ MISTAKE(detached, gan_minimize(gan_adam(m, (gan_real)0.1, 0, 0),
 MISTAKE(other_model, gan_minimize(gan_adam(gan_model_new(g, "D"), (gan_real)0.1, 0, 0),
                                   gan_sum(gan_param(m, "w", 1, 2, 1, 1))))
 MISTAKE(bias_fans, gan_linear(m, "fc", gan_zeros(g, 1, 2, 1, 1), 3);
-        gan_init(gan_find_param(m, "fc.bias"), GAN_INIT_XAVIER_NORMAL, 1))
-MISTAKE(no_kind, gan_init(gan_param(m, "w", 2, 2, 1, 1), 7, 1))
-MISTAKE(negative_gain, gan_init(gan_param(m, "w", 2, 2, 1, 1), GAN_INIT_NORMAL, -1))
-MISTAKE(not_a_parameter, gan_init(gan_zeros(g, 2, 2, 1, 1), GAN_INIT_NORMAL, 1))
+        gan_init_param(gan_find_param(m, "fc.bias"), GAN_INIT_XAVIER_NORMAL, 1))
+MISTAKE(no_kind, gan_init_param(gan_param(m, "w", 2, 2, 1, 1), 7, 1))
+MISTAKE(negative_gain, gan_init_param(gan_param(m, "w", 2, 2, 1, 1), GAN_INIT_NORMAL, -1))
+MISTAKE(not_a_parameter, gan_init_param(gan_zeros(g, 2, 2, 1, 1), GAN_INIT_NORMAL, 1))
 MISTAKE(negative_decay, gan_adamw(m, (gan_real)0.1, 0, 0, -1))
 MISTAKE(alpha_one, gan_rmsprop(m, (gan_real)0.1, 1))
 MISTAKE(no_history, gan_lbfgs(m, 1, 0))
@@ -873,10 +873,11 @@ static void test_mistakes(void)
          "gan_minimize: the loss depends on no parameter of the model \"m\""},
         {"another model's loss", other_model,
          "gan_minimize: the loss depends on no parameter of the model \"D\""},
-        {"fans of a bias", bias_fans, "gan_init: \"fc.bias\" (1,3,1,1), kind 3"},
-        {"kind 7", no_kind, "gan_init: \"w\" (2,2,1,1), kind 7"},
+        {"fans of a bias", bias_fans, "gan_init_param: \"fc.bias\" (1,3,1,1), kind 3"},
+        {"kind 7", no_kind, "gan_init_param: \"w\" (2,2,1,1), kind 7"},
         {"gain -1", negative_gain, "gain -1"},
-        {"not a parameter", not_a_parameter, "gan_init: the tensor (2,2,1,1) is not a parameter"},
+        {"not a parameter", not_a_parameter,
+         "gan_init_param: the tensor (2,2,1,1) is not a parameter"},
         {"decay -1", negative_decay, "gan_adamw: learning rate 0.1 and decay -1"},
         {"alpha 1", alpha_one, "gan_rmsprop: "},
         {"no history", no_history, "gan_lbfgs: a history of 0"},

@@ -1,13 +1,18 @@
 /* How fast: the machine's multiply-add peak, then products and convolutions against it, then
    whole training steps.
-   usage: bench [threads] [dcgan28|dcgan64|steps|kernels|operations|all] [device]     (the device
-     of steps; others need gan_cuda.o)
+   usage: bench [threads] [dcgan28|dcgan64|steps|kernels|operations|busy|all] [device]     (the
+     device of steps; others need gan_cuda.o)
+   busy: what threads gain while the machine is idle, and while another program takes one of its
+   processors.
    The networks are those of tests/bench/bench_torch.py, layer by layer; the operations are its
    too, in the same sizes. */
 #define _POSIX_C_SOURCE 200809L
 #define GAN_IMPLEMENTATION
 #include "../../gan.h"
+#include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static int by_value(const void *a, const void *b)
 {
@@ -214,14 +219,10 @@ static void train_step(gan *g, void *user)
     gan_minimize(t->opt_g, gan_bce_logits(t->discriminator(t->D, fake), 1));
 }
 
-static void bench_step(const char *device, const char *name, network *generator,
-                       network *discriminator, int size, int batch, int steps)
+/* Two models, their optimizers, and a batch of pictures that stays the same. */
+static training begin_training(gan *g, network *generator, network *discriminator, int size,
+                               int batch, gan_real *pixels)
 {
-    gan *g = gan_open(device, 1);
-    if (!g) {
-        printf("%s\n", gan_error());
-        exit(1);
-    }
     training t = {gan_model_new(g, "G"),
                   gan_model_new(g, "D"),
                   gan_model_new(g, "X"),
@@ -233,13 +234,25 @@ static void bench_step(const char *device, const char *name, network *generator,
                   batch};
     t.opt_g = gan_adam(t.G, 2e-4f, 0.5f, 0.999f);
     t.opt_d = gan_adam(t.D, 2e-4f, 0.5f, 0.999f);
-    double seconds[64], flops = 0;
-    size_t peak_bytes;
-    struct rusage usage;
-    gan_real *pixels = filled((size_t)batch * size * size);
     for (size_t i = 0; i < (size_t)batch * size * size; i++)
         pixels[i] /= 8;
     gan_set(gan_param(t.X, "pixels", batch, 1, size, size), pixels);
+    return t;
+}
+
+static void bench_step(const char *device, const char *name, network *generator,
+                       network *discriminator, int size, int batch, int steps)
+{
+    gan *g = gan_open(device, 1);
+    if (!g) {
+        printf("%s\n", gan_error());
+        exit(1);
+    }
+    gan_real *pixels = filled((size_t)batch * size * size);
+    training t = begin_training(g, generator, discriminator, size, batch, pixels);
+    double seconds[64], flops = 0;
+    size_t peak_bytes;
+    struct rusage usage;
     for (int i = -3; i < steps; i++) {
         if (i == -2)
             flops = (double)gan_profile_flops(
@@ -261,6 +274,54 @@ static void bench_step(const char *device, const char *name, network *generator,
            "\"peak_bytes\": %.0f}\n\n",
            name, device, batch, gan__threads(), step_s, flops / step_s * 1e-9,
            flops / step_s * 1e-7 / peak, peak_bytes, usage.ru_maxrss * 1024.0);
+    gan_close(g);
+    free(pixels);
+}
+
+/* ---- threads on an idle machine and on a busy one */
+
+/* Another program that computes without end, until it is killed. */
+static pid_t busy_program(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(600); /* should this program die first */
+        for (volatile unsigned i = 0;; i++)
+            ;
+    }
+    return child;
+}
+
+/* Steps on one thread and on all, in turn, so that what else happens on the machine meets both. */
+static void bench_busy(void)
+{
+    enum { STEPS = 25 };
+
+    gan *g = gan_open("cpu", 1);
+    gan_real *pixels = filled((size_t)64 * 28 * 28);
+    training t = begin_training(g, generator28, discriminator28, 28, 64, pixels);
+    int threads = gan__threads();
+    double seconds[2][STEPS];
+    for (int busy = 0; busy < 2; busy++) {
+        pid_t other = busy ? busy_program() : 0;
+        for (int i = -4; i < 2 * STEPS; i++) {
+            gan_set_threads(g, i & 1 ? threads : 1);
+            double start = gan__now();
+            train_step(g, &t);
+            gan_clear(g);
+            if (i >= 0)
+                seconds[i & 1][i / 2] = gan__now() - start;
+        }
+        if (other > 0) {
+            kill(other, SIGKILL);
+            waitpid(other, NULL, 0);
+        }
+        double one = median(seconds[0], STEPS), all = median(seconds[1], STEPS);
+        printf("dcgan28, %-32s 1 thread %7.1f ms   %d threads %7.1f ms   ratio %.2f\n",
+               busy ? "one processor taken by another:" : "idle:", 1e3 * one, threads, 1e3 * all,
+               all / one);
+        fflush(stdout);
+    }
     gan_close(g);
     free(pixels);
 }
@@ -317,7 +378,7 @@ static gan_tensor *op_modulated_conv(void)
 {
     gan_tensor *style = gan_param(M, "style", 16, 128, 1, 1);
     return gan_modulated_conv2d_f(x_of(16, 128, 32, 32), gan_param(M, "w", 128, 128, 3, 3), style,
-                                  true, 1);
+                                  1, true);
 }
 
 /* Adds d(y . seed)/d(parameter) to the gradients of M: gan_backward with a gradient of one's
@@ -580,12 +641,7 @@ int main(int argc, char **argv)
     const char *what = argc > 2 ? argv[2] : "all";
     const char *device = argc > 3 ? argv[3] : "cpu";
     bool all = strcmp(what, "all") == 0;
-#ifdef _OPENMP
-    if (threads)
-        omp_set_num_threads(threads);
-#else
-    threads = 1;
-#endif
+    gan_set_threads(NULL, threads);
     threads = gan__threads();
     peak = peak_gflops(threads);
     printf("multiply-add peak, %d thread%s: %.1f GFLOP/s\n", threads, threads > 1 ? "s" : "", peak);
@@ -605,6 +661,8 @@ int main(int argc, char **argv)
     if (strcmp(what, "cuda") == 0)
         bench_device(device);
 #endif
+    if (all || strcmp(what, "busy") == 0)
+        bench_busy();
     bool steps = all || strcmp(what, "steps") == 0;
     if (steps || strcmp(what, "dcgan28") == 0)
         bench_step(device, "dcgan28", generator28, discriminator28, 28, 64,

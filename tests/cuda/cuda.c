@@ -255,16 +255,17 @@ static void training(const char *device, gan_real *out)
             score[k] = gan_linear(D, "fc",
                                   gan_leaky_relu(gan_instance_norm(D, "in", y), (gan_real)0.2), 1);
         }
-        loss = gan_add(gan_d_loss(GAN_HINGE, score[0], score[1]), gan_r1(score[0], real));
+        loss = gan_add(gan_d_loss(score[0], score[1], GAN_HINGE), gan_r1(score[0], real));
         gan_minimize(opt_d, loss);
         out[2 * step] = gan_item(loss);
         loss = gan_g_loss(
-            GAN_HINGE, NULL,
+            NULL,
             gan_linear(
                 D, "fc",
                 gan_leaky_relu(gan_instance_norm(D, "in", gan_conv2d(D, "conv", fake, 6, 4, 2, 1)),
                                (gan_real)0.2),
-                1));
+                1),
+            GAN_HINGE);
         gan_minimize(opt_g, loss);
         out[2 * step + 1] = gan_item(loss);
         gan_clear(g);
@@ -334,12 +335,12 @@ static void one_step(gan *g, void *user)
         fake = gan_tanh(gan_batch_norm(
             a->G, "bn",
             gan_reshape(gan_linear(a->G, "fc", gan_randn(g, 4, 5, 1, 1), 49), -1, 1, 7, 7)));
-        a->loss = gan_d_loss(GAN_HINGE, judge(a, real), judge(a, gan_detach(fake)));
+        a->loss = gan_d_loss(judge(a, real), judge(a, gan_detach(fake)), GAN_HINGE);
         if (a->reads && gan_item(a->loss) < 0)
             printf("a hinge loss below 0\n");
         gan_minimize(a->opt_d, a->loss);
     }
-    gan_minimize(a->opt_g, gan_g_loss(GAN_HINGE, NULL, judge(a, fake)));
+    gan_minimize(a->opt_g, gan_g_loss(NULL, judge(a, fake), GAN_HINGE));
     gan_ema(a->average, a->G, (gan_real)0.9);
 }
 

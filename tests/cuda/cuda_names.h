@@ -1,9 +1,6 @@
 /* tests/cuda/cuda_names.h: included after gan.h, it puts the bare kernels of gan_cuda.cu in the place
    of cpu's, so that a test of gan_cpu_NAME becomes one of gan_cuda_NAME. Updates wait in
    gan_cuda.cu for others to go with: here each goes at once. */
-#define DECLARE(name, type, in, out) void gan_cuda_##name GAN__##in##_##out(type);
-GAN_KERNELS(DECLARE)
-#undef DECLARE
 void gan_cuda_synchronize(void);
 void gan_cuda_set_version(int version);
 #define gan_cpu_fill                gan_cuda_fill
