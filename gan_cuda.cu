@@ -144,7 +144,8 @@ template <class T> static void gan__say_sizes(const char *sizes, char *text, siz
 template <class T> static void gan__launching(const char *name, const T *p)
 {
     static_assert(sizeof *p <= sizeof gan__last.sizes, "room for the sizes of every kernel");
-    gan__last.name = name, gan__last.say = gan__say_sizes<T>;
+    gan__last.name = name;
+    gan__last.say = gan__say_sizes<T>;
     memcpy(gan__last.sizes, p, sizeof *p);
 }
 
@@ -351,9 +352,9 @@ static void gan__cuda_release(void *memory)
     GAN__CHECK_ONCE(cudaFree(memory));
 }
 
-/* ---- gan_capture: while a recording is made, the stream notes what is launched in a graph. What is
-   other in each play, the sizes of random numbers and updates and what is uploaded, is noted in
-   pieces of memory:
+/* ---- gan_capture: while a recording is made, the stream notes what is launched in a graph. What
+   is other in each play, the sizes of random numbers and updates and what is uploaded, is noted
+   in pieces of memory:
 
        host ---------> pinned[0] or pinned[1] ---------> device <------- kernels of the graph
        gan.h writes     a play copies it here    and from here, while the program goes on
@@ -570,7 +571,9 @@ __device__ static void gan__copy_later(float *to, const float *from, bool live)
     int bytes = live ? 4 : 0; /* bytes that are not read become 0 */
     GAN__PTX("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(address), "l"(from), "r"(bytes)
              : "memory");
-    (void)address, (void)from, (void)bytes;
+    (void)address;
+    (void)from;
+    (void)bytes;
 }
 
 /* The copies since the last call are one group. */
@@ -598,7 +601,8 @@ __device__ static uint32_t gan__bf16_pair(float first, float second)
 {
     uint32_t y = 0;
     GAN__PTX("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(second), "f"(first));
-    (void)first, (void)second;
+    (void)first;
+    (void)second;
     return y;
 }
 
@@ -616,7 +620,9 @@ __device__ static void gan__mma(float (&c)[4], const uint32_t (&a)[4], const uin
                  "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-    (void)c, (void)a, (void)b;
+    (void)c;
+    (void)a;
+    (void)b;
 }
 #endif
 
@@ -742,8 +748,10 @@ __global__ static void gan__map_kernel(size_t count, float a, float b, const flo
     GAN__EACH(i, count / 4)
     {
         float4 v = ((const float4 *)x)[i];
-        v.x = gan__map_one<OP>(v.x, a, b), v.y = gan__map_one<OP>(v.y, a, b),
-        v.z = gan__map_one<OP>(v.z, a, b), v.w = gan__map_one<OP>(v.w, a, b);
+        v.x = gan__map_one<OP>(v.x, a, b);
+        v.y = gan__map_one<OP>(v.y, a, b);
+        v.z = gan__map_one<OP>(v.z, a, b);
+        v.w = gan__map_one<OP>(v.w, a, b);
         ((float4 *)y)[i] = v;
     }
 }
@@ -814,8 +822,10 @@ __global__ static void gan__zip_kernel(size_t count, gan__view v, float k, float
         GAN__EACH(i, count / 4)
         {
             float4 s = ((const float4 *)a)[i], t = ((const float4 *)b)[i];
-            s.x = gan__zip_one<OP>(s.x, t.x, k, l), s.y = gan__zip_one<OP>(s.y, t.y, k, l),
-            s.z = gan__zip_one<OP>(s.z, t.z, k, l), s.w = gan__zip_one<OP>(s.w, t.w, k, l);
+            s.x = gan__zip_one<OP>(s.x, t.x, k, l);
+            s.y = gan__zip_one<OP>(s.y, t.y, k, l);
+            s.z = gan__zip_one<OP>(s.z, t.z, k, l);
+            s.w = gan__zip_one<OP>(s.w, t.w, k, l);
             ((float4 *)y)[i] = s;
         }
         return;
@@ -2352,7 +2362,7 @@ static gan__norm_parts gan__parts_of(const gan_norm *p)
     return q;
 }
 
-/* Mean and biased variance, or sum of gy and sum of gy*xhat, of the sums one and two of a channel. */
+/* Mean and biased variance, or sum of gy and sum of gy*xhat, from the two sums of a channel. */
 __device__ static void gan__norm_finish(const gan_norm &p, size_t c, const float *x, const float *s,
                                         double one, double two, float *out)
 {
@@ -2367,8 +2377,8 @@ __device__ static void gan__norm_finish(const gan_norm &p, size_t c, const float
     out[p.c + c] = (float)(var > 0 || var != var ? var : 0);
 }
 
-/* Block part + parts*c sums over a part of channel c: x - first and its square, or with gy of gy and
-   gy*(x - mean). The last block of a channel adds its parts in order. */
+/* Block part + parts*c sums over a part of channel c: x - first and its square, or with gy of gy
+   and gy*(x - mean). The last block of a channel adds its parts in order. */
 __global__ static void gan__norm_sums_kernel(gan_norm p, gan__norm_parts q, const float *gy,
                                              const float *x, const float *s, double *sums,
                                              float *out)
@@ -2602,16 +2612,17 @@ extern "C" void gan_cuda_synchronize(void)
         gan_cuda_##kernel(p, a, b, y);                                                           \
         gan__precision = 0;                                                                      \
     }
-#define GAN__PRECISE_ALL(precision, number)                                           \
-    GAN__PRECISE(precision, number, matmul, gan_product)                              \
-    GAN__PRECISE(precision, number, conv2d, gan_conv)                                 \
-    GAN__PRECISE(precision, number, conv_transpose2d, gan_conv)                       \
-    GAN__PRECISE(precision, number, conv2d_weight, gan_conv)                          \
-    static void gan__use_##precision(gan_backend *b)                                  \
-    {                                                                                 \
-        b->matmul = gan__##precision##_matmul, b->conv2d = gan__##precision##_conv2d; \
-        b->conv_transpose2d = gan__##precision##_conv_transpose2d,                    \
-        b->conv2d_weight = gan__##precision##_conv2d_weight;                          \
+#define GAN__PRECISE_ALL(precision, number)                        \
+    GAN__PRECISE(precision, number, matmul, gan_product)           \
+    GAN__PRECISE(precision, number, conv2d, gan_conv)              \
+    GAN__PRECISE(precision, number, conv_transpose2d, gan_conv)    \
+    GAN__PRECISE(precision, number, conv2d_weight, gan_conv)       \
+    static void gan__use_##precision(gan_backend *b)               \
+    {                                                              \
+        b->matmul = gan__##precision##_matmul;                     \
+        b->conv2d = gan__##precision##_conv2d;                     \
+        b->conv_transpose2d = gan__##precision##_conv_transpose2d; \
+        b->conv2d_weight = gan__##precision##_conv2d_weight;       \
     }
 GAN__PRECISE_ALL(tf32, 1)
 GAN__PRECISE_ALL(bf16, 2)

@@ -1872,8 +1872,8 @@ static gan_conv random_conv(int i)
     return p;
 }
 
-/* Each version of the product on the same shapes. Factors in tf32 are rounded to 11 bits, 5e-4: sums
-   of products of random sign keep that relative error. */
+/* Each version of the product on the same shapes. Factors in tf32 are rounded to 11 bits, 5e-4:
+   sums of products of random sign keep that relative error. */
 static void test_versions(void)
 {
     static const double tolerance[4] = {SUM_TOLERANCE, SUM_TOLERANCE, 1e-3, 1e-3};

@@ -1,5 +1,5 @@
-/* tests/cuda/cuda_names.h: included after gan.h, it puts the bare kernels of gan_cuda.cu in the place
-   of cpu's, so that a test of gan_cpu_NAME becomes one of gan_cuda_NAME. Updates wait in
+/* tests/cuda/cuda_names.h: included after gan.h, it puts the bare kernels of gan_cuda.cu in the
+   place of cpu's, so that a test of gan_cpu_NAME becomes one of gan_cuda_NAME. Updates wait in
    gan_cuda.cu for others to go with: here each goes at once. */
 void gan_cuda_synchronize(void);
 void gan_cuda_set_version(int version);

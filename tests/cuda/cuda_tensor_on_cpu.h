@@ -1,6 +1,7 @@
-/* tests/cuda/cuda_tensor_on_cpu.h: tensor cores and copies that arrive later, for tests/cuda_on_cpu.h,
-   which includes it: the functions that gan_cuda.cu writes in PTX, and nvcuda::wmma as far as
-   gan_cuda.cu uses it. Factors are rounded as the hardware does, sums are in float. */
+/* tests/cuda/cuda_tensor_on_cpu.h: tensor cores and copies that arrive later, for
+   tests/cuda_on_cpu.h, which includes it: the functions that gan_cuda.cu writes in PTX, and
+   nvcuda::wmma as far as gan_cuda.cu uses it. Factors are rounded as the hardware does, sums are
+   in float. */
 struct __nv_bfloat16 {
     uint16_t bits;
 };

@@ -1,6 +1,7 @@
 /* tests/cuda/races.c: every kernel of gan_cuda.cu once or twice, small, against ref, with each of a
    block's threads a thread of the CPU and under ThreadSanitizer (-DGAN_CUDA_RACES): what two
-   threads of a block, or two blocks, do to the same memory without a barrier between is reported. */
+   threads of a block, or two blocks, do to the same memory without a barrier between them is
+   reported. */
 #include "../test.h"
 #include "cuda_names.h"
 
