@@ -6905,8 +6905,8 @@ static void gan__conv_transpose_phase(const gan_conv *p, const gan__conv_geometr
 
 /* The other way, for few channels of x, which would leave most rows of a tile empty, and for
    dilated taps, which fit no phase. One product computes what each pixel of y gives to each tap,
-   parts (C*KH*KW, N*OH*OW) = weight^T y; then every image of x adds up its own parts, in a fixed order.
-   A few images at a time, so that the parts stay in the cache. */
+   parts (C*KH*KW, N*OH*OW) = weight^T y; then every image of x adds up its own parts, in a fixed
+   order. A few images at a time, so that the parts stay in the cache. */
 typedef struct {
     const gan_conv *p;
     gan__conv_geometry q;
@@ -7063,8 +7063,8 @@ static gan_tensor *gan__conv(const gan_conv *p, int made, gan_tensor *x, gan_ten
     return gan__record(t, &gan__conv_ops[made], a, b, NULL);
 }
 
-/* The gradient in in[i] has in[i]'s shape: it is the one that in[i] was, made from the other input
-   and from gt in the place of t. */
+/* t was made from two of x, w and y, and gt takes t's place among the three. The gradient in in[i]
+   takes in[i]'s place: it is made from gt and the other input. */
 static gan_tensor *gan__conv_vjp(gan_tensor *t, gan_tensor *gt, int i)
 {
     int made = t->attr[0];
