@@ -38,7 +38,7 @@
    implementation)
 
      >>errors      two kinds of error, and how to catch them
-     >>kernels     the one list of kernels; backends ref, cpu, your own
+     >>kernels     the pure functions beneath; backends ref, cpu, your own; adding an operation
      >>device      gan_open, threads, memory of a step
      >>tensors     four dimensions N,C,H,W; made, read, copied
      >>random      Philox numbers (Salmon et al. 2011)
@@ -46,6 +46,7 @@
      >>reduce      sum, mean, expand
      >>shape       reshape, permute, slice, concat
      >>gather      numbers taken by index, added up by index, one-hot
+     >>simd        the inner loops, compiled once for each instruction set
      >>matmul      the matrix product and the core that all products share
      >>conv        convolution and its two adjoints (Dumoulin and Visin 2016)
      >>resample    padding, resizing, FIR filters, pooling, pixel shuffle
@@ -160,46 +161,149 @@ GAN_API void gan_fail(const char *where, const char *message);
 /* ===========================================================================================
    >>kernels
    ===========================================================================================
-   A kernel is a pure function of sizes and arrays, without tensors and without a tape.
-   To add an operation: a line here, its two kernels and its cost, its tensor function with its
-   derivative, and a line in tests/gradients.c, tests/operations.c and
-   tests/expected/reference.py. */
+   A kernel is a pure function of sizes and arrays, without tensors and without a tape. Each comes
+   twice: gan_ref_NAME is textbook loops (the meaning), gan_cpu_NAME is blocked, vectorised and
+   threaded. gan_cuda.cu adds gan_cuda_NAME, with device pointers. All take their sizes first (p),
+   then the inputs, then the outputs, which are written, not added to. They check nothing: the
+   tensor functions have done so.
 
-/* Elementwise functions of one array: gan_map.op. a and b are the two scalars of gan_map. */
-enum {
-    GAN_AFFINE, /* a*x + b */
-    GAN_EXP,
-    GAN_LOG,
-    GAN_SQRT,
-    GAN_RSQRT,  /* e^x, ln x, x^1/2, x^-1/2 */
-    GAN_SQUARE, /* x*x */
-    GAN_ABS,    /* |x| */
-    GAN_SIGN,   /* -1, 0 or 1 */
-    GAN_CLAMP,  /* a where x < a, b where x > b, x between */
-    GAN_LEAKY,  /* x where x > 0, a*x elsewhere; a = 0 is ReLU */
-    GAN_TANH,
-    GAN_SIGMOID,  /* 1 / (1 + e^-x) */
-    GAN_SOFTPLUS, /* ln(1 + e^x) = max(x,0) + ln(1 + e^-|x|) */
-    GAN_ERF       /* 2/sqrt(pi) * integral of e^-t^2 from 0 to x */
-};
+   ADDING AN OPERATION, that of one or two numbers at a time (hard swish, say). One line:
 
-/* Elementwise functions of two arrays: gan_zip.op. k and l are the two scalars of gan_zip. */
-enum {
-    GAN_MIX, /* k*a + l*b */
-    GAN_MUL,
-    GAN_DIV,
-    GAN_GATE,     /* a where b > 0, k*a elsewhere: leaky ReLU's derivative */
-    GAN_INSIDE,   /* a where k <= b <= l, 0 elsewhere: clamp's derivative */
-    GAN_DTANH,    /* a * (1 - b*b):  tanh's derivative, b = tanh x */
-    GAN_DSIGMOID, /* a * b * (1 - b): sigmoid's derivative, b = sigmoid x */
-    GAN_EQUAL     /* 1 where a = b, 0 elsewhere */
-};
+     1. a row in GAN_MAP_OPS or GAN_ZIP_OPS below: the constant, the name for messages, whether
+        the derivative needs the result, the formula, the derivative. The kernels of ref, cpu and
+        cuda, the enum and the derivative are made from the row.
+     2. a tensor function in >>arithmetic, both parts, that calls gan__map or gan__zip with the
+        constant.
+     3. tests: the row's name and a tolerance in tests/kernels.c (map_table or zip_table), a line
+        in CASES of tests/gradients.c and of tests/operations.c, its value in
+        tests/expected/reference.py (run with PyTorch it writes reference.safetensors), a row in
+        tests/tools/proofs.txt.
 
-/* Each kernel in three versions of one signature: gan_ref_X is the meaning, gan_cpu_X is fast, and
-   gan_cuda_X, in gan_cuda.cu, takes device pointers. Outputs are written, not added to; they lie
-   apart from the inputs unless the comment says otherwise. */
+   ADDING AN OPERATION with a kernel of its own:
 
-/* y[i] = value */
+     1. here: a struct of sizes, or one that is there; two prototypes with the formula; a field in
+        gan_backend, at its end.
+     2. in >>kernels (implementation): a line in GAN_KERNELS, at its end. It says the kernel's
+        name, the struct, and how many arrays it reads and writes (5 and 3 at most).
+     3. in the chapter it belongs to (implementation): gan_ref_NAME; gan_cpu_NAME, whose threads
+        come from gan__parallel; gan__cost_NAME, which says how many numbers each operand has and
+        how many operations there are.
+     4. there too, the tensor function: check the shapes, gan__tensor makes the result, gan__run_1
+        or gan__run_2 runs kernel GAN__K_NAME, gan__record notes what it was made from, with a
+        struct gan__op: the name, the function of the derivative, whether that reads the result.
+        What the derivative wants to know of the sizes goes to attr and real. The derivative is
+        made of tensor functions, so that it has derivatives itself. Its prototype in PART I.
+     5. in gan_cuda.cu, the same chapter: a __global__ function and gan_cuda_NAME, which launches
+        it; a line in the table of gan__cuda_register and one in tests/cuda_names.h.
+     6. tests: the bare kernel against numbers made another way in tests/kernels.c (of ref and of
+        cpu), and the rest as above.
+
+   What is forgotten of a kernel's parts does not compile or does not link. */
+
+/* -------------------------------------------------------------------------------------------
+   Elementwise functions of one array, y = f(x), with two scalars a and b: gan_map.op. A row is
+
+       X(constant, name, does the derivative need y, f(x), derivative)
+
+   f(x) is C; GAN__EXP and the like are e^x and so on in the number type and the backend at hand.
+   The derivative is the gradient of x made of tensors: gy is y's gradient. */
+
+/* clang-format off */
+#define GAN_MAP_OPS(X)                                                                          \
+    /* the line: gan_add_scalar has a = 1, gan_mul_scalar b = 0 */                              \
+    X(GAN_AFFINE,   "gan_mul_scalar or gan_add_scalar",  false,                                 \
+      a * x + b,                                gan__times(gy, a))                              \
+    X(GAN_EXP,      "gan_exp",                           true,                                  \
+      GAN__EXP(x),                              gan_mul(gy, y))                                 \
+    X(GAN_LOG,      "gan_log",                           false,                                 \
+      GAN__LOG(x),                              gan_div(gy, x))                                 \
+    X(GAN_SQRT,     "gan_sqrt",                          true,  /* 1 / (2 sqrt x) */            \
+      GAN__SQRT(x),                             gan_div(gan__times(gy, (gan_real)0.5), y))      \
+    X(GAN_RSQRT,    "gan_rsqrt",                         true,  /* -x^-3/2 / 2 */               \
+      1 / GAN__SQRT(x),                         gan_mul(gan__times(gy, (gan_real)-0.5),         \
+                                                        gan_mul(y, gan_square(y))))             \
+    X(GAN_SQUARE,   "gan_square",                        false,                                 \
+      x * x,                                    gan_mul(gan__times(gy, 2), x))                  \
+    X(GAN_ABS,      "gan_abs",                           false,                                 \
+      GAN__ABS(x),                              gan_mul(gy, gan__map("gan_abs", GAN_SIGN,       \
+                                                                     x, 0, 0)))                 \
+    X(GAN_SIGN,     "the sign",                          false, /* -1, 0 or 1 */                \
+      (x > 0) - (x < 0),                        NULL)                                           \
+    X(GAN_CLAMP,    "gan_clamp",                         false, /* to the range a .. b */       \
+      x < a ? a : x > b ? b : x,                gan__zip("gan_clamp", GAN_INSIDE, gy, x, a, b)) \
+    X(GAN_LEAKY,    "gan_leaky_relu",                    true,  /* a = 0 is ReLU */             \
+      x > 0 ? x : a * x,                        gan__zip_into(gan__reuse(gy), "gan_leaky_relu", \
+                                                              GAN_GATE, gy, a >= 0 ? y : x,     \
+                                                              a, 0))                            \
+    X(GAN_TANH,     "gan_tanh",                          true,                                  \
+      GAN__TANH(x),                             gan__zip_into(gan__reuse(gy), "gan_tanh",       \
+                                                              GAN_DTANH, gy, y, 0, 0))          \
+    X(GAN_SIGMOID,  "gan_sigmoid",                       true,                                  \
+      1 / (1 + GAN__EXP(-x)),                   gan__zip("gan_sigmoid", GAN_DSIGMOID, gy, y,    \
+                                                         0, 0))                                 \
+    X(GAN_SOFTPLUS, "gan_softplus",                      false, /* ln(1 + e^x), no overflow */  \
+      (x > 0 ? x : 0) + GAN__LOG1P_EXP(-GAN__ABS(x)), gan_mul(gy, gan_sigmoid(x)))              \
+    X(GAN_ERF,      "erf",                               false, /* 2/sqrt(pi) e^-x^2 */         \
+      GAN__ERF(x),                              gan_mul(gan__times(gy,                          \
+                                                           (gan_real)1.12837916709551257390),   \
+                                                gan_exp(gan_neg(gan_square(x)))))
+
+/* -------------------------------------------------------------------------------------------
+   Elementwise functions of two arrays, y = f(a, b), with two scalars k and l: gan_zip.op. A row is
+
+       X(constant, name, does a derivative need y, f(a, b), derivative of a, derivative of b)
+
+   In the derivatives a, b, y and gy are tensors. They have y's shape; where a or b was repeated,
+   they are summed to its own after. NULL: no gradient. */
+#define GAN_ZIP_OPS(X)                                                                          \
+    /* gan_add has k = l = 1, gan_sub l = -1; summed first, as that is less to multiply */      \
+    X(GAN_MIX,      "gan_add or gan_sub",                false,                                 \
+      k * a + l * b,                            gan__times(gan__unbroadcast(gy, a), k),         \
+                                                gan__times(gan__unbroadcast(gy, b), l))         \
+    X(GAN_MUL,      "gan_mul",                           false,                                 \
+      a * b,                                    gan_mul(gy, b),                                 \
+                                                gan_mul(gy, a))                                 \
+    X(GAN_DIV,      "gan_div",                           true,                                  \
+      a / b,                                    gan_div(gy, b),                                 \
+                                                gan_neg(gan_div(gan_mul(gy, y), b)))            \
+    /* leaky ReLU's derivative: a is the gradient */                                            \
+    X(GAN_GATE,     "leaky_relu's derivative",           false,                                 \
+      b > 0 ? a : k * a,                        gan__zip("gan_leaky_relu", GAN_GATE, gy, b,     \
+                                                         k, 0),                                 \
+                                                NULL)                                           \
+    /* clamp's derivative: a is the gradient */                                                 \
+    X(GAN_INSIDE,   "clamp's derivative",                false,                                 \
+      b >= k && b <= l ? a : 0,                 gan__zip("gan_clamp", GAN_INSIDE, gy, b, k, l), \
+                                                NULL)                                           \
+    /* tanh's derivative: a is the gradient, b = tanh x */                                      \
+    X(GAN_DTANH,    "tanh's derivative",                 false,                                 \
+      a * (1 - b * b),                          gan__zip("gan_tanh", GAN_DTANH, gy, b, 0, 0),   \
+                                                gan__times(gan_mul(gy, gan_mul(a, b)), -2))     \
+    /* sigmoid's derivative: a is the gradient, b = sigmoid x */                                \
+    X(GAN_DSIGMOID, "sigmoid's derivative",              false,                                 \
+      a * b * (1 - b),                          gan__zip("gan_sigmoid", GAN_DSIGMOID, gy, b,    \
+                                                         0, 0),                                 \
+                                                gan_mul(gan_mul(gy, a),                         \
+                                                        gan_add_scalar(gan__times(b, -2), 1)))  \
+    X(GAN_EQUAL,    "gan_one_hot",                       false,                                 \
+      a == b,                                   NULL,                                           \
+                                                NULL)
+/* clang-format on */
+
+#define GAN__MAP_OP(op, name, needs_y, formula, derivative)    op,
+#define GAN__ZIP_OP(op, name, needs_y, formula, of_a, of_b)    op,
+#define GAN__COUNT_MAP(op, name, needs_y, formula, derivative) +1
+#define GAN__COUNT_ZIP(op, name, needs_y, formula, of_a, of_b) +1
+
+typedef enum gan_map_op { GAN_MAP_OPS(GAN__MAP_OP) } gan_map_op;
+
+typedef enum gan_zip_op { GAN_ZIP_OPS(GAN__ZIP_OP) } gan_zip_op;
+
+enum { GAN__MAP_OP_COUNT = 0 GAN_MAP_OPS(GAN__COUNT_MAP) };
+
+enum { GAN__ZIP_OP_COUNT = 0 GAN_ZIP_OPS(GAN__COUNT_ZIP) };
+
+/* y[i] = value, for i < COUNT. */
 typedef struct {
     size_t count;
     gan_real value;
@@ -207,10 +311,9 @@ typedef struct {
 
 GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y);
 GAN_API void gan_cpu_fill(const gan_fill *p, gan_real *y);
-extern void gan_cuda_fill(const gan_fill *p, gan_real *y);
 
-/* y[i] = shift + scale * r[i], r uniform in [0,1) or, if normal, standard normal: the numbers from
-   block index of four on, of Philox with this seed and stream. */
+/* y[i] = shift + scale * u[i], for i < COUNT, u uniform in [0,1) or (normal) standard normal: the
+   numbers 4*index and on of Philox's stream number stream under the key seed. */
 typedef struct {
     int normal;
     size_t count;
@@ -220,34 +323,37 @@ typedef struct {
 
 GAN_API void gan_ref_random(const gan_random *p, gan_real *y);
 GAN_API void gan_cpu_random(const gan_random *p, gan_real *y);
-extern void gan_cuda_random(const gan_random *p, gan_real *y);
 
-/* y[i] = op(x[i]), with the scalars a and b. y may be x. */
+/* y[i] = f(x[i]), for i < COUNT: f is op's of GAN_MAP_OPS, with its scalars a and b. y may be x. */
 typedef struct {
-    int op;
+    gan_map_op op;
     size_t count;
     gan_real a, b;
 } gan_map;
 
 GAN_API void gan_ref_map(const gan_map *p, const gan_real *x, gan_real *y);
 GAN_API void gan_cpu_map(const gan_map *p, const gan_real *x, gan_real *y);
-extern void gan_cuda_map(const gan_map *p, const gan_real *x, gan_real *y);
 
-/* y (N,C,H,W) = op(a, b), with the scalars k and l. p->a and p->b are strides: how far apart
-   neighbours along N,C,H,W lie in a or b; 0 repeats one (broadcasting). y may be a or b where that
-   has y's shape. */
+/* y (N,C,H,W) = f(a, b) elementwise: f is op's of GAN_ZIP_OPS, with its scalars k and l. The
+   fields a and b are strides: how far apart neighbours along N,C,H,W lie in the array of that
+   name; 0 repeats one (broadcasting). Bias (1,C,1,1) added to (N,C,H,W), for instance:
+
+       a = {C*H*W, H*W, W, 1}      a walks as y does
+       b = {0,     1,   0, 0}      the next channel is the next number, all else repeats it
+
+   y may be the array a or b that walks as y does. */
 typedef struct {
-    int op, n, c, h, w;
+    gan_zip_op op;
+    int n, c, h, w;
     ptrdiff_t a[4], b[4];
     gan_real k, l;
 } gan_zip;
 
 GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y);
 GAN_API void gan_cpu_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y);
-extern void gan_cuda_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y);
 
-/* y[y0 + i.y] = x[x0 + i.x] for every index i in (N,C,H,W), i.x the sum of i times the strides
-   p->x: permute, slice, concat and expand are copies with strides. */
+/* y[y0 + i.y] = x[x0 + i.x] for every index i in (N,C,H,W), where i.x is n*x[0] + c*x[1] + h*x[2]
+   + w*x[3] and i.y likewise: permute, slice, concat and expand are copies with strides. */
 typedef struct {
     int n, c, h, w;
     ptrdiff_t x[4], y[4], x0, y0;
@@ -255,17 +361,15 @@ typedef struct {
 
 GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y);
 GAN_API void gan_cpu_copy(const gan_copy *p, const gan_real *x, gan_real *y);
-extern void gan_cuda_copy(const gan_copy *p, const gan_real *x, gan_real *y);
 
-/* y (out) = x (in) summed over each dimension in which out is 1 and in is not. Terms are added in
-   double precision or in a fixed number of lanes, in the same order on any number of threads. */
+/* y (out) = x (in) summed over each dimension in which out is 1 and in is not. The inner loop
+   adds in double precision, or in a fixed number of lanes (see >>simd). */
 typedef struct {
     int in[4], out[4];
 } gan_sums;
 
 GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y);
 GAN_API void gan_cpu_sum(const gan_sums *p, const gan_real *x, gan_real *y);
-extern void gan_cuda_sum(const gan_sums *p, const gan_real *x, gan_real *y);
 
 /* y (N,C,M,W) = op(a) op(b), op(a) (M,K) and op(b) (K,W); op transposes where asked. Batches of
    a and b lie a_n, a_c, b_n, b_c elements apart along N and C; 0 repeats one. */
@@ -277,8 +381,6 @@ typedef struct {
 GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_real *b,
                             gan_real *y);
 GAN_API void gan_cpu_matmul(const gan_product *p, const gan_real *a, const gan_real *b,
-                            gan_real *y);
-extern void gan_cuda_matmul(const gan_product *p, const gan_real *a, const gan_real *b,
                             gan_real *y);
 
 /* The geometry of a convolution from (N,C,H,W) to (N,OUT_C,OH,OW), shared by it and its two
@@ -298,34 +400,32 @@ GAN_API int gan_conv_out_h(const gan_conv *p);
 GAN_API int gan_conv_out_w(const gan_conv *p);
 
 /* y[n,o,i,j] = sum over c,u,v of x[n,c,i*SH+u*DH-PH,j*SW+v*DW-PW] * weight[o,c,u,v]
-   x (N,C,H,W), weight (OUT_C,C/GROUPS,KERNEL_H,KERNEL_W), y (N,OUT_C,OH,OW) */
+     x (N,C,H,W)                        positions outside the image count as 0
+     weight (OUT_C,C/G,KERNEL_H,KERNEL_W)
+     y (N,OUT_C,OH,OW)                  with G groups, output channel o sees the input channels of
+                                        its group only */
 GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
                             gan_real *y);
 GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
                             gan_real *y);
-extern void gan_cuda_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
-                            gan_real *y);
 
-/* The adjoint in x: x[n,c,h,w] = sum of y[n,o,i,j] * weight[o,c,u,v] over all o,u,v and i,j with
-   i*SH+u*DH-PH = h and j*SW+v*DW-PW = w. Shapes as above. */
+/* conv2d's adjoint in x: x[n,c,h,w] = sum over o,u,v with i*SH+u*DH-PH = h and j*SW+v*DW-PW = w of
+   y[n,o,i,j] * weight[o,c,u,v]. Shapes as above. */
 GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
                                       gan_real *x);
 GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
                                       gan_real *x);
-extern void gan_cuda_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
-                                      gan_real *x);
 
-/* The adjoint in weight: weight[o,c,u,v] = sum over n,i,j of x[n,c,i*SH+u*DH-PH,j*SW+v*DW-PW] *
-   y[n,o,i,j]. Shapes as above. */
+/* conv2d's adjoint in weight: weight[o,c,u,v] = sum over n,i,j of
+   x[n,c,i*SH+u*DH-PH,j*SW+v*DW-PW] * y[n,o,i,j]. Shapes as above. */
 GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
                                    gan_real *weight);
 GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
                                    gan_real *weight);
-extern void gan_cuda_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
-                                   gan_real *weight);
 
-/* Normalisation of (N,C,SIZE) over N and SIZE, for each C; SIZE is H*W. frozen: the statistics are
-   constants, not computed from x. Everywhere below xhat = (x - mean)/sqrt(var + eps). */
+/* Normalisation of (N,C,SIZE) over N and SIZE, for each C: xhat = (x - mean)/sqrt(var + eps).
+   frozen: mean and var are constants, not computed from x. Every one of the four kernels takes
+   this struct; stats (2,C) is mean and variance. */
 typedef struct {
     int n, c;
     size_t size;
@@ -333,45 +433,37 @@ typedef struct {
     int frozen;
 } gan_norm;
 
-/* stats (2,C) = mean of x, and biased variance of x */
+/* stats (2,C) = mean of x (N,C,SIZE) and its biased variance (divided by N*SIZE). */
 GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats);
 GAN_API void gan_cpu_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats);
-extern void gan_cuda_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats);
 
-/* y = xhat * weight + bias; weight and bias (C) */
+/* y (N,C,SIZE) = xhat * weight + bias, weight (C), bias (C). */
 GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
                                 const gan_real *weight, const gan_real *bias, gan_real *y);
 GAN_API void gan_cpu_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
                                 const gan_real *weight, const gan_real *bias, gan_real *y);
-extern void gan_cuda_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
-                                const gan_real *weight, const gan_real *bias, gan_real *y);
 
-/* sums (2,C) = sum of gy, and sum of gy*xhat: the gradients of bias and weight */
+/* sums (2,C) = sum of gy, sum of gy*xhat: the gradients of bias and weight. gy (N,C,SIZE). */
 GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
                                const gan_real *stats, gan_real *sums);
 GAN_API void gan_cpu_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
                                const gan_real *stats, gan_real *sums);
-extern void gan_cuda_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *stats, gan_real *sums);
 
-/* gx = weight/sqrt(var + eps) * (gy - (sums[0] + xhat*sums[1])/(N*SIZE)), without the sums if
-   frozen: the gradient of x. gx may be gy. */
+/* gx (N,C,SIZE) = weight/sqrt(var + eps) * (gy - (sums[0] + xhat*sums[1])/(N*SIZE)), sums being
+   norm_sums' output; frozen: weight/sqrt(var + eps) * gy. */
 GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
                                const gan_real *stats, const gan_real *weight, const gan_real *sums,
                                gan_real *gx);
 GAN_API void gan_cpu_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
                                const gan_real *stats, const gan_real *weight, const gan_real *sums,
                                gan_real *gx);
-extern void gan_cuda_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *stats, const gan_real *weight, const gan_real *sums,
-                               gan_real *gx);
 
-/* y[n,c,i,j] = sum over a < TAPS_H, b < TAPS_W of R[i,a] S[j,b] x[n,c,r(i,a),s(j,b)]: a separable
-   linear map of each plane. x (N,C,H,W), y (N,C,OUT_H,OUT_W).
-   rows (IMAGES,OUT_H,TAPS_H,2) holds the index and the weight of each r, R; columns
-   (IMAGES,OUT_W,TAPS_W,2) of each s, S. An index of -1 counts as a 0 in x. IMAGES is 1, or N for
-   tables of each image's own. adjoint: x from y. Padding, resizing, blurring, average pooling,
-   cropping and flipping are tables. */
+/* y[n,c,i,j] = sum over a < TAPS_H, b < TAPS_W of R[i,a] C[j,b] x[n,c,r(i,a),k(j,b)]: a linear map
+   of each plane, rows and columns apart. x (N,C,H,W), y (N,C,OUT_H,OUT_W). rows (IMAGES,OUT_H,
+   TAPS_H,2) holds index r(i,a) and weight R[i,a]; columns (IMAGES,OUT_W,TAPS_W,2) likewise k and
+   C; an index of -1 counts as a 0 in x. IMAGES is 1, or N for tables of each image's own.
+   adjoint: x is y's place and y x's. Padding, resizing, blurring, average pooling, cropping and
+   flipping are tables. */
 typedef struct {
     int n, c, h, w, out_h, out_w, taps_h, taps_w, images, adjoint;
 } gan_resample;
@@ -380,12 +472,10 @@ GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const ga
                               const gan_real *columns, gan_real *y);
 GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
                               const gan_real *columns, gan_real *y);
-extern void gan_cuda_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
-                              const gan_real *columns, gan_real *y);
 
-/* y[o,i,k] = x[o,index[o,i,k],k]: x (OUTER,IN,INNER), y (OUTER,OUT,INNER), index at
-   o*STEP_OUTER + i*STEP + k*STEP_INNER (a step of 0: shared).
-   adjoint: the result at [o,index[o,i,k],k] is the sum of its x[o,i,k], x (OUTER,OUT,INNER). */
+/* y[o,i,k] = x[o,index[o,i,k],k]: x (OUTER,IN,INNER), y (OUTER,OUT,INNER), index at o*STEP_OUTER
+   + i*STEP + k*STEP_INNER (0: shared). adjoint: from y's numbers in x's place,
+   y[o,index[o,i,k],k] is the sum of its x[o,i,k]. */
 typedef struct {
     size_t outer, in, out, inner, step_outer, step, step_inner;
     int adjoint;
@@ -395,13 +485,11 @@ GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_rea
                             gan_real *y);
 GAN_API void gan_cpu_gather(const gan_index *p, const gan_real *x, const gan_real *index,
                             gan_real *y);
-extern void gan_cuda_gather(const gan_index *p, const gan_real *x, const gan_real *index,
-                            gan_real *y);
 
-/* index (PLANES,OUT_H*OUT_W): where in its plane (H,W) the maximum of each KERNEL_H x KERNEL_W
-   window lies, the first of several; a NaN is larger than any number. Windows are SH rows and SW
-   columns apart and begin in PH rows and PW columns of padding, which is never the maximum; SH,
-   SW, PH and PW as in gan_conv. */
+/* index (PLANES,OUT_H,OUT_W) = where in its plane the first maximum of each KERNEL_H x KERNEL_W
+   window of x (PLANES,H,W) is; a NaN wins. Windows are SH rows and SW columns apart and begin in
+   PH rows and PW columns of padding, which is never the maximum; SH, SW, PH and PW as in
+   gan_conv. */
 typedef struct {
     int planes, h, w, out_h, out_w, kernel_h, kernel_w, stride, pad;
     int stride_h, stride_w, pad_h, pad_w;
@@ -409,51 +497,48 @@ typedef struct {
 
 GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *index);
 GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *index);
-extern void gan_cuda_max_index(const gan_pool *p, const gan_real *x, gan_real *index);
 
-/* y = e^x / sum of e^x along COUNT of (OUTER,COUNT,INNER); log_: x - ln sum of e^x. */
+/* Along the middle dimension of (OUTER,COUNT,INNER); log_: the logarithm of it. */
 typedef struct {
     size_t outer, count, inner;
     int log_;
 } gan_lines;
 
+/* y = e^x / sum of e^x, or (log_) x - ln sum of e^x. */
 GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y);
 GAN_API void gan_cpu_softmax(const gan_lines *p, const gan_real *x, gan_real *y);
-extern void gan_cuda_softmax(const gan_lines *p, const gan_real *x, gan_real *y);
 
-/* gx = y*(gy - sum of gy*y); log_: gy - e^y * sum of gy. gx may be gy. */
+/* gx = y*(gy - sum of gy*y), or (log_) gy - e^y * sum of gy. y is softmax's result. */
 GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
                                   gan_real *gx);
 GAN_API void gan_cpu_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
                                   gan_real *gx);
-extern void gan_cuda_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
-                                  gan_real *gx);
 
-/* One step of an optimizer for parameters w with the gradient g; what is not const is read and
-   written. bias1 and bias2 are Adam's 1 - beta^t, decay is AdamW's. */
+/* One step of an optimizer on COUNT numbers: weight and its moments m, v are read and written.
+   bias1 and bias2 are Adam's 1 - beta^t, decay is AdamW's. */
 typedef struct {
     size_t count;
     gan_real lr, beta1, beta2, eps, bias1, bias2, decay;
 } gan_update;
 
-/* m = beta1*m + g;  w = w - lr*m */
-GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m);
-GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m);
-extern void gan_cuda_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m);
+/* m = beta1*m + gradient;  weight = weight - lr*m */
+GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *gradient, gan_real *weight,
+                         gan_real *m);
+GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *gradient, gan_real *weight,
+                         gan_real *m);
 
-/* m = beta1*m + (1-beta1)*g;  v = beta2*v + (1-beta2)*g*g;
-   w = (1 - lr*decay)*w - lr * (m/bias1) / (sqrt(v/bias2) + eps) */
-GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
-                          gan_real *v);
-GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
-                          gan_real *v);
-extern void gan_cuda_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
-                          gan_real *v);
+/* m = beta1*m + (1-beta1)*gradient;  v = beta2*v + (1-beta2)*gradient^2;
+   weight = (1 - lr*decay)*weight - lr * (m/bias1) / (sqrt(v/bias2) + eps) */
+GAN_API void gan_ref_adam(const gan_update *p, const gan_real *gradient, gan_real *weight,
+                          gan_real *m, gan_real *v);
+GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *gradient, gan_real *weight,
+                          gan_real *m, gan_real *v);
 
-/* v = beta2*v + (1-beta2)*g*g;  w = w - lr * g / (sqrt(v) + eps) */
-GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v);
-GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v);
-extern void gan_cuda_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v);
+/* v = beta2*v + (1-beta2)*gradient^2;  weight = weight - lr * gradient / (sqrt(v) + eps) */
+GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *gradient, gan_real *weight,
+                             gan_real *v);
+GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *gradient, gan_real *weight,
+                             gan_real *v);
 
 /* A backend: a name, its memory, and one function per kernel. Your own is a copy of another with a
    kernel of yours in it:
@@ -492,7 +577,7 @@ typedef struct gan_backend {
     void (*replay)(void *captured);
     void (*capture_free)(void *captured_or_NULL);
 
-    /* The kernels, as declared above. */
+    /* The kernels, as gan_ref_NAME above. */
     void (*fill)(const gan_fill *p, gan_real *y);
     void (*random)(const gan_random *p, gan_real *y);
     void (*map)(const gan_map *p, const gan_real *x, gan_real *y);
@@ -519,9 +604,10 @@ typedef struct gan_backend {
     void (*max_index)(const gan_pool *p, const gan_real *x, gan_real *index);
     void (*softmax)(const gan_lines *p, const gan_real *x, gan_real *y);
     void (*softmax_grad)(const gan_lines *p, const gan_real *gy, const gan_real *y, gan_real *gx);
-    void (*sgd)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m);
-    void (*adam)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v);
-    void (*rmsprop)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v);
+    void (*sgd)(const gan_update *p, const gan_real *gradient, gan_real *weight, gan_real *m);
+    void (*adam)(const gan_update *p, const gan_real *gradient, gan_real *weight, gan_real *m,
+                 gan_real *v);
+    void (*rmsprop)(const gan_update *p, const gan_real *gradient, gan_real *weight, gan_real *v);
 } gan_backend;
 
 /* The backend of that name ("ref", "cpu", "cuda" where gan_cuda.cu is linked, a registered one), or
@@ -809,6 +895,21 @@ GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, gan_tensor *index, int dim, i
 GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes);
 
 /* ===========================================================================================
+   >>simd
+   ===========================================================================================
+   Nothing to call. The inner loops of the cpu kernels are compiled once for each instruction set,
+   and the widest that the machine has is taken when the program runs:
+
+     GAN_MAX_VECTOR   on x86-64                                        elsewhere
+     64 (default)     AVX-512, AVX2 with FMA, or SSE2: what is there    16 bytes: NEON and the like
+     32               AVX2 with FMA, or SSE2                            16 bytes
+     16               SSE2                                              16 bytes
+     0                plain loops, for any C compiler                   plain loops
+
+   Results of AVX-512 and AVX2 are the same to the bit; those of the others differ in rounding,
+   since they have no a*b + c in one operation. */
+
+/* ===========================================================================================
    >>matmul
    =========================================================================================== */
 /* y[n,c,i,j] = sum over k of a[n,c,i,k] * b[n,c,k,j]: (N,C,H,K) x (N,C,K,W) -> (N,C,H,W); N and
@@ -992,7 +1093,7 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model);
 GAN_API gan_tensor *gan_param_grad(gan_tensor *param);
 
 /* gan_backward for the optimizer's model, then gan_step. An error if loss depends on no
-   parameter of that model. */
+   parameter of that model, or if the model is frozen. */
 GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss);
 
 /* ===========================================================================================
@@ -1004,27 +1105,31 @@ GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss);
    be where f has some: a derivative that is not asked for is not checked. */
 typedef gan_tensor *gan_function(gan *g, gan_tensor **in, void *user);
 
-/* The worst relative error of f's derivatives in all elements of all inputs,
+/* The worst relative error of f's derivatives, over all elements of all inputs:
 
-       |a - d| / max(|a|, |d|, largest/100)
+       |a - d| / max(|a|, |d|, A/100)
 
-   a: by gan_grad's way, of a fixed random combination of f's elements; d: the central difference
-   of the same; largest: the largest |a| of all. Good code gives 1e-7 with GAN_REAL double and
-   1e-2 with float. Infinity if a number is not finite, if all of one input's a are 0 and not all
-   of its d (a gan_detach in its way, for instance), or if all a and d of all inputs are 0, which
-   tests nothing.
+     a   the derivative by the tape, as gan_backward computes it, of a fixed random combination of
+         the elements of f's result
+     d   the same by central differences
+     A   the largest |a| of all: what is below 1% of it is measured by that
+
+   Good code gives 1e-7 with GAN_REAL double and 1e-2 with float. Infinity if a number is not
+   finite; if all of one input's a are 0 but not all of its d, as a gan_detach in its way does; or
+   if all a and d of all inputs are 0, which tests nothing.
 
    gan_error() stays as it was if all is well: the result is at most GAN_GRADCHECK_TOLERANCE, and
    f depends on every input. If not, it names input, element, a and d of the worst, or the input
-   whose derivatives are all 0.
+   whose a are all 0, and says whether its d are 0 too.
 
-   The inputs hold their own numbers afterwards, to the bit, and also where f ends in an error
-   that gan_on_error's function catches. */
+   The inputs hold their own numbers afterwards, to the bit; also where f ends in an error that a
+   function given to gan_on_error leaves by longjmp. */
 #define GAN_GRADCHECK_TOLERANCE (sizeof(gan_real) == 8 ? 1e-6 : 2e-2)
 GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user);
 
-/* The same for the derivatives of the derivatives: those of the sum over the inputs of <gan_grad's
-   gradient, fixed random numbers>. All zeros are no error here: a linear f has no others. */
+/* The same for derivatives of derivatives. What is differentiated by each input is a number made of
+   all first derivatives: the sum of their products with fixed random numbers. That all of an
+   input's are 0, a and d, is no error here: those of a linear f are. */
 GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user);
 
 /* ===========================================================================================
@@ -1048,12 +1153,12 @@ GAN_API void gan_train(gan_model *model);
 GAN_API void gan_eval(gan_model *model);
 GAN_API void gan_freeze_norm(gan_model *model);
 
-/* gan_freeze: the model's parameters are constants, those to come too, as after PyTorch's
-   requires_grad_(False). gan_backward computes no gradient for them, gan_step and gan_clip_weights
-   change none, gradients that wait for a gan_step are dropped, and gan_minimize is an error.
-   Gradients still pass through the model to what it was computed from. Buffers are no parameters:
-   batch norm updates its running statistics unless gan_eval is called too. gan_grad, which names
-   its tensor, works as before. gan_unfreeze takes it back. */
+/* gan_freeze: the model's parameters, and those that its layers have yet to make, are constants,
+   as after PyTorch's requires_grad_(False), until gan_unfreeze. gan_backward computes no gradients
+   for them, gan_step and gan_clip_weights change none of them, and gan_minimize is an error.
+   Gradients that wait for a gan_step are dropped. Gradients still pass through the model to its
+   inputs, and gan_grad gives the derivative in any tensor it is asked for. Buffers are no
+   parameters: batch norm updates its running statistics unless gan_eval is called too. */
 GAN_API void gan_freeze(gan_model *model);
 GAN_API void gan_unfreeze(gan_model *model);
 
@@ -1221,7 +1326,8 @@ typedef enum gan_weight_kind {
     GAN_EQUALIZED
 } gan_weight_kind;
 
-/* From now on; rate is above 0, and used by GAN_EQUALIZED only. */
+/* Chooses one for all calls of the model's layers from here on. rate is above 0; GAN_EQUALIZED
+   alone uses it. */
 GAN_API void gan_weights(gan_model *model, gan_weight_kind kind, gan_real rate);
 
 /* ===========================================================================================
@@ -1700,6 +1806,103 @@ GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user);
 #endif /* GAN_H */
 
 /* ===========================================================================================
+   SHARED BY BOTH PARTS' KERNELS: what gan_cuda.cu computes in the same words
+   ===========================================================================================
+   gan_cuda.cu includes gan.h without GAN_IMPLEMENTATION and defines GAN_HOST_DEVICE as __host__
+   __device__ static inline: then these functions are compiled for the GPU, from the same lines.
+   With GAN_IMPLEMENTATION they are the ref kernels' (and the random numbers' of every backend). */
+#if defined(GAN_IMPLEMENTATION) && !defined(GAN_HOST_DEVICE)
+#define GAN_HOST_DEVICE static inline
+#endif
+#if defined(GAN_HOST_DEVICE) && !defined(GAN__HOST_DEVICE_DONE)
+#define GAN__HOST_DEVICE_DONE
+
+#include <math.h>
+
+/* A function of math.h in the library's precision. */
+#define GAN__F(name, x)                                                \
+    (sizeof(gan_real) == sizeof(float) ? (gan_real)name##f((float)(x)) \
+                                       : (gan_real)name((double)(x)))
+
+/* The function words of GAN_MAP_OPS. >>simd has its own GAN__EXP and GAN__TANH. */
+#define GAN__EXP(x)       GAN__F(exp, x)
+#define GAN__TANH(x)      GAN__F(tanh, x)
+#define GAN__LOG(x)       GAN__F(log, x)
+#define GAN__SQRT(x)      GAN__F(sqrt, x)
+#define GAN__ABS(x)       GAN__F(fabs, x)
+#define GAN__ERF(x)       GAN__F(erf, x)
+#define GAN__LOG1P_EXP(x) GAN__F(log1p, GAN__F(exp, x)) /* ln(1 + e^x) */
+
+/* f(x) of one row of GAN_MAP_OPS. A value that is no operation gives a NaN. */
+GAN_HOST_DEVICE gan_real gan__map_one(gan_map_op op, gan_real x, gan_real a, gan_real b)
+{
+#define GAN__CASE(op, name, needs_y, formula, derivative) \
+    case op: return (gan_real)(formula);
+    switch (op) {
+        GAN_MAP_OPS(GAN__CASE)
+    }
+#undef GAN__CASE
+    return (gan_real)NAN;
+}
+
+/* f(a, b) of one row of GAN_ZIP_OPS. */
+GAN_HOST_DEVICE gan_real gan__zip_one(gan_zip_op op, gan_real a, gan_real b, gan_real k, gan_real l)
+{
+#define GAN__CASE(op, name, needs_y, formula, of_a, of_b) \
+    case op: return (gan_real)(formula);
+    switch (op) {
+        GAN_ZIP_OPS(GAN__CASE)
+    }
+#undef GAN__CASE
+    return (gan_real)NAN;
+}
+
+/* Philox 4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3",
+   2011): ten rounds of multiply and exclusive-or turn a counter of four words and a key of two
+   into four words. Here the key is the seed, the counter (index, stream). */
+GAN_HOST_DEVICE void gan__philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4])
+{
+    uint32_t c0 = (uint32_t)index;
+    uint32_t c1 = (uint32_t)(index >> 32);
+    uint32_t c2 = (uint32_t)stream;
+    uint32_t c3 = (uint32_t)(stream >> 32);
+    uint32_t k0 = (uint32_t)seed;
+    uint32_t k1 = (uint32_t)(seed >> 32);
+    for (int round = 0; round < 10; round++) {
+        uint64_t a = (uint64_t)0xD2511F53u * c0;
+        uint64_t b = (uint64_t)0xCD9E8D57u * c2;
+        c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
+        c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
+        c1 = (uint32_t)b;
+        c3 = (uint32_t)a;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    out[0] = c0;
+    out[1] = c1;
+    out[2] = c2;
+    out[3] = c3;
+}
+
+/* Four numbers from one block: 24 bits each; normals by Box and Muller (1958), two from two. */
+GAN_HOST_DEVICE void gan__random_block(const gan_random *p, uint64_t block, gan_real out[4])
+{
+    uint32_t word[4];
+    gan__philox(p->seed, p->stream, p->index + block, word);
+    for (int i = 0; i < 4; i++)
+        out[i] = (gan_real)(word[i] >> 8) * (gan_real)(1.0 / 16777216);
+    for (int i = 0; p->normal && i < 4; i += 2) {
+        gan_real radius = (gan_real)sqrt(-2 * log((double)out[i] + 0.5 / 16777216));
+        gan_real angle = (gan_real)(6.28318530717958647692 * (double)out[i + 1]);
+        out[i] = radius * (gan_real)cos((double)angle);
+        out[i + 1] = radius * (gan_real)sin((double)angle);
+    }
+    for (int i = 0; i < 4; i++)
+        out[i] = p->shift + p->scale * out[i];
+}
+#endif /* GAN_HOST_DEVICE */
+
+/* ===========================================================================================
    PART II: IMPLEMENTATION, the same chapters in the same order
    =========================================================================================== */
 #ifndef GAN_HEADER
@@ -1795,11 +1998,6 @@ GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user);
 #define GAN__PASTE(a, b)   a##b
 #define GAN__SIZE_OF(type) GAN__PASTE(GAN__SIZE_, type)
 #define GAN__SIZE          GAN__SIZE_OF(GAN_REAL)
-
-/* A function of math.h in the library's precision. */
-#define GAN__F(name, x)                                                \
-    (sizeof(gan_real) == sizeof(float) ? (gan_real)name##f((float)(x)) \
-                                       : (gan_real)name((double)(x)))
 
 #ifdef __cplusplus
 extern "C" {
@@ -2320,31 +2518,24 @@ static size_t gan__extent(int n, int c, int h, int w, const ptrdiff_t stride[4])
                         (w - 1) * stride[3]);
 }
 
-/* How many numbers x, y and weight of a convolution have, and its operations. */
-static size_t gan__conv_x(const gan_conv *p)
-{
-    return gan__size(GAN__SHAPE(p));
-}
-
-static size_t gan__conv_y(const gan_conv *p)
+static size_t gan__conv_sums(const gan_conv *p)
 {
     return gan__size(p->n, p->out_c, gan_conv_out_h(p), gan_conv_out_w(p));
 }
 
-static size_t gan__conv_weight(const gan_conv *p)
+static size_t gan__conv_taps(const gan_conv *p)
 {
     return gan__size(p->out_c, p->c / GAN__MAX(p->groups, 1), p->kernel_h, p->kernel_w);
 }
 
 static double gan__conv_flops(const gan_conv *p)
 {
-    return 2.0 * p->n * gan_conv_out_h(p) * gan_conv_out_w(p) * (double)gan__conv_weight(p);
+    return 2.0 * p->n * gan_conv_out_h(p) * gan_conv_out_w(p) * (double)gan__conv_taps(p);
 }
 
-/* All kernels: name, type of the sizes, how many inputs and outputs. The tables below are made from
-   this list. A kernel that lacks its declaration, its field in gan_backend, its ref or cpu version
-   or its cost does not compile. */
-#define GAN__KERNELS(K)                 \
+/* The list of kernels: K(name, type of the sizes, arrays read, arrays written), in the order of
+   gan_backend's fields. Numbers, tables, names and calls below are made from it. */
+#define GAN_KERNELS(K)                  \
     K(fill, gan_fill, 0, 1)             \
     K(random, gan_random, 0, 1)         \
     K(map, gan_map, 1, 1)               \
@@ -2368,20 +2559,36 @@ static double gan__conv_flops(const gan_conv *p)
     K(adam, gan_update, 1, 3)           \
     K(rmsprop, gan_update, 1, 2)
 
-/* A number for each kernel, and the two tables. */
+/* A number for each kernel: GAN__K_fill ... */
 #define GAN__NUMBER(name, type, in, out) GAN__K_##name,
 
-enum { GAN__KERNELS(GAN__NUMBER) GAN__KERNEL_COUNT };
+enum { GAN_KERNELS(GAN__NUMBER) GAN__KERNEL_COUNT };
+
+/* Compiles only if gan_backend has the fields of this list, in its order, and no other after
+   them. */
+#define GAN__FIELD_CHECK(name, type, in, out)                                             \
+    typedef char gan__##name##_is_not_in_its_place[offsetof(gan_backend, name) ==         \
+                                                           offsetof(gan_backend, fill) +  \
+                                                               (size_t)GAN__K_##name *    \
+                                                                   sizeof(void (*)(void)) \
+                                                       ? 1                                \
+                                                       : -1];
+GAN_KERNELS(GAN__FIELD_CHECK)
+typedef char gan__a_kernel_is_not_in_the_list[sizeof(gan_backend) == offsetof(gan_backend, fill) +
+                                                                         (size_t)GAN__KERNEL_COUNT *
+                                                                             sizeof(void (*)(void))
+                                                  ? 1
+                                                  : -1];
 
 #define GAN__REF(name, type, in, out) gan_ref_##name,
 static const gan_backend gan__ref = {"ref", NULL, NULL, NULL, NULL, NULL,
-                                     NULL,  NULL, NULL, NULL, NULL, GAN__KERNELS(GAN__REF)};
+                                     NULL,  NULL, NULL, NULL, NULL, GAN_KERNELS(GAN__REF)};
 #define GAN__CPU(name, type, in, out) gan_cpu_##name,
 static const gan_backend gan__cpu = {"cpu", NULL, NULL, NULL, NULL, NULL,
-                                     NULL,  NULL, NULL, NULL, NULL, GAN__KERNELS(GAN__CPU)};
+                                     NULL,  NULL, NULL, NULL, NULL, GAN_KERNELS(GAN__CPU)};
 
-/* Calls with untyped operands, x the inputs and y the outputs: how gan__run reaches every
-   kernel. */
+/* A kernel's call and cost by its number: its sizes come as const void *, its arrays in two lists.
+   gan__cost_NAME stands beside the kernel. */
 #define GAN__ARGS_0_1 y[0]
 #define GAN__ARGS_1_1 x[0], y[0]
 #define GAN__ARGS_2_1 x[0], x[1], y[0]
@@ -2391,22 +2598,25 @@ static const gan_backend gan__cpu = {"cpu", NULL, NULL, NULL, NULL, NULL,
 #define GAN__ARGS_1_2 x[0], y[0], y[1]
 #define GAN__ARGS_1_3 x[0], y[0], y[1], y[2]
 #define GAN__CALL(name, type, in, out)                                                          \
+    static gan__cost gan__cost_##name(const type *p);                                           \
+                                                                                                \
     static void gan__call_##name(const gan_backend *b, const void *p, const gan_real *const *x, \
                                  gan_real *const *y)                                            \
     {                                                                                           \
         (void)x;                                                                                \
         b->name((const type *)p, GAN__ARGS_##in##_##out);                                       \
     }                                                                                           \
-    static gan__cost gan__cost_##name(const type *p);                                           \
+                                                                                                \
     static gan__cost gan__cost_call_##name(const void *p)                                       \
     {                                                                                           \
         return gan__cost_##name((const type *)p);                                               \
     }                                                                                           \
+                                                                                                \
     static bool gan__has_##name(const gan_backend *b)                                           \
     {                                                                                           \
         return b->name != NULL;                                                                 \
     }
-GAN__KERNELS(GAN__CALL)
+GAN_KERNELS(GAN__CALL)
 
 typedef struct {
     const char *name;
@@ -2418,7 +2628,57 @@ typedef struct {
 
 #define GAN__KERNEL(name, type, in, out) \
     {#name, in, out, gan__call_##name, gan__cost_call_##name, gan__has_##name},
-static const gan__kernel gan__kernels[GAN__KERNEL_COUNT] = {GAN__KERNELS(GAN__KERNEL)};
+static const gan__kernel gan__kernels[GAN__KERNEL_COUNT] = {GAN_KERNELS(GAN__KERNEL)};
+
+/* What the threads of a cpu kernel are given: its sizes and arrays. */
+typedef struct {
+    const void *p;
+    const gan_real *in[5];
+    gan_real *out[3];
+} gan__job;
+
+/* Where the matrix product reads a matrix from; see >>matmul. */
+typedef struct gan__matrix_source gan__matrix_source;
+
+/* The inner loops of the cpu kernels, which >>simd compiles once for each instruction set:
+   gan__simd()->tile is gan__simd_tile there, and so on. */
+typedef struct {
+    int tile_rows, tile_columns; /* of the product's result, how much the registers hold */
+    void (*tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add);
+    void (*pack_left)(const gan_real *src, ptrdiff_t row_stride, const ptrdiff_t *k_offset,
+                      int rows, int depth, gan_real *panel);
+    void (*pack_right)(const gan__matrix_source *right, int column, int columns, int k, int depth,
+                       gan_real *panel);
+    void (*store_tile)(const gan_real *tile, int rows, int columns, gan_real *dst,
+                       ptrdiff_t row_stride, const ptrdiff_t *column_offset);
+    void (*map)(const gan_map *p, const gan_real *x, gan_real *y, size_t n);
+    void (*zip)(const gan_zip *p, const gan_real *a, int a_step, const gan_real *b, int b_step,
+                gan_real *y, size_t n);
+    double (*sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n);
+    double (*sum_of_squares)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n,
+                             gan_real center);
+    void (*sum_rows)(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y, size_t n);
+    void (*scale_shift)(const gan_real *x, gan_real scale, gan_real shift, gan_real *y, size_t n);
+    void (*norm_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride,
+                      size_t n, gan_real mean, double sums[2]);
+    void (*norm_grad)(const gan_real *gy, const gan_real *x, gan_real mean, gan_real a, gan_real b,
+                      gan_real c, gan_real *gx, size_t n);
+    void (*add_scaled)(const gan_real *x, gan_real k, gan_real *y, size_t n, bool add);
+    void (*resample_line)(const gan_real *x, const int *index, const gan_real *weight, int taps,
+                          int apart, gan_real *y, int n);
+    void (*resample_even)(const gan_real *x, int in, const int *index, const gan_real *weight,
+                          int taps, int apart, int phases, int step, gan_real *scratch, gan_real *y,
+                          int n);
+    void (*max_of_line)(const gan_real *x, int step, int at, gan_real *best, gan_real *index,
+                        int n);
+    void (*softmax)(const gan_real *x, gan_real *y, size_t n, int log_);
+    void (*softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n, int log_);
+    gan__body *sgd, *adam, *rmsprop; /* of a gan__job */
+    void (*pairs_of_rows)(size_t d, const double *a, const double *b, double *c, bool distances);
+} gan__simd_table;
+
+/* The table of the widest vectors that this machine has. */
+static const gan__simd_table *gan__simd(void);
 
 /* The backends that the program added. The only list of the process: gan_register_backend has no
    gan to keep it in. */
@@ -3622,36 +3882,14 @@ GAN_API void gan_set(gan_tensor *t, const gan_real *data)
 
 GAN_API gan_tensor *gan_detach(gan_tensor *x)
 {
-    return gan__tensor(gan__valid(x, "gan_detach"), x->buffer, GAN__SHAPE(x));
+    gan *g = gan__valid(x, "gan_detach");
+    return gan__tensor(g, x->buffer, GAN__SHAPE(x));
 }
 
 /* ===========================================================================================
    >>random (implementation)
    ===========================================================================================
-   Philox 4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3",
-   2011): ten rounds of multiply and exclusive-or turn a counter of four words and a key of two
-   into four words. Here the key is the seed, the counter (index, stream). */
-
-static void gan__philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4])
-{
-    uint32_t c0 = (uint32_t)index;
-    uint32_t c1 = (uint32_t)(index >> 32);
-    uint32_t c2 = (uint32_t)stream;
-    uint32_t c3 = (uint32_t)(stream >> 32);
-    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
-        uint64_t a = (uint64_t)0xD2511F53u * c0;
-        uint64_t b = (uint64_t)0xCD9E8D57u * c2;
-        c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
-        c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
-        c1 = (uint32_t)b;
-        c3 = (uint32_t)a;
-    }
-    out[0] = c0;
-    out[1] = c1;
-    out[2] = c2;
-    out[3] = c3;
-}
+   gan__philox and gan__random_block stand above PART II: gan_cuda.cu has them too. */
 
 /* Streams: gan_rand and gan_randn, shuffles, strokes, gradient checks, shapes; a parameter's own
    is a hash of its name, above these. */
@@ -3662,29 +3900,6 @@ enum {
     GAN__STREAM_CHECK,
     GAN__STREAM_SHAPES
 };
-
-/* Four numbers from one block: 24 bits each; normals by Box and Muller (1958), two from two. */
-static void gan__random_block(const gan_random *p, uint64_t block, gan_real out[4])
-{
-    uint32_t word[4];
-    gan__philox(p->seed, p->stream, p->index + block, word);
-    for (int i = 0; i < 4; i++)
-        out[i] = (gan_real)(word[i] >> 8) * (gan_real)(1.0 / 16777216);
-    for (int i = 0; p->normal && i < 4; i += 2) {
-        gan_real radius = (gan_real)sqrt(-2 * log((double)out[i] + 0.5 / 16777216));
-        gan_real angle = (gan_real)(6.28318530717958647692 * (double)out[i + 1]);
-        out[i] = radius * (gan_real)cos((double)angle);
-        out[i + 1] = radius * (gan_real)sin((double)angle);
-    }
-    for (int i = 0; i < 4; i++)
-        out[i] = p->shift + p->scale * out[i];
-}
-
-typedef struct {
-    const void *p;
-    const gan_real *in[5];
-    gan_real *out[3];
-} gan__job;
 
 static void gan__random_body(void *argument, size_t begin, size_t end, int thread)
 {
@@ -3697,16 +3912,16 @@ static void gan__random_body(void *argument, size_t begin, size_t end, int threa
     }
 }
 
-GAN_API void gan_ref_random(const gan_random *p, gan_real *y)
-{
-    gan__job job = {p, {NULL}, {y}};
-    gan__random_body(&job, 0, p->count, 0);
-}
-
 static gan__cost gan__cost_random(const gan_random *p)
 {
     gan__cost cost = {{0}, {p->count}, 0};
     return cost;
+}
+
+GAN_API void gan_ref_random(const gan_random *p, gan_real *y)
+{
+    gan__job job = {p, {NULL}, {y}};
+    gan__random_body(&job, 0, p->count, 0);
 }
 
 GAN_API void gan_cpu_random(const gan_random *p, gan_real *y)
@@ -3744,113 +3959,19 @@ GAN_API void gan_seed(gan *g, uint64_t seed)
     g->drawn = 0;
 }
 
-/* -------------------------------------------------------------------------------------------
-   The inner loops of the cpu kernels stand in a section at the end of this file that is compiled
-   once per instruction set. This is what it offers, and how a table of it is chosen when a
-   kernel is called. */
-
-/* Columns of an image seen as a matrix: rows are (channel, u, v) of a window of tu x tv taps,
-   columns are positions (n, i, j) of a grid of rows x cols; the number there is src[n, channel,
-   i*step_h + u0 + u*dir_h, j*step_w + v0 + v*dir_w], or 0 outside. No such matrix is ever
-   stored: panels of it are packed on the way into the product. */
-typedef struct {
-    const gan_real *src, *end; /* end: the tensor's */
-    ptrdiff_t image;           /* how far apart images lie */
-    int h, w, rows, cols, tu, tv, u0, v0;
-    int step_h, step_w, dir_h, dir_w;
-} gan__window;
-
-/* Where packers read a matrix (K,columns): the two strides of an ordinary matrix, or a window
-   (its columns, or its transpose). */
-typedef struct {
-    int kind;
-    const gan_real *src;
-    ptrdiff_t k_stride, column_stride;
-    gan__window window;
-} gan__matrix_source;
-
-enum { GAN__PLAIN, GAN__WINDOW, GAN__WINDOW_T };
-
-typedef struct {
-    int rows, columns; /* of the register tile: the micro-kernel's C is rows x columns */
-    void (*tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add);
-    void (*pack_left)(const gan_real *src, ptrdiff_t row_stride, const ptrdiff_t *k_offset,
-                      int rows, int depth, gan_real *panel);
-    void (*pack_right)(const gan__matrix_source *right, int column, int columns, int k, int depth,
-                       gan_real *panel);
-    void (*store)(const gan_real *tile, int rows, int columns, gan_real *dst, ptrdiff_t row_stride,
-                  const ptrdiff_t *column_offset);
-    void (*map)(const gan_map *p, const gan_real *x, gan_real *y, size_t n);
-    void (*zip)(const gan_zip *p, const gan_real *a, int a_step, const gan_real *b, int b_step,
-                gan_real *y, size_t n);
-    double (*sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n);
-    double (*squares)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real center);
-    void (*add_rows)(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y, size_t n);
-    void (*scale_shift)(const gan_real *x, gan_real scale, gan_real shift, gan_real *y, size_t n);
-    void (*two_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n,
-                     gan_real mean, double sums[2]);
-    void (*blend)(const gan_real *gy, const gan_real *x, gan_real mean, gan_real a, gan_real b,
-                  gan_real c, gan_real *gx, size_t n);
-    void (*add_scaled)(const gan_real *x, gan_real k, gan_real *y, size_t n, bool add);
-    void (*take)(const gan_real *x, const int *index, const gan_real *weight, int taps, int apart,
-                 gan_real *y, int n);
-    void (*take_even)(const gan_real *x, int in, const int *index, const gan_real *weight, int taps,
-                      int apart, int phases, int step, gan_real *room, gan_real *y, int n);
-    void (*max_line)(const gan_real *x, int step, int at, gan_real *best, gan_real *index, int n);
-    void (*softmax)(const gan_real *x, gan_real *y, size_t n, int log_);
-    void (*softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n, int log_);
-    gan__body *sgd, *adam, *rmsprop; /* of a gan__job */
-    void (*pairs)(size_t d, const double *a, const double *b, double *c, bool squares);
-} gan__isa;
-
-/* The section is compiled for vectors of 64, 32 and 16 bytes; GAN__LANES is how many numbers one
-   holds. */
-#define GAN__LANES (GAN__MAX(GAN__BYTES, 16) / GAN__SIZE)
-#if GAN_MAX_VECTOR >= 64 && defined(GAN__IS_X86)
-#define GAN__ISA(name) gan__##name##_avx512
-#define GAN__BYTES     64
-#include GAN_HEADER
-#undef GAN__ISA
-#undef GAN__BYTES
-#endif
-#if GAN_MAX_VECTOR >= 32 && defined(GAN__IS_X86)
-#define GAN__ISA(name) gan__##name##_avx2
-#define GAN__BYTES     32
-#include GAN_HEADER
-#undef GAN__ISA
-#undef GAN__BYTES
-#endif
-#define GAN__ISA(name) gan__##name##_base
-#define GAN__BYTES     (GAN_MAX_VECTOR >= 16 ? 16 : 0)
-#include GAN_HEADER
-#undef GAN__LANES
-
-static const gan__isa *gan__cpu_isa(void)
-{
-#if GAN_MAX_VECTOR >= 64 && defined(GAN__IS_X86)
-    if (__builtin_cpu_supports("avx512f"))
-        return &gan__table_avx512;
-#endif
-#if GAN_MAX_VECTOR >= 32 && defined(GAN__IS_X86)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        return &gan__table_avx2;
-#endif
-    return &gan__table_base;
-}
-
 /* ===========================================================================================
    >>arithmetic (implementation)
    =========================================================================================== */
-GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y)
-{
-    for (size_t i = 0; i < p->count; i++)
-        y[i] = p->value;
-}
-
 static gan__cost gan__cost_fill(const gan_fill *p)
 {
     gan__cost cost = {{0}, {p->count}, 0};
     return cost;
+}
+
+GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y)
+{
+    for (size_t i = 0; i < p->count; i++)
+        y[i] = p->value;
 }
 
 static void gan__fill_body(void *job, size_t begin, size_t end, int thread)
@@ -3867,43 +3988,23 @@ GAN_API void gan_cpu_fill(const gan_fill *p, gan_real *y)
     gan__parallel(p->count, 65536, gan__fill_body, &job);
 }
 
-static gan_real gan__map_one(const gan_map *p, gan_real x)
-{
-    switch (p->op) {
-    case GAN_AFFINE: return p->a * x + p->b;
-    case GAN_EXP: return GAN__F(exp, x);
-    case GAN_LOG: return GAN__F(log, x);
-    case GAN_SQRT: return GAN__F(sqrt, x);
-    case GAN_RSQRT: return 1 / GAN__F(sqrt, x);
-    case GAN_SQUARE: return x * x;
-    case GAN_ABS: return GAN__F(fabs, x);
-    case GAN_SIGN: return (gan_real)((x > 0) - (x < 0));
-    case GAN_CLAMP: return x < p->a ? p->a : x > p->b ? p->b : x;
-    case GAN_LEAKY: return x > 0 ? x : p->a * x;
-    case GAN_TANH: return GAN__F(tanh, x);
-    case GAN_SIGMOID: return 1 / (1 + GAN__F(exp, -x));
-    case GAN_SOFTPLUS: return GAN__MAX(x, 0) + GAN__F(log1p, GAN__F(exp, -GAN__F(fabs, x)));
-    default: return GAN__F(erf, x); /* GAN_ERF */
-    }
-}
-
-GAN_API void gan_ref_map(const gan_map *p, const gan_real *x, gan_real *y)
-{
-    for (size_t i = 0; i < p->count; i++)
-        y[i] = gan__map_one(p, x[i]);
-}
-
 static gan__cost gan__cost_map(const gan_map *p)
 {
     gan__cost cost = {{p->count}, {p->count}, (double)p->count};
     return cost;
 }
 
+GAN_API void gan_ref_map(const gan_map *p, const gan_real *x, gan_real *y)
+{
+    for (size_t i = 0; i < p->count; i++)
+        y[i] = gan__map_one(p->op, x[i], p->a, p->b);
+}
+
 static void gan__map_body(void *job, size_t begin, size_t end, int thread)
 {
     gan__job *j = (gan__job *)job;
     (void)thread;
-    gan__cpu_isa()->map((const gan_map *)j->p, j->in[0] + begin, j->out[0] + begin, end - begin);
+    gan__simd()->map((const gan_map *)j->p, j->in[0] + begin, j->out[0] + begin, end - begin);
 }
 
 GAN_API void gan_cpu_map(const gan_map *p, const gan_real *x, gan_real *y)
@@ -3912,18 +4013,13 @@ GAN_API void gan_cpu_map(const gan_map *p, const gan_real *x, gan_real *y)
     gan__parallel(p->count, 16384, gan__map_body, &job);
 }
 
-static gan_real gan__zip_one(const gan_zip *p, gan_real a, gan_real b)
+static gan__cost gan__cost_zip(const gan_zip *p)
 {
-    switch (p->op) {
-    case GAN_MIX: return p->k * a + p->l * b;
-    case GAN_MUL: return a * b;
-    case GAN_DIV: return a / b;
-    case GAN_GATE: return b > 0 ? a : p->k * a;
-    case GAN_INSIDE: return b >= p->k && b <= p->l ? a : 0;
-    case GAN_DTANH: return a * (1 - b * b);
-    case GAN_DSIGMOID: return a * b * (1 - b);
-    default: return (gan_real)(a == b); /* GAN_EQUAL */
-    }
+    size_t n = gan__size(GAN__SHAPE(p));
+    size_t a = gan__extent(GAN__SHAPE(p), p->a);
+    size_t b = gan__extent(GAN__SHAPE(p), p->b);
+    gan__cost cost = {{a, b}, {n}, (double)n};
+    return cost;
 }
 
 GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y)
@@ -3932,17 +4028,9 @@ GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b,
         for (int c = 0; c < p->c; c++)
             for (int h = 0; h < p->h; h++)
                 for (int w = 0; w < p->w; w++)
-                    *y++ = gan__zip_one(p, a[n * p->a[0] + c * p->a[1] + h * p->a[2] + w * p->a[3]],
-                                        b[n * p->b[0] + c * p->b[1] + h * p->b[2] + w * p->b[3]]);
-}
-
-static gan__cost gan__cost_zip(const gan_zip *p)
-{
-    size_t count = gan__size(GAN__SHAPE(p));
-    size_t of_a = gan__extent(GAN__SHAPE(p), p->a);
-    size_t of_b = gan__extent(GAN__SHAPE(p), p->b);
-    gan__cost cost = {{of_a, of_b}, {count}, (double)count};
-    return cost;
+                    *y++ = gan__zip_one(
+                        p->op, a[n * p->a[0] + c * p->a[1] + h * p->a[2] + w * p->a[3]],
+                        b[n * p->b[0] + c * p->b[1] + h * p->b[2] + w * p->b[3]], p->k, p->l);
 }
 
 /* A tour of two arrays whose neighbours along four dimensions lie a and b apart. part and
@@ -4006,10 +4094,11 @@ static void gan__zip_body(void *job, size_t begin, size_t end, int thread)
         const gan_real *b = j->in[1] + from_b + at * step_b;
         n = GAN__MIN(end - begin, length - (size_t)at);
         if (step_a <= 1 && step_b <= 1)
-            gan__cpu_isa()->zip(p, a, (int)step_a, b, (int)step_b, j->y + begin, n);
+            gan__simd()->zip(p, a, (int)step_a, b, (int)step_b, j->y + begin, n);
         else
             for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++)
-                j->y[begin + (size_t)i] = gan__zip_one(p, a[i * step_a], b[i * step_b]);
+                j->y[begin + (size_t)i] = gan__zip_one(p->op, a[i * step_a], b[i * step_b], p->k,
+                                                       p->l);
     }
 }
 
@@ -4024,34 +4113,14 @@ GAN_API void gan_cpu_zip(const gan_zip *p, const gan_real *a, const gan_real *b,
 /* ---- tensors: y = op(x), derivative gy * op'(x), itself made of these functions */
 
 static gan__vjp gan__map_vjp, gan__zip_vjp;
-static const struct gan__op gan__map_ops[] = {/* in the order of GAN_AFFINE ... */
-                                              {"gan_mul_scalar or gan_add_scalar", gan__map_vjp,
-                                               false},
-                                              {"gan_exp", gan__map_vjp, true},
-                                              {"gan_log", gan__map_vjp, false},
-                                              {"gan_sqrt", gan__map_vjp, true},
-                                              {"gan_rsqrt", gan__map_vjp, true},
-                                              {"gan_square", gan__map_vjp, false},
-                                              {"gan_abs", gan__map_vjp, false},
-                                              {"the sign", gan__map_vjp, false},
-                                              {"gan_clamp", gan__map_vjp, false},
-                                              {"gan_leaky_relu", gan__map_vjp, true},
-                                              {"gan_tanh", gan__map_vjp, true},
-                                              {"gan_sigmoid", gan__map_vjp, true},
-                                              {"gan_softplus", gan__map_vjp, false},
-                                              {"erf", gan__map_vjp, false}};
-static const struct gan__op gan__zip_ops[] = {/* in the order of GAN_MIX ... */
-                                              {"gan_add or gan_sub", gan__zip_vjp, false},
-                                              {"gan_mul", gan__zip_vjp, false},
-                                              {"gan_div", gan__zip_vjp, true},
-                                              {"leaky_relu's derivative", gan__zip_vjp, false},
-                                              {"clamp's derivative", gan__zip_vjp, false},
-                                              {"tanh's derivative", gan__zip_vjp, false},
-                                              {"sigmoid's derivative", gan__zip_vjp, false},
-                                              {"gan_one_hot", gan__zip_vjp, false}};
+#define GAN__MAP_ROW(op, name, needs_y, formula, derivative) {name, gan__map_vjp, needs_y},
+#define GAN__ZIP_ROW(op, name, needs_y, formula, of_a, of_b) {name, gan__zip_vjp, needs_y},
+static const struct gan__op gan__map_ops[] = {GAN_MAP_OPS(GAN__MAP_ROW)};
+static const struct gan__op gan__zip_ops[] = {GAN_ZIP_OPS(GAN__ZIP_ROW)};
 
 /* The result goes to into's memory where into is given. */
-static gan_tensor *gan__map_into(gan_tensor *into, int op, gan_tensor *x, gan_real a, gan_real b)
+static gan_tensor *gan__map_into(gan_tensor *into, gan_map_op op, gan_tensor *x, gan_real a,
+                                 gan_real b)
 {
     gan *g = x->g;
     gan_tensor *y = gan__tensor(g, into ? into->buffer : NULL, GAN__SHAPE(x));
@@ -4063,7 +4132,8 @@ static gan_tensor *gan__map_into(gan_tensor *into, int op, gan_tensor *x, gan_re
     return gan__record(y, &gan__map_ops[op], x, NULL, NULL);
 }
 
-static gan_tensor *gan__map(const char *function, int op, gan_tensor *x, gan_real a, gan_real b)
+static gan_tensor *gan__map(const char *function, gan_map_op op, gan_tensor *x, gan_real a,
+                            gan_real b)
 {
     gan__valid(x, function);
     return gan__map_into(NULL, op, x, a, b);
@@ -4084,8 +4154,8 @@ static int gan__join(int a, int b)
 }
 
 /* into: whose memory the result takes, or NULL. Both have the result's shape, or into is none. */
-static gan_tensor *gan__zip_into(gan_tensor *into, const char *function, int op, gan_tensor *a,
-                                 gan_tensor *b, gan_real k, gan_real l)
+static gan_tensor *gan__zip_into(gan_tensor *into, const char *function, gan_zip_op op,
+                                 gan_tensor *a, gan_tensor *b, gan_real k, gan_real l)
 {
     gan__valid_pair(a, b, function);
     gan *g = a->g;
@@ -4113,8 +4183,8 @@ static gan_tensor *gan__zip_into(gan_tensor *into, const char *function, int op,
     return gan__record(y, &gan__zip_ops[op], a, b, NULL);
 }
 
-static gan_tensor *gan__zip(const char *function, int op, gan_tensor *a, gan_tensor *b, gan_real k,
-                            gan_real l)
+static gan_tensor *gan__zip(const char *function, gan_zip_op op, gan_tensor *a, gan_tensor *b,
+                            gan_real k, gan_real l)
 {
     return gan__zip_into(NULL, function, op, a, b, k, l);
 }
@@ -4128,32 +4198,25 @@ static gan_tensor *gan__reuse(gan_tensor *gy)
              : NULL; /* one: the slot that holds gy */
 }
 
+/* t times k, or t itself where k is 1. */
+static gan_tensor *gan__times(gan_tensor *t, gan_real k)
+{
+    return k == 1 ? t : gan_mul_scalar(t, k);
+}
+
+/* The gradient of x, by the rows of GAN_MAP_OPS. */
 static gan_tensor *gan__map_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
+#define GAN__CASE(op, name, needs_y, formula, derivative) \
+    case op: return derivative;
     gan_tensor *x = y->in[i];
-    const gan_real a = y->real[0], b = y->real[1];
-    switch (y->attr[0]) {
-    case GAN_AFFINE: return a == 1 ? gy : gan_mul_scalar(gy, a);
-    case GAN_EXP: return gan_mul(gy, y);
-    case GAN_LOG: return gan_div(gy, x);
-    case GAN_SQRT: return gan_div(gan_mul_scalar(gy, (gan_real)0.5), y);
-    case GAN_RSQRT:
-        return gan_mul(gan_mul_scalar(gy, (gan_real)-0.5),
-                       gan_mul(y, gan_square(y))); /* -x^-3/2 / 2 */
-    case GAN_SQUARE: return gan_mul(gan_mul_scalar(gy, 2), x);
-    case GAN_ABS: return gan_mul(gy, gan__map("gan_abs", GAN_SIGN, x, 0, 0));
-    case GAN_CLAMP: return gan__zip("gan_clamp", GAN_INSIDE, gy, x, a, b);
-    case GAN_LEAKY:
-        return gan__zip_into(gan__reuse(gy), "gan_leaky_relu", GAN_GATE, gy, a >= 0 ? y : x, a,
-                             0); /* y > 0 where x > 0 */
-    case GAN_TANH: return gan__zip_into(gan__reuse(gy), "gan_tanh", GAN_DTANH, gy, y, 0, 0);
-    case GAN_SIGMOID: return gan__zip("gan_sigmoid", GAN_DSIGMOID, gy, y, 0, 0);
-    case GAN_SOFTPLUS: return gan_mul(gy, gan_sigmoid(x));
-    case GAN_ERF:
-        return gan_mul(gan_mul_scalar(gy, (gan_real)1.12837916709551257390),
-                       gan_exp(gan_neg(gan_square(x)))); /* 2/sqrt(pi) */
-    default: return NULL;                                /* GAN_SIGN is flat */
+    const gan_real a = y->real[0];
+    const gan_real b = y->real[1];
+    switch ((gan_map_op)y->attr[0]) {
+        GAN_MAP_OPS(GAN__CASE)
     }
+#undef GAN__CASE
+    return NULL;
 }
 
 /* The gradient of a broadcast operand: summed over what was repeated. */
@@ -4162,29 +4225,26 @@ static gan_tensor *gan__unbroadcast(gan_tensor *gradient, const gan_tensor *oper
     return gan_sum_to(gradient, GAN__SHAPE(operand));
 }
 
+/* The gradient of a (i = 0) or b (i = 1), by the rows of GAN_ZIP_OPS. */
 static gan_tensor *gan__zip_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
-    gan_tensor *a = y->in[0], *b = y->in[1];
-    const gan_real k = y->real[0], l = y->real[1];
-    gan_real factor = i == 0 ? k : l;
-    switch (y->attr[0]) {
-    case GAN_MIX:
-        return factor == 1 ? gan__unbroadcast(gy, y->in[i])
-                           : gan_mul_scalar(gan__unbroadcast(gy, y->in[i]), factor);
-    case GAN_MUL: return gan__unbroadcast(gan_mul(gy, y->in[1 - i]), y->in[i]);
-    case GAN_DIV:
-        return i == 0 ? gan__unbroadcast(gan_div(gy, b), a)
-                      : gan__unbroadcast(gan_neg(gan_div(gan_mul(gy, y), b)), b);
-    case GAN_GATE: return i == 0 ? gan__zip("gan_leaky_relu", GAN_GATE, gy, b, k, 0) : NULL;
-    case GAN_INSIDE: return i == 0 ? gan__zip("gan_clamp", GAN_INSIDE, gy, b, k, l) : NULL;
-    case GAN_DTANH: /* a (1 - b^2) */
-        return i == 0 ? gan__zip("gan_tanh", GAN_DTANH, gy, b, 0, 0)
-                      : gan_mul_scalar(gan_mul(gy, gan_mul(a, b)), -2);
-    case GAN_DSIGMOID: /* a (b - b^2) */
-        return i == 0 ? gan__zip("gan_sigmoid", GAN_DSIGMOID, gy, b, 0, 0)
-                      : gan_mul(gan_mul(gy, a), gan_add_scalar(gan_mul_scalar(b, -2), 1));
-    default: return NULL; /* GAN_EQUAL is flat */
+#define GAN__CASE(op, name, needs_y, formula, of_a, of_b) \
+    case op:                                              \
+        if (i == 0)                                       \
+            gradient = of_a;                              \
+        else                                              \
+            gradient = of_b;                              \
+        break;
+    gan_tensor *a = y->in[0];
+    gan_tensor *b = y->in[1];
+    gan_tensor *gradient = NULL;
+    const gan_real k = y->real[0];
+    const gan_real l = y->real[1];
+    switch ((gan_zip_op)y->attr[0]) {
+        GAN_ZIP_OPS(GAN__CASE)
     }
+#undef GAN__CASE
+    return gradient ? gan__unbroadcast(gradient, y->in[i]) : NULL;
 }
 
 GAN_API gan_tensor *gan_add(gan_tensor *a, gan_tensor *b)
@@ -4378,6 +4438,14 @@ GAN_API gan_tensor *gan_leaky_relu_(gan_tensor *x, gan_real slope)
 /* i, j, k, l go over the indices of x that are added up in y[n,c,h,w]: along a dimension that stays
    the step out[d] is all of in[d], which leaves n, c, h or w itself; along one that is summed it
    is 1. */
+static gan__cost gan__cost_sum(const gan_sums *p)
+{
+    size_t in = gan__size(p->in[0], p->in[1], p->in[2], p->in[3]);
+    size_t out = gan__size(p->out[0], p->out[1], p->out[2], p->out[3]);
+    gan__cost cost = {{in}, {out}, (double)in};
+    return cost;
+}
+
 GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
 {
     const int *in = p->in;
@@ -4396,14 +4464,6 @@ GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
                 }
 }
 
-static gan__cost gan__cost_sum(const gan_sums *p)
-{
-    size_t of_x = gan__size(p->in[0], p->in[1], p->in[2], p->in[3]);
-    size_t of_y = gan__size(p->out[0], p->out[1], p->out[2], p->out[3]);
-    gan__cost cost = {{of_x}, {of_y}, (double)of_x};
-    return cost;
-}
-
 /* The sum of all numbers that go into one of y, from dimension dim on; at is where the first lies.
    b[d] is y's stride, 0 along dimensions that are summed; the last of those is summed in one go. */
 static double gan__sum_from(const gan__strided_loop *j, const gan_real *at, int dim)
@@ -4413,7 +4473,7 @@ static double gan__sum_from(const gan__strided_loop *j, const gan_real *at, int 
     while (dim < last && j->b[dim] != 0)
         dim++;
     if (dim == last)
-        return j->b[dim] ? *at : gan__cpu_isa()->sum(at, 1, 0, (size_t)j->size[dim]);
+        return j->b[dim] ? *at : gan__simd()->sum(at, 1, 0, (size_t)j->size[dim]);
     for (int i = 0; i < j->size[dim]; i++)
         total += gan__sum_from(j, at + i * j->a[dim], dim + 1);
     return total;
@@ -4442,7 +4502,7 @@ static void gan__sum_part_body(void *job, size_t begin, size_t end, int thread)
 {
     const gan__strided_loop *j = (const gan__strided_loop *)job;
     (void)thread;
-    j->part[begin / j->stretch] = gan__cpu_isa()->sum(j->in[0] + begin, 1, 0, end - begin);
+    j->part[begin / j->stretch] = gan__simd()->sum(j->in[0] + begin, 1, 0, end - begin);
 }
 
 /* (ROWS,COLUMNS) to (COLUMNS), or (OUTER,ROWS,COLUMNS) to (OUTER,COLUMNS): row added to row, a
@@ -4456,8 +4516,8 @@ static void gan__sum_rows_body(void *job, size_t begin, size_t end, int thread)
     for (size_t n; begin < end; begin += n) {
         size_t outer = begin / columns, column = begin % columns;
         n = GAN__MIN(end - begin, columns - column);
-        gan__cpu_isa()->add_rows(j->in[0] + outer * rows * columns + column, rows,
-                                 (ptrdiff_t)columns, j->y + begin, n);
+        gan__simd()->sum_rows(j->in[0] + outer * rows * columns + column, rows, (ptrdiff_t)columns,
+                              j->y + begin, n);
     }
 }
 
@@ -4577,6 +4637,13 @@ static size_t gan__line_start(const gan_lines *p, size_t line)
     return line / p->inner * p->count * p->inner + line % p->inner;
 }
 
+static gan__cost gan__cost_softmax(const gan_lines *p)
+{
+    size_t n = p->outer * p->count * p->inner;
+    gan__cost cost = {{n}, {n}, 4.0 * (double)n};
+    return cost;
+}
+
 GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
 {
     for (size_t line = 0; line < p->outer * p->inner; line++) {
@@ -4594,10 +4661,10 @@ GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
     }
 }
 
-static gan__cost gan__cost_softmax(const gan_lines *p)
+static gan__cost gan__cost_softmax_grad(const gan_lines *p)
 {
-    size_t count = p->outer * p->count * p->inner;
-    gan__cost cost = {{count}, {count}, 4.0 * (double)count};
+    size_t n = p->outer * p->count * p->inner;
+    gan__cost cost = {{n, n}, {n}, 4.0 * (double)n};
     return cost;
 }
 
@@ -4612,13 +4679,6 @@ GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const 
         for (size_t i = start; i < start + p->count * p->inner; i += p->inner)
             gx[i] = (gan_real)(p->log_ ? gy[i] - exp(y[i]) * total : y[i] * (gy[i] - total));
     }
-}
-
-static gan__cost gan__cost_softmax_grad(const gan_lines *p)
-{
-    size_t count = p->outer * p->count * p->inner;
-    gan__cost cost = {{count, count}, {count}, 4.0 * (double)count};
-    return cost;
 }
 
 /* count numbers that lie step apart in x, side by side in line, which is returned. */
@@ -4648,9 +4708,9 @@ static void gan__softmax_body(void *argument, size_t begin, size_t end, int thre
         if (apart && b)
             b = gan__collect(b, p->inner, count, scratch + count);
         if (b)
-            gan__cpu_isa()->softmax_grad(a, b, y, count, p->log_);
+            gan__simd()->softmax_grad(a, b, y, count, p->log_);
         else
-            gan__cpu_isa()->softmax(a, y, count, p->log_);
+            gan__simd()->softmax(a, y, count, p->log_);
         for (size_t i = 0; apart && i < count; i++)
             job->out[0][start + i * p->inner] = y[i];
     }
@@ -4754,6 +4814,14 @@ GAN_API gan_tensor *gan_log_softmax(gan_tensor *x, int dim)
 
      a a a b     a goes to place 0, strides 4, 1
      a a a b     b goes to place 3, strides 4, 1                                              */
+static gan__cost gan__cost_copy(const gan_copy *p)
+{
+    size_t x = (size_t)p->x0 + gan__extent(GAN__SHAPE(p), p->x);
+    size_t y = (size_t)p->y0 + gan__extent(GAN__SHAPE(p), p->y);
+    gan__cost cost = {{x}, {y}, 0};
+    return cost;
+}
+
 GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y)
 {
     for (int n = 0; n < p->n; n++)
@@ -4762,14 +4830,6 @@ GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y)
                 for (int w = 0; w < p->w; w++)
                     y[p->y0 + n * p->y[0] + c * p->y[1] + h * p->y[2] + w * p->y[3]] =
                         x[p->x0 + n * p->x[0] + c * p->x[1] + h * p->x[2] + w * p->x[3]];
-}
-
-static gan__cost gan__cost_copy(const gan_copy *p)
-{
-    size_t of_x = p->x0 + gan__extent(GAN__SHAPE(p), p->x);
-    size_t of_y = p->y0 + gan__extent(GAN__SHAPE(p), p->y);
-    gan__cost cost = {{of_x}, {of_y}, 0};
-    return cost;
 }
 
 /* One line of the last dimension after the other: a memcpy where neighbours touch in both. */
@@ -4994,6 +5054,16 @@ GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count, int dim)
 /* ===========================================================================================
    >>gather (implementation)
    =========================================================================================== */
+static gan__cost gan__cost_gather(const gan_index *p)
+{
+    size_t in = p->outer * p->in * p->inner;
+    size_t out = p->outer * p->out * p->inner;
+    size_t index = 1 + (p->outer - 1) * p->step_outer + (p->out - 1) * p->step +
+                   (p->inner - 1) * p->step_inner;
+    gan__cost cost = {{p->adjoint ? out : in, index}, {p->adjoint ? in : out}, 0};
+    return cost;
+}
+
 GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_real *index,
                             gan_real *y)
 {
@@ -5012,16 +5082,6 @@ GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_rea
             }
 }
 
-static gan__cost gan__cost_gather(const gan_index *p)
-{
-    size_t lines = p->outer * p->inner;
-    size_t index = 1 + (p->outer - 1) * p->step_outer + (p->out - 1) * p->step +
-                   (p->inner - 1) * p->step_inner;
-    gan__cost cost = {
-        {lines * (p->adjoint ? p->out : p->in), index}, {lines * (p->adjoint ? p->in : p->out)}, 0};
-    return cost;
-}
-
 /* A list, INNER numbers to each of its indices: whole slices, of which numbers k0 to k1. */
 static void gan__gather_slices(const gan_index *p, const gan_real *x, const gan_real *index,
                                gan_real *y, size_t k0, size_t k1)
@@ -5030,7 +5090,7 @@ static void gan__gather_slices(const gan_index *p, const gan_real *x, const gan_
         size_t at_out = i * p->inner + k0;
         size_t at_in = (size_t)(int)index[i * p->step] * p->inner + k0;
         if (p->adjoint)
-            gan__cpu_isa()->add_scaled(x + at_out, 1, y + at_in, k1 - k0, true);
+            gan__simd()->add_scaled(x + at_out, 1, y + at_in, k1 - k0, true);
         else
             memcpy(y + at_out, x + at_in, (k1 - k0) * sizeof *y);
     }
@@ -5113,8 +5173,8 @@ static void gan__check_whole(const char *function, const char *what, const gan_t
     for (size_t i = 0; i < numbers; i++) {
         gan_real value = t->data[i];
         if (!(value >= 0 && value < (gan_real)count))
-            gan__fail(t->g, function, "%s %g at place %.0f: there are %d %s", what, (double)value,
-                      (double)i, count, of);
+            gan__fail(t->g, function, "%s %g at place %.0f: there are %d %s, counted from 0", what,
+                      (double)value, (double)i, count, of);
         if (value != (gan_real)(int)value)
             gan__fail(t->g, function, "%s %g at place %.0f: it must be a whole number", what,
                       (double)value, (double)i);
@@ -5157,7 +5217,7 @@ static gan_tensor *gan__gather(const char *function, gan_tensor *x, gan_tensor *
     if (adjoint && size < 1)
         gan__fail(x->g, function, "size %d: it is 1 or more", size);
 
-    gan_index p = {0};
+    gan_index p;
     p.outer = lines.outer;
     p.in = adjoint ? (size_t)size : lines.count;
     p.out = (size_t)(list ? index->n : gan__size_of(index, dim));
@@ -5222,8 +5282,885 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
 }
 
 /* ===========================================================================================
+   >>simd (implementation)
+   ===========================================================================================
+   This chapter is compiled once for each instruction set: gan.h includes itself here, up to three
+   times, with GAN__LANES defined, and then consists of nothing but the section below.
+
+       gan.h --- first chapters --- #include "gan.h" (AVX-512) --- the section for 64 bytes
+                                    #include "gan.h" (AVX2)    --- the section for 32 bytes
+                                    #include "gan.h" (base)    --- the section for 16, or 0
+             --- further chapters
+
+   gan__simd_tile in it becomes gan__simd_tile_avx512, gan__simd_tile_avx2 and gan__simd_tile_base,
+   by the list of names below. Each time ends with a table of its functions. gan__simd() chooses
+   the table: the other chapters call gan__simd()->tile. */
+
+/* Columns of an image seen as a matrix: rows are (channel, u, v) of a window of tu x tv taps,
+   columns are positions (n, i, j) of a grid of rows x cols; the number there is src[n, channel,
+   i*step_h + u0 + u*dir_h, j*step_w + v0 + v*dir_w], or 0 outside. No such matrix is ever
+   stored: panels of it are packed on the way into the product. */
+typedef struct {
+    const gan_real *src, *end; /* end: the tensor's */
+    ptrdiff_t image;           /* how far apart images lie */
+    int h, w, rows, cols, tu, tv, u0, v0;
+    int step_h, step_w, dir_h, dir_w;
+} gan__window;
+
+/* Where packers read a matrix (K,columns): the two strides of an ordinary matrix, or a window
+   (its columns, or its transpose). */
+struct gan__matrix_source {
+    int kind;
+    const gan_real *src;
+    ptrdiff_t k_stride, column_stride;
+    gan__window window;
+};
+
+enum { GAN__PLAIN, GAN__WINDOW, GAN__WINDOW_T };
+
+/* The names of this section. */
+#define gan__simd_adam           GAN__SIMD(adam)
+#define gan__simd_add_scaled     GAN__SIMD(add_scaled)
+#define gan__simd_copy_line      GAN__SIMD(copy_line)
+#define gan__simd_exp            GAN__SIMD(exp)
+#define gan__simd_float_of_bits  GAN__SIMD(float_of_bits)
+#define gan__simd_functions      GAN__SIMD(functions)
+#define gan__simd_lane_sums      GAN__SIMD(lane_sums)
+#define gan__simd_lanes          GAN__SIMD(lanes)
+#define gan__simd_map            GAN__SIMD(map)
+#define gan__simd_max_of_line    GAN__SIMD(max_of_line)
+#define gan__simd_norm_grad      GAN__SIMD(norm_grad)
+#define gan__simd_norm_sums      GAN__SIMD(norm_sums)
+#define gan__simd_pack_left      GAN__SIMD(pack_left)
+#define gan__simd_pack_right     GAN__SIMD(pack_right)
+#define gan__simd_pack_run       GAN__SIMD(pack_run)
+#define gan__simd_pack_window    GAN__SIMD(pack_window)
+#define gan__simd_pack_window_t  GAN__SIMD(pack_window_t)
+#define gan__simd_pairs_of_rows  GAN__SIMD(pairs_of_rows)
+#define gan__simd_resample_even  GAN__SIMD(resample_even)
+#define gan__simd_resample_line  GAN__SIMD(resample_line)
+#define gan__simd_rmsprop        GAN__SIMD(rmsprop)
+#define gan__simd_scale_shift    GAN__SIMD(scale_shift)
+#define gan__simd_sgd            GAN__SIMD(sgd)
+#define gan__simd_softmax        GAN__SIMD(softmax)
+#define gan__simd_softmax_grad   GAN__SIMD(softmax_grad)
+#define gan__simd_sqrt           GAN__SIMD(sqrt)
+#define gan__simd_store_tile     GAN__SIMD(store_tile)
+#define gan__simd_sum            GAN__SIMD(sum)
+#define gan__simd_sum_of_squares GAN__SIMD(sum_of_squares)
+#define gan__simd_sum_rows       GAN__SIMD(sum_rows)
+#define gan__simd_tanh           GAN__SIMD(tanh)
+#define gan__simd_tile           GAN__SIMD(tile)
+#define gan__simd_unaligned      GAN__SIMD(unaligned)
+#define gan__simd_unaligned16    GAN__SIMD(unaligned16)
+#define gan__simd_unaligned32    GAN__SIMD(unaligned32)
+#define gan__simd_unaligned64    GAN__SIMD(unaligned64)
+#define gan__simd_update         GAN__SIMD(update)
+#define gan__simd_vector         GAN__SIMD(vector)
+#define gan__simd_zip            GAN__SIMD(zip)
+
+/* GAN__BYTES: of a vector; GAN__LANES: how many numbers one holds. */
+#define GAN__LANES (GAN__MAX(GAN__BYTES, 16) / GAN__SIZE)
+#if GAN_MAX_VECTOR >= 64 && defined(GAN__IS_X86)
+#define GAN__SIMD(name) gan__simd_##name##_avx512
+#define GAN__BYTES      64
+#include GAN_HEADER
+#undef GAN__SIMD
+#undef GAN__BYTES
+#endif
+#if GAN_MAX_VECTOR >= 32 && defined(GAN__IS_X86)
+#define GAN__SIMD(name) gan__simd_##name##_avx2
+#define GAN__BYTES      32
+#include GAN_HEADER
+#undef GAN__SIMD
+#undef GAN__BYTES
+#endif
+#define GAN__SIMD(name) gan__simd_##name##_base
+#define GAN__BYTES      (GAN_MAX_VECTOR >= 16 ? 16 : 0)
+#include GAN_HEADER
+#undef GAN__SIMD
+#undef GAN__LANES
+
+static const gan__simd_table *gan__simd(void)
+{
+#if GAN_MAX_VECTOR >= 64 && defined(GAN__IS_X86)
+    if (__builtin_cpu_supports("avx512f"))
+        return &gan__simd_functions_avx512;
+#endif
+#if GAN_MAX_VECTOR >= 32 && defined(GAN__IS_X86)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return &gan__simd_functions_avx2;
+#endif
+    return &gan__simd_functions_base;
+}
+
+#define GAN__SECOND_HALF
+#endif /* GAN_IMPLEMENTATION, first half */
+
+/* ---- The section. Plain loops that the compiler vectorises, but for the micro-kernel of the
+   matrix product, which keeps its tile in vector registers. The options below are this section's
+   own, whatever the program is compiled with: contraction of a*b + c into one operation, and the
+   vectoriser. Macros that read the same every time stay defined. */
+#ifdef GAN__LANES
+
+#if defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES == 64
+#pragma clang attribute push(__attribute__((target("avx512f,avx2,fma"))), apply_to = function)
+#elif defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES == 32
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#elif defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=fast", "no-trapping-math", "no-math-errno", \
+                     "no-tree-loop-distribute-patterns")
+#if defined(GAN__IS_X86) && GAN__BYTES == 64
+#pragma GCC target("avx512f,avx2,fma")
+#elif defined(GAN__IS_X86) && GAN__BYTES == 32
+#pragma GCC target("avx2,fma")
+#endif
+#endif
+
+/* ---- the matrix product: a tile of C in registers, C (+)= A B over depth terms
+   a (depth, ROWS) and b (depth, COLUMNS) are packed panels; c (ROWS, COLUMNS). */
+#if GAN__BYTES > 0
+
+/* 32 vector registers hold 8 x 3 of C, 16 hold 4 x 3; the rest is b's three and the broadcast of
+   an element of a. */
+#if GAN__BYTES == 64 || defined(__aarch64__)
+#define GAN__ROWS   8
+#define GAN__ALL(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#else
+#define GAN__ROWS   4
+#define GAN__ALL(X) X(0) X(1) X(2) X(3)
+#endif
+#define GAN__COLUMNS (3 * GAN__LANES)
+typedef gan_real gan__simd_vector __attribute__((vector_size(GAN__BYTES)));
+typedef gan_real gan__simd_unaligned
+    __attribute__((vector_size(GAN__BYTES), aligned(sizeof(gan_real)), may_alias));
+#define GAN__VEC      gan__simd_vector
+#define GAN__AT(p, i) (*(gan__simd_unaligned *)((p) + (i)*GAN__LANES))
+
+#define GAN__ZERO(r) GAN__VEC c##r##0 = {0}, c##r##1 = {0}, c##r##2 = {0};
+#define GAN__STEP(r) c##r##0 += a[r] * b0, c##r##1 += a[r] * b1, c##r##2 += a[r] * b2;
+#define GAN__SAVE(r)                                                    \
+    if (add)                                                            \
+        c##r##0 += GAN__AT(c, 3 * r), c##r##1 += GAN__AT(c, 3 * r + 1), \
+            c##r##2 += GAN__AT(c, 3 * r + 2);                           \
+    GAN__AT(c, 3 * r) = c##r##0, GAN__AT(c, 3 * r + 1) = c##r##1, GAN__AT(c, 3 * r + 2) = c##r##2;
+
+static void gan__simd_tile(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add)
+{
+    GAN__ALL(GAN__ZERO)
+    for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS) {
+        GAN__VEC b0 = GAN__AT(b, 0);
+        GAN__VEC b1 = GAN__AT(b, 1);
+        GAN__VEC b2 = GAN__AT(b, 2);
+        GAN__ALL(GAN__STEP)
+    }
+    GAN__ALL(GAN__SAVE)
+}
+
+#undef GAN__ALL
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+typedef gan_real gan__simd_unaligned16
+    __attribute__((vector_size(4 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
+typedef gan_real gan__simd_unaligned32
+    __attribute__((vector_size(8 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
+typedef gan_real gan__simd_unaligned64
+    __attribute__((vector_size(16 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
+#define GAN__SHUFFLE(type, dst, src, second, ...)                   \
+    *(GAN__SIMD(unaligned##type) *)(dst) = __builtin_shufflevector( \
+        *(const GAN__SIMD(unaligned##type) *)(src),                 \
+        *(const GAN__SIMD(unaligned##type) *)((src) + second), __VA_ARGS__)
+#endif
+#endif
+#else
+#define GAN__ROWS    4
+#define GAN__COLUMNS 12
+
+static void gan__simd_tile(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add)
+{
+    gan_real sum[GAN__ROWS * GAN__COLUMNS] = {0};
+    for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS)
+        for (int r = 0; r < GAN__ROWS; r++)
+            for (int j = 0; j < GAN__COLUMNS; j++)
+                sum[r * GAN__COLUMNS + j] += a[r] * b[j];
+    for (int i = 0; i < GAN__ROWS * GAN__COLUMNS; i++)
+        c[i] = sum[i] + (add ? c[i] : 0);
+}
+#endif
+
+/* panel (depth, ROWS) = rows of the left matrix, element (r,k) at src[r*row_stride +
+   k_offset[k]]; rows that are not there are 0. */
+static void gan__simd_pack_left(const gan_real *src, ptrdiff_t row_stride,
+                                const ptrdiff_t *k_offset, int rows, int depth, gan_real *panel)
+{
+    for (int k = 0; k < depth; k++, panel += GAN__ROWS) {
+        const gan_real *at = src + k_offset[k];
+        if (rows == GAN__ROWS)
+            for (int r = 0; r < GAN__ROWS; r++)
+                panel[r] = at[r * row_stride];
+        else
+            for (int r = 0; r < GAN__ROWS; r++)
+                panel[r] = r < rows ? at[r * row_stride] : 0;
+    }
+}
+
+/* dst[0..n) = src[j*step]. Copies of fixed length become vector instructions; every second
+   number comes from two vectors that overlap by one, so that nothing behind the last is read. */
+static inline GAN__INLINE void gan__simd_copy_line(gan_real *dst, const gan_real *src, int step,
+                                                   int n)
+{
+    int j = 0;
+#define GAN__COPY(size)                           \
+    for (; step == 1 && j + size <= n; j += size) \
+    memcpy(dst + j, src + j, size * sizeof *dst)
+    GAN__COPY(16);
+    GAN__COPY(8);
+    GAN__COPY(4);
+#ifdef GAN__SHUFFLE
+    for (; GAN__LANES >= 16 && step == 2 && j + 16 <= n; j += 16)
+        GAN__SHUFFLE(64, dst + j, src + 2 * j, 15, 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25,
+                     27, 29, 31);
+    for (; GAN__LANES >= 8 && step == 2 && j + 8 <= n; j += 8)
+        GAN__SHUFFLE(32, dst + j, src + 2 * j, 7, 0, 2, 4, 6, 9, 11, 13, 15);
+    for (; step == 2 && j + 4 <= n; j += 4)
+        GAN__SHUFFLE(16, dst + j, src + 2 * j, 3, 0, 2, 5, 7);
+#endif
+    for (; j < n; j++)
+        dst[j] = src[j * step];
+}
+
+/* One run of n positions in a line of the grid, from (i, j) on: rows k .. k+depth of the window
+   into panel. A tap that reaches over the border of the image is read over it where the tensor
+   has numbers there, and the border's zeros are written after. */
+static inline GAN__INLINE void gan__simd_pack_run(const gan__window *s, const gan_real *plane,
+                                                  int i, int j, int n, int k, int depth,
+                                                  gan_real *dst)
+{
+    int taps = s->tu * s->tv;
+    int channel = k / taps;
+    int u = k % taps / s->tv;
+    int v = k % s->tv;
+    int step = s->step_w;
+    plane += (ptrdiff_t)channel * s->h * s->w;
+    for (int left = depth; left > 0;) {
+        int line = i * s->step_h + s->u0 + u * s->dir_h;
+        int part = GAN__MIN(s->tv - v, left);
+        int first = j * step + s->v0 + v * s->dir_w;
+        const gan_real *row = plane + (ptrdiff_t)line * s->w;
+        for (int t = 0; t < part; t++, first += s->dir_w, dst += GAN__COLUMNS) {
+            int last = first + (n - 1) * step;
+            if (line < 0 || line >= s->h)
+                for (int q = 0; q < n; q++)
+                    dst[q] = 0;
+            else if (first >= 0 && last < s->w)
+                gan__simd_copy_line(dst, row + first, step, n);
+            else if (row + first >= s->src && row + last < s->end) {
+                gan__simd_copy_line(dst, row + first, step, n);
+                for (int q = 0; q < n && first + q * step < 0; q++)
+                    dst[q] = 0;
+                for (int q = n - 1; q >= 0 && first + q * step >= s->w; q--)
+                    dst[q] = 0;
+            } else
+                for (int q = 0; q < n; q++)
+                    dst[q] = first + q * step >= 0 && first + q * step < s->w
+                               ? row[first + q * step]
+                               : 0;
+        }
+        left -= part;
+        v = 0;
+        if (++u == s->tu) {
+            u = 0;
+            plane += (ptrdiff_t)s->h * s->w;
+        }
+    }
+}
+
+/* Rows k .. k+depth of a window, columns column .. column+columns. Frequent lengths of runs are
+   compiled as constants. */
+static void gan__simd_pack_window(const gan__window *s, int column, int columns, int k, int depth,
+                                  gan_real *panel)
+{
+    for (int n; columns > 0; columns -= n, column += n, panel += n) {
+        int i = column / s->cols % s->rows, j = column % s->cols;
+        const gan_real *image = s->src + column / (s->rows * s->cols) * s->image;
+        n = GAN__MIN(s->cols - j, columns);
+        switch (n) {
+#define GAN__RUN(length) \
+    case length: gan__simd_pack_run(s, image, i, j, length, k, depth, panel); break
+            GAN__RUN(4);
+            GAN__RUN(7);
+            GAN__RUN(8);
+            GAN__RUN(14);
+            GAN__RUN(16);
+            GAN__RUN(32);
+        default: gan__simd_pack_run(s, image, i, j, n, k, depth, panel);
+        }
+    }
+}
+
+/* The transpose: rows are positions k .. k+depth of the grid, columns (channel, u, v).
+   Neighbouring v are neighbours in memory. */
+static void gan__simd_pack_window_t(const gan__window *s, int column, int columns, int k, int depth,
+                                    gan_real *panel)
+{
+    int taps = s->tu * s->tv;
+    for (int done = 0, run; done < depth; done += run) {
+        int place = k + done;
+        int image = place / (s->rows * s->cols);
+        int i = place / s->cols % s->rows;
+        int j = place % s->cols;
+        run = GAN__MIN(s->cols - j, depth - done);
+        for (int q = 0, part; q < columns; q += part) {
+            int channel = (column + q) / taps;
+            int u = (column + q) % taps / s->tv;
+            int v = (column + q) % s->tv;
+            int line = i * s->step_h + s->u0 + u * s->dir_h;
+            int at = j * s->step_w + s->v0 + v * s->dir_w;
+            part = GAN__MIN(s->tv - v, columns - q);
+            const gan_real *row = s->src + image * s->image +
+                                  ((ptrdiff_t)channel * s->h + line) * s->w;
+            gan_real *dst = panel + (size_t)done * GAN__COLUMNS + q;
+            for (int t = 0; t < run; t++, at += s->step_w, dst += GAN__COLUMNS) {
+                if (line < 0 || line >= s->h)
+                    for (int e = 0; e < part; e++)
+                        dst[e] = 0;
+                else if (at >= 0 && at + part <= s->w && part == 4 && s->dir_w == 1)
+                    memcpy(dst, row + at, 4 * sizeof *dst);
+                else
+                    for (int e = 0, f = at; e < part; e++, f += s->dir_w)
+                        dst[e] = f >= 0 && f < s->w ? row[f] : 0;
+            }
+        }
+    }
+}
+
+/* panel (depth, COLUMNS) = rows k .. k+depth and columns column .. column+columns of the right
+   matrix; the rest of a row is 0. */
+static void gan__simd_pack_right(const gan__matrix_source *right, int column, int columns, int k,
+                                 int depth, gan_real *panel)
+{
+    if (depth == 0)
+        return; /* a phase that no tap reaches */
+    if (columns < GAN__COLUMNS)
+        memset(panel, 0, (size_t)depth * GAN__COLUMNS * sizeof *panel);
+    if (right->kind == GAN__WINDOW)
+        gan__simd_pack_window(&right->window, column, columns, k, depth, panel);
+    else if (right->kind == GAN__WINDOW_T)
+        gan__simd_pack_window_t(&right->window, column, columns, k, depth, panel);
+    else {
+        const gan_real *src = right->src + column * right->column_stride + k * right->k_stride;
+        for (int t = 0; t < depth; t++, src += right->k_stride, panel += GAN__COLUMNS) {
+            if (right->column_stride == 1)
+                memcpy(panel, src, (size_t)columns * sizeof *panel);
+            else
+                for (int j = 0; j < columns; j++)
+                    panel[j] = src[j * right->column_stride];
+        }
+    }
+}
+
+/* dst[r*row_stride + column_offset[j]] = tile[r][j]. Offsets grow, so 16 of them are neighbours
+   if the ends are 15 apart. */
+static void gan__simd_store_tile(const gan_real *tile, int rows, int columns, gan_real *dst,
+                                 ptrdiff_t row_stride, const ptrdiff_t *column_offset)
+{
+    for (int j = 0, run; j < columns; j += run) {
+        run = GAN__MIN(16, columns - j);
+        bool together = run == 16 && column_offset[j + 15] == column_offset[j] + 15;
+        gan_real *to = dst;
+        for (const gan_real *from = tile + j, *end = from + rows * GAN__COLUMNS; from < end;
+             to += row_stride, from += GAN__COLUMNS)
+            if (together)
+                memcpy(to + column_offset[j], from, 16 * sizeof *to);
+            else
+                for (int t = 0; t < run; t++)
+                    to[column_offset[j + t]] = from[t];
+    }
+}
+
+/* ---- elementwise */
+
+/* e^x, tanh and the square root in forms that compilers vectorise, to about 2 units in the last
+   place (polynomials: Cephes, S. Moshier). e^x is 2^n times a polynomial of what is left, and 0
+   where that is not normal; tanh has its own polynomial near 0, where 1 - small cancels; the
+   root is Newton's from a guess at the bits, for numbers that are not negative. */
+#if GAN__SIZE == 4
+static inline GAN__INLINE float gan__simd_float_of_bits(int32_t n)
+{
+    float x;
+    memcpy(&x, &n, sizeof x);
+    return x;
+}
+
+static inline GAN__INLINE float gan__simd_exp(float x)
+{
+    float t = x >= -87.33654f ? (x <= 88.72284f ? x : 88.72284f) : -87.33654f;
+    float whole = (t * 1.44269504f + 12582912.0f) - 12582912.0f;
+    float r = t - whole * 0.693359375f + whole * 2.12194440e-4f;
+    float y = (((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r +
+                 4.1665795894e-2f) *
+                    r +
+                1.6666665459e-1f) *
+                   r +
+               5.0000001201e-1f) *
+                  r * r +
+              r + 1;
+    int32_t n = (int32_t)whole, half = n >> 1;
+    y = y * gan__simd_float_of_bits((half + 127) * (1 << 23)) *
+        gan__simd_float_of_bits((n - half + 127) * (1 << 23));
+    y = x < -87.33654f ? 0 : x > 88.72284f ? (float)HUGE_VAL : y;
+    return x != x ? x : y;
+}
+
+static inline GAN__INLINE float gan__simd_tanh(float x)
+{
+    float z = x * x;
+    float size = x < 0 ? -x : x;
+    float far = 1 - 2 / (gan__simd_exp(2 * size) + 1);
+    float near = ((((-5.70498872745e-3f * z + 2.06390887954e-2f) * z - 5.37397155531e-2f) * z +
+                   1.33314422036e-1f) *
+                      z -
+                  3.33332819422e-1f) *
+                     z * x +
+                 x;
+    return size < 0.625f ? near : x < 0 ? -far : far;
+}
+
+static inline GAN__INLINE float gan__simd_sqrt(float x)
+{
+    int32_t i;
+    memcpy(&i, &x, sizeof i);
+    float y = gan__simd_float_of_bits(0x5f3759df - (i >> 1)), half = 0.5f * x; /* about 1/sqrt(x) */
+    y = y * (1.5f - half * y * y);
+    y = y * (1.5f - half * y * y);
+    y = y * (1.5f - half * y * y);
+    float root = x * y;
+    return x <= FLT_MAX ? root + 0.5f * y * (x - root * root) : x;
+}
+#else
+static inline GAN__INLINE double gan__simd_exp(double x)
+{
+    return exp(x);
+}
+
+static inline GAN__INLINE double gan__simd_tanh(double x)
+{
+    return tanh(x);
+}
+
+static inline GAN__INLINE double gan__simd_sqrt(double x)
+{
+    return sqrt(x);
+}
+#endif
+
+#undef GAN__EXP
+#undef GAN__TANH
+#define GAN__EXP(x)  gan__simd_exp(x)
+#define GAN__TANH(x) gan__simd_tanh(x)
+
+/* y = f(x), a loop for each row of GAN_MAP_OPS. y may be x. */
+static void gan__simd_map(const gan_map *p, const gan_real *in, gan_real *out, size_t n)
+{
+#define GAN__CASE(op, name, needs_y, formula, derivative) \
+    case op:                                              \
+        for (size_t i = 0; i < n; i++) {                  \
+            const gan_real x = in[i];                     \
+            out[i] = (gan_real)(formula);                 \
+        }                                                 \
+        break;
+    const gan_real a = p->a;
+    const gan_real b = p->b;
+    switch (p->op) {
+        GAN_MAP_OPS(GAN__CASE)
+    }
+#undef GAN__CASE
+}
+
+/* y = f(a, b), for each row of GAN_ZIP_OPS four loops: a step of 0 repeats the first number. */
+static void gan__simd_zip(const gan_zip *p, const gan_real *in_a, int a_step, const gan_real *in_b,
+                          int b_step, gan_real *y, size_t n)
+{
+#define GAN__LOOP(of_a, of_b, formula) \
+    for (size_t i = 0; i < n; i++) {   \
+        const gan_real a = of_a;       \
+        const gan_real b = of_b;       \
+        y[i] = (gan_real)(formula);    \
+    }
+#define GAN__CASE(op, name, needs_y, formula, grad_a, grad_b) \
+    case op:                                                  \
+        if (a_step && b_step)                                 \
+            GAN__LOOP(in_a[i], in_b[i], formula)              \
+        else if (a_step)                                      \
+            GAN__LOOP(in_a[i], first_b, formula)              \
+        else if (b_step)                                      \
+            GAN__LOOP(first_a, in_b[i], formula)              \
+        else                                                  \
+            GAN__LOOP(first_a, first_b, formula)              \
+        break;
+    const gan_real k = p->k;
+    const gan_real l = p->l;
+    const gan_real first_a = in_a[0];
+    const gan_real first_b = in_b[0];
+    switch (p->op) {
+        GAN_ZIP_OPS(GAN__CASE)
+    }
+#undef GAN__CASE
+#undef GAN__LOOP
+}
+
+/* ---- sums over rows of n numbers that lie stride apart: 16 lanes in the working precision,
+   folded into double every 1024 numbers */
+
+#if GAN__BYTES > 0
+typedef gan_real gan__simd_lanes
+    __attribute__((vector_size(16 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
+#define GAN__WIDE 16
+#define GAN__FOLD(total, lane)   \
+    for (int j = 0; j < 16; j++) \
+    (total) += (lane)[j]
+#define GAN__TAKE(p) (*(const gan__simd_lanes *)(p))
+#else
+typedef double gan__simd_lanes;
+#define GAN__WIDE              1
+#define GAN__FOLD(total, lane) (total) += (lane)
+#define GAN__TAKE(p)           (double)*(p)
+#endif
+
+/* Returns the sum of gy, or if square of (x - center)^2; if weigh, *weighted = sum of gy * (x -
+   center). Both are constants. */
+static inline GAN__INLINE double gan__simd_lane_sums(bool square, bool weigh, const gan_real *gy,
+                                                     const gan_real *x, size_t rows,
+                                                     ptrdiff_t stride, size_t n, gan_real center,
+                                                     double *weighted)
+{
+    const gan__simd_lanes zero = {0};
+    gan__simd_lanes one = zero, two = zero, d;
+    double total = 0, products = 0;
+    for (size_t pending = 0; rows > 0; rows--, x += stride, gy += stride)
+        for (size_t i = 0; i < n;) {
+            size_t stop = GAN__MIN(n, i + 1024);
+            for (pending += stop - i; i + GAN__WIDE <= stop; i += GAN__WIDE) {
+                if (square) {
+                    d = GAN__TAKE(x + i) - center;
+                    one += d * d;
+                } else
+                    one += GAN__TAKE(gy + i);
+                if (weigh)
+                    two += GAN__TAKE(gy + i) * (GAN__TAKE(x + i) - center);
+            }
+            for (; i < stop; i++) {
+                if (square)
+                    total += (x[i] - center) * (x[i] - center);
+                else
+                    total += gy[i];
+                if (weigh)
+                    products += gy[i] * (x[i] - center);
+            }
+            if (pending < 1024)
+                continue;
+            GAN__FOLD(total, one);
+            GAN__FOLD(products, two);
+            one = two = zero;
+            pending = 0;
+        }
+    GAN__FOLD(total, one);
+    GAN__FOLD(products, two);
+    if (weigh)
+        *weighted = products;
+    return total;
+}
+
+static double gan__simd_sum(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n)
+{
+    return gan__simd_lane_sums(false, false, x, x, rows, stride, n, 0, NULL);
+}
+
+static double gan__simd_sum_of_squares(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n,
+                                       gan_real center)
+{
+    return gan__simd_lane_sums(true, false, x, x, rows, stride, n, center, NULL);
+}
+
+/* sums[0] = sum of gy, sums[1] = sum of gy * (x - mean) */
+static void gan__simd_norm_sums(const gan_real *gy, const gan_real *x, size_t rows,
+                                ptrdiff_t stride, size_t n, gan_real mean, double sums[2])
+{
+    sums[0] = gan__simd_lane_sums(false, true, gy, x, rows, stride, n, mean, &sums[1]);
+}
+
+/* y[j] = sum over rows of x[row*row_stride + j] */
+static void gan__simd_sum_rows(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y,
+                               size_t n)
+{
+    for (size_t j = 0; j < n; j++)
+        y[j] = 0;
+    for (size_t r = 0; r < rows; r++, x += row_stride)
+        for (size_t j = 0; j < n; j++)
+            y[j] += x[j];
+}
+
+static void gan__simd_scale_shift(const gan_real *x, gan_real scale, gan_real shift, gan_real *y,
+                                  size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = scale * x[i] + shift;
+}
+
+/* gx = a*gy + b*(x - mean) + c */
+static void gan__simd_norm_grad(const gan_real *gy, const gan_real *x, gan_real mean, gan_real a,
+                                gan_real b, gan_real c, gan_real *gx, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        gx[i] = a * gy[i] + (b * (x[i] - mean) + c);
+}
+
+/* y = k*x, or y += k*x */
+static void gan__simd_add_scaled(const gan_real *x, gan_real k, gan_real *y, size_t n, bool add)
+{
+    if (add)
+        for (size_t i = 0; i < n; i++)
+            y[i] += k * x[i];
+    else
+        for (size_t i = 0; i < n; i++)
+            y[i] = k * x[i];
+}
+
+/* y[j] = sum over taps of weight[t*apart + j] * x[index[t*apart + j]] */
+static void gan__simd_resample_line(const gan_real *x, const int *index, const gan_real *weight,
+                                    int taps, int apart, gan_real *y, int n)
+{
+    for (int j = 0; j < n; j++)
+        y[j] = weight[j] * x[index[j]];
+    for (int t = 1; t < taps; t++) {
+        index += apart;
+        weight += apart;
+        for (int j = 0; j < n; j++)
+            y[j] += weight[j] * x[index[j]];
+    }
+}
+
+/* The same where y[PHASES*q + f] takes x[index[f] + STEP*q] with the weights of f: every second
+   number of x, and of y, is kept apart in room while it is worked on, so that all that is
+   multiplied lies side by side. */
+static void gan__simd_resample_even(const gan_real *x, int in, const int *index,
+                                    const gan_real *weight, int taps, int apart, int phases,
+                                    int step, gan_real *room, gan_real *y, int n)
+{
+    gan_real *half = room + in / 2 + 1, *part[2] = {y, y};
+    if (step == 2)
+        for (int k = 0; k < (in + 1) / 2; k++) {
+            room[k] = x[2 * k];
+            half[k] = x[2 * k + 1];
+        }
+    if (phases == 2) {
+        part[0] = room;
+        part[1] = room + n + 16;
+    }
+    for (int f = 0; f < phases; f++, index++, weight++) {
+        bool any = false;
+        for (int t = 0; t < taps; t++) {
+            const int i = index[t * apart];
+            const gan_real k = weight[t * apart];
+            const gan_real *from = step == 1 ? x + i : i % 2 ? half + i / 2 : room + i / 2;
+            if (k != 0) {
+                gan__simd_add_scaled(from, k, part[f], (size_t)n, any);
+                any = true;
+            }
+        }
+        if (!any)
+            memset(part[f], 0, (size_t)n * sizeof *y);
+    }
+    for (int q = 0; q < n && phases == 2; q++) {
+        y[2 * q] = part[0][q];
+        y[2 * q + 1] = part[1][q];
+    }
+}
+
+/* Where x[j*step] is above best[j], or a NaN, or the first (index below 0): best[j] is it, and
+   index[j] its place at + j*step. */
+static void gan__simd_max_of_line(const gan_real *x, int step, int at, gan_real *best,
+                                  gan_real *index, int n)
+{
+#define GAN__EACH(step)                                                       \
+    for (int j = 0; j < n; j++) {                                             \
+        gan_real value = x[j * (step)], place = (gan_real)(at + j * (step));  \
+        bool wins = (index[j] < 0) | (value > best[j]) | (value != value);    \
+        best[j] = wins ? value : best[j], index[j] = wins ? place : index[j]; \
+    }
+    if (step == 2)
+        GAN__EACH(2)
+    else
+        GAN__EACH(step)
+#undef GAN__EACH
+}
+
+static void gan__simd_softmax(const gan_real *x, gan_real *y, size_t n, int log_)
+{
+    gan_real lane[64] = {0};
+    for (size_t j = 0; j < GAN__MIN(n, 64); j++)
+        lane[j] = x[j];
+    for (size_t i = 64; i < n; i += 64)
+        for (size_t j = 0, m = GAN__MIN(n - i, 64); j < m; j++)
+            lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
+    gan_real most = lane[0];
+    for (size_t j = 1; j < GAN__MIN(n, 64); j++)
+        most = lane[j] > most ? lane[j] : most;
+    for (size_t i = 0; i < n; i++)
+        y[i] = gan__simd_exp(x[i] - most);
+    double total = gan__simd_sum(y, 1, 0, n);
+    gan_real shift = (gan_real)log(total);
+    gan_real scale = (gan_real)(1 / total);
+    if (log_)
+        for (size_t i = 0; i < n; i++)
+            y[i] = x[i] - most - shift;
+    else
+        for (size_t i = 0; i < n; i++)
+            y[i] *= scale;
+}
+
+static void gan__simd_softmax_grad(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n,
+                                   int log_)
+{
+    double total[2];
+    gan__simd_norm_sums(gy, y, 1, 0, n, 0, total);
+    const gan_real sum = (gan_real)total[log_ ? 0 : 1];
+    if (log_)
+        for (size_t i = 0; i < n; i++)
+            gx[i] = gy[i] - gan__simd_exp(y[i]) * sum;
+    else
+        for (size_t i = 0; i < n; i++)
+            gx[i] = y[i] * (gy[i] - sum);
+}
+
+/* ---- optimizers */
+
+static inline GAN__INLINE void gan__simd_update(int kind, void *argument, size_t begin, size_t end)
+{
+    const gan__job *job = (const gan__job *)argument;
+    const gan_update *p = (const gan_update *)job->p;
+    const gan_real *g = job->in[0];
+    const gan_real beta1 = p->beta1;
+    const gan_real beta2 = p->beta2;
+    const gan_real eps = p->eps;
+    const gan_real lr = p->lr;
+    const gan_real keep = 1 - lr * p->decay;
+    const gan_real rate = lr / p->bias1;
+    const gan_real scale = (gan_real)(1 / sqrt((double)p->bias2));
+    gan_real *w = job->out[0];
+    gan_real *m = job->out[1];
+    gan_real *v = kind == GAN__K_adam ? job->out[2] : m;
+    if (kind == GAN__K_sgd)
+        for (size_t i = begin; i < end; i++) {
+            m[i] = beta1 * m[i] + g[i];
+            w[i] -= lr * m[i];
+        }
+    else if (kind == GAN__K_adam)
+        for (size_t i = begin; i < end; i++) {
+            gan_real u = g[i];
+            gan_real mi = beta1 * m[i] + (1 - beta1) * u;
+            gan_real vi = beta2 * v[i] + (1 - beta2) * u * u;
+            gan_real wi = keep * w[i];
+            m[i] = mi;
+            v[i] = vi;
+            w[i] = wi - rate * mi / (gan__simd_sqrt(vi) * scale + eps);
+        }
+    else
+        for (size_t i = begin; i < end; i++) {
+            gan_real u = g[i], vi = beta2 * v[i] + (1 - beta2) * u * u;
+            v[i] = vi;
+            w[i] -= lr * u / (gan__simd_sqrt(vi) + eps);
+        }
+}
+
+#define GAN__UPDATE(name)                                                      \
+    static void GAN__SIMD(name)(void *p, size_t begin, size_t end, int thread) \
+    {                                                                          \
+        (void)thread;                                                          \
+        gan__simd_update(GAN__K_##name, p, begin, end);                        \
+    }
+GAN__UPDATE(sgd)
+GAN__UPDATE(adam)
+GAN__UPDATE(rmsprop)
+
+/* c (8,8) = dot products, or squared distances, of the rows in two panels (d,8). */
+static void gan__simd_pairs_of_rows(size_t d, const double *a, const double *b, double *c,
+                                    bool squares)
+{
+#if GAN__BYTES > 0
+    typedef double line __attribute__((vector_size(64), aligned(8), may_alias));
+#else
+    typedef double line;
+#endif
+    const int wide = sizeof(line) / sizeof *c;
+    for (int i = 0; i < 8; i += GAN__ROWS)
+        for (int j = 0; j < 8; j += wide) {
+            line sum[GAN__ROWS], y;
+            memset(sum, 0, sizeof sum);
+            for (size_t k = 0; k < 8 * d; k += 8)
+                for (int r = i; r < i + GAN__ROWS; r++) {
+                    y = *(const line *)(b + k + j);
+                    if (squares) {
+                        y -= a[k + r];
+                        sum[r - i] += y * y;
+                    } else
+                        sum[r - i] += a[k + r] * y;
+                }
+            for (int r = 0; r < GAN__ROWS; r++)
+                memcpy(c + 8 * (i + r) + j, sum + r, sizeof *sum);
+        }
+}
+
+static const gan__simd_table gan__simd_functions = {GAN__ROWS,
+                                                    GAN__COLUMNS,
+                                                    gan__simd_tile,
+                                                    gan__simd_pack_left,
+                                                    gan__simd_pack_right,
+                                                    gan__simd_store_tile,
+                                                    gan__simd_map,
+                                                    gan__simd_zip,
+                                                    gan__simd_sum,
+                                                    gan__simd_sum_of_squares,
+                                                    gan__simd_sum_rows,
+                                                    gan__simd_scale_shift,
+                                                    gan__simd_norm_sums,
+                                                    gan__simd_norm_grad,
+                                                    gan__simd_add_scaled,
+                                                    gan__simd_resample_line,
+                                                    gan__simd_resample_even,
+                                                    gan__simd_max_of_line,
+                                                    gan__simd_softmax,
+                                                    gan__simd_softmax_grad,
+                                                    gan__simd_sgd,
+                                                    gan__simd_adam,
+                                                    gan__simd_rmsprop,
+                                                    gan__simd_pairs_of_rows};
+#undef GAN__ROWS
+#undef GAN__COLUMNS
+#if defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES >= 32
+#pragma clang attribute pop
+#elif defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
+#pragma GCC pop_options
+#endif
+#endif /* GAN__LANES */
+
+#ifdef GAN__SECOND_HALF
+#undef GAN__SECOND_HALF
+
+/* ===========================================================================================
    >>matmul (implementation)
    =========================================================================================== */
+static gan__cost gan__cost_matmul(const gan_product *p)
+{
+    size_t a = (size_t)((p->n - 1) * p->a_n + (p->c - 1) * p->a_c) + (size_t)p->m * p->k;
+    size_t b = (size_t)((p->n - 1) * p->b_n + (p->c - 1) * p->b_c) + (size_t)p->k * p->w;
+    size_t y = gan__size(p->n, p->c, p->m, p->w);
+    gan__cost cost = {{a, b}, {y}, 2.0 * (double)y * p->k};
+    return cost;
+}
+
 GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y)
 {
     /* op(a)[i,k] = a[i*a_i + k*a_k] and op(b)[k,j] = b[k*b_k + j*b_j] in each batch */
@@ -5245,48 +6182,46 @@ GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_r
         }
 }
 
-static gan__cost gan__cost_matmul(const gan_product *p)
-{
-    size_t of_a = (p->n - 1) * p->a_n + (p->c - 1) * p->a_c + (size_t)p->m * p->k;
-    size_t of_b = (p->n - 1) * p->b_n + (p->c - 1) * p->b_c + (size_t)p->k * p->w;
-    size_t of_y = gan__size(p->n, p->c, p->m, p->w);
-    gan__cost cost = {{of_a, of_b}, {of_y}, 2.0 * (double)of_y * p->k};
-    return cost;
-}
-
-/* ---- the core of every product and convolution: C (M,N) = A (M,K) B (K,N), computed as in Goto
+/* ---- the core of every product and convolution: C (M,N) = A (M,K) B (K,N), in the way of Goto
    and van de Geijn 2008. What A, B and C are - plain matrices, transposed ones, the windows of
-   an image - is known to the packing alone.
+   an image - is known to the packing alone. C is divided into blocks of rows x columns, each a job
+   of one thread, which adds up DEPTH terms of the sum at a time:
 
-                              column .. + block_columns
-             K                      N                              N
-        +----------+          +----+----+----+              +----+----+----+
-        |    :     |          |    |    |    |              |    |    |    |
-      M +----:-----+        K |....|....|....| DEPTH      M +----+----+----+
-        |####:     | rows     |    |####|    |              |    |####|    | one block of C:
-        +----:-----+          +----+----+----+              +----+----+----+ one job of a thread
-             A                      B                              C
+                K                        N                        N
+          +----+----+----+      +----+------+----+       +----+------+----+
+          |    |    |    |      |    |      |    |       |    |      |    |
+          +----+----+----+      +----+------+----+       +----+------+----+
+     rows |    | A  |    |      |    |  B   |    | DEPTH |    |  C   |    | rows
+          +----+----+----+      +----+------+----+       +----+------+----+
+      M   |    |    |    |      |    |      |    |       |    |      |    |
+          +----+----+----+      +----+------+----+       +----+------+----+
+               DEPTH                 columns                  columns
 
-   For each DEPTH terms of the sum, the rows of A that the block needs are packed once, as panels
-   of ROWS rows (they fill the second-level cache), and of B one panel of COLUMNS columns at a
-   time (it stays in the first-level cache). A panel holds the numbers in the order in which the
-   micro-kernel reads them:
+   Of the block of A all panels of ROWS rows are packed, to stay in the second-level cache; of the
+   block of B one panel of COLUMNS columns at a time, to stay in the first-level cache, and each
+   panel of A meets it there. A panel holds its numbers in the order in which the micro-kernel
+   reads them; rows and columns that are not there are 0:
 
-        panel of A                    panel of B                     tile of C
-        k=0: a00 a10 a20 .. ROWS      k=0: b00 b01 b02 .. COLUMNS    ROWS x COLUMNS sums, which
-        k=1: a01 a11 a21 ..           k=1: b10 b11 b12 ..            stay in registers while k
-        ...  (rows that are not there, columns likewise: 0)          runs over the panel
+        panel of A                      panel of B                         tile of C
+        k=0:  a00 a10 a20 .. ROWS       k=0:  b00 b01 b02 .. COLUMNS       ROWS x COLUMNS sums that
+        k=1:  a01 a11 a21 ..            k=1:  b10 b11 b12 ..               stay in registers while k
+        ..                              ..                                 runs over the panels
 
-   Tiles lie one after the other in the workspace until their sums are complete; then they go to
-   their places in C. */
+   Tiles lie one after the other in scratch memory until all K terms are in; then they go to their
+   places in C. */
 
-/* Mixed-radix index: offset of element i = (d2*d1_count + d1)*d0_count + d0, as the hours,
-   minutes and seconds of a time: d0 is the last digit. An image batch (N,C,H,W) read in the order
-   (n, i, j) with c fixed, for instance:
+/* Mixed-radix index: offset of element i. As a number of seconds is so many hours, minutes and
+   seconds, i is written in digits, and each digit has a stride:
 
-       i:       0  1  2 ..  W-1 | W  W+1 ..   | H*W  ..           count0 = W   stride0 = 1
-       offset:  0  1  2 ..  W-1 | W  W+1 ..   | C*H*W ..          count1 = H   stride1 = W
-                image 0, row 0  | row 1       | image 1                        stride2 = C*H*W */
+       i = (d2*count1 + d1)*count0 + d0,  d0 < count0, d1 < count1
+       offset of i = d0*stride0 + d1*stride1 + d2*stride2
+
+   Channel c of a batch (N,C,H,W), for instance, read in the order (n,i,j), has the digits j, i and
+   n, the counts W and H and the strides 1, W and C*H*W:
+
+       i        0  1 .. W-1 | W  W+1 .. 2W-1 | .. H*W-1 || H*W    H*W+1   ..
+       offset   0  1 .. W-1 | W  W+1 .. 2W-1 | .. H*W-1 || C*H*W  C*H*W+1 ..
+                row 0       | row 1          |          || image 1           */
 typedef struct {
     int count0, count1;
     ptrdiff_t stride0, stride1, stride2;
@@ -5352,7 +6287,7 @@ enum { GAN__DEPTH = 256, GAN__BLOCK_ROWS = 512, GAN__BLOCK_COLUMNS = 768 };
 
 typedef struct {
     gan__gemm p;
-    const gan__isa *isa;
+    const gan__simd_table *isa;
     int block_rows, block_columns, blocks_across;
     gan_real *workspace; /* thread t's begins at t*workspace_each */
     size_t workspace_each;
@@ -5364,15 +6299,15 @@ static void gan__gemm_block(void *argument, size_t block, size_t end, int thread
 {
     const gan__gemm_job *job = (const gan__gemm_job *)argument;
     const gan__gemm *p = &job->p;
-    const gan__isa *isa = job->isa;
+    const gan__simd_table *isa = job->isa;
     int row = (int)(block / job->blocks_across) * job->block_rows;
     int column = (int)(block % job->blocks_across) * job->block_columns;
     int rows = GAN__MIN(job->block_rows, p->m - row);
     int columns = GAN__MIN(job->block_columns, p->n - column);
-    int tile_size = isa->rows * isa->columns;
+    int tile_size = isa->tile_rows * isa->tile_columns;
     gan_real *a_panels = job->workspace + (size_t)thread * job->workspace_each;
     gan_real *b_panel = a_panels + (size_t)job->block_rows * GAN__DEPTH;
-    gan_real *tiles = b_panel + (size_t)isa->columns * GAN__DEPTH;
+    gan_real *tiles = b_panel + (size_t)isa->tile_columns * GAN__DEPTH;
     ptrdiff_t k_offset[GAN__DEPTH], column_offset[GAN__BLOCK_COLUMNS];
     (void)end; /* block + 1: gan__parallel's grain is 1 */
 
@@ -5383,21 +6318,21 @@ static void gan__gemm_block(void *argument, size_t block, size_t end, int thread
         size_t tile_index = 0;
 
         gan__index_map_offsets(&p->a_k, k, depth, k_offset);
-        for (int i = 0; i < rows; i += isa->rows)
+        for (int i = 0; i < rows; i += isa->tile_rows)
             isa->pack_left(p->a + (row + i) * p->a_row, p->a_row, k_offset,
-                           GAN__MIN(isa->rows, rows - i), depth, a_panels + (size_t)i * depth);
+                           GAN__MIN(isa->tile_rows, rows - i), depth, a_panels + (size_t)i * depth);
 
-        for (int j = 0; j < columns; j += isa->columns) {
-            int width = GAN__MIN(isa->columns, columns - j);
+        for (int j = 0; j < columns; j += isa->tile_columns) {
+            int width = GAN__MIN(isa->tile_columns, columns - j);
             isa->pack_right(&p->b, column + j, width, k, depth, b_panel);
-            for (int i = 0; i < rows; i += isa->rows, tile_index++) {
-                int height = GAN__MIN(isa->rows, rows - i);
+            for (int i = 0; i < rows; i += isa->tile_rows, tile_index++) {
+                int height = GAN__MIN(isa->tile_rows, rows - i);
                 bool kept = !(first && last); /* else one tile's memory does for all */
                 gan_real *tile = tiles + (kept ? tile_index * tile_size : 0);
                 isa->tile(depth, a_panels + (size_t)i * depth, b_panel, tile, !first);
                 if (last)
-                    isa->store(tile, height, width, p->c + (row + i) * p->c_row, p->c_row,
-                               column_offset + j);
+                    isa->store_tile(tile, height, width, p->c + (row + i) * p->c_row, p->c_row,
+                                    column_offset + j);
             }
         }
     }
@@ -5423,16 +6358,17 @@ static void gan__gemm_run(const gan__gemm *p)
 {
     gan__gemm_job job;
     job.p = *p;
-    job.isa = gan__cpu_isa();
+    job.isa = gan__simd();
     int threads = gan__threads();
-    int most_columns = GAN__BLOCK_COLUMNS - GAN__BLOCK_COLUMNS % job.isa->columns;
+    int most_columns = GAN__BLOCK_COLUMNS - GAN__BLOCK_COLUMNS % job.isa->tile_columns;
     /* threads share the columns where these are many, else the rows */
-    bool wide = gan__ceil_div(p->n, job.isa->columns) >= 4 * threads;
-    job.block_rows = gan__block_size(p->m, GAN__BLOCK_ROWS, job.isa->rows, wide ? 1 : threads);
-    job.block_columns = gan__block_size(p->n, most_columns, job.isa->columns, wide ? threads : 1);
+    bool wide = gan__ceil_div(p->n, job.isa->tile_columns) >= 4 * threads;
+    job.block_rows = gan__block_size(p->m, GAN__BLOCK_ROWS, job.isa->tile_rows, wide ? 1 : threads);
+    job.block_columns = gan__block_size(p->n, most_columns, job.isa->tile_columns,
+                                        wide ? threads : 1);
     job.blocks_across = gan__ceil_div(p->n, job.block_columns);
 
-    size_t panels = ((size_t)job.block_rows + job.isa->columns) * GAN__DEPTH;
+    size_t panels = ((size_t)job.block_rows + job.isa->tile_columns) * GAN__DEPTH;
     size_t tiles = (size_t)job.block_rows * job.block_columns;
     job.workspace_each = (panels + tiles + 15) & ~(size_t)15;
     job.workspace = (gan_real *)gan__workspace(
@@ -5559,7 +6495,15 @@ static bool gan__in_padding(int row, int column, int h, int w)
     return row < 0 || row >= h || column < 0 || column >= w;
 }
 
-GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
+static gan__cost gan__cost_conv2d(const gan_conv *p)
+{
+    gan__cost cost = {
+        {gan__size(GAN__SHAPE(p)), gan__conv_taps(p)}, {gan__conv_sums(p)}, gan__conv_flops(p)};
+    return cost;
+}
+
+GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
+                            gan_real *y)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
     for (int n = 0; n < p->n; n++)
@@ -5577,17 +6521,11 @@ GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real
                                     continue;
                                 double pixel =
                                     x[gan__offset(n, first + c, row, column, p->c, p->h, p->w)];
-                                total += pixel * w[gan__offset(o, c, u, v, q.group_in, p->kernel_h,
-                                                               p->kernel_w)];
+                                total += pixel * weight[gan__offset(o, c, u, v, q.group_in,
+                                                                    p->kernel_h, p->kernel_w)];
                             }
                     *y++ = (gan_real)total;
                 }
-}
-
-static gan__cost gan__cost_conv2d(const gan_conv *p)
-{
-    gan__cost cost = {{gan__conv_x(p), gan__conv_weight(p)}, {gan__conv_y(p)}, gan__conv_flops(p)};
-    return cost;
 }
 
 /* The i in [0,count) with i*stride = distance, or -1 if there is none. */
@@ -5598,7 +6536,14 @@ static int gan__solve_stride(int distance, int stride, int count)
     return distance / stride;
 }
 
-GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w,
+static gan__cost gan__cost_conv_transpose2d(const gan_conv *p)
+{
+    gan__cost cost = {
+        {gan__conv_sums(p), gan__conv_taps(p)}, {gan__size(GAN__SHAPE(p))}, gan__conv_flops(p)};
+    return cost;
+}
+
+GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
                                       gan_real *x)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
@@ -5619,21 +6564,23 @@ GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
                                     continue;
                                 double pixel =
                                     y[gan__offset(n, o, i, j, p->out_c, q.out_h, q.out_w)];
-                                total += pixel * w[gan__offset(o, c % q.group_in, u, v, q.group_in,
-                                                               p->kernel_h, p->kernel_w)];
+                                total += pixel *
+                                         weight[gan__offset(o, c % q.group_in, u, v, q.group_in,
+                                                            p->kernel_h, p->kernel_w)];
                             }
                     *x++ = (gan_real)total;
                 }
 }
 
-static gan__cost gan__cost_conv_transpose2d(const gan_conv *p)
+static gan__cost gan__cost_conv2d_weight(const gan_conv *p)
 {
-    gan__cost cost = {{gan__conv_y(p), gan__conv_weight(p)}, {gan__conv_x(p)}, gan__conv_flops(p)};
+    gan__cost cost = {
+        {gan__size(GAN__SHAPE(p)), gan__conv_sums(p)}, {gan__conv_taps(p)}, gan__conv_flops(p)};
     return cost;
 }
 
 GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
-                                   gan_real *w)
+                                   gan_real *weight)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
     for (int o = 0; o < p->out_c; o++)
@@ -5654,14 +6601,8 @@ GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const g
                                 total += pixel *
                                          y[gan__offset(n, o, i, j, p->out_c, q.out_h, q.out_w)];
                             }
-                    *w++ = (gan_real)total;
+                    *weight++ = (gan_real)total;
                 }
-}
-
-static gan__cost gan__cost_conv2d_weight(const gan_conv *p)
-{
-    gan__cost cost = {{gan__conv_x(p), gan__conv_y(p)}, {gan__conv_weight(p)}, gan__conv_flops(p)};
-    return cost;
 }
 
 /* ---- cpu. A convolution is a product with the windows of x as a matrix (im2col): rows are the
@@ -5700,7 +6641,8 @@ static gan__window gan__conv_window(const gan_conv *p, const gan__conv_geometry 
     return window;
 }
 
-GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
+GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
+                            gan_real *y)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
     const gan_real *end = x + gan__size(GAN__SHAPE(p));
@@ -5714,7 +6656,7 @@ GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real
         product.m = q.group_out;
         product.n = (int)(p->n * plane_y);
         product.k = taps;
-        product.a = w + (ptrdiff_t)group * q.group_out * taps;
+        product.a = weight + (ptrdiff_t)group * q.group_out * taps;
         product.a_row = taps;
         product.a_k = gan__stride_map(1);
         product.b = gan__window_source(gan__conv_window(p, &q, x_group, end), false);
@@ -5726,7 +6668,7 @@ GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real
 }
 
 GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
-                                   gan_real *w)
+                                   gan_real *weight)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
     const gan_real *end = x + gan__size(GAN__SHAPE(p));
@@ -5744,7 +6686,7 @@ GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const g
         product.a_row = plane_y;
         product.a_k = images;
         product.b = gan__window_source(gan__conv_window(p, &q, x_group, end), true);
-        product.c = w + (ptrdiff_t)group * q.group_out * taps;
+        product.c = weight + (ptrdiff_t)group * q.group_out * taps;
         product.c_row = taps;
         product.c_column = gan__stride_map(1);
         gan__gemm_run(&product);
@@ -5774,18 +6716,18 @@ typedef struct {
 
 static gan__phase gan__phase_of(int phase, int size, int kernel, int stride, int pad)
 {
-    gan__phase a;
-    a.phase = phase;
-    a.count = gan__ceil_div(size - phase, stride);
-    a.first_tap = (phase + pad) % stride;
-    a.taps = a.first_tap < kernel ? gan__ceil_div(kernel - a.first_tap, stride) : 0;
-    a.start = (phase + pad - a.first_tap) / stride;
-    return a;
+    gan__phase axis;
+    axis.phase = phase;
+    axis.count = gan__ceil_div(size - phase, stride);
+    axis.first_tap = (phase + pad) % stride;
+    axis.taps = axis.first_tap < kernel ? gan__ceil_div(kernel - axis.first_tap, stride) : 0;
+    axis.start = (phase + pad - axis.first_tap) / stride;
+    return axis;
 }
 
 static void gan__conv_transpose_phase(const gan_conv *p, const gan__conv_geometry *q, int group,
                                       gan__phase row, gan__phase column, const gan_real *y,
-                                      const gan_real *w, gan_real *x)
+                                      const gan_real *weight, gan_real *x)
 {
     ptrdiff_t plane_x = (ptrdiff_t)p->h * p->w;
     ptrdiff_t plane_y = (ptrdiff_t)q->out_h * q->out_w;
@@ -5812,8 +6754,8 @@ static void gan__conv_transpose_phase(const gan_conv *p, const gan__conv_geometr
     product.m = q->group_in;
     product.n = p->n * row.count * column.count;
     product.k = q->group_out * row.taps * column.taps;
-    /* A[c][(o,u,v)] = w[o,c,u,v] for the phase's taps */
-    product.a = w + group * q->group_out * q->group_in * kernel + row.first_tap * p->kernel_w +
+    /* A[c][(o,u,v)] = weight[o,c,u,v] for the phase's taps */
+    product.a = weight + group * q->group_out * q->group_in * kernel + row.first_tap * p->kernel_w +
                 column.first_tap;
     product.a_row = kernel;
     product.a_k.count0 = GAN__MAX(column.taps, 1);
@@ -5835,7 +6777,7 @@ static void gan__conv_transpose_phase(const gan_conv *p, const gan__conv_geometr
 
 /* The other way, for few channels of x, which would leave most rows of a tile empty, and for
    dilated taps, which fit no phase. One product computes what each pixel of y gives to each tap,
-   parts (C*KH*KW, N*OH*OW) = w^T y; then every image of x adds up its own parts, in a fixed order.
+   parts (C*KH*KW, N*OH*OW) = weight^T y; then every image of x adds up its own parts, in a fixed order.
    A few images at a time, so that the parts stay in the cache. */
 typedef struct {
     const gan_conv *p;
@@ -5862,7 +6804,8 @@ static void gan__conv_scatter_image(void *argument, size_t n, size_t end, int th
         int u = tap / p->kernel_w % p->kernel_h;
         int c = tap / p->kernel_w / p->kernel_h;
         int left = v * q->dilation_w - q->pad_w; /* j = 0 meets this column of x */
-        int first = GAN__MAX(0, (stride_w - 1 - left) / stride_w);
+        /* j = first .. last-1 meet columns that are there */
+        int first = left < 0 ? gan__ceil_div(-left, stride_w) : 0;
         int last = left < p->w ? (p->w - 1 - left) / stride_w + 1 : 0;
         for (int i = 0; i < q->out_h; i++) {
             int row = i * q->stride_h + u * q->dilation_h - q->pad_h;
@@ -5901,7 +6844,7 @@ static gan__window gan__pixels_window(const gan_conv *p, ptrdiff_t plane, const 
 }
 
 static void gan__conv_transpose_scatter(const gan_conv *p, const gan__conv_geometry *q, int group,
-                                        const gan_real *y, const gan_real *w, gan_real *x)
+                                        const gan_real *y, const gan_real *weight, gan_real *x)
 {
     ptrdiff_t plane_x = (ptrdiff_t)p->h * p->w;
     ptrdiff_t plane_y = (ptrdiff_t)q->out_h * q->out_w;
@@ -5918,7 +6861,7 @@ static void gan__conv_transpose_scatter(const gan_conv *p, const gan__conv_geome
         product.m = (int)taps;
         product.n = (int)(images * plane_y);
         product.k = q->group_out;
-        product.a = w + group * q->group_out * taps;
+        product.a = weight + group * q->group_out * taps;
         product.a_row = 1;
         product.a_k = gan__stride_map(taps);
         product.b = gan__window_source(gan__pixels_window(p, plane_y, y_group, end), false);
@@ -5932,7 +6875,7 @@ static void gan__conv_transpose_scatter(const gan_conv *p, const gan__conv_geome
     }
 }
 
-GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w,
+GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
                                       gan_real *x)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
@@ -5944,14 +6887,14 @@ GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
     bool dilated = q.dilation_h > 1 || q.dilation_w > 1;
     for (int group = 0; group < q.groups; group++) {
         if (few || dilated) {
-            gan__conv_transpose_scatter(p, &q, group, y, w, x);
+            gan__conv_transpose_scatter(p, &q, group, y, weight, x);
             continue;
         }
         for (int a = 0; a < GAN__MIN(q.stride_h, p->h); a++)
             for (int b = 0; b < GAN__MIN(q.stride_w, p->w); b++) {
                 gan__phase row = gan__phase_of(a, p->h, p->kernel_h, q.stride_h, q.pad_h);
                 gan__phase column = gan__phase_of(b, p->w, p->kernel_w, q.stride_w, q.pad_w);
-                gan__conv_transpose_phase(p, &q, group, row, column, y, w, x);
+                gan__conv_transpose_phase(p, &q, group, row, column, y, weight, x);
             }
     }
 }
@@ -6208,6 +7151,18 @@ GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_
 /* ===========================================================================================
    >>resample (implementation)
    =========================================================================================== */
+static gan__cost gan__cost_resample(const gan_resample *p)
+{
+    size_t in = gan__size(GAN__SHAPE(p));
+    size_t out = gan__size(p->n, p->c, p->out_h, p->out_w);
+    size_t rows = 2 * gan__size(p->images, p->out_h, p->taps_h, 1);
+    size_t columns = 2 * gan__size(p->images, p->out_w, p->taps_w, 1);
+    gan__cost cost = {{p->adjoint ? out : in, rows, columns},
+                      {p->adjoint ? in : out},
+                      2.0 * (double)out * p->taps_h * p->taps_w};
+    return cost;
+}
+
 GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
                               const gan_real *columns, gan_real *y)
 {
@@ -6239,18 +7194,6 @@ GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const ga
                             to[small] += weight * from[large];
                     }
     }
-}
-
-static gan__cost gan__cost_resample(const gan_resample *p)
-{
-    size_t small = gan__size(GAN__SHAPE(p));
-    size_t large = gan__size(p->n, p->c, p->out_h, p->out_w);
-    size_t rows = 2 * gan__size(p->images, p->out_h, p->taps_h, 1);
-    size_t columns = 2 * gan__size(p->images, p->out_w, p->taps_w, 1);
-    gan__cost cost = {{p->adjoint ? large : small, rows, columns},
-                      {p->adjoint ? small : large},
-                      2.0 * (double)large * p->taps_h * p->taps_w};
-    return cost;
 }
 
 /* An axis' table as the cpu kernel reads it:
@@ -6351,8 +7294,8 @@ static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, 
         axis.weight[k] = 0;
     }
 
-    int *used = (int *)gan__workspace(GAN__SCRATCH_LEAF,
-                                      (size_t)in * sizeof *used); /* taps of each so far */
+    /* how many taps each output of the adjoint has so far */
+    int *used = (int *)gan__workspace(GAN__SCRATCH_LEAF, (size_t)in * sizeof *used);
     for (int image = 0; image < images; image++) {
         memset(used, 0, (size_t)in * sizeof *used);
         for (int i = 0; i < out; i++)
@@ -6385,7 +7328,7 @@ static void gan__resample_body(void *argument, size_t begin, size_t end, int thr
 {
     const gan__resample_job *job = (const gan__resample_job *)argument;
     const gan__axis_taps *rows = &job->rows, *columns = &job->columns;
-    const gan__isa *isa = gan__cpu_isa();
+    const gan__simd_table *isa = gan__simd();
     gan_real *line = job->lines + (size_t)thread * job->line_size;
     int regular = columns->regular;
     int repeats = (columns->regular_end - regular) / columns->period;
@@ -6413,14 +7356,14 @@ static void gan__resample_body(void *argument, size_t begin, size_t end, int thr
         const int *index = columns->index + image * columns->taps * columns->outs;
         const gan_real *weight = columns->weight + image * columns->taps * columns->outs;
         if (regular > 0)
-            isa->take(line, index, weight, columns->taps, columns->outs, y, regular);
+            isa->resample_line(line, index, weight, columns->taps, columns->outs, y, regular);
         if (repeats > 0)
-            isa->take_even(line, columns->ins, index + regular, weight + regular, columns->taps,
-                           columns->outs, columns->period, columns->advance,
-                           line + columns->ins + 16, y + regular, repeats);
+            isa->resample_even(line, columns->ins, index + regular, weight + regular, columns->taps,
+                               columns->outs, columns->period, columns->advance,
+                               line + columns->ins + 16, y + regular, repeats);
         if (tail < columns->outs)
-            isa->take(line, index + tail, weight + tail, columns->taps, columns->outs, y + tail,
-                      columns->outs - tail);
+            isa->resample_line(line, index + tail, weight + tail, columns->taps, columns->outs,
+                               y + tail, columns->outs - tail);
     }
 }
 
@@ -6460,7 +7403,15 @@ static gan__pool_steps gan__pool_steps_of(const gan_pool *p)
     return q;
 }
 
-GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *y)
+static gan__cost gan__cost_max_index(const gan_pool *p)
+{
+    size_t in = gan__size(p->planes, p->h, p->w, 1);
+    size_t out = gan__size(p->planes, p->out_h, p->out_w, 1);
+    gan__cost cost = {{in}, {out}, (double)out * p->kernel_h * p->kernel_w};
+    return cost;
+}
+
+GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *index)
 {
     const gan__pool_steps q = gan__pool_steps_of(p);
     for (int plane = 0; plane < p->planes; plane++, x += (size_t)p->h * p->w)
@@ -6477,17 +7428,8 @@ GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *y
                         if (best < 0 || x[place] > x[best] || x[place] != x[place])
                             best = place;
                     }
-                *y++ = (gan_real)best;
+                *index++ = (gan_real)best;
             }
-}
-
-static gan__cost gan__cost_max_index(const gan_pool *p)
-{
-    size_t windows = gan__size(p->planes, p->out_h, p->out_w, 1);
-    gan__cost cost = {{gan__size(p->planes, p->h, p->w, 1)},
-                      {windows},
-                      (double)windows * p->kernel_h * p->kernel_w};
-    return cost;
 }
 
 /* A line of outputs at a time: tap (u,v) of all its windows at once, in the order of ref, against
@@ -6497,7 +7439,7 @@ static void gan__max_index_body(void *argument, size_t begin, size_t end, int th
     gan__job *job = (gan__job *)argument;
     const gan_pool *p = (const gan_pool *)job->p;
     const gan__pool_steps q = gan__pool_steps_of(p);
-    const gan__isa *isa = gan__cpu_isa();
+    const gan__simd_table *isa = gan__simd();
     gan_real *best = job->out[1] + (size_t)thread * p->out_w;
     for (size_t line = begin; line < end; line++) {
         int top = (int)(line % p->out_h) * q.stride_h - q.pad_h; /* row of the windows' u = 0 */
@@ -6514,18 +7456,17 @@ static void gan__max_index_body(void *argument, size_t begin, size_t end, int th
                 last = GAN__MIN(p->out_w, last);
                 int place = (top + u) * p->w + first * q.stride_w + left;
                 if (first < last)
-                    isa->max_line(x + place, q.stride_w, place, best + first, y + first,
-                                  last - first);
+                    isa->max_of_line(x + place, q.stride_w, place, best + first, y + first,
+                                     last - first);
             }
     }
 }
 
-GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *y)
+GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *index)
 {
-    gan__job job = {p,
-                    {x},
-                    {y, (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
-                                                   (size_t)gan__threads() * p->out_w * sizeof *y)}};
+    size_t best = (size_t)gan__threads() * p->out_w; /* numbers: a line for each thread */
+    gan__job job = {p, {x}, {index, NULL}};
+    job.out[1] = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF, best * sizeof *index);
     gan__parallel((size_t)p->planes * p->out_h, (size_t)(4096 / p->out_w + 1), gan__max_index_body,
                   &job);
 }
@@ -6895,6 +7836,14 @@ GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r)
    frozen: mean and var are constants, and dL/dx_i = weight*r*g_i. norm_sums computes S0 and S1,
    norm_grad the last line. stats and sums are (2,C): the means and the variances, S0 and S1. */
 
+static gan__cost gan__cost_norm_stats(const gan_norm *p)
+{
+    size_t n = p->n * p->c * p->size;
+    size_t c = (size_t)p->c;
+    gan__cost cost = {{n}, {2 * c}, 4.0 * (double)n};
+    return cost;
+}
+
 GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats)
 {
     double count = (double)p->n * (double)p->size;
@@ -6913,10 +7862,11 @@ GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *
     }
 }
 
-static gan__cost gan__cost_norm_stats(const gan_norm *p)
+static gan__cost gan__cost_norm_apply(const gan_norm *p)
 {
-    size_t c = (size_t)p->c, count = p->n * c * p->size;
-    gan__cost cost = {{count}, {2 * c}, 4.0 * (double)count};
+    size_t n = p->n * p->c * p->size;
+    size_t c = (size_t)p->c;
+    gan__cost cost = {{n, 2 * c, c, c}, {n}, 2.0 * (double)n};
     return cost;
 }
 
@@ -6930,10 +7880,11 @@ GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_
                 *y = (*x - mean[c]) / GAN__F(sqrt, var[c] + p->eps) * weight[c] + bias[c];
 }
 
-static gan__cost gan__cost_norm_apply(const gan_norm *p)
+static gan__cost gan__cost_norm_sums(const gan_norm *p)
 {
-    size_t c = (size_t)p->c, count = p->n * c * p->size;
-    gan__cost cost = {{count, 2 * c, c, c}, {count}, 2.0 * (double)count};
+    size_t n = p->n * p->c * p->size;
+    size_t c = (size_t)p->c;
+    gan__cost cost = {{n, n, 2 * c}, {2 * c}, 4.0 * (double)n};
     return cost;
 }
 
@@ -6955,10 +7906,11 @@ GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_
     }
 }
 
-static gan__cost gan__cost_norm_sums(const gan_norm *p)
+static gan__cost gan__cost_norm_grad(const gan_norm *p)
 {
-    size_t c = (size_t)p->c, count = p->n * c * p->size;
-    gan__cost cost = {{count, count, 2 * c}, {2 * c}, 4.0 * (double)count};
+    size_t n = p->n * p->c * p->size;
+    size_t c = (size_t)p->c;
+    gan__cost cost = {{n, n, 2 * c, c, 2 * c}, {n}, 4.0 * (double)n};
     return cost;
 }
 
@@ -6979,20 +7931,13 @@ GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_
             }
 }
 
-static gan__cost gan__cost_norm_grad(const gan_norm *p)
-{
-    size_t c = (size_t)p->c, count = p->n * c * p->size;
-    gan__cost cost = {{count, count, 2 * c, c, 2 * c}, {count}, 4.0 * (double)count};
-    return cost;
-}
-
 /* ---- cpu: one channel, or one (n,c) line, at a time. Statistics take two passes, so that a large
    mean does not drown a small variance; a channel's numbers stay in the cache for the second. */
 static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
-    const gan__isa *isa = gan__cpu_isa();
+    const gan__simd_table *isa = gan__simd();
     const ptrdiff_t stride = (ptrdiff_t)(p->c * p->size);
     double count = (double)p->n * (double)p->size;
     gan_real *stats = job->out[0];
@@ -7001,7 +7946,7 @@ static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int t
         const gan_real *x = job->in[0] + c * p->size;
         double mean = isa->sum(x, (size_t)p->n, stride, p->size) / count;
         double rounded = mean - (gan_real)mean; /* the squares are about the rounded mean */
-        double squares = isa->squares(x, (size_t)p->n, stride, p->size, (gan_real)mean);
+        double squares = isa->sum_of_squares(x, (size_t)p->n, stride, p->size, (gan_real)mean);
         double var = squares / count - rounded * rounded;
         stats[c] = (gan_real)mean;
         stats[p->c + c] = (gan_real)GAN__MAX(var, 0);
@@ -7026,7 +7971,7 @@ static void gan__norm_apply_body(void *argument, size_t begin, size_t end, int t
         size_t c = line % p->c, first = line * p->size;
         gan_real scale = weight[c] / GAN__F(sqrt, var[c] + p->eps);
         gan_real shift = bias[c] - scale * mean[c];
-        gan__cpu_isa()->scale_shift(job->in[0] + first, scale, shift, job->out[0] + first, p->size);
+        gan__simd()->scale_shift(job->in[0] + first, scale, shift, job->out[0] + first, p->size);
     }
 }
 
@@ -7045,8 +7990,8 @@ static void gan__norm_sums_body(void *argument, size_t begin, size_t end, int th
     (void)thread;
     for (size_t c = begin; c < end; c++) {
         double total[2]; /* of gy and of gy*(x - mean) */
-        gan__cpu_isa()->two_sums(job->in[0] + c * p->size, job->in[1] + c * p->size, (size_t)p->n,
-                                 (ptrdiff_t)(p->c * p->size), p->size, mean[c], total);
+        gan__simd()->norm_sums(job->in[0] + c * p->size, job->in[1] + c * p->size, (size_t)p->n,
+                               (ptrdiff_t)(p->c * p->size), p->size, mean[c], total);
         job->out[0][c] = (gan_real)total[0];
         job->out[0][p->c + c] = (gan_real)(total[1] / sqrt((double)var[c] + p->eps));
     }
@@ -7076,8 +8021,8 @@ static void gan__norm_grad_body(void *argument, size_t begin, size_t end, int th
         double a = weight[c] * r;
         double b = p->frozen ? 0 : -a * r * s1[c] / count;
         double shift = p->frozen ? 0 : -a * s0[c] / count;
-        gan__cpu_isa()->blend(job->in[0] + first, job->in[1] + first, mean[c], (gan_real)a,
-                              (gan_real)b, (gan_real)shift, job->out[0] + first, p->size);
+        gan__simd()->norm_grad(job->in[0] + first, job->in[1] + first, mean[c], (gan_real)a,
+                               (gan_real)b, (gan_real)shift, job->out[0] + first, p->size);
     }
 }
 
@@ -7866,15 +8811,15 @@ typedef enum gan__mode { GAN__TRAIN, GAN__EVAL, GAN__FREEZE_NORM } gan__mode;
 struct gan_model {
     gan *g;
     char *name;
-    gan_opt *opts;
-    gan_model *next;
+    gan_model *next; /* of the same gan_open */
+    gan_opt *opts;   /* the optimizers of this model, a list */
     gan__mode mode;
     bool frozen;             /* by gan_freeze */
-    gan_weight_kind weights; /* gan_weights' two */
+    gan_weight_kind weights; /* kind and rate of gan_weights */
     gan_real rate;
-    gan_init_kind init; /* gan_init_model's two, for parameters to come */
+    gan_init_kind init; /* kind and gain of gan_init_model, for parameters to come */
     gan_real gain;
-    gan__param *params;
+    gan__param *params; /* in the order in which they were made */
     int count;
     gan__layer *layers; /* in the order of their first use */
     int layer_count;
@@ -8675,16 +9620,16 @@ static gan_tensor *gan__attention_part(gan_model *model, const char *name, const
 GAN_API gan_tensor *gan_self_attention(gan_model *model, const char *name, gan_tensor *x)
 {
     gan__layer_begin(model, "gan_self_attention", name, x);
-    int few = GAN__MAX(x->c / 8, 1);
-    gan_tensor *query = gan__attention_part(model, name, "query", x, few);
-    gan_tensor *key = gan__attention_part(model, name, "key", x, few);
+    int key_channels = GAN__MAX(x->c / 8, 1);
+    gan_tensor *query = gan__attention_part(model, name, "query", x, key_channels);
+    gan_tensor *key = gan__attention_part(model, name, "key", x, key_channels);
     gan_tensor *value = gan__attention_part(model, name, "value", x, x->c);
     gan__layer_begin(model, "gan_self_attention", name, x); /* its parts are layers too */
     gan_tensor *gamma = gan__layer_param(model, name, "gamma", gan__vector(1), gan__start_at(0));
     gan_tensor *scores = gan_matmul_t(query, key, true, false); /* (N,1,H*W,H*W): query, key */
-    gan_tensor *share = gan_softmax(scores, 3);
-    gan_tensor *found = gan_reshape(gan_matmul_t(value, share, false, true), GAN__SHAPE(x));
-    gan_tensor *y = gan_add(x, gan_mul(found, gamma));
+    gan_tensor *attention = gan_softmax(scores, 3);
+    gan_tensor *mean_value = gan_matmul_t(value, attention, false, true); /* (N,1,C,H*W) */
+    gan_tensor *y = gan_add(x, gan_mul(gan_reshape(mean_value, GAN__SHAPE(x)), gamma));
     return gan__layer_end(model, "self_attention", name, y, 1);
 }
 
@@ -8825,21 +9770,6 @@ GAN_API gan_tensor *gan_smooth_l1(gan_tensor *a, gan_tensor *b)
     return gan_mean(gan_mul(e, d_minus_half_e));
 }
 
-/* Labels are whole numbers 0 .. classes-1, as far as the host sees them. */
-static void gan__check_labels(const char *function, const gan_tensor *labels, int classes)
-{
-    const gan *g = labels->g;
-    if (g->backend->alloc || g->plan)
-        return; /* on a device, or not computed yet */
-    for (size_t i = 0; i < gan_count(labels); i++) {
-        double label = (double)labels->data[i];
-        if (!(label >= 0 && label < classes && label == floor(label)))
-            gan__fail(labels->g, function,
-                      "label %g at place %.0f: with %d classes, labels are whole numbers 0 .. %d",
-                      label, (double)i, classes, classes - 1);
-    }
-}
-
 /* The numbers along C of x (N,C,H,W) that labels (N,1,H,W) name: (1,N,1,H*W). In this shape each
    place has its own label, whatever N, H and W are. */
 static gan_tensor *gan__pick_class(gan_tensor *x, gan_tensor *labels)
@@ -8859,7 +9789,7 @@ GAN_API gan_tensor *gan_cross_entropy(gan_tensor *logits, gan_tensor *labels)
         gan__fail(logits->g, "gan_cross_entropy",
                   "logits " GAN__DIMS " want labels (%d,1,%d,%d), they are " GAN__DIMS,
                   GAN__SHAPE(logits), logits->n, logits->h, logits->w, GAN__SHAPE(labels));
-    gan__check_labels("gan_cross_entropy", labels, logits->c);
+    gan__check_whole("gan_cross_entropy", "label", labels, logits->c, "classes");
     gan_tensor *chosen = gan__pick_class(gan_log_softmax(logits, 1), labels);
     return gan_mul_scalar(gan_sum(chosen), (gan_real)(-1.0 / (double)gan_count(labels)));
 }
@@ -9128,6 +10058,13 @@ GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real tempera
 /* ===========================================================================================
    >>optim (implementation)
    =========================================================================================== */
+static gan__cost gan__cost_sgd(const gan_update *p)
+{
+    size_t n = p->count;
+    gan__cost cost = {{n}, {n, n}, 4.0 * (double)n};
+    return cost;
+}
+
 GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m)
 {
     for (size_t i = 0; i < p->count; i++) {
@@ -9136,9 +10073,10 @@ GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, ga
     }
 }
 
-static gan__cost gan__cost_sgd(const gan_update *p)
+static gan__cost gan__cost_adam(const gan_update *p)
 {
-    gan__cost cost = {{p->count}, {p->count, p->count}, 4.0 * (double)p->count};
+    size_t n = p->count;
+    gan__cost cost = {{n}, {n, n, n}, 12.0 * (double)n};
     return cost;
 }
 
@@ -9153,9 +10091,10 @@ GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, g
     }
 }
 
-static gan__cost gan__cost_adam(const gan_update *p)
+static gan__cost gan__cost_rmsprop(const gan_update *p)
 {
-    gan__cost cost = {{p->count}, {p->count, p->count, p->count}, 12.0 * (double)p->count};
+    size_t n = p->count;
+    gan__cost cost = {{n}, {n, n}, 4.0 * (double)n};
     return cost;
 }
 
@@ -9165,12 +10104,6 @@ GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *g, gan_real *w
         v[i] = p->beta2 * v[i] + (1 - p->beta2) * g[i] * g[i];
         w[i] = w[i] - p->lr * g[i] / (GAN__F(sqrt, v[i]) + p->eps);
     }
-}
-
-static gan__cost gan__cost_rmsprop(const gan_update *p)
-{
-    gan__cost cost = {{p->count}, {p->count, p->count}, 4.0 * (double)p->count};
-    return cost;
 }
 
 /* The loops above in vectors (>>simd), by several threads from 16384 numbers on. */
@@ -9184,17 +10117,17 @@ static void gan__update(gan__body *body, const gan_update *p, const gan_real *g,
 GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
                           gan_real *v)
 {
-    gan__update(gan__cpu_isa()->adam, p, g, w, m, v);
+    gan__update(gan__simd()->adam, p, g, w, m, v);
 }
 
 GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m)
 {
-    gan__update(gan__cpu_isa()->sgd, p, g, w, m, 0);
+    gan__update(gan__simd()->sgd, p, g, w, m, 0);
 }
 
 GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v)
 {
-    gan__update(gan__cpu_isa()->rmsprop, p, g, w, v, 0);
+    gan__update(gan__simd()->rmsprop, p, g, w, v, 0);
 }
 
 /* ---- optimizers */
@@ -9607,7 +10540,7 @@ GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss)
 /* ---- clipping, averages, copies */
 
 /* x = op(x), a gan_map with its two numbers, of all gradients of model. */
-static void gan__map_gradients(gan_model *model, int op, gan_real a, gan_real b)
+static void gan__map_gradients(gan_model *model, gan_map_op op, gan_real a, gan_real b)
 {
     for (int i = 0; i < model->count; i++) {
         gan_tensor *value = model->params[i].value;
@@ -10941,8 +11874,8 @@ static void gan__pairs_body(void *job, size_t begin, size_t end, int thread)
         double c[64], v, *out;
         size_t i0 = begin + tile / 64 % down * 8;
         size_t j0 = tile / 64 / down * 8;
-        gan__cpu_isa()->pairs(p->d, p->panels[0] + i0 * p->d, p->panels[1] + j0 * p->d, c,
-                              p->kind >= GAN__PAIR_NEAREST);
+        gan__simd()->pairs_of_rows(p->d, p->panels[0] + i0 * p->d, p->panels[1] + j0 * p->d, c,
+                                   p->kind >= GAN__PAIR_NEAREST);
         for (size_t e = 0; e < 64; e++) {
             size_t i = i0 + e / 8, j = j0 + e % 8;
             if (i >= end || j >= p->nb || (p->same && i == j))
@@ -13253,761 +14186,7 @@ GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user)
 #ifdef __cplusplus
 }
 #endif
-#endif /* GAN_IMPLEMENTATION */
-
-/* ===========================================================================================
-   The inner loops, compiled once per instruction set (see GAN__ISA above)
-   ===========================================================================================
-   Plain loops that the compiler vectorises, but for the micro-kernel of the matrix product,
-   which keeps its tile in vector registers. The options below are this section's own, whatever
-   the program is compiled with: contraction of a*b + c into one operation, and the vectoriser.
-   Sums are kept in a fixed number of lanes, so that their order is the same everywhere. Macros
-   that read the same every time stay defined. */
-#ifdef GAN__LANES
-
-#if defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES == 64
-#pragma clang attribute push(__attribute__((target("avx512f,avx2,fma"))), apply_to = function)
-#elif defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES == 32
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#elif defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
-#pragma GCC push_options
-#pragma GCC optimize("O3", "fp-contract=fast", "no-trapping-math", "no-math-errno", \
-                     "no-tree-loop-distribute-patterns")
-#if defined(GAN__IS_X86) && GAN__BYTES == 64
-#pragma GCC target("avx512f,avx2,fma")
-#elif defined(GAN__IS_X86) && GAN__BYTES == 32
-#pragma GCC target("avx2,fma")
-#endif
-#endif
-
-/* ---- the matrix product: a tile of C in registers, C (+)= A B over depth terms
-   a (depth, ROWS) and b (depth, COLUMNS) are packed panels; c (ROWS, COLUMNS). */
-#if GAN__BYTES > 0
-
-/* 32 vector registers hold 8 x 3 of C, 16 hold 4 x 3; the rest is b's three and the broadcast of
-   an element of a. */
-#if GAN__BYTES == 64 || defined(__aarch64__)
-#define GAN__ROWS   8
-#define GAN__ALL(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
-#else
-#define GAN__ROWS   4
-#define GAN__ALL(X) X(0) X(1) X(2) X(3)
-#endif
-#define GAN__COLUMNS (3 * GAN__LANES)
-typedef gan_real GAN__ISA(vector) __attribute__((vector_size(GAN__BYTES)));
-typedef gan_real GAN__ISA(loose)
-    __attribute__((vector_size(GAN__BYTES), aligned(sizeof(gan_real)), may_alias));
-#define GAN__VEC      GAN__ISA(vector)
-#define GAN__AT(p, i) (*(GAN__ISA(loose) *)((p) + (i)*GAN__LANES))
-
-#define GAN__ZERO(r) GAN__VEC c##r##0 = {0}, c##r##1 = {0}, c##r##2 = {0};
-#define GAN__STEP(r) c##r##0 += a[r] * b0, c##r##1 += a[r] * b1, c##r##2 += a[r] * b2;
-#define GAN__SAVE(r)                                                    \
-    if (add)                                                            \
-        c##r##0 += GAN__AT(c, 3 * r), c##r##1 += GAN__AT(c, 3 * r + 1), \
-            c##r##2 += GAN__AT(c, 3 * r + 2);                           \
-    GAN__AT(c, 3 * r) = c##r##0, GAN__AT(c, 3 * r + 1) = c##r##1, GAN__AT(c, 3 * r + 2) = c##r##2;
-
-static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add)
-{
-    GAN__ALL(GAN__ZERO)
-    for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS) {
-        GAN__VEC b0 = GAN__AT(b, 0);
-        GAN__VEC b1 = GAN__AT(b, 1);
-        GAN__VEC b2 = GAN__AT(b, 2);
-        GAN__ALL(GAN__STEP)
-    }
-    GAN__ALL(GAN__SAVE)
-}
-
-#undef GAN__ALL
-
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_shufflevector)
-typedef gan_real GAN__ISA(loose16)
-    __attribute__((vector_size(4 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
-typedef gan_real GAN__ISA(loose32)
-    __attribute__((vector_size(8 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
-typedef gan_real GAN__ISA(loose64)
-    __attribute__((vector_size(16 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
-#define GAN__SHUFFLE(type, dst, src, second, ...)                                                \
-    *(GAN__ISA(loose##type) *)(dst) = __builtin_shufflevector(                                   \
-        *(const GAN__ISA(loose##type) *)(src), *(const GAN__ISA(loose##type) *)((src) + second), \
-        __VA_ARGS__)
-#endif
-#endif
-#else
-#define GAN__ROWS    4
-#define GAN__COLUMNS 12
-
-static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add)
-{
-    gan_real sum[GAN__ROWS * GAN__COLUMNS] = {0};
-    for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS)
-        for (int r = 0; r < GAN__ROWS; r++)
-            for (int j = 0; j < GAN__COLUMNS; j++)
-                sum[r * GAN__COLUMNS + j] += a[r] * b[j];
-    for (int i = 0; i < GAN__ROWS * GAN__COLUMNS; i++)
-        c[i] = sum[i] + (add ? c[i] : 0);
-}
-#endif
-
-/* panel (depth, ROWS) = rows of the left matrix, element (r,k) at src[r*row_stride +
-   k_offset[k]]; rows that are not there are 0. */
-static void GAN__ISA(pack_left)(const gan_real *src, ptrdiff_t row_stride,
-                                const ptrdiff_t *k_offset, int rows, int depth, gan_real *panel)
-{
-    for (int k = 0; k < depth; k++, panel += GAN__ROWS) {
-        const gan_real *at = src + k_offset[k];
-        if (rows == GAN__ROWS)
-            for (int r = 0; r < GAN__ROWS; r++)
-                panel[r] = at[r * row_stride];
-        else
-            for (int r = 0; r < GAN__ROWS; r++)
-                panel[r] = r < rows ? at[r * row_stride] : 0;
-    }
-}
-
-/* dst[0..n) = src[j*step]. Copies of fixed length become vector instructions; every second
-   number comes from two vectors that overlap by one, so that nothing behind the last is read. */
-static inline GAN__INLINE void GAN__ISA(copy_line)(gan_real *dst, const gan_real *src, int step,
-                                                   int n)
-{
-    int j = 0;
-#define GAN__COPY(size)                           \
-    for (; step == 1 && j + size <= n; j += size) \
-    memcpy(dst + j, src + j, size * sizeof *dst)
-    GAN__COPY(16);
-    GAN__COPY(8);
-    GAN__COPY(4);
-#ifdef GAN__SHUFFLE
-    for (; GAN__LANES >= 16 && step == 2 && j + 16 <= n; j += 16)
-        GAN__SHUFFLE(64, dst + j, src + 2 * j, 15, 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25,
-                     27, 29, 31);
-    for (; GAN__LANES >= 8 && step == 2 && j + 8 <= n; j += 8)
-        GAN__SHUFFLE(32, dst + j, src + 2 * j, 7, 0, 2, 4, 6, 9, 11, 13, 15);
-    for (; step == 2 && j + 4 <= n; j += 4)
-        GAN__SHUFFLE(16, dst + j, src + 2 * j, 3, 0, 2, 5, 7);
-#endif
-    for (; j < n; j++)
-        dst[j] = src[j * step];
-}
-
-/* One run of n positions in a line of the grid, from (i, j) on: rows k .. k+depth of the window
-   into panel. A tap that reaches over the border of the image is read over it where the tensor
-   has numbers there, and the border's zeros are written after. */
-static inline GAN__INLINE void GAN__ISA(pack_run)(const gan__window *s, const gan_real *plane,
-                                                  int i, int j, int n, int k, int depth,
-                                                  gan_real *dst)
-{
-    int taps = s->tu * s->tv;
-    int channel = k / taps;
-    int u = k % taps / s->tv;
-    int v = k % s->tv;
-    int step = s->step_w;
-    plane += (ptrdiff_t)channel * s->h * s->w;
-    for (int left = depth; left > 0;) {
-        int line = i * s->step_h + s->u0 + u * s->dir_h;
-        int part = GAN__MIN(s->tv - v, left);
-        int first = j * step + s->v0 + v * s->dir_w;
-        const gan_real *row = plane + (ptrdiff_t)line * s->w;
-        for (int t = 0; t < part; t++, first += s->dir_w, dst += GAN__COLUMNS) {
-            int last = first + (n - 1) * step;
-            if (line < 0 || line >= s->h)
-                for (int q = 0; q < n; q++)
-                    dst[q] = 0;
-            else if (first >= 0 && last < s->w)
-                GAN__ISA(copy_line)(dst, row + first, step, n);
-            else if (row + first >= s->src && row + last < s->end) {
-                GAN__ISA(copy_line)(dst, row + first, step, n);
-                for (int q = 0; q < n && first + q * step < 0; q++)
-                    dst[q] = 0;
-                for (int q = n - 1; q >= 0 && first + q * step >= s->w; q--)
-                    dst[q] = 0;
-            } else
-                for (int q = 0; q < n; q++)
-                    dst[q] = first + q * step >= 0 && first + q * step < s->w
-                               ? row[first + q * step]
-                               : 0;
-        }
-        left -= part;
-        v = 0;
-        if (++u == s->tu) {
-            u = 0;
-            plane += (ptrdiff_t)s->h * s->w;
-        }
-    }
-}
-
-/* Rows k .. k+depth of a window, columns column .. column+columns. Frequent lengths of runs are
-   compiled as constants. */
-static void GAN__ISA(pack_window)(const gan__window *s, int column, int columns, int k, int depth,
-                                  gan_real *panel)
-{
-    for (int n; columns > 0; columns -= n, column += n, panel += n) {
-        int i = column / s->cols % s->rows, j = column % s->cols;
-        const gan_real *image = s->src + column / (s->rows * s->cols) * s->image;
-        n = GAN__MIN(s->cols - j, columns);
-        switch (n) {
-#define GAN__RUN(length) \
-    case length: GAN__ISA(pack_run)(s, image, i, j, length, k, depth, panel); break
-            GAN__RUN(4);
-            GAN__RUN(7);
-            GAN__RUN(8);
-            GAN__RUN(14);
-            GAN__RUN(16);
-            GAN__RUN(32);
-        default: GAN__ISA(pack_run)(s, image, i, j, n, k, depth, panel);
-        }
-    }
-}
-
-/* The transpose: rows are positions k .. k+depth of the grid, columns (channel, u, v).
-   Neighbouring v are neighbours in memory. */
-static void GAN__ISA(pack_window_t)(const gan__window *s, int column, int columns, int k, int depth,
-                                    gan_real *panel)
-{
-    int taps = s->tu * s->tv;
-    for (int done = 0, run; done < depth; done += run) {
-        int place = k + done;
-        int image = place / (s->rows * s->cols);
-        int i = place / s->cols % s->rows;
-        int j = place % s->cols;
-        run = GAN__MIN(s->cols - j, depth - done);
-        for (int q = 0, part; q < columns; q += part) {
-            int channel = (column + q) / taps;
-            int u = (column + q) % taps / s->tv;
-            int v = (column + q) % s->tv;
-            int line = i * s->step_h + s->u0 + u * s->dir_h;
-            int at = j * s->step_w + s->v0 + v * s->dir_w;
-            part = GAN__MIN(s->tv - v, columns - q);
-            const gan_real *row = s->src + image * s->image +
-                                  ((ptrdiff_t)channel * s->h + line) * s->w;
-            gan_real *dst = panel + (size_t)done * GAN__COLUMNS + q;
-            for (int t = 0; t < run; t++, at += s->step_w, dst += GAN__COLUMNS) {
-                if (line < 0 || line >= s->h)
-                    for (int e = 0; e < part; e++)
-                        dst[e] = 0;
-                else if (at >= 0 && at + part <= s->w && part == 4 && s->dir_w == 1)
-                    memcpy(dst, row + at, 4 * sizeof *dst);
-                else
-                    for (int e = 0, f = at; e < part; e++, f += s->dir_w)
-                        dst[e] = f >= 0 && f < s->w ? row[f] : 0;
-            }
-        }
-    }
-}
-
-/* panel (depth, COLUMNS) = rows k .. k+depth and columns column .. column+columns of the right
-   matrix; the rest of a row is 0. */
-static void GAN__ISA(pack_right)(const gan__matrix_source *right, int column, int columns, int k,
-                                 int depth, gan_real *panel)
-{
-    if (depth == 0)
-        return; /* a phase that no tap reaches */
-    if (columns < GAN__COLUMNS)
-        memset(panel, 0, (size_t)depth * GAN__COLUMNS * sizeof *panel);
-    if (right->kind == GAN__WINDOW)
-        GAN__ISA(pack_window)(&right->window, column, columns, k, depth, panel);
-    else if (right->kind == GAN__WINDOW_T)
-        GAN__ISA(pack_window_t)(&right->window, column, columns, k, depth, panel);
-    else {
-        const gan_real *src = right->src + column * right->column_stride + k * right->k_stride;
-        for (int t = 0; t < depth; t++, src += right->k_stride, panel += GAN__COLUMNS) {
-            if (right->column_stride == 1)
-                memcpy(panel, src, (size_t)columns * sizeof *panel);
-            else
-                for (int j = 0; j < columns; j++)
-                    panel[j] = src[j * right->column_stride];
-        }
-    }
-}
-
-/* dst[r*row_stride + column_offset[j]] = tile[r][j]. Offsets grow, so 16 of them are neighbours
-   if the ends are 15 apart. */
-static void GAN__ISA(store)(const gan_real *tile, int rows, int columns, gan_real *dst,
-                            ptrdiff_t row_stride, const ptrdiff_t *column_offset)
-{
-    for (int j = 0, run; j < columns; j += run) {
-        run = GAN__MIN(16, columns - j);
-        bool together = run == 16 && column_offset[j + 15] == column_offset[j] + 15;
-        gan_real *to = dst;
-        for (const gan_real *from = tile + j, *end = from + rows * GAN__COLUMNS; from < end;
-             to += row_stride, from += GAN__COLUMNS)
-            if (together)
-                memcpy(to + column_offset[j], from, 16 * sizeof *to);
-            else
-                for (int t = 0; t < run; t++)
-                    to[column_offset[j + t]] = from[t];
-    }
-}
-
-/* ---- elementwise */
-
-/* e^x, tanh and the square root in forms that compilers vectorise, to about 2 units in the last
-   place (polynomials: Cephes, S. Moshier). e^x is 2^n times a polynomial of what is left, and 0
-   where that is not normal; tanh has its own polynomial near 0, where 1 - small cancels; the
-   root is Newton's from a guess at the bits, for numbers that are not negative. */
-#if GAN__SIZE == 4
-static inline GAN__INLINE float GAN__ISA(bits)(int32_t n)
-{
-    float x;
-    memcpy(&x, &n, sizeof x);
-    return x;
-}
-
-static inline GAN__INLINE float GAN__ISA(exp)(float x)
-{
-    float t = x >= -87.33654f ? (x <= 88.72284f ? x : 88.72284f) : -87.33654f;
-    float whole = (t * 1.44269504f + 12582912.0f) - 12582912.0f;
-    float r = t - whole * 0.693359375f + whole * 2.12194440e-4f;
-    float y = (((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r +
-                 4.1665795894e-2f) *
-                    r +
-                1.6666665459e-1f) *
-                   r +
-               5.0000001201e-1f) *
-                  r * r +
-              r + 1;
-    int32_t n = (int32_t)whole, half = n >> 1;
-    y = y * GAN__ISA(bits)((half + 127) * (1 << 23)) * GAN__ISA(bits)((n - half + 127) * (1 << 23));
-    y = x < -87.33654f ? 0 : x > 88.72284f ? (float)HUGE_VAL : y;
-    return x != x ? x : y;
-}
-
-static inline GAN__INLINE float GAN__ISA(tanh)(float x)
-{
-    float z = x * x;
-    float size = x < 0 ? -x : x;
-    float far = 1 - 2 / (GAN__ISA(exp)(2 * size) + 1);
-    float near = ((((-5.70498872745e-3f * z + 2.06390887954e-2f) * z - 5.37397155531e-2f) * z +
-                   1.33314422036e-1f) *
-                      z -
-                  3.33332819422e-1f) *
-                     z * x +
-                 x;
-    return size < 0.625f ? near : x < 0 ? -far : far;
-}
-
-static inline GAN__INLINE float GAN__ISA(root)(float x)
-{
-    int32_t i;
-    memcpy(&i, &x, sizeof i);
-    float y = GAN__ISA(bits)(0x5f3759df - (i >> 1)), half = 0.5f * x; /* about 1/sqrt(x) */
-    y = y * (1.5f - half * y * y);
-    y = y * (1.5f - half * y * y);
-    y = y * (1.5f - half * y * y);
-    float root = x * y;
-    return x <= FLT_MAX ? root + 0.5f * y * (x - root * root) : x;
-}
-#else
-static inline GAN__INLINE double GAN__ISA(exp)(double x)
-{
-    return exp(x);
-}
-
-static inline GAN__INLINE double GAN__ISA(tanh)(double x)
-{
-    return tanh(x);
-}
-
-static inline GAN__INLINE double GAN__ISA(root)(double x)
-{
-    return sqrt(x);
-}
-#endif
-
-#define GAN__EACH(expression)          \
-    for (size_t i = 0; i < n; i++) {   \
-        gan_real v = x[i];             \
-        y[i] = (gan_real)(expression); \
-    }                                  \
-    break
-
-static void GAN__ISA(map)(const gan_map *p, const gan_real *x, gan_real *y, size_t n)
-{
-    const gan_real a = p->a, b = p->b;
-    switch (p->op) {
-    case GAN_AFFINE: GAN__EACH(a * v + b);
-    case GAN_EXP: GAN__EACH(GAN__ISA(exp)(v));
-    case GAN_LOG: GAN__EACH(GAN__F(log, v));
-    case GAN_SQRT: GAN__EACH(GAN__F(sqrt, v));
-    case GAN_RSQRT: GAN__EACH(1 / GAN__F(sqrt, v));
-    case GAN_SQUARE: GAN__EACH(v * v);
-    case GAN_ABS: GAN__EACH(v < 0 ? -v : v + 0);
-    case GAN_SIGN: GAN__EACH((v > 0) - (v < 0));
-    case GAN_CLAMP: GAN__EACH(v < a ? a : v > b ? b : v);
-    case GAN_LEAKY: GAN__EACH(v > 0 ? v : a * v);
-    case GAN_TANH: GAN__EACH(GAN__ISA(tanh)(v));
-    case GAN_SIGMOID: GAN__EACH(1 / (1 + GAN__ISA(exp)(-v)));
-    case GAN_SOFTPLUS: GAN__EACH((v > 0 ? v : 0) + GAN__F(log1p, GAN__F(exp, v > 0 ? -v : v)));
-    case GAN_ERF: GAN__EACH(GAN__F(erf, v));
-    }
-}
-
-#undef GAN__EACH
-
-#define GAN__EACH(expression)            \
-    if (a_step && b_step)                \
-        for (size_t i = 0; i < n; i++) { \
-            gan_real u = a[i], v = b[i]; \
-            y[i] = expression;           \
-        }                                \
-    else if (a_step) {                   \
-        gan_real v = b[0];               \
-        for (size_t i = 0; i < n; i++) { \
-            gan_real u = a[i];           \
-            y[i] = expression;           \
-        }                                \
-    } else if (b_step) {                 \
-        gan_real u = a[0];               \
-        for (size_t i = 0; i < n; i++) { \
-            gan_real v = b[i];           \
-            y[i] = expression;           \
-        }                                \
-    } else {                             \
-        gan_real u = a[0], v = b[0];     \
-        for (size_t i = 0; i < n; i++)   \
-            y[i] = expression;           \
-    }                                    \
-    break
-
-static void GAN__ISA(zip)(const gan_zip *p, const gan_real *a, int a_step, const gan_real *b,
-                          int b_step, gan_real *y, size_t n)
-{
-    const gan_real k = p->k, l = p->l;
-    switch (p->op) {
-    case GAN_MIX: GAN__EACH(k * u + l * v);
-    case GAN_MUL: GAN__EACH(u * v);
-    case GAN_DIV: GAN__EACH(u / v);
-    case GAN_GATE: GAN__EACH(v > 0 ? u : k * u);
-    case GAN_INSIDE: GAN__EACH(v >= k && v <= l ? u : 0);
-    case GAN_DTANH: GAN__EACH(u * (1 - v * v));
-    case GAN_DSIGMOID: GAN__EACH(u * v * (1 - v));
-    case GAN_EQUAL: GAN__EACH((gan_real)(u == v));
-    }
-}
-
-#undef GAN__EACH
-
-/* ---- sums over rows of n numbers that lie stride apart: 16 lanes in the working precision,
-   folded into double every 1024 numbers */
-
-#if GAN__BYTES > 0
-typedef gan_real GAN__ISA(lanes)
-    __attribute__((vector_size(16 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
-#define GAN__WIDE 16
-#define GAN__FOLD(total, lane)   \
-    for (int j = 0; j < 16; j++) \
-    (total) += (lane)[j]
-#define GAN__TAKE(p) (*(const GAN__ISA(lanes) *)(p))
-#else
-typedef double GAN__ISA(lanes);
-#define GAN__WIDE              1
-#define GAN__FOLD(total, lane) (total) += (lane)
-#define GAN__TAKE(p)           (double)*(p)
-#endif
-
-/* Returns the sum of gy, or if square of (x - center)^2; if weigh, *weighted = sum of gy * (x -
-   center). Both are constants. */
-static inline GAN__INLINE double GAN__ISA(lane_sums)(bool square, bool weigh, const gan_real *gy,
-                                                     const gan_real *x, size_t rows,
-                                                     ptrdiff_t stride, size_t n, gan_real center,
-                                                     double *weighted)
-{
-    const GAN__ISA(lanes) zero = {0};
-    GAN__ISA(lanes) one = zero, two = zero, d;
-    double total = 0, products = 0;
-    for (size_t pending = 0; rows > 0; rows--, x += stride, gy += stride)
-        for (size_t i = 0; i < n;) {
-            size_t stop = GAN__MIN(n, i + 1024);
-            for (pending += stop - i; i + GAN__WIDE <= stop; i += GAN__WIDE) {
-                if (square) {
-                    d = GAN__TAKE(x + i) - center;
-                    one += d * d;
-                } else
-                    one += GAN__TAKE(gy + i);
-                if (weigh)
-                    two += GAN__TAKE(gy + i) * (GAN__TAKE(x + i) - center);
-            }
-            for (; i < stop; i++) {
-                if (square)
-                    total += (x[i] - center) * (x[i] - center);
-                else
-                    total += gy[i];
-                if (weigh)
-                    products += gy[i] * (x[i] - center);
-            }
-            if (pending < 1024)
-                continue;
-            GAN__FOLD(total, one);
-            GAN__FOLD(products, two);
-            one = two = zero;
-            pending = 0;
-        }
-    GAN__FOLD(total, one);
-    GAN__FOLD(products, two);
-    if (weigh)
-        *weighted = products;
-    return total;
-}
-
-static double GAN__ISA(sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n)
-{
-    return GAN__ISA(lane_sums)(false, false, x, x, rows, stride, n, 0, NULL);
-}
-
-static double GAN__ISA(squares)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n,
-                                gan_real center)
-{
-    return GAN__ISA(lane_sums)(true, false, x, x, rows, stride, n, center, NULL);
-}
-
-/* sums[0] = sum of gy, sums[1] = sum of gy * (x - mean) */
-static void GAN__ISA(two_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride,
-                               size_t n, gan_real mean, double sums[2])
-{
-    sums[0] = GAN__ISA(lane_sums)(false, true, gy, x, rows, stride, n, mean, &sums[1]);
-}
-
-/* y[j] = sum over rows of x[row*row_stride + j] */
-static void GAN__ISA(add_rows)(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y,
-                               size_t n)
-{
-    for (size_t j = 0; j < n; j++)
-        y[j] = 0;
-    for (size_t r = 0; r < rows; r++, x += row_stride)
-        for (size_t j = 0; j < n; j++)
-            y[j] += x[j];
-}
-
-static void GAN__ISA(scale_shift)(const gan_real *x, gan_real scale, gan_real shift, gan_real *y,
-                                  size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        y[i] = scale * x[i] + shift;
-}
-
-/* gx = a*gy + b*(x - mean) + c */
-static void GAN__ISA(blend)(const gan_real *gy, const gan_real *x, gan_real mean, gan_real a,
-                            gan_real b, gan_real c, gan_real *gx, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        gx[i] = a * gy[i] + (b * (x[i] - mean) + c);
-}
-
-/* y = k*x, or y += k*x */
-static void GAN__ISA(add_scaled)(const gan_real *x, gan_real k, gan_real *y, size_t n, bool add)
-{
-    if (add)
-        for (size_t i = 0; i < n; i++)
-            y[i] += k * x[i];
-    else
-        for (size_t i = 0; i < n; i++)
-            y[i] = k * x[i];
-}
-
-/* y[j] = sum over taps of weight[t*apart + j] * x[index[t*apart + j]] */
-static void GAN__ISA(take)(const gan_real *x, const int *index, const gan_real *weight, int taps,
-                           int apart, gan_real *y, int n)
-{
-    for (int j = 0; j < n; j++)
-        y[j] = weight[j] * x[index[j]];
-    for (int t = 1; t < taps; t++) {
-        index += apart;
-        weight += apart;
-        for (int j = 0; j < n; j++)
-            y[j] += weight[j] * x[index[j]];
-    }
-}
-
-/* The same where y[PHASES*q + f] takes x[index[f] + STEP*q] with the weights of f: every second
-   number of x, and of y, is kept apart in room while it is worked on, so that all that is
-   multiplied lies side by side. */
-static void GAN__ISA(take_even)(const gan_real *x, int in, const int *index, const gan_real *weight,
-                                int taps, int apart, int phases, int step, gan_real *room,
-                                gan_real *y, int n)
-{
-    gan_real *half = room + in / 2 + 1, *part[2] = {y, y};
-    if (step == 2)
-        for (int k = 0; k < (in + 1) / 2; k++) {
-            room[k] = x[2 * k];
-            half[k] = x[2 * k + 1];
-        }
-    if (phases == 2) {
-        part[0] = room;
-        part[1] = room + n + 16;
-    }
-    for (int f = 0; f < phases; f++, index++, weight++) {
-        bool any = false;
-        for (int t = 0; t < taps; t++) {
-            const int i = index[t * apart];
-            const gan_real k = weight[t * apart];
-            const gan_real *from = step == 1 ? x + i : i % 2 ? half + i / 2 : room + i / 2;
-            if (k != 0) {
-                GAN__ISA(add_scaled)(from, k, part[f], (size_t)n, any);
-                any = true;
-            }
-        }
-        if (!any)
-            memset(part[f], 0, (size_t)n * sizeof *y);
-    }
-    for (int q = 0; q < n && phases == 2; q++) {
-        y[2 * q] = part[0][q];
-        y[2 * q + 1] = part[1][q];
-    }
-}
-
-/* Where x[j*step] is above best[j], or a NaN, or the first (index below 0): best[j] is it, and
-   index[j] its place at + j*step. */
-static void GAN__ISA(max_line)(const gan_real *x, int step, int at, gan_real *best, gan_real *index,
-                               int n)
-{
-#define GAN__EACH(step)                                                       \
-    for (int j = 0; j < n; j++) {                                             \
-        gan_real value = x[j * (step)], place = (gan_real)(at + j * (step));  \
-        bool wins = (index[j] < 0) | (value > best[j]) | (value != value);    \
-        best[j] = wins ? value : best[j], index[j] = wins ? place : index[j]; \
-    }
-    if (step == 2)
-        GAN__EACH(2)
-    else
-        GAN__EACH(step)
-#undef GAN__EACH
-}
-
-static void GAN__ISA(softmax)(const gan_real *x, gan_real *y, size_t n, int log_)
-{
-    gan_real lane[64] = {0};
-    for (size_t j = 0; j < GAN__MIN(n, 64); j++)
-        lane[j] = x[j];
-    for (size_t i = 64; i < n; i += 64)
-        for (size_t j = 0, m = GAN__MIN(n - i, 64); j < m; j++)
-            lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-    gan_real most = lane[0];
-    for (size_t j = 1; j < GAN__MIN(n, 64); j++)
-        most = lane[j] > most ? lane[j] : most;
-    for (size_t i = 0; i < n; i++)
-        y[i] = GAN__ISA(exp)(x[i] - most);
-    double total = GAN__ISA(sum)(y, 1, 0, n);
-    gan_real shift = (gan_real)log(total);
-    gan_real scale = (gan_real)(1 / total);
-    if (log_)
-        for (size_t i = 0; i < n; i++)
-            y[i] = x[i] - most - shift;
-    else
-        for (size_t i = 0; i < n; i++)
-            y[i] *= scale;
-}
-
-static void GAN__ISA(softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n,
-                                   int log_)
-{
-    double total[2];
-    GAN__ISA(two_sums)(gy, y, 1, 0, n, 0, total);
-    const gan_real sum = (gan_real)total[log_ ? 0 : 1];
-    if (log_)
-        for (size_t i = 0; i < n; i++)
-            gx[i] = gy[i] - GAN__ISA(exp)(y[i]) * sum;
-    else
-        for (size_t i = 0; i < n; i++)
-            gx[i] = y[i] * (gy[i] - sum);
-}
-
-/* ---- optimizers */
-
-static inline GAN__INLINE void GAN__ISA(update)(int kind, void *argument, size_t begin, size_t end)
-{
-    const gan__job *job = (const gan__job *)argument;
-    const gan_update *p = (const gan_update *)job->p;
-    const gan_real *g = job->in[0];
-    const gan_real beta1 = p->beta1;
-    const gan_real beta2 = p->beta2;
-    const gan_real eps = p->eps;
-    const gan_real lr = p->lr;
-    const gan_real keep = 1 - lr * p->decay;
-    const gan_real rate = lr / p->bias1;
-    const gan_real scale = (gan_real)(1 / sqrt((double)p->bias2));
-    gan_real *w = job->out[0];
-    gan_real *m = job->out[1];
-    gan_real *v = kind == GAN__K_adam ? job->out[2] : m;
-    if (kind == GAN__K_sgd)
-        for (size_t i = begin; i < end; i++) {
-            m[i] = beta1 * m[i] + g[i];
-            w[i] -= lr * m[i];
-        }
-    else if (kind == GAN__K_adam)
-        for (size_t i = begin; i < end; i++) {
-            gan_real u = g[i];
-            gan_real mi = beta1 * m[i] + (1 - beta1) * u;
-            gan_real vi = beta2 * v[i] + (1 - beta2) * u * u;
-            gan_real wi = keep * w[i];
-            m[i] = mi;
-            v[i] = vi;
-            w[i] = wi - rate * mi / (GAN__ISA(root)(vi) * scale + eps);
-        }
-    else
-        for (size_t i = begin; i < end; i++) {
-            gan_real u = g[i], vi = beta2 * v[i] + (1 - beta2) * u * u;
-            v[i] = vi;
-            w[i] -= lr * u / (GAN__ISA(root)(vi) + eps);
-        }
-}
-
-#define GAN__UPDATE(name)                                                     \
-    static void GAN__ISA(name)(void *p, size_t begin, size_t end, int thread) \
-    {                                                                         \
-        (void)thread;                                                         \
-        GAN__ISA(update)(GAN__K_##name, p, begin, end);                       \
-    }
-GAN__UPDATE(sgd)
-GAN__UPDATE(adam)
-GAN__UPDATE(rmsprop)
-
-/* c (8,8) = dot products, or squared distances, of the rows in two panels (d,8). */
-static void GAN__ISA(pairs)(size_t d, const double *a, const double *b, double *c, bool squares)
-{
-#if GAN__BYTES > 0
-    typedef double line __attribute__((vector_size(64), aligned(8), may_alias));
-#else
-    typedef double line;
-#endif
-    const int wide = sizeof(line) / sizeof *c;
-    for (int i = 0; i < 8; i += GAN__ROWS)
-        for (int j = 0; j < 8; j += wide) {
-            line sum[GAN__ROWS], y;
-            memset(sum, 0, sizeof sum);
-            for (size_t k = 0; k < 8 * d; k += 8)
-                for (int r = i; r < i + GAN__ROWS; r++) {
-                    y = *(const line *)(b + k + j);
-                    if (squares) {
-                        y -= a[k + r];
-                        sum[r - i] += y * y;
-                    } else
-                        sum[r - i] += a[k + r] * y;
-                }
-            for (int r = 0; r < GAN__ROWS; r++)
-                memcpy(c + 8 * (i + r) + j, sum + r, sizeof *sum);
-        }
-}
-
-static const gan__isa GAN__ISA(table) = {
-    GAN__ROWS,           GAN__COLUMNS,           GAN__ISA(tile),
-    GAN__ISA(pack_left), GAN__ISA(pack_right),   GAN__ISA(store),
-    GAN__ISA(map),       GAN__ISA(zip),          GAN__ISA(sum),
-    GAN__ISA(squares),   GAN__ISA(add_rows),     GAN__ISA(scale_shift),
-    GAN__ISA(two_sums),  GAN__ISA(blend),        GAN__ISA(add_scaled),
-    GAN__ISA(take),      GAN__ISA(take_even),    GAN__ISA(max_line),
-    GAN__ISA(softmax),   GAN__ISA(softmax_grad), GAN__ISA(sgd),
-    GAN__ISA(adam),      GAN__ISA(rmsprop),      GAN__ISA(pairs)};
-#undef GAN__ROWS
-#undef GAN__COLUMNS
-#if defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES >= 32
-#pragma clang attribute pop
-#elif defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
-#pragma GCC pop_options
-#endif
-#endif /* GAN__LANES */
+#endif /* GAN__SECOND_HALF */
 
 /* LICENCE. Choose the one that you like; both let you do anything.
 
