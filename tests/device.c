@@ -519,7 +519,8 @@ const char *__tsan_default_options(void)
 }
 #endif
 
-/* A child of fork has no threads but the one that called it: its kernels must not wait for others. */
+/* A child of fork has no threads but the one that called it: its kernels must not wait for
+   others. */
 static void test_fork(void)
 {
     static gan_real before[LEARNT], after[LEARNT];
