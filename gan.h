@@ -576,7 +576,8 @@ typedef struct gan_backend {
     void *(*capture_end)(void);  /* up to here: what replay does, or NULL if that cannot be */
     void (*replay)(void *captured);
     void (*capture_free)(void *captured_or_NULL);
-    /* the kernels, as gan_ref_NAME above */
+
+    /* The kernels, as gan_ref_NAME above. */
     void (*fill)(const gan_fill *p, gan_real *y);
     void (*random)(const gan_random *p, gan_real *y);
     void (*map)(const gan_map *p, const gan_real *x, gan_real *y);
@@ -1866,9 +1867,9 @@ typedef void gan_step_fn(gan *g, void *user);
 GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user);
 
 /* gan_clear(g), then step(g, user), for a training's loop; faster where the backend can replay a
-   step (cuda does, as a CUDA graph), and with the same bits. step is called the first time, captured
-   at the second (its kernels are noted in order), and from then on replayed: not called, its kernels
-   are run again in the same memory.
+   step (cuda does, as a CUDA graph), and with the same bits. step is called the first time; at the
+   second it is captured, which notes its kernels in order; from then on it is replayed: not called,
+   its kernels are run again in the same memory.
 
      goes on in a replay    random numbers, gan_batch, Adam's step count, gan_set_lr outside of step
      stays as captured      step's own ifs, loops and numbers
@@ -3233,8 +3234,8 @@ static void gan__slab_add(gan *g, size_t size)
 static void gan__guarded_add(gan *g, char *memory, size_t bytes);
 static void gan__guarded_remove(gan *g, const char *memory);
 
-/* The number of the smallest free block of size bytes or more, in a new slab if there is none. Small
-   blocks share slabs of 1 MiB. */
+/* The number of the smallest free block of size bytes or more, in a new slab if there is none.
+   Small blocks share slabs of 1 MiB. */
 static int gan__best_block(gan *g, size_t size)
 {
     int best = -1;
@@ -15588,9 +15589,9 @@ GAN_API const char *gan_doctor_text(const gan *g)
    is restored, and what it made (parameters, optimizer state) is freed.
 
    A captured step is a sequence of kernels and uploads that the backend took down while the step
-   was called once, and can replay without the step (cuda: a graph). It is captured inside of a plan,
-   so that a step which turns out to be impossible to capture leaves no trace. What differs from
-   replay to replay lies in memory that the replayed kernels read, and is written before each:
+   was called once, and can replay without the step (cuda: a graph). It is captured inside of a
+   plan, so that a step which turns out to be impossible to capture leaves no trace. What differs
+   from replay to replay lies in memory that the replayed kernels read, and is written before each:
 
        the step as captured     random    upload of a batch    conv2d  ...  adam    adam  ...
                                   ^             ^                             ^       ^
