@@ -14102,8 +14102,10 @@ static bool gan__moment_fits(gan__tensors *f, gan_model *model, gan__entry *e)
     bool same = of && e->rank == of->rank && memcmp(e->shape, of->shape, sizeof e->shape) == 0;
     bool whole = true;
     for (int s = steps ? 0 : opt->slots; s <= opt->slots; s++) {
+        bool pair = opt->kind == GAN__LBFGS && s >= 2 && s < opt->slots;
         gan__slot_suffix(suffix, opt, s);
-        whole = whole && gan__tensors_find_part(f, NULL, e->name, length, suffix);
+        if (!pair) /* a shorter history has fewer of them */
+            whole = whole && gan__tensors_find_part(f, NULL, e->name, length, suffix);
     }
     if (!of || !whole || (steps ? e->rank != 0 : !same))
         return gan__refuse("%s: \"%.200s\" does not fit its parameter, or others of its optimizer "
