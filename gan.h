@@ -14103,8 +14103,10 @@ static bool gan__moment_fits(gan__tensors *f, gan_model *model, gan__entry *e)
     bool same = of && e->rank == of->rank && memcmp(e->shape, of->shape, sizeof e->shape) == 0;
     bool whole = true;
     for (int s = steps ? 0 : opt->slots; s <= opt->slots; s++) {
+        bool pair = opt->kind == GAN__LBFGS && s >= 2 && s < opt->slots;
         gan__slot_suffix(suffix, opt, s);
-        whole = whole && gan__tensors_find_part(f, NULL, e->name, length, suffix);
+        if (!pair) /* a shorter history has fewer of them */
+            whole = whole && gan__tensors_find_part(f, NULL, e->name, length, suffix);
     }
     if (!of || !whole || (steps ? e->rank != 0 : !same))
         return gan__refuse("%s: \"%.200s\" does not fit its parameter, or others of its optimizer "
@@ -14127,9 +14129,12 @@ static bool gan__make_room(gan__tensors *f, gan_model *model)
             gan__moments *of = steps ? gan__try_moments_of(opt, i) : NULL;
             if (steps && !of)
                 return false;
-            for (int s = 0; of && s < opt->slots; s++)
-                gan__tensors_find(f, model->name, name, gan__slot_suffix(suffix, opt, s))->to =
-                    of->slot[s];
+            for (int s = 0; of && s < opt->slots; s++) {
+                gan__entry *e = gan__tensors_find(f, model->name, name,
+                                                  gan__slot_suffix(suffix, opt, s));
+                if (e)
+                    e->to = of->slot[s];
+            }
             if (steps)
                 steps->steps = &of->steps;
         }
@@ -14142,12 +14147,12 @@ static void gan__clear_moments(const gan__tensors *f, gan_model *model)
     char suffix[48];
     for (gan_opt *opt = model->opts; opt; opt = opt->next)
         for (int i = 0; i < opt->count; i++) {
-            gan__slot_suffix(suffix, opt, opt->slots);
-            if (gan__tensors_find(f, model->name, model->params[i].name, suffix))
-                continue;
+            const char *name = model->params[i].name;
             for (int s = 0; opt->moments[i].slot && s < opt->slots; s++)
-                gan__fill_with(opt->moments[i].slot[s], 0);
-            opt->moments[i].steps = 0;
+                if (!gan__tensors_find(f, model->name, name, gan__slot_suffix(suffix, opt, s)))
+                    gan__fill_with(opt->moments[i].slot[s], 0);
+            if (!gan__tensors_find(f, model->name, name, gan__slot_suffix(suffix, opt, opt->slots)))
+                opt->moments[i].steps = 0;
         }
 }
 
