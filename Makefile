@@ -294,14 +294,12 @@ STB_INCLUDES += \043include <stb/stb_image.h>\n\043include <stb/stb_image_write.
 NOT_PLAIN = %/library.c %/gradients.c %/cuda.c
 TESTS     = $(patsubst tests/%.c,%,$(filter-out $(NOT_PLAIN),$(wildcard tests/*.c)))
 VARIANTS  = gradients-double gradcheck-double operations-double optim-double \
-            folders-nothreads \
-            kernels-v32 kernels-v16 kernels-v0 \
-            $(if $(OPENMP_FLAGS),autograd-openmp metrics-openmp)
+            folders-nothreads device-nothreads \
+            kernels-v32 kernels-v16 kernels-v0
 PROGRAMS  = $(TESTS) $(VARIANTS)
 FLAGS_v32 = -DGAN_MAX_VECTOR=32
 FLAGS_v16 = -DGAN_MAX_VECTOR=16
 FLAGS_v0  = -DGAN_MAX_VECTOR=0
-FLAGS_openmp    = $(OPENMP_FLAGS)
 FLAGS_double    = -DGAN_REAL=double
 FLAGS_nothreads = -DGAN_NO_THREADS
 
@@ -406,10 +404,10 @@ test: found
 	        build/tests/cuda_on_cpu-unwritten",$(call no_sanitizer,clang++,memory))
 
 VALGRIND = valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
-VALGRIND_TESTS = files data autograd
+VALGRIND_TESTS = files data autograd device
 
 # Not again under the sanitizers: what repeats others' code with other options, and long trainings.
-SANITIZED = $(filter-out doctor zoo %-double kernels-v16 kernels-v32 %-nothreads %-openmp,\
+SANITIZED = $(filter-out doctor zoo %-double kernels-v16 kernels-v32 %-nothreads,\
                 $(PROGRAMS)) gradients-double
 
 test-all: found
