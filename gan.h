@@ -1619,83 +1619,115 @@ GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tenso
 /* ===========================================================================================
    >>augment
    ===========================================================================================
-   Random changes that gradients go through, drawn for each image: GAN_FLIP left and right
-   exchanged; GAN_SHIFT by up to an eighth, zeros move in; GAN_CUTOUT a square hole of half the
-   size; GAN_COLOR brightness + U(-.5,.5), saturation * U(0,2), contrast * U(.5,1.5). The last
-   three with p = 1 are DiffAugment (Zhao et al. 2020): give real and fake images to D through
-   it. */
-enum { GAN_FLIP = 1, GAN_SHIFT = 2, GAN_CUTOUT = 4, GAN_COLOR = 8, GAN_DIFFAUGMENT = 14 };
+   Random changes of images, drawn anew for each image of a batch. Gradients go through them, so
+   the generator can be trained through them, too. */
 
-GAN_API gan_tensor *gan_augment(gan_tensor *x, int which,
-                                gan_real p); /* each of which, for each image, with probability p */
+/* What gan_augment may do to an image. They are bits, to be combined by |, so gan_augment takes an
+   int: GAN_FLIP | GAN_SHIFT is none of the values that an enum type would list. */
+enum {
+    GAN_FLIP = 1,   /* left and right are exchanged in half of the images */
+    GAN_SHIFT = 2,  /* moved by up to 1/8 of the sides, along both; zeros move in */
+    GAN_CUTOUT = 4, /* a hole of zeros, half as high and wide as the image, anywhere */
+    GAN_COLOR = 8, /* brightness + U(-.5,.5), then saturation * U(0,2), then contrast * U(.5,1.5) */
+    GAN_DIFFAUGMENT = GAN_SHIFT | GAN_CUTOUT | GAN_COLOR
+};
 
-/* The probability for the next steps (ADA, Karras et al. 2020): after each call p, kept in D's
-   ada.running_p, moves by N/images towards where the mean of sign(D(real)) is target (0.6),
-   within [0,1]; images 500000 in the paper. */
+/* (N,C,H,W) -> (N,C,H,W): each kind in kinds, for each image, with probability p in [0,1].
+   GAN_DIFFAUGMENT with p = 1 is DiffAugment (Zhao et al. 2020): D sees real and fake images
+   through it, T being the function,
+
+       D's loss of D(T(real)), D(T(fake));      G's loss of D(T(fake)) */
+GAN_API gan_tensor *gan_augment(gan_tensor *x, int kinds, gan_real p);
+
+/* The p for gan_augment in the next step, when D learns its few images by heart (ADA, Karras et
+   al. 2020). Each call moves p, which is kept in D's ada.running_p and starts at 0, by N/images:
+   up if the mean of sign(D(real)) is above target, else down, within [0,1]. In the paper target
+   is 0.6 and images 500000. real_logits: N of them, any shape with N first. */
 GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target, double images);
 
-GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h,
-                                    int w); /* (N,C,H,W) -> (N,C,h,w), a place for each image */
+/* (N,C,H,W) -> (N,C,h,w): a part of each image, from a place of its own. */
+GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w);
 
 /* ===========================================================================================
    >>metrics
    ===========================================================================================
-   Features are n rows of d numbers in host memory: a classifier's layer, read with gan_to_host.
-   Their scores are computed in double, on OpenMP's threads, with the same bits on any number of
-   them; a number that is not finite makes a score NaN. */
+   How good samples are. Features are n rows of d numbers in host memory: what a layer of a
+   classifier makes of n images, read with gan_to_host. They are compared in double precision, on
+   OpenMP's threads, with the same result on any number of them. A score is NaN if a feature is
+   not finite. */
 
-/* |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^1/2), A and B the unbiased covariances (numpy.cov),
-   which may be singular (Heusel et al. 2017: FID, where the features are Inception's). n is 2 or
-   more. */
+/* |m_a - m_b|^2 + tr(A + B - 2 (A B)^1/2): the squared distance of two normal distributions with
+   the means m and the covariances A and B of the rows of a and b (unbiased, as numpy.cov; they may
+   be singular). 0 is best. With Inception's features it is the FID (Heusel et al. 2017). na and
+   nb are 2 or more. */
 GAN_API double gan_frechet_distance(const gan_real *a, int na, const gan_real *b, int nb, int d);
 
-/* mean k(a,a') + mean k(b,b') - 2 mean k(a,b) over all pairs of rows, none with itself, k(x,y) =
-   (x.y/d + 1)^3: the unbiased squared maximum mean discrepancy (KID, Binkowski et al. 2018), for
-   equal distributions about 0, also below. n is 2 or more. */
+/* E k(a,a') + E k(b,b') - 2 E k(a,b), k(x,y) = (x.y/d + 1)^3, means over all pairs of rows, but
+   none of a row with itself: KID (Binkowski et al. 2018), the squared maximum mean discrepancy,
+   unbiased: for equal distributions it lies around 0, on both sides. na and nb are 2 or more. */
 GAN_API double gan_kernel_distance(const gan_real *a, int na, const gan_real *b, int nb, int d);
 
-/* The share of fake rows within reach of a real row, its distance to the k-th nearest other real
-   row: precision; recall is the same with real and fake in each other's place (Kynkaanniemi et
-   al. 2019, k = 3). n_real is above k, k and n_fake 1 or more. */
+/* Precision: the share of the fakes that are near the data. Around each real row lies a ball that
+   reaches to its k-th nearest other real row, and a fake counts if it is in one (here k = 1):
+
+           . - ~ - .
+         /           \              R  a real row
+        |   R---------R    f        f  a fake in no ball
+         \    F      /  \           F  a fake in a ball: 1 of 2, precision 0.5
+           ' - ~ - '
+   Recall is the same with real and fake exchanged: the share of the data that lies near fakes.
+   Many like one another: high precision, low recall. Kynkaanniemi et al. 2019, k = 3. k and
+   n_fake are 1 or more, n_real above k. */
 GAN_API double gan_precision(const gan_real *real, int n_real, const gan_real *fake, int n_fake,
                              int d, int k);
 
-/* exp of the mean over n of sum_y p(y|x) ln(p(y|x)/p(y)), p(y) the mean of p(y|x): 1 if all rows
-   are the same, classes if each is sure of one and all are equally frequent (Salimans et al.
-   2016, but all n at once). Rows (n,classes) sum to 1. */
+/* exp of the mean over n of sum over y of p(y|x) ln(p(y|x)/p(y)), p(y) the mean of p(y|x), which
+   are n rows (n,classes), each of sum 1. From 1, all rows are the same, to classes: each is sure of
+   one class, and all classes are equally frequent. Salimans et al. 2016, there in ten parts. */
 GAN_API double gan_inception_score(const gan_real *probabilities, int n, int classes);
 
-/* How many classes hold the largest score, the first of equals, of some of n rows (n,classes)
-   without NaN. histogram (classes) counts. */
+/* How many classes are some row's best, the largest number of a row (n,classes) and the first of
+   equals. histogram (classes) is written: how many rows chose each. A row with a NaN chooses none. */
 GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram);
 
-/* Prints title, N, d and all of the above (k = 3) in one line, the last two only if fake's
-   probabilities are there; returns the first. */
+/* Prints title, the sizes and all scores above in one line, precision and recall with k = 3, the
+   last two only with probabilities (n_fake,classes). Returns the Frechet distance. */
 GAN_API double gan_print_scores(const char *title, const gan_real *real, int n_real,
                                 const gan_real *fake, int n_fake, int d,
                                 const gan_real *probabilities_or_NULL, int classes);
 
-/* Mean over batch*batches draws of |F(G(z(t + eps))) - F(G(z(t)))|^2 / eps^2 (Karras et al.
-   2019), F NULL: of pixels. z (latent,1,1) goes from a to b, each gan_randn, by cos(wt) a +
-   sin(wt) b, w = pi/2 (slerp at the angle that independent normal vectors have in many
-   dimensions), t uniform in [0,1). StyleGAN also leaves out 1% at both ends. With eps 1e-4, the
-   paper's, float is right to 1e-3. */
-GAN_API double gan_perceptual_path_length(gan_network *G, gan_model *generator,
-                                          gan_network *F_or_NULL, gan_model *features_or_NULL,
+/* How far an image moves when its noise moves a little (Karras et al. 2019): the mean over
+   batch*batches draws of |F(G(z(t + eps))) - F(G(z(t)))|^2 / eps^2, F the identity if it is NULL.
+   z(t) (latent,1,1) goes from one normal vector to another, cos(wt) a + sin(wt) b with w = pi/2,
+   which is slerp where vectors are at right angles, as in many dimensions they nearly are; t is
+   uniform in [0,1). StyleGAN also leaves out 1% at both ends. eps is 1e-4 in the paper: single
+   precision is then right to 1e-3. */
+GAN_API double gan_perceptual_path_length(gan_model *generator, gan_network *G,
+                                          gan_model *features_or_NULL, gan_network *F_or_NULL,
                                           int latent, int batch, int batches, double eps);
 
-/* Means over images of two tensors of one shape, whose values span range (2 for -1..1). psnr: 10
-   log10(range^2 / MSE) dB. ssim: l*s, l = (2 mx my + C1)/(mx^2 + my^2 + C1), s = (2 cov +
-   C2)/(vx + vy + C2), of each channel in all 11x11 Gaussian windows, sigma 1.5, that fit in; C1
-   = (0.01 range)^2, C2 = (0.03 range)^2 (Wang et al. 2004). Sides of 11 or more.  ms_ssim: the
-   product of the mean s of five scales, each the 2x2 means of the last, the fifth's l*s, to
-   powers that sum to 1, negative means as 0 (Wang et al. 2003). Sides of 176 or more. */
+/* How alike two tensors (N,C,H,W) are: means over images. range is how far apart the values can
+   be, 2 for -1..1. PSNR in dB: 10 log10(range^2 / MSE), infinite for equals. */
 GAN_API double gan_psnr(gan_tensor *a, gan_tensor *b, double range);
+
+/* SSIM (Wang et al. 2004): a window of 11x11 with Gaussian weights, sigma 1.5, goes over both,
+   and where it lies inside, means m, variances v and the covariance are taken:
+
+       +-----------+                 luminance  l = (2 m_a m_b + C1) / (m_a^2 + m_b^2 + C1)
+       |  . : . .  |  at every       structure  s = (2 cov + C2) / (v_a + v_b + C2)
+       |  : # : .  |  place, every   C1 = (0.01 range)^2, C2 = (0.03 range)^2
+       |  . : . .  |  channel        SSIM = the mean of l s, from -1 to 1 for equals
+       +-----------+
+   Sides of 11 or more. */
 GAN_API double gan_ssim(gan_tensor *a, gan_tensor *b, double range);
+
+/* MS-SSIM (Wang et al. 2003): the product of the mean s at five scales, each half as large as the
+   last (means of 2x2), the fifth's l s, to powers that sum to 1; a negative mean counts as 0.
+   Sides of 176 or more. */
 GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range);
 
-/* a (n,n), symmetric: values, the largest first, and row i of a becomes values[i]'s unit
-   eigenvector. NaN if a number is not finite. */
+/* The eigenvalues of the symmetric a (n,n), the largest first, in values (n); row i of a becomes
+   the eigenvector of values[i], of length 1. All NaN if a number is not finite. */
 GAN_API void gan_eigen_symmetric(double *a, int n, double *values);
 
 /* ===========================================================================================
@@ -1763,34 +1795,56 @@ GAN_API void gan_progress_close(gan_progress *log);
 /* ===========================================================================================
    >>look
    =========================================================================================== */
-GAN_API void gan_summary(
-    gan_model *model); /* prints the layers used so far: output shapes, parameter counts */
-GAN_API void gan_profile(
-    gan *g); /* prints, per kernel: calls, ms, GFLOP/s, GB/s, share of the time; then starts anew */
-GAN_API size_t gan_profile_flops(
-    gan *g); /* operations (a multiply-add is two) of products and convolutions since then */
+/* Prints the layers that were used so far, in the order of first use, with the shape of their
+   output and how many numbers they learn. */
+GAN_API void gan_summary(gan_model *model);
+
+/* Prints for each kernel: calls, milliseconds, billions of operations and of bytes per second,
+   share of the time. Then counting starts anew. */
+GAN_API void gan_profile(gan *g);
+
+/* The operations of products and convolutions since then; a multiply-add is two. */
+GAN_API size_t gan_profile_flops(gan *g);
 
 /* ===========================================================================================
    >>doctor
    =========================================================================================== */
-/* One line at the end of a training step, before gan_clear:  gan_doctor(g, step, 20, real, fake,
-   NULL, NULL);  Every 20th step it prints what is wrong, the number that shows it and what to
-   try; it is silent when all is well, and changes nothing. An illness is told when it lasts for
-   some looks, and again after twice as long. Returns how many were told now. real, fake: the
-   batches (N,C,H,W). The logits: what the discriminator made of them, any shape; NULL finds them
-   if they are (N,1,1,1). It sees: numbers that are not finite (at every step, by the logits;
-   every = 1 also names the kernel of a derivative), constant data, a discriminator that has won
-   (where its logits go through a sigmoid or softplus), takes fakes for real or does not learn, a
-   collapsed generator, gradients that vanish or explode, updates too large for their weights (of
-   two or more dimensions), dead ReLUs. */
+/* One line at the end of a training step, before gan_clear:
+
+       gan_doctor(g, step, 20, real, fake, NULL, NULL);
+
+   It prints what is wrong, the number that shows it and what to try; it is silent when all is
+   well, and changes nothing. It looks at the first step, 1, 2, 4, 8 .. steps later, and at every
+   20th step. Where several things are wrong it names the one that most likely causes the others,
+   and puts those behind it:
+
+       doctor, step 40: the learning rate is too high for D.fc.weight: one update is 0.29 of the
+       weight's first length, 0.001 to 0.05 is usual. Divide it by 10. Also seen: dead ReLUs (0.6)
+
+   (in one line). It says so again when the trouble has lasted twice as long. Returns how many
+   things it named, 0 if it said nothing.
+
+     real, fake                the batches (N,C,H,W), N >= 2, fake with its past (not detached)
+     real_logits, fake_logits  what the discriminator made of them, of any shape; NULL finds them
+                               if they are (N,1,1,1)
+
+   It sees, causes first: numbers that are not finite (this at every step; with every = 1 it also
+   names the kernel of a derivative); data that is constant or out of the generator's range;
+   memory that grows from step to step; a sigmoid where the loss wants logits; noise that repeats;
+   a network of which no parameter changes; swapped labels; a generator's loss of the wrong sign;
+   updates that are large beside their weights (those of two or more dimensions); dead ReLUs;
+   gradients that explode or vanish; fakes far outside of the data's range, where no tanh ends the
+   generator; a discriminator that has won (if its loss has a sigmoid or softplus in it) or takes
+   fakes for real; a collapsed generator. */
 GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor *fake,
                        gan_tensor *real_logits, gan_tensor *fake_logits);
 
-/* After gan_doctor, at a look: scores (N,K,1,1), N >= 10*K, that a classifier gives fakes. Tells
-   of classes that no fake is best in. */
+/* After gan_doctor, in the same step: names the classes that no fake is best in, and returns how
+   many those are. scores (N,K,1,1), N >= 10*K, are what a classifier makes of N fakes. */
 GAN_API int gan_doctor_classes(gan *g, gan_tensor *scores);
-GAN_API const char *gan_doctor_text(
-    const gan *g); /* the lines of the last step that had any; "" before the first */
+
+/* The lines of the last step that had any; "" before the first. */
+GAN_API const char *gan_doctor_text(const gan *g);
 
 /* ===========================================================================================
    >>plan
@@ -2925,6 +2979,8 @@ enum { GAN__GUARD_BYTES = 64 };
 static gan_tensor *gan__param_at(gan *g, const gan_real *data);
 static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cost,
                               const gan_real *y);
+static void gan__doctor_loss(gan *g, gan_tensor *loss, gan_model *model);
+static void gan__doctor_forget(gan *g, int tape);
 static void gan__plan_kernel(gan *g, int k, const void *p, const gan__cost *cost,
                              const gan_real *const *x, const gan_real *y);
 static bool gan__planned(gan *g, const char *function);
@@ -3258,6 +3314,8 @@ GAN_API void gan_clear_to(gan *g, gan_mark mark)
         gan__fail(g, "gan_clear_to",
                   "the mark is of %d tensors, %d are there: gan_here came before a gan_clear",
                   mark.tape, g->tape_count);
+    if (g->look)
+        gan__doctor_forget(g, mark.tape);
     g->longest_tape = GAN__MAX(g->longest_tape, g->tape_count);
     while (g->tape_count > mark.tape) {
         gan_tensor *t = g->tape[--g->tape_count];
@@ -3375,10 +3433,9 @@ static void *gan__persistent_alloc(gan *g, size_t bytes)
     char *memory = (char *)gan__try_device_alloc(g->backend, bytes + 2 * guard);
     if (!memory)
         return NULL;
-    memory += guard;
     if (guard)
-        gan__guarded_add(g, memory, bytes);
-    return memory;
+        gan__guarded_add(g, memory + guard, bytes);
+    return memory + guard;
 }
 
 static void gan__persistent_free(gan *g, void *memory)
@@ -9346,6 +9403,8 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model)
         gan__free_unseen_node(g, g->tape[--g->tape_count]);
     g->recording = true;
     g->reclaiming = false;
+    if (g->look)
+        gan__doctor_loss(g, loss, model);
 }
 
 /* ===========================================================================================
@@ -12168,9 +12227,18 @@ static gan_real *gan__host_rand(gan *g, int count)
     return numbers;
 }
 
-/* A table (N,OUT,1,2) that takes number i of an image's line from start[n] + i, backwards from
-   there if flip[n]; outside is 0. */
-static gan_tensor *gan__moved(gan *g, int n, int in, int out, const int *start, const int *flip)
+/* A resampling table (N,OUT,1,2), one for each image, of (index, weight): number i of a line of
+   image n is number start[n] + i of the input's, or if flip[n] the one as far from its other end.
+   What lies outside has index -1 and weight 0. For lines of 4 numbers:
+
+       shifted, start = 1                 flipped, start = 0
+       in   0   1   2   3                 in   0   1   2   3
+              /   /   /                         \ \   / /
+            /   /   /                            / \ / \
+       out  0   1   2   3                 out  0   1   2   3
+       table (1,1) (2,1) (3,1) (-1,0)     table (3,1) (2,1) (1,1) (0,1) */
+static gan_tensor *gan__line_tables(gan *g, int n, int in, int out, const int *start,
+                                    const int *flip)
 {
     gan_real *table = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
                                                  2 * (size_t)n * out * sizeof *table);
@@ -12206,8 +12274,8 @@ GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w)
         row[i] = (int)(u[2 * i] * (x->h - h + 1));
         column[i] = (int)(u[2 * i + 1] * (x->w - w + 1));
     }
-    gan_tensor *rows = gan__moved(g, x->n, x->h, h, row, none);
-    return gan__resample(x, rows, gan__moved(g, x->n, x->w, w, column, none));
+    gan_tensor *rows = gan__line_tables(g, x->n, x->h, h, row, none);
+    return gan__resample(x, rows, gan__line_tables(g, x->n, x->w, w, column, none));
 }
 
 static gan_tensor *gan__augment_color(gan_tensor *x, gan_real p)
@@ -12249,40 +12317,48 @@ static gan_tensor *gan__augment_cutout(gan_tensor *x, gan_real p)
     return gan_mul(x, gan_from_host(x->g, mask, x->n, 1, x->h, x->w));
 }
 
-GAN_API gan_tensor *gan_augment(gan_tensor *x, int which, gan_real p)
+/* Flips and shifts are one resampling. */
+static gan_tensor *gan__augment_place(gan_tensor *x, int kinds, gan_real p)
+{
+    gan *g = x->g;
+    int *row = gan__places(x->n);
+    int *column = row + x->n;
+    int *flip = column + x->n;
+    int *none = flip + x->n;
+    int high = x->h / 8;
+    int wide = x->w / 8;
+    const gan_real *u = gan__host_rand(g, 5 * x->n);
+    for (int n = 0; n < x->n; n++, u += 5) {
+        if ((kinds & GAN_SHIFT) && u[0] < p) {
+            row[n] = (int)(u[1] * (2 * high + 1)) - high;
+            column[n] = (int)(u[2] * (2 * wide + 1)) - wide;
+        }
+        flip[n] = (kinds & GAN_FLIP) && u[3] < p && u[4] < (gan_real)0.5;
+    }
+    gan_tensor *rows = gan__line_tables(g, x->n, x->h, x->h, row, none);
+    return gan__resample(x, rows, gan__line_tables(g, x->n, x->w, x->w, column, flip));
+}
+
+GAN_API gan_tensor *gan_augment(gan_tensor *x, int kinds, gan_real p)
 {
     gan *g = gan__valid(x, "gan_augment");
-    if (which & ~15 || !(p >= 0 && p <= 1))
+    if (kinds & ~15 || !(p >= 0 && p <= 1))
         gan__fail(g, "gan_augment",
-                  "kinds %d with probability %g: a sum of GAN_FLIP .. GAN_COLOR, and 0 to 1", which,
+                  "kinds %d with probability %g: a sum of GAN_FLIP .. GAN_COLOR, and 0 to 1", kinds,
                   (double)p);
-    if (which & GAN_COLOR)
+    if (kinds & GAN_COLOR)
         x = gan__augment_color(x, p);
-    if (which & (GAN_FLIP | GAN_SHIFT)) {
-        int *row = gan__places(x->n);
-        int *column = row + x->n;
-        int *flip = column + x->n;
-        int *none = flip + x->n;
-        int high = x->h / 8;
-        int wide = x->w / 8;
-        const gan_real *u = gan__host_rand(g, 5 * x->n);
-        for (int n = 0; n < x->n; n++, u += 5) {
-            bool shift = (which & GAN_SHIFT) && u[0] < p;
-            if (shift) {
-                row[n] = (int)(u[1] * (2 * high + 1)) - high;
-                column[n] = (int)(u[2] * (2 * wide + 1)) - wide;
-            }
-            flip[n] = (which & GAN_FLIP) && u[3] < p && u[4] < (gan_real)0.5;
-        }
-        gan_tensor *rows = gan__moved(g, x->n, x->h, x->h, row, none);
-        x = gan__resample(x, rows, gan__moved(g, x->n, x->w, x->w, column, flip));
-    }
-    return which & GAN_CUTOUT ? gan__augment_cutout(x, p) : x;
+    if (kinds & (GAN_FLIP | GAN_SHIFT))
+        x = gan__augment_place(x, kinds, p);
+    return kinds & GAN_CUTOUT ? gan__augment_cutout(x, p) : x;
 }
 
 GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target, double images)
 {
+    gan__check_model(D, "gan_ada");
     gan__valid(real_logits, "gan_ada");
+    if (!(images > 0))
+        gan__fail(D->g, "gan_ada", "images %g: above 0, as 500000", images);
     gan_tensor *p = gan__layer_buffer(D, "ada", "running_p", gan__vector(1), gan__start_at(0));
     gan_real sign = gan_item(
         gan_mean(gan__map("gan_ada", GAN_SIGN, gan_detach(real_logits), 0, 0)));
@@ -12369,6 +12445,9 @@ static void gan__all_pairs(int kind, bool same, double *a, int na, double *b, in
    eigenvectors, as long as their eigenvalues. */
 GAN_API void gan_eigen_symmetric(double *a, int n, double *values)
 {
+    if (!a || !values || n < 0)
+        gan__fail(NULL, "gan_eigen_symmetric", "n is %d%s", n,
+                  a && values ? "" : ", an array NULL");
     size_t row = (size_t)n, count = row * row;
     double size = 0, *end = a + count;
     for (size_t i = 0; i < count; i++)
@@ -12426,48 +12505,64 @@ static double *gan__features(const char *function, const gan_real *x, int n, int
     return y;
 }
 
-/* With A = R^T R, tr (A B)^1/2 is the sum of the roots of the eigenvalues of R B R^T. R's rows
-   are A's eigenvectors times the roots of their eigenvalues; those that are rounding, by numpy's
-   matrix_rank, are left out. */
+/* x (d,n), the transposed features: takes each row's mean away, writes it to mean (d), and the
+   unbiased covariance to covariance (d,d). */
+static void gan__covariance(double *x, int d, int n, double *mean, double *covariance)
+{
+    for (int i = 0; i < d; i++) {
+        double *row = x + (size_t)i * n;
+        mean[i] = 0;
+        for (int k = 0; k < n; k++)
+            mean[i] += row[k] / n;
+        for (int k = 0; k < n; k++)
+            row[k] -= mean[i];
+    }
+    gan__all_pairs(GAN__PAIR_DOT, false, x, d, x, d, n, covariance, 0, NULL);
+    for (size_t i = 0; i < (size_t)d * d; i++)
+        covariance[i] /= n - 1;
+}
+
+/* tr (A B)^1/2, A and B (d,d). With A = R^T R it is the sum of the roots of the eigenvalues of
+   R B R^T. R's rows are A's eigenvectors times the roots of their eigenvalues; those that are
+   rounding, by numpy's matrix_rank, are left out. A becomes R; room has 2 d d + d numbers. */
+static double gan__trace_of_root(double *A, double *B, int d, double *room)
+{
+    double *R = A, *RB = room, *RBR = RB + (size_t)d * d, *values = RBR + (size_t)d * d;
+    double trace = 0;
+    int rank = 0;
+    gan_eigen_symmetric(R, d, values);
+    for (; rank < d && values[rank] > d * DBL_EPSILON * values[0]; rank++)
+        for (int k = 0; k < d; k++)
+            R[(size_t)rank * d + k] *= sqrt(values[rank]);
+    gan__all_pairs(GAN__PAIR_DOT, false, R, rank, B, d, d, RB, 0, NULL);
+    gan__all_pairs(GAN__PAIR_DOT, false, RB, rank, R, rank, d, RBR, 0, NULL);
+    gan_eigen_symmetric(RBR, rank, values);
+    for (int i = 0; i < rank; i++)
+        trace += values[i] > 0 ? sqrt(values[i]) : 0;
+    return trace;
+}
+
 GAN_API double gan_frechet_distance(const gan_real *a, int na, const gan_real *b, int nb, int d)
 {
     gan__check_rows("gan_frechet_distance", b, nb, d, 2);
-    double *x[2] = {gan__features("gan_frechet_distance", a, na, d, 2, true),
-                    gan__features("", b, nb, d, 2, true)};
-    size_t square = (size_t)d * d, rank = 0;
+    double *x = gan__features("gan_frechet_distance", a, na, d, 2, true);
+    double *y = gan__features("", b, nb, d, 2, true);
+    size_t square = (size_t)d * d;
+    double *A = (double *)gan__alloc((4 * square + 3 * (size_t)d) * sizeof *A);
+    double *B = A + square;
+    double *room = B + square; /* 2 d d + d */
+    double *mean_a = room + 2 * square + d, *mean_b = mean_a + d;
     double total = 0;
-    double *S = (double *)gan__alloc((4 * square + (size_t)d) * sizeof *S);
-    double *R = S;
-    double *B = R + square;
-    double *RB = B + square;
-    double *RBR = RB + square, *values = RBR + square;
-    for (int side = 0; side < 2; side++) {
-        int n = side ? nb : na;
-        for (int i = 0; i < d; i++) {
-            double mean = 0, *row = x[side] + (size_t)i * n;
-            for (int k = 0; k < n; k++)
-                mean += row[k] / n;
-            for (int k = 0; k < n; k++)
-                row[k] -= mean;
-            values[i] = side ? values[i] - mean : mean;
-        }
-        gan__all_pairs(GAN__PAIR_DOT, false, x[side], d, x[side], d, n, S + side * square, 0, NULL);
-        for (size_t i = 0; i < square; i++)
-            S[side * square + i] /= n - 1;
-        GAN_FREE(x[side]);
+    gan__covariance(x, d, na, mean_a, A);
+    gan__covariance(y, d, nb, mean_b, B);
+    for (int i = 0; i < d; i++) {
+        double apart = mean_b[i] - mean_a[i];
+        total += apart * apart + A[(size_t)i * d + i] + B[(size_t)i * d + i];
     }
-    for (int i = 0; i < d; i++)
-        total += values[i] * values[i] + R[(size_t)i * d + i] + B[(size_t)i * d + i];
-    gan_eigen_symmetric(R, d, values);
-    for (; rank < (size_t)d && values[rank] > d * DBL_EPSILON * values[0]; rank++)
-        for (int k = 0; k < d; k++)
-            R[rank * d + k] *= sqrt(values[rank]);
-    gan__all_pairs(GAN__PAIR_DOT, false, R, (int)rank, B, d, d, RB, 0, NULL);
-    gan__all_pairs(GAN__PAIR_DOT, false, RB, (int)rank, R, (int)rank, d, RBR, 0, NULL);
-    gan_eigen_symmetric(RBR, (int)rank, values);
-    for (size_t i = 0; i < rank; i++)
-        total -= values[i] > 0 ? 2 * sqrt(values[i]) : 0;
-    GAN_FREE(S);
+    total -= 2 * gan__trace_of_root(A, B, d, room);
+    GAN_FREE(x);
+    GAN_FREE(y);
+    GAN_FREE(A);
     return total < 0 ? 0 : total;
 }
 
@@ -12537,6 +12632,8 @@ GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram
 {
     int caught = 0;
     gan__check_rows("gan_modes", scores, n, classes, 1);
+    if (!histogram)
+        gan__fail(NULL, "gan_modes", "histogram is NULL: it takes %d numbers", classes);
     memset(histogram, 0, (size_t)classes * sizeof *histogram);
     for (int i = 0; i < n; i++, scores += classes) {
         int best = 0, numbers = 1;
@@ -12570,8 +12667,8 @@ GAN_API double gan_print_scores(const char *title, const gan_real *real, int n_r
     return distance;
 }
 
-GAN_API double gan_perceptual_path_length(gan_network *G, gan_model *generator, gan_network *F,
-                                          gan_model *features, int latent, int batch, int batches,
+GAN_API double gan_perceptual_path_length(gan_model *generator, gan_network *G, gan_model *features,
+                                          gan_network *F, int latent, int batch, int batches,
                                           double eps)
 {
     double total = 0;
@@ -12605,65 +12702,87 @@ GAN_API double gan_perceptual_path_length(gan_network *G, gan_model *generator, 
     return total;
 }
 
-/* scales 0: PSNR of images; 1: SSIM of planes; 5: MS-SSIM of planes. */
-static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, double range,
-                            int scales, int side)
+static void gan__check_likeness(const char *function, gan_tensor *a, gan_tensor *b, double range,
+                                int side)
 {
-    static const double powers[5] = {0.0448, 0.2856, 0.3001, 0.2363, 0.1333};
     gan__check_same(a, b, function);
     if (!(range > 0))
         gan__fail(a->g, function, "range %g: values from -1 to 1 have range 2", range);
     if (GAN__MIN(a->h, a->w) < side)
         gan__fail(a->g, function, GAN__DIMS ": sides of %d or more are wanted", GAN__SHAPE(a),
                   side);
-    int count = scales ? a->n * a->c : a->n;
-    int last = GAN__MAX(scales - 1, 0);
+}
+
+/* The means of x (N,C,H,W) over each n, on the host, to be freed. */
+static gan_real *gan__means(gan_tensor *x)
+{
+    gan_real *mean = (gan_real *)gan__alloc((size_t)x->n * sizeof *mean);
+    gan_to_host(gan_mean_to(x, x->n, 1, 1, 1), mean);
+    return mean;
+}
+
+/* (1,1,11,11): exp(-r^2 / (2 * 1.5^2)), of sum 1. */
+static gan_tensor *gan__ssim_window(gan *g)
+{
+    gan_real weight[121], sum = 0;
+    for (int i = 0; i < 121; i++) {
+        int down = i / 11 - 5, right = i % 11 - 5;
+        weight[i] = (gan_real)exp((down * down + right * right) / -4.5);
+        sum += weight[i];
+    }
+    return gan_mul_scalar(gan__constant(g, weight, 1, 1, 11, 11), 1 / sum);
+}
+
+/* SSIM's s at each place of the window, or l s; x, y (planes,1,H,W). */
+static gan_tensor *gan__ssim_map(gan_tensor *x, gan_tensor *y, gan_tensor *window, double range,
+                                 bool luminance)
+{
     gan_real c1 = (gan_real)(1e-4 * range * range);
     gan_real c2 = (gan_real)(9e-4 * range * range);
-    gan_real taps[121];
-    gan_real sum = 0;
+    gan_tensor *mx = gan_conv2d_f(x, window, NULL, 1, 0, 1);
+    gan_tensor *my = gan_conv2d_f(y, window, NULL, 1, 0, 1);
+    gan_tensor *mxy = gan_mul(mx, my);
+    gan_tensor *mm = gan_add(gan_square(mx), gan_square(my));
+    gan_tensor *xy = gan_conv2d_f(gan_mul(x, y), window, NULL, 1, 0, 1);
+    gan_tensor *squares = gan_add(gan_square(x), gan_square(y));
+    gan_tensor *v = gan_sub(gan_conv2d_f(squares, window, NULL, 1, 0, 1), mm);
+    gan_tensor *s = gan_div(gan_add_scalar(gan_mul_scalar(gan_sub(xy, mxy), 2), c2),
+                            gan_add_scalar(v, c2));
+    gan_tensor *l = luminance
+                      ? gan_div(gan_add_scalar(gan_mul_scalar(mxy, 2), c1), gan_add_scalar(mm, c1))
+                      : NULL;
+    return l ? gan_mul(s, l) : s;
+}
+
+/* scales 1: SSIM; 5: MS-SSIM. */
+static double gan__ssim(const char *function, gan_tensor *a, gan_tensor *b, double range,
+                        int scales)
+{
+    static const double powers[5] = {0.0448, 0.2856, 0.3001, 0.2363, 0.1333};
+    gan__check_likeness(function, a, b, range, 11 << (scales - 1)); /* halved, 11 are left */
+    int planes = a->n * a->c;
     double total = 0;
-    double *score = (double *)gan__alloc((size_t)count * (sizeof *score + sizeof taps[0]));
-    gan_real *mean = (gan_real *)(score + count);
+    double *score = (double *)gan__alloc((size_t)planes * sizeof *score);
     gan_mark mark = gan_here(a->g);
-    for (int i = 0; i < 121; i++)
-        sum += taps[i] = (gan_real)exp(((i / 11 - 5) * (i / 11 - 5) + (i % 11 - 5) * (i % 11 - 5)) /
-                                       -4.5);
-    gan_tensor *window = gan_mul_scalar(gan__constant(a->g, taps, 1, 1, 11, 11), 1 / sum);
+    gan_tensor *window = gan__ssim_window(a->g);
     gan_tensor *quarter = gan_full(a->g, 0.25f, 1, 1, 2, 2);
-    gan_tensor *x = gan_reshape(a, count, -1, a->h, a->w);
-    gan_tensor *y = gan_reshape(b, count, -1, a->h, a->w);
-    gan_tensor *s = gan_square(gan_sub(x, y));
-    for (int scale = 0; scale <= last; scale++) {
+    gan_tensor *x = gan_reshape(a, planes, 1, a->h, a->w);
+    gan_tensor *y = gan_reshape(b, planes, 1, a->h, a->w);
+    for (int scale = 0; scale < scales; scale++) {
         if (scale > 0) {
             x = gan_conv2d_f(x, quarter, NULL, 2, 0, 1);
             y = gan_conv2d_f(y, quarter, NULL, 2, 0, 1);
         }
-        if (scales > 0) {
-            gan_tensor *mx = gan_conv2d_f(x, window, NULL, 1, 0, 1);
-            gan_tensor *my = gan_conv2d_f(y, window, NULL, 1, 0, 1);
-            gan_tensor *mxy = gan_mul(mx, my);
-            gan_tensor *mm = gan_add(gan_square(mx), gan_square(my));
-            gan_tensor *xy = gan_conv2d_f(gan_mul(x, y), window, NULL, 1, 0, 1);
-            gan_tensor *v = gan_sub(
-                gan_conv2d_f(gan_add(gan_square(x), gan_square(y)), window, NULL, 1, 0, 1), mm);
-            s = gan_div(gan_add_scalar(gan_mul_scalar(gan_sub(xy, mxy), 2), c2),
-                        gan_add_scalar(v, c2));
-            if (scale == last)
-                s = gan_mul(
-                    s, gan_div(gan_add_scalar(gan_mul_scalar(mxy, 2), c1), gan_add_scalar(mm, c1)));
-        }
-        gan_to_host(gan_mean_to(s, count, 1, 1, 1), mean);
-        for (int i = 0; i < count; i++) {
+        gan_real *mean = gan__means(gan__ssim_map(x, y, window, range, scale == scales - 1));
+        for (int i = 0; i < planes; i++) {
             double m = (double)mean[i];
-            double factor = scales > 1 ? pow(m < 0 ? 0 : m, powers[scale])
-                          : scales     ? m
-                                       : 10 * log10(range * range / m);
+            double factor = scales > 1 ? pow(m < 0 ? 0 : m, powers[scale]) : m;
             score[i] = scale == 0 ? factor : score[i] * factor;
         }
+        GAN_FREE(mean);
     }
-    for (int i = 0; i < count; i++)
-        total += score[i] / count;
+    for (int i = 0; i < planes; i++)
+        total += score[i] / planes;
     gan_clear_to(a->g, mark);
     GAN_FREE(score);
     return total;
@@ -12671,17 +12790,25 @@ static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, 
 
 GAN_API double gan_psnr(gan_tensor *a, gan_tensor *b, double range)
 {
-    return gan__likeness("gan_psnr", a, b, range, 0, 1);
+    gan__check_likeness("gan_psnr", a, b, range, 1);
+    gan_mark mark = gan_here(a->g);
+    gan_real *mean = gan__means(gan_square(gan_sub(a, b)));
+    double total = 0;
+    for (int i = 0; i < a->n; i++)
+        total += 10 * log10(range * range / (double)mean[i]) / a->n;
+    GAN_FREE(mean);
+    gan_clear_to(a->g, mark);
+    return total;
 }
 
 GAN_API double gan_ssim(gan_tensor *a, gan_tensor *b, double range)
 {
-    return gan__likeness("gan_ssim", a, b, range, 1, 11);
+    return gan__ssim("gan_ssim", a, b, range, 1);
 }
 
 GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range)
 {
-    return gan__likeness("gan_ms_ssim", a, b, range, 5, 176);
+    return gan__ssim("gan_ms_ssim", a, b, range, 5);
 }
 
 /* ===========================================================================================
@@ -14381,6 +14508,7 @@ GAN_API void gan_progress_close(gan_progress *log)
    =========================================================================================== */
 GAN_API void gan_summary(gan_model *model)
 {
+    gan__check_model(model, "gan_summary");
     printf("%-24s %-18s %-22s %12s\n", model->name, "layer", "output (N,C,H,W)", "parameters");
     for (const gan__layer *layer = model->layers;
          layer && layer < model->layers + model->layer_count; layer++) {
@@ -14394,25 +14522,34 @@ GAN_API void gan_summary(gan_model *model)
 
 GAN_API size_t gan_profile_flops(gan *g)
 {
+    if (!g)
+        gan__fail(NULL, "gan_profile_flops", "the device is NULL");
     return (size_t)(g->profile_flops[GAN__K_matmul] + g->profile_flops[GAN__K_conv2d] +
                     g->profile_flops[GAN__K_conv_transpose2d] +
                     g->profile_flops[GAN__K_conv2d_weight]);
 }
 
+/* The kernel that took longest of those with calls, or -1. */
+static int gan__slowest_kernel(const gan *g)
+{
+    int slowest = -1;
+    for (int i = 0; i < GAN__KERNEL_COUNT; i++)
+        if (g->profile_calls[i] &&
+            (slowest < 0 || g->profile_seconds[i] > g->profile_seconds[slowest]))
+            slowest = i;
+    return slowest;
+}
+
 GAN_API void gan_profile(gan *g)
 {
     double total = 0;
+    if (!g)
+        gan__fail(NULL, "gan_profile", "the device is NULL");
     for (int k = 0; k < GAN__KERNEL_COUNT; k++)
         total += g->profile_seconds[k];
     printf("%-18s %10s %12s %10s %10s %7s\n", g->backend->name, "calls", "ms", "GFLOP/s", "GB/s",
            "share");
-    for (int k;; g->profile_calls[k] = 0) { /* the longest of those that are left */
-        k = -1;
-        for (int i = 0; i < GAN__KERNEL_COUNT; i++)
-            if (g->profile_calls[i] && (k < 0 || g->profile_seconds[i] > g->profile_seconds[k]))
-                k = i;
-        if (k < 0)
-            break;
+    for (int k; (k = gan__slowest_kernel(g)) >= 0; g->profile_calls[k] = 0) {
         double seconds = GAN__MAX(g->profile_seconds[k], 1e-12);
         printf("%-18s %10.0f %12.2f %10.1f %10.1f %6.1f%%\n", gan__kernels[k].name,
                g->profile_calls[k], 1e3 * seconds, g->profile_flops[k] / seconds * 1e-9,
@@ -14513,28 +14650,104 @@ GAN_API void gan_close(gan *g)
 
 /* ===========================================================================================
    >>doctor (implementation)
-   =========================================================================================== */
-enum {
-    GAN__VANISHES,
-    GAN__EXPLODES,
-    GAN__FAST,
-    GAN__NOT_FINITE,
-    GAN__CONSTANT,
-    GAN__COLLAPSED,
-    GAN__WON,
-    GAN__DECEIVED,
-    GAN__FROZEN,
-    GAN__DEAD,
-    GAN__CLASSES,
-    GAN__ILLNESSES
+   ===========================================================================================
+   A look measures symptoms. Each has a threshold, and counts when it was above it at so many looks
+   in a row, over so many steps: what a training shows for a moment at its start is no illness. An
+   illness usually shows several symptoms, those of its effects among them: a learning rate that is
+   too high kills ReLUs, and dead ReLUs collapse the generator. So the list is in the order of
+   causes. The first that counts is the diagnosis, the others are "also seen".
+
+     S(symptom, threshold, looks, steps, short name)                what is measured, and why there */
+#define GAN__SYMPTOMS(S)                                                                          \
+    /* numbers of the batch that are NaN or infinite: none may be */                              \
+    S(DATA_NOT_FINITE, 0, 1, 0, "data not finite")                                                \
+    /* the same in a logit, or an update of a parameter */                                        \
+    S(NOT_FINITE, 0, 1, 0, "numbers not finite")                                                  \
+    /* 0.001 over the difference of two images, per number */                                     \
+    S(DATA_CONSTANT, 1, 1, 0, "constant data")                                                    \
+    /* |number| over the largest that the generator can give (8, if it has no tanh at its end) */ \
+    S(DATA_RANGE, 1.05, 1, 0, "range of the data")                                                \
+    /* steps in a row with more tensors on the tape than in the step before */                    \
+    S(MEMORY, 15, 1, 0, "memory grows")                                                           \
+    /* losses that take a logit, and get a sigmoid of it */                                       \
+    S(SIGMOID, 0, 1, 0, "sigmoid before the loss")                                                \
+    /* looks in a row at which the generator's inputs were those of the look before */            \
+    S(SAME_NOISE, 0, 2, 0, "the same noise")                                                      \
+    /* steps without a change of any parameter: five critic's steps for one of G are usual */     \
+    S(D_FROZEN, 9, 1, 0, "D does not learn")                                                      \
+    S(G_FROZEN, 9, 1, 0, "G does not learn")                                                      \
+    /* derivative of G's loss by D(fake) over D's pull on it: below 0, as they are opponents */   \
+    S(SWAPPED, 0.1, 3, 3, "labels swapped")                                                       \
+    S(SIGN, 0.1, 3, 3, "sign of G's loss")                                                        \
+    /* |update| over |weight| when it was new: 0.001 to 0.05 is usual, 0.7 once in a while */     \
+    S(RATE, 0.3, 2, 0, "learning rate")                                                           \
+    /* the largest of those so far, if an effect is seen: 0.15 alone harms few */                 \
+    S(JUMPED, 0.15, 1, 0, "weights jumped")                                                       \
+    /* share of a layer's channels that are 0 for the whole batch; ReLU's usual one is small */   \
+    S(DEAD, 0.5, 3, 20, "dead ReLUs")                                                             \
+    /* |gradient| over |weight| */                                                                \
+    S(EXPLODES, 1e3, 3, 10, "gradient explodes")                                                  \
+    /* largest gradient of a model's layers, per number, over the smallest */                     \
+    S(VANISHES, 1e5, 3, 20, "gradient vanishes")                                                  \
+    /* share of the fakes' numbers outside of the data's range */                                 \
+    S(G_RANGE, 0.02, 3, 20, "range of the fakes")                                                 \
+    /* mean logit of real images less that of fakes: sigmoid'(8) is 0.0003 */                     \
+    S(WON, 16, 3, 30, "D has won")                                                                \
+    /* share of the pairs (real, fake) that D takes for each other; a coin's is 0.5 */            \
+    S(DECEIVED, 0.8, 3, 30, "D takes fakes for real")                                             \
+    /* difference of two real images over that of two fakes */                                    \
+    S(COLLAPSED, 10, 3, 30, "collapsed generator")                                                \
+    /* classes without a fake */                                                                  \
+    S(CLASSES, 0, 1, 0, "missing classes")
+
+#define GAN__SYMPTOM(name, threshold, looks, steps, text) GAN__##name,
+
+enum { GAN__SYMPTOMS(GAN__SYMPTOM) GAN__SYMPTOM_COUNT };
+
+#undef GAN__SYMPTOM
+
+static const struct {
+    double threshold;
+    int looks, steps;
+    const char *name;
+} gan__symptoms[GAN__SYMPTOM_COUNT] = {
+
+#define GAN__SYMPTOM(name, threshold, looks, steps, text) {threshold, looks, steps, text},
+    GAN__SYMPTOMS(GAN__SYMPTOM)
+#undef GAN__SYMPTOM
 };
 
+/* A symptom's course: value and text are of the last look that saw it. */
+typedef struct {
+    int last_look, looks; /* the last look that saw it, how many in a row did */
+    int since, next;      /* the first step of that row; the step from which it is told again */
+    double value;
+    char text[500];
+} gan__course;
+
 struct gan__doctor {
-    int step, looks, told, streak[GAN__ILLNESSES],
-        seen[GAN__ILLNESSES]; /* looks in a row that saw the illness, the last of them */
-    double weights;           /* of the discriminator: their lengths, summed up at the last look */
-    char first[300], text[2048]; /* first: what gan__run saw become not finite in this step */
+    int start, step, every; /* step: of the last call; start: of the first */
+    int looks;              /* how many there were */
+    int told;               /* in this step */
+    gan__course course[GAN__SYMPTOM_COUNT];
+    int tape_count, growing; /* tensors on the tape at the last call, steps in a row of growth */
+    uint64_t noise;          /* checksum of the generator's inputs at the last look */
+    uint64_t weights[2];     /* checksums of the parameters of D and G, */
+    int changed[2];          /* and the look's step that saw them change */
+
+    struct {
+        gan_tensor *loss;
+        gan_model *model;
+    } losses[8]; /* gan_backward's in this step */
+
+    int loss_count;
+    double jump, gap; /* |update| / |weight|, the largest so far; D(real) - D(fake) */
+    char jumped[80];  /* the weight's name */
+    char first[300];  /* what gan__run saw become not finite in this step */
+    char text[4096];  /* gan_doctor_text */
 };
+
+/* ---- reading numbers */
 
 /* The parameter whose numbers lie at data, and its model; or NULL. */
 static gan__param *gan__owner(gan *g, const gan_real *data, gan_model **model)
@@ -14566,7 +14779,7 @@ static double gan__length(gan *g, const gan_real *data, const gan_real *from, si
     gan_real *host = gan__on_host(g, data, count);
     double squares = 0;
     for (size_t i = 0; i < count; i++)
-        squares += pow((double)host[i] - (from ? from[i] : 0), 2);
+        squares += pow((double)host[i] - (from ? (double)from[i] : 0), 2);
     GAN_FREE(host);
     return sqrt(squares);
 }
@@ -14581,14 +14794,60 @@ static bool gan__finite(const gan_tensor *t)
     return gan__tensor_length(t) <= DBL_MAX;
 }
 
-/* gan_step's call in a step that is looked at: notes the gradient, returns the parameter as it
-   still is. */
+/* Adds t's bytes to a checksum (FNV-1a). Equal checksums: equal numbers. */
+static uint64_t gan__checksum(uint64_t sum, const gan_tensor *t)
+{
+    size_t count = gan_count(t);
+    gan_real *host = gan__on_host(t->g, t->data, count);
+    const unsigned char *byte = (const unsigned char *)host;
+    for (size_t i = 0; i < count * sizeof *host; i++)
+        sum = (sum ^ byte[i]) * 1099511628211u;
+    GAN_FREE(host);
+    return sum;
+}
+
+/* How far an image of the batch t lies from the next, per number (root mean square). */
+static double gan__spread(const gan_tensor *t)
+{
+    size_t count = gan_count(t), size = count / (size_t)t->n;
+    double squares = 0;
+    gan_real *x = gan__on_host(t->g, t->data, count);
+    for (size_t i = size; i < count; i++)
+        squares += pow((double)x[i] - (double)x[i - size], 2);
+    GAN_FREE(x);
+    return sqrt(squares / (double)(count - size));
+}
+
+/* ---- what the rest of gan.h tells the doctor in a step that is looked at */
+
+/* gan_step: notes the gradient, returns the parameter as it still is. */
 static gan_real *gan__doctor_before(gan__param *param, const gan_real *gradient)
 {
     gan *g = param->value->g;
     param->gradient = gan__length(g, gradient, NULL, gan_count(param->value));
     param->look = g->doctor->looks + 1;
     return gan__on_host(g, param->value->data, gan_count(param->value));
+}
+
+/* gan_backward: the losses, and whose they are. */
+static void gan__doctor_loss(gan *g, gan_tensor *loss, gan_model *model)
+{
+    struct gan__doctor *d = g->doctor;
+    if (d->loss_count == 8)
+        return;
+    d->losses[d->loss_count].loss = loss;
+    d->losses[d->loss_count++].model = model;
+}
+
+/* gan_clear_to: the tape's tensors from tape on are gone. */
+static void gan__doctor_forget(gan *g, int tape)
+{
+    struct gan__doctor *d = g->doctor;
+    int kept = 0;
+    for (int i = 0; i < d->loss_count; i++)
+        if (d->losses[i].loss->tape < tape)
+            d->losses[kept++] = d->losses[i];
+    d->loss_count = kept;
 }
 
 static const char *gan__title(gan *g, int k, const void *p)
@@ -14598,7 +14857,8 @@ static const char *gan__title(gan *g, int k, const void *p)
     return gan__where(g, k == GAN__K_map ? gan__map_ops[((const gan_map *)p)->op].name : name);
 }
 
-/* gan__run's call in a step that is looked at. A copy makes no new numbers, and leaves gaps. */
+/* gan__run: the first kernel whose result is not finite. A copy makes no new numbers, and leaves
+   gaps. */
 static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cost,
                               const gan_real *y)
 {
@@ -14612,25 +14872,90 @@ static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cos
         snprintf(first + strlen(first), 64, " " GAN__DIMS, GAN__SHAPE(top));
 }
 
-/* Notes an illness in this look. It is told when need looks in a row have seen it, then after
-   twice as many, and so on. */
-static void gan__complain(gan *g, int illness, int need, const char *format, ...)
+/* ---- symptoms, and what is told of them */
+
+/* This look measured value; the text, if it is above the symptom's threshold. */
+GAN__PRINTF(4, 5)
+
+static void gan__measured(gan *g, int symptom, double value, const char *format, ...)
 {
     struct gan__doctor *d = g->doctor;
-    int streak = d->streak[illness] = d->seen[illness] == d->looks - 1 ? d->streak[illness] + 1 : 1;
-    int times = streak / need;
-    char line[600];
+    gan__course *c = &d->course[symptom];
     va_list list;
-    d->seen[illness] = d->looks;
-    if (streak % need || (times & (times - 1)))
+    if (!(value > gan__symptoms[symptom].threshold))
         return;
+    if (!c->looks || c->last_look < d->looks - 1) {
+        c->looks = c->next = 0;
+        c->since = d->step;
+    }
+    c->looks += c->last_look != d->looks;
+    c->last_look = d->looks;
+    c->value = value;
     va_start(list, format);
-    vsnprintf(line, sizeof line, format, list);
+    vsnprintf(c->text, sizeof c->text, format, list);
     va_end(list);
-    size_t used = d->told++ ? strlen(d->text) : 0;
+}
+
+/* Seen at this look, and for long enough. */
+static bool gan__counts(const struct gan__doctor *d, int symptom)
+{
+    const gan__course *c = &d->course[symptom];
+    return c->last_look == d->looks && c->looks >= gan__symptoms[symptom].looks &&
+           d->step - c->since >= gan__symptoms[symptom].steps;
+}
+
+/* New, or told the last time when it had lasted half as long. Notes that it is told now. */
+static bool gan__due(struct gan__doctor *d, int symptom)
+{
+    gan__course *c = &d->course[symptom];
+    if (c->next && d->step < c->next)
+        return false;
+    c->next = d->step + GAN__MAX(d->every, d->step - c->since);
+    return true;
+}
+
+/* Puts a line behind those of this step, and on the screen. */
+static void gan__doctor_say(gan *g, const char *line)
+{
+    struct gan__doctor *d = g->doctor;
+    size_t used = d->told ? strlen(d->text) : 0;
     snprintf(d->text + used, sizeof d->text - used, "doctor, step %d: %s\n", d->step, line);
     printf("%s%s", g->logs && g->logs->terminal ? "\r\033[K" : "", d->text + used);
     fflush(stdout);
+}
+
+/* Of all symptoms that count the first is the diagnosis. */
+static void gan__doctor_tell(gan *g)
+{
+    struct gan__doctor *d = g->doctor;
+    char line[2000];
+    int diagnosis = 0, others = 0;
+    while (diagnosis < GAN__SYMPTOM_COUNT && !gan__counts(d, diagnosis))
+        diagnosis++;
+    if (diagnosis == GAN__SYMPTOM_COUNT || !gan__due(d, diagnosis))
+        return;
+    int used = snprintf(line, sizeof line, "%s", d->course[diagnosis].text);
+    for (int i = diagnosis + 1; i < GAN__SYMPTOM_COUNT; i++)
+        if (gan__counts(d, i))
+            used += snprintf(line + used, sizeof line - (size_t)used, "%s%s (%.2g)",
+                             others++ ? ", " : ". Also seen: ", gan__symptoms[i].name,
+                             d->course[i].value);
+    gan__doctor_say(g, line);
+    d->told += 1 + others;
+}
+
+/* ---- which tensors belong to what */
+
+/* Marks all that t was computed from, t itself too: those whose needs_grad_in is the result. */
+static uint64_t gan__mark_ancestors(gan_tensor *t)
+{
+    gan *g = t->g;
+    uint64_t now = t->needs_grad_in = ++g->differentiation;
+    for (int i = t->tape; i >= 0; i--)
+        for (int j = 0; g->tape[i]->needs_grad_in == now && j < 3; j++)
+            if (g->tape[i]->in[j])
+                g->tape[i]->in[j]->needs_grad_in = now;
+    return now;
 }
 
 /* A parameter of the layer that made t, or of the last one before it. */
@@ -14657,117 +14982,334 @@ static void gan__doctor_name(const gan_tensor *t, char *name)
         snprintf(name + n, 70, ", whose %.30s is not finite by now", param->name);
 }
 
-/* What the discriminator made of x: the first (N,1,1,1) on the tape that comes from x's numbers. */
-static gan_tensor *gan__find_logits(gan *g, gan_tensor *x)
+/* on[i], to be freed: tensor i of the tape was computed from the numbers at data, and loss (if it
+   is not NULL) from it. */
+static bool *gan__paths_to(gan *g, const gan_real *data, gan_tensor *loss)
 {
-    uint64_t now = ++g->differentiation;
+    bool *on = (bool *)gan__alloc((size_t)g->tape_count * sizeof *on);
+    uint64_t now = loss ? gan__mark_ancestors(loss) : 0;
+    for (int i = 0; i < g->tape_count; i++)
+        on[i] = !loss || g->tape[i]->needs_grad_in == now;
+    now = ++g->differentiation;
     for (int i = 0; i < g->tape_count; i++) {
         gan_tensor *t = g->tape[i];
-        bool from = t->data == x->data;
+        bool from = t->data == data;
         for (int j = 0; j < 3; j++)
             from = from || (t->in[j] && t->in[j]->needs_grad_in == now);
         if (from)
             t->needs_grad_in = now;
-        if (from && t->op && !t->overwritten && t->data != x->data && t->n == x->n &&
-            t->c * t->h * t->w == 1)
-            return t;
+        on[i] = on[i] && from;
     }
-    gan__fail(g, "gan_doctor",
-              "no tensor (%d,1,1,1) comes from the images " GAN__DIMS ": hand over the logits",
-              x->n, GAN__SHAPE(x));
+    return on;
+}
+
+/* What the discriminator made of the images x: the first tensor on the way from x's numbers to
+   loss (or anywhere, if that is NULL) that looks like known (or has one number per image, if that
+   is NULL). NULL if there is none. */
+static gan_tensor *gan__find_logits(gan_tensor *x, const gan_tensor *known, gan_tensor *loss)
+{
+    gan *g = x->g;
+    gan_tensor *found = NULL;
+    bool *on = gan__paths_to(g, x->data, loss);
+    for (int i = 0; i < g->tape_count && !found; i++) {
+        gan_tensor *t = g->tape[i];
+        bool alike = known ? t->op == known->op && gan__same_shape(t, known)
+                           : t->n == x->n && t->c * t->h * t->w == 1;
+        if (on[i] && alike && t->op && !t->overwritten && t->data != x->data)
+            found = t;
+    }
+    GAN_FREE(on);
+    return found;
+}
+
+/* The first model with a parameter from which t was computed, or NULL. */
+static gan_model *gan__model_of(gan_tensor *t)
+{
+    uint64_t now = gan__mark_ancestors(t);
+    for (gan_model *model = t->g->models; model; model = model->next)
+        for (int i = 0; i < model->count; i++)
+            if (model->params[i].trainable && model->params[i].value->needs_grad_in == now)
+                return model;
     return NULL;
 }
 
-/* How far an image of the batch t lies from the next, per number (root mean square). */
-static double gan__spread(const gan_tensor *t)
+/* Is y a map of this kind? */
+static bool gan__is_map(const gan_tensor *y, int op)
 {
-    size_t count = gan_count(t), size = count / (size_t)t->n;
-    double squares = 0;
-    gan_real *x = gan__on_host(t->g, t->data, count);
-    for (size_t i = size; i < count; i++)
-        squares += pow((double)x[i] - x[i - size], 2);
-    GAN_FREE(x);
-    return sqrt(squares / (double)(count - size));
+    return y && y->op && y->op->vjp == gan__map_vjp && y->attr[0] == op;
 }
 
-static void gan__doctor_discriminator(gan *g, gan_tensor *real, gan_tensor *fake)
+/* ---- rules: each measures one thing, or a few that belong together */
+
+/* An infinity that no weight meets, as in clamp(log 0), does no harm; one in a logit or in an
+   update does. */
+static bool gan__all_finite(gan *g, gan_tensor *real_logits, gan_tensor *fake_logits)
 {
-    size_t n = gan_count(real);
-    size_t m = gan_count(fake);
-    size_t jump = 1 + GAN__MAX(n, m) / 512;
+    bool finite = gan__finite(real_logits) && gan__finite(fake_logits);
+    for (gan_model *model = g->models; model; model = model->next)
+        for (int i = 0; i < model->count; i++)
+            finite = finite && (model->params[i].look <= g->doctor->looks ||
+                                model->params[i].change <= DBL_MAX);
+    return finite;
+}
+
+static void gan__look_not_finite(gan *g, gan_tensor *real)
+{
+    struct gan__doctor *d = g->doctor;
+    gan_model *model;
+    for (int i = 0; i < g->tape_count && !d->first[0]; i++)
+        if (!g->tape[i]->overwritten && !gan__owner(g, g->tape[i]->data, &model) &&
+            !gan__finite(g->tape[i]))
+            gan__doctor_name(g->tape[i], d->first);
+    if (!gan__finite(real))
+        gan__measured(g, GAN__DATA_NOT_FINITE, 1,
+                      "the data itself is not finite: a batch holds NaN or infinity. How is it "
+                      "read and scaled?");
+    else
+        gan__measured(g, GAN__NOT_FINITE, 1,
+                      "numbers are not finite, first in %s. Go back to a saved state; lower the "
+                      "learning rate; look for a logarithm, root or quotient of 0",
+                      d->first);
+}
+
+/* The share of the n numbers x below low or above high. */
+static double gan__share_outside(const gan_real *x, size_t n, double low, double high)
+{
+    size_t outside = 0;
+    for (size_t i = 0; i < n; i++)
+        outside += (double)x[i] < low || (double)x[i] > high;
+    return (double)outside / (double)n;
+}
+
+static void gan__range_of(const gan_real *x, size_t n, double *low, double *high)
+{
+    *low = *high = (double)x[0];
+    for (size_t i = 1; i < n; i++) {
+        *low = GAN__MIN(*low, (double)x[i]);
+        *high = GAN__MAX(*high, (double)x[i]);
+    }
+}
+
+/* The data: where the generator cannot go. The fakes: where no data is, though no
+   tanh or sigmoid bounds them. */
+static void gan__look_ranges(gan *g, gan_tensor *real, gan_tensor *fake)
+{
+    const gan_tensor *last = fake; /* below views, as gan_reshape makes them */
+    while (last->op && last->in[0] && last->in[0]->buffer == last->buffer)
+        last = last->in[0];
+    bool tanh_ends = gan__is_map(last, GAN_TANH), sigmoid_ends = gan__is_map(last, GAN_SIGMOID);
+    bool bounded = tanh_ends || sigmoid_ends;
+    size_t n = gan_count(real), m = gan_count(fake);
     gan_real *x = gan__on_host(g, real->data, n);
     gan_real *y = gan__on_host(g, fake->data, m);
-    double a = 0, b = 0, right = 0, pairs = 0, weights = 0;
-    bool saturates =
-        /* the loss is flat where the discriminator is sure: a sigmoid or softplus of (-)logits */
-        false;
-    gan_model *model;
-    for (size_t i = 0; i < n; i++)
-        a += (double)x[i] / (double)n;
-    for (size_t j = 0; j < m; j++)
-        b += (double)y[j] / (double)m;
-    for (size_t i = 0; i < n; i += jump)
-        for (size_t j = 0; j < m; j += jump) {
-            pairs++;
-            right += x[i] > y[j] ? 100 : x[i] == y[j] ? 50 : 0;
-        }
-    right /= pairs;
+    double least, most, low, high;
+    gan__range_of(x, n, &least, &most);
+    gan__range_of(y, m, &low, &high);
+    double margin = 0.1 * (most - least);
+    double outside = gan__share_outside(y, m, least - margin, most + margin);
     GAN_FREE(x);
     GAN_FREE(y);
-    for (int i = 0; i < g->tape_count; i++) {
-        const gan_tensor *t = g->tape[i];
-        const gan_tensor *in = t->op && t->op->vjp == gan__map_vjp &&
-                                       (t->attr[0] == GAN_SOFTPLUS || t->attr[0] == GAN_SIGMOID)
-                                 ? t->in[0]
-                                 : NULL;
-        saturates = saturates || (in && (in == real || in == fake ||
-                                         (in->op && (in->in[0] == real || in->in[0] == fake))));
-    }
-    if (saturates && right > 99 && a - b > 16)
-        gan__complain(g, GAN__WON, 3,
-                      "the discriminator has won: it tells %.0f%% of all pairs apart, logits %.1f "
-                      "against %.1f, and has nothing left to teach. Lower its "
-                      "learning rate, train it less often, add R1, or call real images 0.9",
-                      right, a, b);
-    if (right < 10)
-        gan__complain(g, GAN__DECEIVED, 3,
-                      "the discriminator takes fakes for real: it is right on %.0f%% of all pairs, "
-                      "logits %.1f (real) against %.1f (fake). Are labels "
-                      "swapped?",
-                      right, a, b);
-    gan__layer_of(real, &model);
-    for (int i = 0; model && i < model->count; i++)
-        if (model->params[i].trainable)
-            weights += gan__tensor_length(model->params[i].value);
-    if (model && weights == g->doctor->weights)
-        gan__complain(g, GAN__FROZEN, 2,
-                      "the discriminator does not learn: no parameter of %s has changed since the "
-                      "last look. Is its optimizer called, with a rate above 0, "
-                      "and the loss made of its logits?",
-                      model->name);
-    g->doctor->weights = weights;
+    gan__measured(g, GAN__DATA_RANGE, GAN__MAX(most, -least) / (bounded ? 1 : 8),
+                  "the data runs from %.3g to %.3g, %s. Scale it: bytes by x/127.5 - 1", least,
+                  most,
+                  tanh_ends      ? "the generator's tanh gives -1 to 1"
+                  : sigmoid_ends ? "the generator's sigmoid gives 0 to 1"
+                                 : "a network works best with numbers around -1 to 1");
+    if (!bounded)
+        gan__measured(g, GAN__G_RANGE, outside,
+                      "the fakes run from %.2g to %.2g, the data from %.2g to %.2g: %.0f%% of "
+                      "their numbers are where no data is. Does the generator end in tanh?",
+                      low, high, least, most, 100 * outside);
 }
 
-/* The weights that gan_step changed in this step; of each illness the worst is named. A bias may
-   be 0, or do nothing before batch norm. */
-static void gan__doctor_weights(gan *g)
+/* At every call: the tape begins anew with gan_clear, and has the same length at the end of each
+   step. */
+static void gan__count_growth(gan *g, int tape_count)
 {
-    static const char *say[3] = {
-        "the gradient vanishes on its way to %s.%s: it is %.2g times smaller there than where it "
-        "is largest. Batch norm, leaky ReLU, fewer layers",
-        "the gradient explodes at %s.%s: it is %.2g times as long as the weight. Batch norm, "
-        "smaller first weights, a lower learning rate",
-        "the learning rate is too high for %s.%s: one update is %.2g of the weight's first length, "
+    struct gan__doctor *d = g->doctor;
+    d->growing = tape_count > d->tape_count ? d->growing + 1 : 0;
+    d->tape_count = tape_count;
+}
+
+static void gan__look_memory(gan *g)
+{
+    int steps = g->doctor->growing;
+    gan__measured(g, GAN__MEMORY, steps,
+                  "memory grows from step to step: %d tensors and %.1f MB are held, and in each "
+                  "of the last %d steps there were more. gan_clear(g) belongs at the end of a "
+                  "step",
+                  g->tape_count, (double)gan_memory(g, NULL) / 1e6, steps);
+}
+
+/* softplus and the hinge's ReLU want a logit, any number; of s(x) in (0,1) they learn little. */
+static void gan__look_sigmoid(gan *g)
+{
+    int wrong = 0;
+    for (int i = 0; i < g->tape_count; i++) {
+        const gan_tensor *t = g->tape[i];
+        bool loss = gan__is_map(t, GAN_SOFTPLUS) ||
+                    (gan__is_map(t, GAN_LEAKY) && t->real[0] == 0 && t->c == 1);
+        const gan_tensor *from = loss ? t->in[0] : NULL;
+        while (gan__is_map(from, GAN_AFFINE)) /* 1 - x and the like */
+            from = from->in[0];
+        wrong += gan__is_map(from, GAN_SIGMOID);
+    }
+    gan__measured(g, GAN__SIGMOID, wrong,
+                  "the discriminator ends in a sigmoid, and %d terms of the losses want logits: "
+                  "of a number between 0 and 1 they cannot tell how sure it is. Leave the "
+                  "sigmoid out",
+                  wrong);
+}
+
+/* All that the fakes were computed from, parameters aside. */
+static void gan__look_noise(gan *g, gan_tensor *fake)
+{
+    struct gan__doctor *d = g->doctor;
+    uint64_t now = gan__mark_ancestors(fake), sum = 14695981039346656037u;
+    gan_model *model;
+    for (int i = 0; i <= fake->tape; i++) {
+        const gan_tensor *t = g->tape[i];
+        if (t->needs_grad_in == now && !t->op && !t->overwritten && !gan__owner(g, t->data, &model))
+            sum = gan__checksum(sum, t);
+    }
+    gan__measured(g, GAN__SAME_NOISE, sum == d->noise,
+                  "the noise is the same at every look: the generator is taught %d images only. "
+                  "Draw it anew in each step",
+                  fake->n);
+    d->noise = sum;
+}
+
+/* Why a network that has an optimizer does not learn. */
+static const char *gan__why_frozen(gan *g, const gan_model *model)
+{
+    struct gan__doctor *d = g->doctor;
+    bool rate = false, stepped = false;
+    int own = 0, others = 0;
+    for (int i = 0; i < model->count; i++)
+        stepped = stepped || model->params[i].look == d->looks;
+    for (const gan_opt *opt = model->opts; opt; opt = opt->next)
+        rate = rate || opt->lr != 0;
+    for (int i = 0; i < d->loss_count; i++) {
+        own += d->losses[i].model == model;
+        others += d->losses[i].model != model;
+    }
+    if (!model->opts)
+        return "It has no optimizer";
+    if (!rate)
+        return "Its optimizer has the learning rate 0";
+    if (own == 0 && others > 1)
+        return "Is its loss given to the other network's optimizer?";
+    if (stepped)
+        return "Its gradients are 0: its loss asks for nothing more";
+    return own ? "Is gan_step called after gan_backward?"
+               : "Is gan_minimize called with its optimizer?";
+}
+
+/* side 0: the discriminator, whose output is the logits; 1: the generator, whose is the fakes. */
+static void gan__look_frozen(gan *g, int side, gan_tensor *output)
+{
+    struct gan__doctor *d = g->doctor;
+    const gan_model *model = gan__model_of(output);
+    uint64_t sum = 14695981039346656037u;
+    if (!model)
+        return;
+    for (int i = 0; i < model->count; i++)
+        if (model->params[i].trainable)
+            sum = gan__checksum(sum, model->params[i].value);
+    if (sum != d->weights[side])
+        d->changed[side] = d->step;
+    d->weights[side] = sum;
+    gan__measured(g, side ? GAN__G_FROZEN : GAN__D_FROZEN, d->step - d->changed[side],
+                  "the %s does not learn: no parameter of %s has changed in %d steps. %s",
+                  side ? "generator" : "discriminator", model->name, d->step - d->changed[side],
+                  gan__why_frozen(g, model));
+}
+
+/* The derivative of loss by the logits that were computed from images on the way to it, their
+   mean; 0 where there are none, or where an in-place function overwrote what it needs. */
+static double gan__loss_slope(gan_tensor *loss, gan_tensor *images, const gan_tensor *known)
+{
+    gan *g = loss->g;
+    gan_tensor *logits = gan__find_logits(images, known, loss);
+    if (!logits)
+        return 0;
+    bool overwritten = false;
+    bool *on = gan__paths_to(g, logits->data, loss);
+    for (int i = 0; i < g->tape_count; i++)
+        for (int j = 0; on[i] && g->tape[i]->data != logits->data && j < 3; j++)
+            overwritten = overwritten || g->tape[i]->overwritten ||
+                          (g->tape[i]->in[j] && g->tape[i]->in[j]->overwritten);
+    GAN_FREE(on);
+    if (overwritten)
+        return 0;
+    gan_mark mark = gan_here(g);
+    gan_tensor *slope = gan_grad(loss, logits);
+    gan_real *x = gan__on_host(g, slope->data, gan_count(slope));
+    double sum = 0;
+    for (size_t i = 0; i < gan_count(slope); i++)
+        sum += (double)x[i];
+    GAN_FREE(x);
+    gan_clear_to(g, mark);
+    return sum;
+}
+
+/* Let D's loss be L and G's K, a = D(real) and b = D(fake). D's step moves a by -dL/da and b by
+   -dL/db, so it pulls them apart by dL/db - dL/da, above 0 where real images are to have the larger
+   logits. G's moves b by -dK/db, and should go against that: dK/db and D's pull have opposite
+   signs. Where D's pull is next to nothing, its sign says nothing. */
+static void gan__look_signs(gan *g, gan_tensor *real, gan_tensor *fake, gan_tensor *real_logits,
+                            gan_tensor *fake_logits)
+{
+    struct gan__doctor *d = g->doctor;
+    const gan_model *D = gan__model_of(real_logits), *G = gan__model_of(fake);
+    double L_a = 0, L_b = 0, K_b = 0;
+    int given = d->loss_count; /* differentiating adds none */
+    for (int i = 0; i < given; i++) {
+        gan_tensor *loss = d->losses[i].loss;
+        if (d->losses[i].model == D) {
+            L_a += gan__loss_slope(loss, real, real_logits);
+            L_b += gan__loss_slope(loss, fake, fake_logits);
+        } else if (d->losses[i].model == G)
+            K_b += gan__loss_slope(loss, fake, fake_logits);
+    }
+    double pull = L_b - L_a;
+    if (D == G || fabs(pull) <= 0.1 * fabs(K_b))
+        return;
+    if (pull < 0)
+        gan__measured(g, GAN__SWAPPED, K_b / pull,
+                      "the discriminator's labels are swapped: the derivative of its loss by "
+                      "D(real) is %.2g and by D(fake) %.2g, so it learns to take fakes for real. "
+                      "Real images have the label 1",
+                      L_a, L_b);
+    else
+        gan__measured(g, GAN__SIGN, K_b / pull,
+                      "the sign of the generator's loss is wrong: its derivative by D(fake) is "
+                      "%.2g, that of the discriminator's loss %.2g, so both want D(fake) lower. "
+                      "The generator's loss is to fall as D(fake) rises",
+                      K_b, L_b);
+}
+
+/* The weights that gan_step changed in this step; of each symptom the worst is named. A bias may
+   be 0, or do nothing before batch norm; no gradient at all comes of dead ReLUs or of zeros. */
+static void gan__look_weights(gan *g)
+{
+    static const int symptom[3] = {GAN__VANISHES, GAN__EXPLODES, GAN__RATE};
+    static const char *const say[3] = {
+        "the gradient vanishes on its way to %s: it is %.2g times smaller there than where it is "
+        "largest. Batch norm, leaky ReLU, fewer layers",
+        "the gradient explodes at %s: it is %.2g times as long as the weight. Batch norm, smaller "
+        "first weights, a lower learning rate",
+        "the learning rate is too high for %s: one update is %.2g of the weight's first length, "
         "0.001 to 0.05 is usual. Divide it by 10"};
-    double most[3] = {1e5, 1e3, 0.5}, largest = 0;
-    gan__param *worst[3] = {NULL, NULL, NULL};
-    const char *of[3];
-    for (gan_model *model = g->models; model; model = model->next, largest = 0)
+    double most[3] = {0, 0, 0};
+    char worst[3][80] = {"", "", ""};
+    for (gan_model *model = g->models; model; model = model->next) {
+        double largest = 0;
         for (int i = 0; i < 2 * model->count; i++) { /* the second time the largest is known */
             gan__param *p = &model->params[i % model->count];
             double each = p->gradient / sqrt((double)gan_count(p->value));
             double size = GAN__MAX(p->size, sqrt(p->value->n / 3.0)); /* as PyTorch's begin */
-            if (p->look != g->doctor->looks || p->rank < 2)
+            if (p->look != g->doctor->looks || p->rank < 2 || each == 0)
                 continue;
             largest = GAN__MAX(largest, each);
             double found[3] = {largest / GAN__MAX(each, 1e-9 * largest), p->gradient / size,
@@ -14775,118 +15317,247 @@ static void gan__doctor_weights(gan *g)
             for (int k = 0; i >= model->count && k < 3; k++)
                 if (found[k] > most[k]) {
                     most[k] = found[k];
-                    worst[k] = p;
-                    of[k] = model->name;
+                    snprintf(worst[k], sizeof worst[k], "%.30s.%.40s", model->name, p->name);
                 }
-        }
-    for (int k = 0; k < 3; k++)
-        if (worst[k])
-            gan__complain(g, GAN__VANISHES + k, k == 2 ? 2 : 3, say[k], of[k], worst[k]->name,
-                          most[k]);
-}
-
-/* Channels of a ReLU's result that are 0 for every image and place; one channel alone is a hinge
-   loss. */
-static void gan__doctor_relus(gan *g)
-{
-    double worst = 0.5;
-    char name[300] = "";
-    for (int i = 0; i < g->tape_count; i++) {
-        const gan_tensor *t = g->tape[i];
-        if (!t->op || t->overwritten || t->op->vjp != gan__map_vjp || t->attr[0] != GAN_LEAKY ||
-            t->real[0] != 0 || t->c == 1)
-            continue;
-        gan_real *x = gan__on_host(g, t->data, gan_count(t));
-        int dead = t->c, size = t->h * t->w;
-        for (int c = 0; c < t->c; c++)
-            for (int k = 0; k < t->n * size; k++)
-                if (x[((size_t)(k / size) * t->c + c) * size + k % size] != 0) {
-                    dead--;
-                    break;
-                }
-        GAN_FREE(x);
-        if ((double)dead / t->c > worst) {
-            worst = (double)dead / t->c;
-            gan__doctor_name(t, name);
         }
     }
-    if (name[0])
-        gan__complain(g, GAN__DEAD, 3,
-                      "ReLUs are dead: %.0f%% of the channels of %s are 0 for the whole batch and "
-                      "let no gradient through. A lower learning rate, "
-                      "leaky ReLU, batch norm before it",
-                      100 * worst, name);
+    for (int k = 0; k < 3; k++)
+        gan__measured(g, symptom[k], most[k], say[k], worst[k], most[k]);
+    struct gan__doctor *d = g->doctor;
+    d->jump *= 0.95; /* what was long ago is no cause */
+    if (most[2] > d->jump) {
+        d->jump = most[2];
+        memcpy(d->jumped, worst[2], sizeof d->jumped);
+    }
+}
+
+/* Weights that jumped at first may hardly move later, when all has gone wrong: then the effects
+   remain. */
+static void gan__look_jumped(gan *g)
+{
+    static const int effects[] = {GAN__DEAD, GAN__EXPLODES, GAN__WON, GAN__DECEIVED,
+                                  GAN__COLLAPSED};
+    struct gan__doctor *d = g->doctor;
+    bool seen = d->gap > 16 && d->step - d->start > 30; /* no loss asks for that much so soon */
+    for (int i = 0; i < 5; i++)
+        seen = seen || gan__counts(d, effects[i]);
+    if (seen)
+        gan__measured(g, GAN__JUMPED, d->jump,
+                      "the learning rate is too high for %s: one update was %.2g of the weight's "
+                      "first length, 0.001 to 0.05 is usual. Divide it by 10",
+                      d->jumped, d->jump);
+}
+
+/* Channels of t (N,C,H,W) that are 0 for every image and place. */
+static int gan__dead_channels(const gan_tensor *t)
+{
+    gan_real *x = gan__on_host(t->g, t->data, gan_count(t));
+    int dead = t->c, size = t->h * t->w;
+    for (int c = 0; c < t->c; c++)
+        for (int k = 0; k < t->n * size; k++)
+            if (x[((size_t)(k / size) * t->c + c) * size + k % size] != 0) {
+                dead--;
+                break;
+            }
+    GAN_FREE(x);
+    return dead;
+}
+
+/* Of all results of ReLUs the one with most dead channels; one channel alone is a hinge loss. */
+static void gan__look_relus(gan *g)
+{
+    const gan_tensor *worst = NULL;
+    double most = 0;
+    for (int i = 0; i < g->tape_count; i++) {
+        const gan_tensor *t = g->tape[i];
+        if (!gan__is_map(t, GAN_LEAKY) || t->overwritten || t->real[0] != 0 || t->c == 1)
+            continue;
+        double share = (double)gan__dead_channels(t) / t->c;
+        worst = share > most ? t : worst;
+        most = GAN__MAX(most, share);
+    }
+    char name[300];
+    if (!worst)
+        return;
+    gan__doctor_name(worst, name);
+    gan__measured(g, GAN__DEAD, most,
+                  "ReLUs are dead: %.0f%% of the channels of %s are 0 for the whole batch and "
+                  "let no gradient through. A lower learning rate, leaky ReLU, batch norm before "
+                  "it",
+                  100 * most, name);
+}
+
+/* Does a loss go through softplus or sigmoid, which are flat where the discriminator is sure? */
+static bool gan__loss_saturates(gan *g, const gan_tensor *real, const gan_tensor *fake)
+{
+    for (int i = 0; i < g->tape_count; i++) {
+        const gan_tensor *t = g->tape[i];
+        const gan_tensor *in = gan__is_map(t, GAN_SOFTPLUS) || gan__is_map(t, GAN_SIGMOID)
+                                 ? t->in[0]
+                                 : NULL;
+        if (in && (in == real || in == fake ||
+                   (in->op && (in->in[0] == real || in->in[0] == fake)))) /* or of -logits */
+            return true;
+    }
+    return false;
+}
+
+static double gan__mean(const gan_real *x, size_t count)
+{
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += (double)x[i];
+    return sum / (double)count;
+}
+
+/* How well D tells real images from fakes: the share of pairs in which the real one has the
+   larger logit (of at most some 512 x 512). */
+static void gan__look_contest(gan *g, gan_tensor *real, gan_tensor *fake)
+{
+    size_t n = gan_count(real), m = gan_count(fake);
+    size_t jump = 1 + GAN__MAX(n, m) / 512;
+    gan_real *x = gan__on_host(g, real->data, n);
+    gan_real *y = gan__on_host(g, fake->data, m);
+    double a = gan__mean(x, n), b = gan__mean(y, m), right = 0, pairs = 0;
+    for (size_t i = 0; i < n; i += jump)
+        for (size_t j = 0; j < m; j += jump) {
+            pairs++;
+            right += x[i] > y[j] ? 1 : x[i] == y[j] ? 0.5 : 0;
+        }
+    right /= pairs;
+    GAN_FREE(x);
+    GAN_FREE(y);
+    g->doctor->gap = right > 0.99 ? a - b : 0;
+    if (right > 0.99 && gan__loss_saturates(g, real, fake))
+        gan__measured(g, GAN__WON, a - b,
+                      "the discriminator has won: it tells %.0f%% of all pairs apart, logits %.1f "
+                      "against %.1f, and has nothing left to teach. Lower its learning rate, train "
+                      "it less often, add R1, or call real images 0.9",
+                      100 * right, a, b);
+    gan__measured(g, GAN__DECEIVED, 1 - right,
+                  "the discriminator takes fakes for real: it is right on %.0f%% of all pairs, "
+                  "logits %.1f (real) against %.1f (fake). Is it trained, and less than the "
+                  "generator?",
+                  100 * right, a, b);
+}
+
+/* How much images differ: those of the data, and the fakes. */
+static void gan__look_variety(gan *g, gan_tensor *real, gan_tensor *fake)
+{
+    double reals = gan__spread(real), fakes = gan__spread(fake);
+    gan__measured(g, GAN__DATA_CONSTANT, 1e-3 / GAN__MAX(reals, 1e-9),
+                  "the images of the data are all the same: two differ by %.2g. How are they read "
+                  "and scaled?",
+                  reals);
+    gan__measured(g, GAN__COLLAPSED, reals / GAN__MAX(fakes, 1e-9),
+                  "the generator has collapsed: two fakes differ by %.2g, two real images by %.2g. "
+                  "Lower its learning rate, try R1 or batch norm, or start anew",
+                  fakes, reals);
+}
+
+static void gan__look_all(gan *g, gan_tensor *real, gan_tensor *fake, gan_tensor *real_logits,
+                          gan_tensor *fake_logits)
+{
+    gan__look_ranges(g, real, fake);
+    gan__look_memory(g);
+    gan__look_sigmoid(g);
+    gan__look_noise(g, fake);
+    gan__look_frozen(g, 0, real_logits);
+    gan__look_frozen(g, 1, fake);
+    gan__look_signs(g, real, fake, real_logits, fake_logits);
+    gan__look_weights(g);
+    gan__look_relus(g);
+    gan__look_contest(g, real_logits, fake_logits);
+    gan__look_variety(g, real, fake);
+    gan__look_jumped(g); /* reads what the others found */
+}
+
+/* ---- the public functions */
+
+/* The first call: the parameters as they are now are what updates are compared with. */
+static void gan__doctor_new(gan *g, int step)
+{
+    g->doctor = (struct gan__doctor *)gan__alloc_zero(sizeof *g->doctor);
+    g->doctor->start = step;
+    g->doctor->changed[0] = g->doctor->changed[1] = step;
+    for (gan_model *model = g->models; model; model = model->next)
+        for (int i = 0; i < model->count; i++)
+            model->params[i].size = gan__tensor_length(model->params[i].value);
+}
+
+/* Steps 1, 2, 4, 8 .. after the first, and each every-th. */
+static bool gan__look_at(const struct gan__doctor *d, int step)
+{
+    int since = step - d->start;
+    return step % d->every == 0 || (since > 0 && since < d->every && !(since & (since - 1)));
 }
 
 GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor *fake,
                        gan_tensor *real_logits, gan_tensor *fake_logits)
 {
+    if (!g)
+        gan__fail(NULL, "gan_doctor", "the device is NULL");
     gan__valid_pair(real, fake, "gan_doctor");
     if (every < 1 || real->n < 2 || fake->n < 2)
         gan__fail(g, "gan_doctor", "it wants every >= 1, not %d, and batches of 2 or more", every);
-    if (!real_logits)
-        real_logits = gan__find_logits(g, real);
-    if (!fake_logits)
-        fake_logits = gan__find_logits(g, fake);
+    int tape_count = g->tape_count;
+    gan_tensor *images[2] = {real, fake}, *logits[2] = {real_logits, fake_logits};
+    for (int i = 0; i < 2; i++) {
+        if (logits[i])
+            gan__valid(logits[i], "gan_doctor");
+        logits[i] = logits[i] ? logits[i] : gan__find_logits(images[i], NULL, NULL);
+        if (!logits[i])
+            gan__fail(g, "gan_doctor",
+                      "no tensor (%d,1,1,1) comes from the images " GAN__DIMS
+                      ": hand over the logits",
+                      images[i]->n, GAN__SHAPE(images[i]));
+    }
     if (gan__planned(g, "gan_doctor"))
         return 0;
-    gan_model *model = g->doctor ? NULL : g->models;
     if (!g->doctor)
-        g->doctor = (struct gan__doctor *)gan__alloc_zero(sizeof *g->doctor);
-    for (; model; model = model->next)
-        for (int i = 0; i < model->count; i++)
-            model->params[i].size = gan__tensor_length(model->params[i].value);
+        gan__doctor_new(g, step);
     struct gan__doctor *d = g->doctor;
-    bool finite = gan__finite(real_logits) && gan__finite(fake_logits);
-    for (model = g->models; model;
-         model =
-             model->next) /* an infinity that no weight meets, as in clamp(log 0), does no harm */
-        for (int i = 0; i < model->count; i++)
-            finite = finite &&
-                     (model->params[i].look <= d->looks || model->params[i].change <= DBL_MAX);
+    bool finite = gan__all_finite(g, logits[0], logits[1]);
     d->step = step;
+    d->every = every;
     d->told = 0;
-    d->looks += !finite || step % every == 0;
-    for (int i = 0; !finite && i < g->tape_count && !d->first[0]; i++)
-        if (!g->tape[i]->overwritten && !gan__owner(g, g->tape[i]->data, &model) &&
-            !gan__finite(g->tape[i]))
-            gan__doctor_name(g->tape[i], d->first);
-    if (!finite && !gan__finite(real))
-        gan__complain(g, GAN__NOT_FINITE, 1,
-                      "the data itself is not finite: a batch holds NaN or infinity. How is it "
-                      "read and scaled?");
-    else if (!finite)
-        gan__complain(g, GAN__NOT_FINITE, 1,
-                      "numbers are not finite, first in %s. Go back to a saved state; lower the "
-                      "learning rate; look for a logarithm, root or "
-                      "quotient of 0",
-                      d->first);
-    else if (step % every == 0) {
-        double apart = gan__spread(real), fakes = gan__spread(fake);
-        if (apart < 1e-3)
-            gan__complain(g, GAN__CONSTANT, 1,
-                          "the images of the data are all the same: two differ by %.2g. How are "
-                          "they read and scaled?",
-                          apart);
-        else if (fakes < 0.1 * apart)
-            gan__complain(g, GAN__COLLAPSED, 3,
-                          "the generator has collapsed: two fakes differ by %.2g, two real images "
-                          "by %.2g. Lower its learning rate, try R1 "
-                          "or batch norm, or start anew",
-                          fakes, apart);
-        gan__doctor_discriminator(g, real_logits, fake_logits);
-        gan__doctor_weights(g);
-        gan__doctor_relus(g);
+    gan__count_growth(g, tape_count);
+    if (!finite || gan__look_at(d, step)) {
+        d->looks++;
+        if (!finite)
+            gan__look_not_finite(g, real);
+        else
+            gan__look_all(g, real, fake, logits[0], logits[1]);
+        gan__doctor_tell(g);
     }
     d->first[0] = 0;
-    g->look = (step + 1) % every == 0;
+    d->loss_count = 0;
+    g->look = gan__look_at(d, step + 1);
     return d->told;
+}
+
+/* Which of k classes no row of scores (n,k) is best in: their number, and the first 20 in list. */
+static int gan__classes_missing(const gan_real *scores, int n, int k, char *list, size_t size)
+{
+    int missing = 0;
+    list[0] = 0;
+    for (int c = 0; c < k; c++) {
+        bool found = false;
+        for (int i = 0; i < n && !found; i++) {
+            int better = 0;
+            for (int j = 0; j < k; j++)
+                better += scores[i * k + j] > scores[i * k + c];
+            found = better == 0;
+        }
+        if (!found && ++missing <= 20)
+            snprintf(list + strlen(list), size - strlen(list), " %d", c);
+    }
+    return missing;
 }
 
 GAN_API int gan_doctor_classes(gan *g, gan_tensor *scores)
 {
-    char list[200] = "";
-    int missing = 0;
+    char list[200];
     int k = gan__valid(scores, "gan_doctor_classes") ? scores->c : 0;
     if (scores->n < 10 * k || scores->h * scores->w != 1)
         gan__fail(g, "gan_doctor_classes", "the scores " GAN__DIMS " must be (N,K,1,1), N >= 10*K",
@@ -14894,25 +15565,22 @@ GAN_API int gan_doctor_classes(gan *g, gan_tensor *scores)
     if (g->plan || !g->doctor)
         return 0;
     gan_real *x = gan__on_host(g, scores->data, gan_count(scores));
-    for (int c = 0, found = 0; c < k; c++, found = 0) {
-        for (int i = 0, j; i < scores->n && !found; i++, found = j == k)
-            for (j = 0; j < k && x[i * k + j] <= x[i * k + c];)
-                j++;
-        if (!found && ++missing <= 20)
-            snprintf(list + strlen(list), sizeof list - strlen(list), " %d", c);
-    }
+    int missing = gan__classes_missing(x, scores->n, k, list, sizeof list);
     GAN_FREE(x);
-    if (missing)
-        gan__complain(g, GAN__CLASSES, 1,
-                      "the generator leaves out %d of %d classes in %d fakes:%s. Train longer, or "
-                      "make the class an input",
-                      missing, k, scores->n, list);
+    gan__measured(g, GAN__CLASSES, missing,
+                  "the generator leaves out %d of %d classes in %d fakes:%s. Train longer, or make "
+                  "the class an input",
+                  missing, k, scores->n, list);
+    if (missing && gan__due(g->doctor, GAN__CLASSES)) {
+        gan__doctor_say(g, g->doctor->course[GAN__CLASSES].text);
+        g->doctor->told++;
+    }
     return missing;
 }
 
 GAN_API const char *gan_doctor_text(const gan *g)
 {
-    return g->doctor ? g->doctor->text : "";
+    return g && g->doctor ? g->doctor->text : "";
 }
 
 /* ===========================================================================================
