@@ -11258,8 +11258,11 @@ GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count)
 /* ---- built-in digits, in place of MNIST where that is not at hand. An image is a function of
    (seed, index), in five steps:
 
-       strokes  ->  knots, moved a little  ->  smooth curve  ->  slanted, scaled  ->  pixels
-       gan__digit_strokes  gan__place_knots    gan__join_knots   gan__fit_to_image    gan__draw_segment */
+       gan__digit_strokes    a skeleton of a few points
+       gan__place_knots      each moved a little
+       gan__join_knots       a smooth curve through them
+       gan__fit_to_image     slanted, scaled and centred
+       gan__draw_segment     pixels, segment by segment */
 
 /* Ten classes, four ways people write each. A point is two digits, x then y, on a 10x10 grid with
    y pointing down; the character after it says how the pen goes on: ' ' smoothly, '^' round a
@@ -12933,7 +12936,8 @@ static bool gan__create_temporary(gan__writer *w)
     return false;
 }
 
-/* Removes what killed writers have left in the folder of w->temporary, whose text is overwritten. */
+/* Removes what killed writers have left in the folder of w->temporary, whose text is overwritten.
+   A living writer holds the lock on its file. */
 static void gan__remove_abandoned(gan__writer *w)
 {
 #ifdef GAN__POSIX
