@@ -14697,8 +14697,8 @@ GAN_API void gan_close(gan *g)
     S(VANISHES, 1e5, 3, 20, "gradient vanishes")                                                  \
     /* share of the fakes' numbers outside of the data's range */                                 \
     S(G_RANGE, 0.02, 3, 20, "range of the fakes")                                                 \
-    /* mean logit of real images less that of fakes: sigmoid'(8) is 0.0003 */                     \
-    S(WON, 16, 3, 30, "D has won")                                                                \
+    /* mean logit of real images less that of fakes: sigmoid'(6) is 0.0025 */                     \
+    S(WON, 12, 3, 100, "D has won")                                                               \
     /* share of the pairs (real, fake) that D takes for each other; a coin's is 0.5 */            \
     S(DECEIVED, 0.8, 3, 30, "D takes fakes for real")                                             \
     /* difference of two real images over that of two fakes */                                    \
