@@ -187,10 +187,10 @@ GAN_API void gan_fail(const char *where, const char *message);
         cuda, the enum and the derivative are made from the row.
      2. a tensor function in >>arithmetic, both parts, that calls gan__map or gan__zip with the
         constant.
-     3. tests: the row's name and a tolerance in tests/kernels.c (map_table or zip_table), a line
-        in CASES of tests/gradients.c and of tests/operations.c, its value in
-        tests/expected/reference.py (run with PyTorch it writes reference.safetensors), a row in
-        tests/tools/proofs.txt.
+     3. tests: tests/kernels.c compares cpu and cuda with ref for every row by itself. A line in
+        OPERATIONS of tests/gradients.c, one in the list of tests/operations.c where its like
+        are, its value in tests/expected/reference.py (run with PyTorch it writes
+        reference.safetensors), a row in tests/tools/proofs.txt.
 
    ADDING AN OPERATION with a kernel of its own:
 
@@ -207,7 +207,8 @@ GAN_API void gan_fail(const char *where, const char *message);
         What the derivative wants to know of the sizes goes to attr and real. The derivative is
         made of tensor functions, so that it has derivatives itself. Its prototype in PART I.
      5. in gan_cuda.cu, the same chapter: a __global__ function and gan_cuda_NAME, which launches
-        it; a line in the table of gan__cuda_register and one in tests/cuda_names.h.
+        it; a line in the table of gan__cuda_register, whose number of kernels is checked below
+        it, and two in tests/cuda_names.h.
      6. tests: the bare kernel against numbers made another way in tests/kernels.c (of ref and of
         cpu), and the rest as above.
 
