@@ -228,7 +228,7 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(weight_5x3_rest, gan_conv2d_weight(a, b, 5, 3, 2, 1, 1))       \
     X(weight_groups, gan_conv2d_weight(a, b, 3, 3, 2, 1, 2))
 
-#define DILATED(X) /* stride, pad, dilation, groups */                                           \
+#define DILATED(X)                                                                               \
     X(dilated_2, gan_conv2d_with_f(a, b, c, OPTIONS(.pad = 2, .dilation = 2)))                   \
     X(dilated_3_s2, gan_conv2d_with_f(a, b, c, OPTIONS(.stride = 2, .pad = 3, .dilation = 3)))   \
     X(dilated_2_s2, gan_conv2d_with_f(a, b, c, OPTIONS(.stride = 2, .pad = 1, .dilation = 2)))   \
@@ -236,6 +236,53 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     X(dilated_depthwise,                                                                         \
       gan_conv2d_with_f(a, b, c, OPTIONS(.stride = 2, .pad = 4, .dilation = 4, .groups = 3)))    \
     X(dilated_to_1x1, gan_conv2d_with_f(a, b, c, OPTIONS(.dilation = 3)))
+
+#define AXES(X)                                                                                    \
+    X(conv_axes, gan_conv2d_with_f(a, b, c, OPTIONS(.stride_h = 2, .pad_w = 3, .dilation_w = 2)))  \
+    X(conv_axes_both,                                                                              \
+      gan_conv2d_with_f(                                                                           \
+          a, b, c, OPTIONS(.stride = 2, .stride_h = 3, .pad = 1, .pad_h = 1, .dilation_h = 2)))    \
+    X(conv_axes_groups, gan_conv2d_with_f(a, b, c,                                                 \
+                                          OPTIONS(.stride_w = 3, .pad_h = 1, .dilation = 2,        \
+                                                  .dilation_w = 1, .groups = 2)))                  \
+    X(conv_axes_depthwise,                                                                         \
+      gan_conv2d_with_f(                                                                           \
+          a, b, c, OPTIONS(.stride_h = 2, .pad = 2, .pad_h = -1, .dilation_w = 3, .groups = 3)))   \
+    X(conv_axes_row,                                                                               \
+      gan_conv2d_with_f(a, b, c, OPTIONS(.out = 2, .kernel = 7, .kernel_h = 1, .pad_w = 3)))       \
+    X(conv_axes_c1, gan_conv2d_with_f(a, b, c, OPTIONS(.stride_w = 2, .pad_h = 2)))                \
+    X(up_axes,                                                                                     \
+      gan_conv_transpose2d_with_f(a, b, c, OPTIONS(.stride_h = 2, .pad_h = 1, .output_pad_h = 1))) \
+    X(up_axes_both,                                                                                \
+      gan_conv_transpose2d_with_f(                                                                 \
+          a, b, c, OPTIONS(.stride = 2, .stride_w = 3, .pad = 1, .pad_w = 1, .output_pad_w = 2)))  \
+    X(up_axes_groups,                                                                              \
+      gan_conv_transpose2d_with_f(                                                                 \
+          a, b, c, OPTIONS(.stride_w = 2, .pad_w = 1, .output_pad_w = 1, .groups = 2)))            \
+    X(up_axes_dilated,                                                                             \
+      gan_conv_transpose2d_with_f(a, b, c,                                                         \
+                                  OPTIONS(.stride_h = 3, .stride_w = 2, .pad_h = 1, .pad_w = 2,    \
+                                          .output_pad = 1, .output_pad_h = 1, .dilation_w = 2)))   \
+    X(up_dilated, gan_conv_transpose2d_with_f(a, b, c, OPTIONS(.pad = 2, .dilation = 2)))          \
+    X(up_dilated_s2, gan_conv_transpose2d_with_f(                                                  \
+                         a, b, c, OPTIONS(.stride = 2, .pad = 1, .output_pad = 1, .dilation = 3))) \
+    POOL_AXES(X, avg)                                                                              \
+    POOL_AXES(X, max)
+#define POOL_AXES(X, kind)                                                                       \
+    X(kind##_pool_axes,                                                                          \
+      gan_##kind##_pool2d_with(                                                                  \
+          a, WINDOW(.kernel_h = 3, .kernel_w = 2, .stride_h = 2, .stride_w = 1, .pad_h = 1)))    \
+    X(kind##_pool_axes_ceil,                                                                     \
+      gan_##kind##_pool2d_with(a, WINDOW(.kernel = 3, .kernel_w = 4, .stride = 2, .stride_w = 3, \
+                                         .pad = 1, .pad_w = 1, .ceil = true)))                   \
+    X(kind##_pool_axes_stride, gan_##kind##_pool2d_with(a, WINDOW(.kernel = 2, .kernel_w = 3)))  \
+    X(kind##_pool_axes_width, gan_##kind##_pool2d_with(a, WINDOW(.kernel_h = 2, .stride = 1)))   \
+    X(kind##_pool_axes_height,                                                                   \
+      gan_##kind##_pool2d_with(a, WINDOW(.kernel_w = 3, .stride = 2, .pad_w = 1)))               \
+    X(kind##_pool_ceil_end,                                                                      \
+      gan_##kind##_pool2d_with(a, WINDOW(.kernel = 3, .stride = 2, .ceil = true)))               \
+    X(kind##_pool_ceil_far,                                                                      \
+      gan_##kind##_pool2d_with(a, WINDOW(.kernel = 2, .stride = 5, .pad = 1, .ceil = true)))
 
 #define PAD(X, mode, MODE)                                       \
     THREE(X, pad_##mode, _c1, _n3, gan_pad(a, 2, 1, 0, 2, MODE)) \
@@ -364,6 +411,8 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     THREE(X, identity, _one, _odd, gan_identity_loss(a, b))          \
     THREE(X, cross_entropy, _map, _one, gan_cross_entropy(a, b))     \
     X(cross_entropy_n1, gan_cross_entropy(a, b))                     \
+    X(cross_entropy_masked, gan_cross_entropy(a, b))                 \
+    X(cross_entropy_masked_map, gan_cross_entropy(a, b))             \
     THREE(X, gram, _n1, _c1, gan_gram(a))                            \
     X(perceptual, features(0, a, b, c, d))                           \
     X(perceptual_one, features(0, a, b, c, d))                       \
@@ -406,6 +455,7 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     MATMUL(X)      \
     CONV(X)        \
     DILATED(X)     \
+    AXES(X)        \
     RESAMPLE(X)    \
     NORM(X)        \
     IMAGE_NORMS(X) \
