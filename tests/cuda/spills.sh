@@ -1,8 +1,8 @@
 #!/bin/bash
 # tests/cuda/spills.sh: compiles gan_cuda.cu for compute capability 7.5, 8.0 and 9.0 and reads what
-# ptxas says of each kernel: none may keep numbers in local memory for want of registers (a spill
-# costs a kernel more than most mistakes), nor take more than 48 KB of shared memory. Some minutes;
-# wants nvcc. Leaves the registers and the shared memory of the products in build/cuda_registers.txt.
+# ptxas reports of each kernel: none may keep numbers in local memory for want of registers (a
+# spill), nor take more than 48 KB of shared memory. Some minutes; wants nvcc. Leaves the registers
+# and the shared memory of the products in build/cuda_registers.txt.
 cd "$(dirname "$0")/../.." || exit 1
 nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null)
 if [ -z "$nvcc" ]; then
@@ -27,7 +27,11 @@ for card in ${CARDS:-75 80 90}; do
             kernels++
             registers = $0; sub(/.*Used /, "", registers); sub(/ .*/, "", registers)
             shared = 0
-            if (/bytes smem/) { shared = $0; sub(/ bytes smem.*/, "", shared); sub(/.* /, "", shared) }
+            if (/bytes smem/) {
+                shared = $0
+                sub(/ bytes smem.*/, "", shared)
+                sub(/.* /, "", shared)
+            }
             if (kernel ~ /gemm/)
                 printf "sm_%s %4d registers %6d bytes shared %s\n", card, registers, shared,
                        kernel > "build/cuda_registers_" card ".txt"
