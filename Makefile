@@ -20,10 +20,12 @@ make dcgan      train on handwritten digits and draw some: out/01_dcgan/   (3 to
 make 05_pix2pix the same for any numbered example; examples/README.md lists them
 make examples   all of them, one after the other
 make classifier train the network that scores samples: out/classifier/   (4 minutes)
+make gallery    what sick trainings look like: out/gallery/   (2 minutes)
 make data       fetch MNIST into data/mnist/
 make emoji      fetch 3,700 colour emoji; make avatars: 6,000 drawn faces (both with npm)
 make test       every test that needs nothing but a compiler
 make test-all   sanitizers, valgrind, compile matrix, kill and resume, PyTorch
+make fuzz       readers of files against broken ones, TIME=20 seconds each (clang)
 make format     lay out all C and CUDA files as .clang-format says (clang-format 14)
 make notebook   open the notebooks in a browser; make notebooks: run them all
 make bench      how fast: against the machine's peak, and PyTorch if it is there
@@ -153,6 +155,11 @@ examples:
 classifier: found
 	@$(MAKE) --no-print-directory data build/classifier
 	build/classifier $(strip $(RUN_FLAGS))
+
+# What sick trainings look like, for examples/README.md, whose picture is out/gallery/gallery.png.
+gallery: found
+	@$(MAKE) --no-print-directory build/gallery
+	build/gallery $(strip $(RUN_FLAGS))
 
 # gan.h and stb once, and each example linked to them. With DEVICE=cuda the GPU kernels too.
 WITH_CUDA = $(if $(findstring cuda,$(DEVICE)),build/gan_cuda.o)
@@ -293,14 +300,12 @@ STB_INCLUDES += \043include <stb/stb_image.h>\n\043include <stb/stb_image_write.
 NOT_PLAIN = %/library.c %/gradients.c
 TESTS     = $(patsubst tests/%.c,%,$(filter-out $(NOT_PLAIN),$(wildcard tests/*.c)))
 VARIANTS  = gradients-double gradcheck-double operations-double optim-double \
-            folders-nothreads \
-            kernels-v32 kernels-v16 kernels-v0 \
-            $(if $(OPENMP_FLAGS),autograd-openmp metrics-openmp)
+            folders-nothreads device-nothreads \
+            kernels-v32 kernels-v16 kernels-v0
 PROGRAMS  = $(TESTS) $(VARIANTS)
 FLAGS_v32 = -DGAN_MAX_VECTOR=32
 FLAGS_v16 = -DGAN_MAX_VECTOR=16
 FLAGS_v0  = -DGAN_MAX_VECTOR=0
-FLAGS_openmp    = $(OPENMP_FLAGS)
 FLAGS_double    = -DGAN_REAL=double
 FLAGS_nothreads = -DGAN_NO_THREADS
 
@@ -318,11 +323,15 @@ define program
 $(2)/$(1): tests/$(call test_name,$(1)).c $(2)/library-$(call variant,$(1)).o \
            $(wildcard tests/*.h examples/*.h)
 	$(TEST_CC) $(3) -DTEST_LINKED $(FLAGS_$(call variant,$(1))) \
-	    $$< $(2)/library-$(call variant,$(1)).o -o $$@ $(LDLIBS)
+	    $$< $(2)/library-$(call variant,$(1)).o -o $$@ $$(OWN_FLAGS) $(LDLIBS)
 endef
 VARIANT_NAMES = $(sort $(foreach p,$(PROGRAMS),$(call variant,$(p))))
 ADDRESS  = -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE = -O1 -g1 -fno-omit-frame-pointer $(ADDRESS)
+# tests/faults.c takes the place of these functions of the C library, where the linker can do that.
+FAULTS = malloc realloc free fopen fclose fread fwrite fflush fsync rename open close opendir closedir
+WRAP   = $(if $(call links,int main(void) { return 0; }\n,,-Wl$(,)--wrap=malloc),-DHAVE_WRAP $(FAULTS:%=-Wl$(,)--wrap=%))
+build/tests/faults build/sanitized/faults: OWN_FLAGS = $(WRAP)
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),build/tests,$(CFLAGS))))
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),build/sanitized,$(SANITIZE))))
 $(foreach v,$(VARIANT_NAMES),$(eval $(call library,$(v),build/tests,$(CFLAGS))))
@@ -411,10 +420,10 @@ test: found
 	        build/tests/cuda_on_cpu-unwritten",$(call no_sanitizer,clang++,memory))
 
 VALGRIND = valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
-VALGRIND_TESTS = files data autograd
+VALGRIND_TESTS = files data autograd device
 
 # Not again under the sanitizers: what repeats others' code with other options, and long trainings.
-SANITIZED = $(filter-out doctor zoo %-double kernels-v16 kernels-v32 %-nothreads %-openmp,\
+SANITIZED = $(filter-out doctor zoo %-double kernels-v16 kernels-v32 %-nothreads,\
                 $(PROGRAMS)) gradients-double
 
 test-all: found
@@ -426,8 +435,14 @@ test-all: found
 	    "bash tests/tools/examples.sh compare" "bash tests/tools/tags.sh" \
 	    "bash tests/tools/proofs.sh" "bash tests/tools/matrix.sh" "bash tests/tools/resume.sh" \
 	    "bash tests/cuda/spills.sh" \
+	    "bash tests/tools/fuzz.sh" "bash tests/tools/kills.sh" \
 	    $(call run_or_skip,$(TORCH),\
 	        "$(TORCH) tests/expected/reference.py --check",PyTorch is not here)
+
+# Every reader of files for TIME seconds on inputs that libFuzzer makes: make fuzz TIME=60
+TIME ?= 20
+fuzz:
+	@TIME=$(TIME) bash tests/tools/fuzz.sh libfuzzer
 
 # Lays out every C, C++ and CUDA file; tests/tools/style.sh says what it would change.
 CLANG_FORMAT ?= $(or $(shell command -v clang-format-14),clang-format)
@@ -479,5 +494,6 @@ build/bench: tests/bench/bench.c gan.h
 clean:
 	rm -rf build
 
-.PHONY: help found dcgan $(EXAMPLES) examples classifier stb data emoji avatars npm-is-here lib \
+.PHONY: help fuzz found dcgan $(EXAMPLES) examples classifier gallery stb data emoji avatars \
+        npm-is-here lib \
         notebook-packages notebooks notebook cuda test test-all test-cuda format bench clean

@@ -38,7 +38,7 @@
    implementation)
 
      >>errors      two kinds of error, and how to catch them
-     >>kernels     the one list of kernels; backends ref, cpu, your own
+     >>kernels     the pure functions beneath; backends ref, cpu, your own; adding an operation
      >>device      gan_open, threads, memory of a step
      >>tensors     four dimensions N,C,H,W; made, read, copied
      >>random      Philox numbers (Salmon et al. 2011)
@@ -46,6 +46,7 @@
      >>reduce      sum, mean, expand
      >>shape       reshape, permute, slice, concat
      >>gather      numbers taken by index, added up by index, one-hot
+     >>simd        the inner loops, compiled once for each instruction set
      >>matmul      the matrix product and the core that all products share
      >>conv        convolution and its two adjoints (Dumoulin and Visin 2016)
      >>resample    padding, resizing, FIR filters, pooling, pixel shuffle
@@ -160,46 +161,149 @@ GAN_API void gan_fail(const char *where, const char *message);
 /* ===========================================================================================
    >>kernels
    ===========================================================================================
-   A kernel is a pure function of sizes and arrays, without tensors and without a tape.
-   To add an operation: a line here, its two kernels and its cost, its tensor function with its
-   derivative, and a line in tests/gradients.c, tests/operations.c and
-   tests/expected/reference.py. */
+   A kernel is a pure function of sizes and arrays, without tensors and without a tape. Each comes
+   twice: gan_ref_NAME is textbook loops (the meaning), gan_cpu_NAME is blocked, vectorised and
+   threaded. gan_cuda.cu adds gan_cuda_NAME, with device pointers. All take their sizes first (p),
+   then the inputs, then the outputs, which are written, not added to. They check nothing: the
+   tensor functions have done so.
 
-/* Elementwise functions of one array: gan_map.op. a and b are the two scalars of gan_map. */
-enum {
-    GAN_AFFINE, /* a*x + b */
-    GAN_EXP,
-    GAN_LOG,
-    GAN_SQRT,
-    GAN_RSQRT,  /* e^x, ln x, x^1/2, x^-1/2 */
-    GAN_SQUARE, /* x*x */
-    GAN_ABS,    /* |x| */
-    GAN_SIGN,   /* -1, 0 or 1 */
-    GAN_CLAMP,  /* a where x < a, b where x > b, x between */
-    GAN_LEAKY,  /* x where x > 0, a*x elsewhere; a = 0 is ReLU */
-    GAN_TANH,
-    GAN_SIGMOID,  /* 1 / (1 + e^-x) */
-    GAN_SOFTPLUS, /* ln(1 + e^x) = max(x,0) + ln(1 + e^-|x|) */
-    GAN_ERF       /* 2/sqrt(pi) * integral of e^-t^2 from 0 to x */
-};
+   ADDING AN OPERATION, that of one or two numbers at a time (hard swish, say). One line:
 
-/* Elementwise functions of two arrays: gan_zip.op. k and l are the two scalars of gan_zip. */
-enum {
-    GAN_MIX, /* k*a + l*b */
-    GAN_MUL,
-    GAN_DIV,
-    GAN_GATE,     /* a where b > 0, k*a elsewhere: leaky ReLU's derivative */
-    GAN_INSIDE,   /* a where k <= b <= l, 0 elsewhere: clamp's derivative */
-    GAN_DTANH,    /* a * (1 - b*b):  tanh's derivative, b = tanh x */
-    GAN_DSIGMOID, /* a * b * (1 - b): sigmoid's derivative, b = sigmoid x */
-    GAN_EQUAL     /* 1 where a = b, 0 elsewhere */
-};
+     1. a row in GAN_MAP_OPS or GAN_ZIP_OPS below: the constant, the name for messages, whether
+        the derivative needs the result, the formula, the derivative. The kernels of ref, cpu and
+        cuda, the enum and the derivative are made from the row.
+     2. a tensor function in >>arithmetic, both parts, that calls gan__map or gan__zip with the
+        constant.
+     3. tests: the row's name and a tolerance in tests/kernels.c (map_table or zip_table), a line
+        in CASES of tests/gradients.c and of tests/operations.c, its value in
+        tests/expected/reference.py (run with PyTorch it writes reference.safetensors), a row in
+        tests/tools/proofs.txt.
 
-/* Each kernel in three versions of one signature: gan_ref_X is the meaning, gan_cpu_X is fast, and
-   gan_cuda_X, in gan_cuda.cu, takes device pointers. Outputs are written, not added to; they lie
-   apart from the inputs unless the comment says otherwise. */
+   ADDING AN OPERATION with a kernel of its own:
 
-/* y[i] = value */
+     1. here: a struct of sizes, or one that is there; two prototypes with the formula; a field in
+        gan_backend, at its end.
+     2. in >>kernels (implementation): a line in GAN_KERNELS, at its end. It says the kernel's
+        name, the struct, and how many arrays it reads and writes (5 and 3 at most).
+     3. in the chapter it belongs to (implementation): gan_ref_NAME; gan_cpu_NAME, whose threads
+        come from gan__parallel; gan__cost_NAME, which says how many numbers each operand has and
+        how many operations there are.
+     4. there too, the tensor function: check the shapes, gan__tensor makes the result, gan__run_1
+        or gan__run_2 runs kernel GAN__K_NAME, gan__record notes what it was made from, with a
+        struct gan__op: the name, the function of the derivative, whether that reads the result.
+        What the derivative wants to know of the sizes goes to attr and real. The derivative is
+        made of tensor functions, so that it has derivatives itself. Its prototype in PART I.
+     5. in gan_cuda.cu, the same chapter: a __global__ function and gan_cuda_NAME, which launches
+        it; a line in the table of gan__cuda_register and one in tests/cuda_names.h.
+     6. tests: the bare kernel against numbers made another way in tests/kernels.c (of ref and of
+        cpu), and the rest as above.
+
+   What is forgotten of a kernel's parts does not compile or does not link. */
+
+/* -------------------------------------------------------------------------------------------
+   Elementwise functions of one array, y = f(x), with two scalars a and b: gan_map.op. A row is
+
+       X(constant, name, does the derivative need y, f(x), derivative)
+
+   f(x) is C; GAN__EXP and the like are e^x and so on in the number type and the backend at hand.
+   The derivative is the gradient of x made of tensors: gy is y's gradient. */
+
+/* clang-format off */
+#define GAN_MAP_OPS(X)                                                                          \
+    /* the line: gan_add_scalar has a = 1, gan_mul_scalar b = 0 */                              \
+    X(GAN_AFFINE,   "gan_mul_scalar or gan_add_scalar",  false,                                 \
+      a * x + b,                                gan__times(gy, a))                              \
+    X(GAN_EXP,      "gan_exp",                           true,                                  \
+      GAN__EXP(x),                              gan_mul(gy, y))                                 \
+    X(GAN_LOG,      "gan_log",                           false,                                 \
+      GAN__LOG(x),                              gan_div(gy, x))                                 \
+    X(GAN_SQRT,     "gan_sqrt",                          true,  /* 1 / (2 sqrt x) */            \
+      GAN__SQRT(x),                             gan_div(gan__times(gy, (gan_real)0.5), y))      \
+    X(GAN_RSQRT,    "gan_rsqrt",                         true,  /* -x^-3/2 / 2 */               \
+      1 / GAN__SQRT(x),                         gan_mul(gan__times(gy, (gan_real)-0.5),         \
+                                                        gan_mul(y, gan_square(y))))             \
+    X(GAN_SQUARE,   "gan_square",                        false,                                 \
+      x * x,                                    gan_mul(gan__times(gy, 2), x))                  \
+    X(GAN_ABS,      "gan_abs",                           false,                                 \
+      GAN__ABS(x),                              gan_mul(gy, gan__map("gan_abs", GAN_SIGN,       \
+                                                                     x, 0, 0)))                 \
+    X(GAN_SIGN,     "the sign",                          false, /* -1, 0 or 1 */                \
+      (x > 0) - (x < 0),                        NULL)                                           \
+    X(GAN_CLAMP,    "gan_clamp",                         false, /* to the range a .. b */       \
+      x < a ? a : x > b ? b : x,                gan__zip("gan_clamp", GAN_INSIDE, gy, x, a, b)) \
+    X(GAN_LEAKY,    "gan_leaky_relu",                    true,  /* a = 0 is ReLU */             \
+      x > 0 ? x : a * x,                        gan__zip_into(gan__reuse(gy), "gan_leaky_relu", \
+                                                              GAN_GATE, gy, a >= 0 ? y : x,     \
+                                                              a, 0))                            \
+    X(GAN_TANH,     "gan_tanh",                          true,                                  \
+      GAN__TANH(x),                             gan__zip_into(gan__reuse(gy), "gan_tanh",       \
+                                                              GAN_DTANH, gy, y, 0, 0))          \
+    X(GAN_SIGMOID,  "gan_sigmoid",                       true,                                  \
+      1 / (1 + GAN__EXP(-x)),                   gan__zip("gan_sigmoid", GAN_DSIGMOID, gy, y,    \
+                                                         0, 0))                                 \
+    X(GAN_SOFTPLUS, "gan_softplus",                      false, /* ln(1 + e^x), no overflow */  \
+      (x > 0 ? x : 0) + GAN__LOG1P_EXP(-GAN__ABS(x)), gan_mul(gy, gan_sigmoid(x)))              \
+    X(GAN_ERF,      "erf",                               false, /* 2/sqrt(pi) e^-x^2 */         \
+      GAN__ERF(x),                              gan_mul(gan__times(gy,                          \
+                                                           (gan_real)1.12837916709551257390),   \
+                                                gan_exp(gan_neg(gan_square(x)))))
+
+/* -------------------------------------------------------------------------------------------
+   Elementwise functions of two arrays, y = f(a, b), with two scalars k and l: gan_zip.op. A row is
+
+       X(constant, name, does a derivative need y, f(a, b), derivative of a, derivative of b)
+
+   In the derivatives a, b, y and gy are tensors. They have y's shape; where a or b was repeated,
+   they are summed to its own after. NULL: no gradient. */
+#define GAN_ZIP_OPS(X)                                                                          \
+    /* gan_add has k = l = 1, gan_sub l = -1; summed first, as that is less to multiply */      \
+    X(GAN_MIX,      "gan_add or gan_sub",                false,                                 \
+      k * a + l * b,                            gan__times(gan__unbroadcast(gy, a), k),         \
+                                                gan__times(gan__unbroadcast(gy, b), l))         \
+    X(GAN_MUL,      "gan_mul",                           false,                                 \
+      a * b,                                    gan_mul(gy, b),                                 \
+                                                gan_mul(gy, a))                                 \
+    X(GAN_DIV,      "gan_div",                           true,                                  \
+      a / b,                                    gan_div(gy, b),                                 \
+                                                gan_neg(gan_div(gan_mul(gy, y), b)))            \
+    /* leaky ReLU's derivative: a is the gradient */                                            \
+    X(GAN_GATE,     "leaky_relu's derivative",           false,                                 \
+      b > 0 ? a : k * a,                        gan__zip("gan_leaky_relu", GAN_GATE, gy, b,     \
+                                                         k, 0),                                 \
+                                                NULL)                                           \
+    /* clamp's derivative: a is the gradient */                                                 \
+    X(GAN_INSIDE,   "clamp's derivative",                false,                                 \
+      b >= k && b <= l ? a : 0,                 gan__zip("gan_clamp", GAN_INSIDE, gy, b, k, l), \
+                                                NULL)                                           \
+    /* tanh's derivative: a is the gradient, b = tanh x */                                      \
+    X(GAN_DTANH,    "tanh's derivative",                 false,                                 \
+      a * (1 - b * b),                          gan__zip("gan_tanh", GAN_DTANH, gy, b, 0, 0),   \
+                                                gan__times(gan_mul(gy, gan_mul(a, b)), -2))     \
+    /* sigmoid's derivative: a is the gradient, b = sigmoid x */                                \
+    X(GAN_DSIGMOID, "sigmoid's derivative",              false,                                 \
+      a * b * (1 - b),                          gan__zip("gan_sigmoid", GAN_DSIGMOID, gy, b,    \
+                                                         0, 0),                                 \
+                                                gan_mul(gan_mul(gy, a),                         \
+                                                        gan_add_scalar(gan__times(b, -2), 1)))  \
+    X(GAN_EQUAL,    "gan_one_hot",                       false,                                 \
+      a == b,                                   NULL,                                           \
+                                                NULL)
+/* clang-format on */
+
+#define GAN__MAP_OP(op, name, needs_y, formula, derivative)    op,
+#define GAN__ZIP_OP(op, name, needs_y, formula, of_a, of_b)    op,
+#define GAN__COUNT_MAP(op, name, needs_y, formula, derivative) +1
+#define GAN__COUNT_ZIP(op, name, needs_y, formula, of_a, of_b) +1
+
+typedef enum gan_map_op { GAN_MAP_OPS(GAN__MAP_OP) } gan_map_op;
+
+typedef enum gan_zip_op { GAN_ZIP_OPS(GAN__ZIP_OP) } gan_zip_op;
+
+enum { GAN__MAP_OP_COUNT = 0 GAN_MAP_OPS(GAN__COUNT_MAP) };
+
+enum { GAN__ZIP_OP_COUNT = 0 GAN_ZIP_OPS(GAN__COUNT_ZIP) };
+
+/* y[i] = value, for i < COUNT. */
 typedef struct {
     size_t count;
     gan_real value;
@@ -207,10 +311,9 @@ typedef struct {
 
 GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y);
 GAN_API void gan_cpu_fill(const gan_fill *p, gan_real *y);
-extern void gan_cuda_fill(const gan_fill *p, gan_real *y);
 
-/* y[i] = shift + scale * r[i], r uniform in [0,1) or, if normal, standard normal: the numbers from
-   block index of four on, of Philox with this seed and stream. */
+/* y[i] = shift + scale * u[i], for i < COUNT, u uniform in [0,1) or (normal) standard normal: the
+   numbers 4*index and on of Philox's stream number stream under the key seed. */
 typedef struct {
     int normal;
     size_t count;
@@ -220,34 +323,37 @@ typedef struct {
 
 GAN_API void gan_ref_random(const gan_random *p, gan_real *y);
 GAN_API void gan_cpu_random(const gan_random *p, gan_real *y);
-extern void gan_cuda_random(const gan_random *p, gan_real *y);
 
-/* y[i] = op(x[i]), with the scalars a and b. y may be x. */
+/* y[i] = f(x[i]), for i < COUNT: f is op's of GAN_MAP_OPS, with its scalars a and b. y may be x. */
 typedef struct {
-    int op;
+    gan_map_op op;
     size_t count;
     gan_real a, b;
 } gan_map;
 
 GAN_API void gan_ref_map(const gan_map *p, const gan_real *x, gan_real *y);
 GAN_API void gan_cpu_map(const gan_map *p, const gan_real *x, gan_real *y);
-extern void gan_cuda_map(const gan_map *p, const gan_real *x, gan_real *y);
 
-/* y (N,C,H,W) = op(a, b), with the scalars k and l. p->a and p->b are strides: how far apart
-   neighbours along N,C,H,W lie in a or b; 0 repeats one (broadcasting). y may be a or b where that
-   has y's shape. */
+/* y (N,C,H,W) = f(a, b) elementwise: f is op's of GAN_ZIP_OPS, with its scalars k and l. The
+   fields a and b are strides: how far apart neighbours along N,C,H,W lie in the array of that
+   name; 0 repeats one (broadcasting). Bias (1,C,1,1) added to (N,C,H,W), for instance:
+
+       a = {C*H*W, H*W, W, 1}      a walks as y does
+       b = {0,     1,   0, 0}      the next channel is the next number, all else repeats it
+
+   y may be the array a or b that walks as y does. */
 typedef struct {
-    int op, n, c, h, w;
+    gan_zip_op op;
+    int n, c, h, w;
     ptrdiff_t a[4], b[4];
     gan_real k, l;
 } gan_zip;
 
 GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y);
 GAN_API void gan_cpu_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y);
-extern void gan_cuda_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y);
 
-/* y[y0 + i.y] = x[x0 + i.x] for every index i in (N,C,H,W), i.x the sum of i times the strides
-   p->x: permute, slice, concat and expand are copies with strides. */
+/* y[y0 + i.y] = x[x0 + i.x] for every index i in (N,C,H,W), where i.x is n*x[0] + c*x[1] + h*x[2]
+   + w*x[3] and i.y likewise: permute, slice, concat and expand are copies with strides. */
 typedef struct {
     int n, c, h, w;
     ptrdiff_t x[4], y[4], x0, y0;
@@ -255,17 +361,15 @@ typedef struct {
 
 GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y);
 GAN_API void gan_cpu_copy(const gan_copy *p, const gan_real *x, gan_real *y);
-extern void gan_cuda_copy(const gan_copy *p, const gan_real *x, gan_real *y);
 
-/* y (out) = x (in) summed over each dimension in which out is 1 and in is not. Terms are added in
-   double precision or in a fixed number of lanes, in the same order on any number of threads. */
+/* y (out) = x (in) summed over each dimension in which out is 1 and in is not. The inner loop
+   adds in double precision, or in a fixed number of lanes (see >>simd). */
 typedef struct {
     int in[4], out[4];
 } gan_sums;
 
 GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y);
 GAN_API void gan_cpu_sum(const gan_sums *p, const gan_real *x, gan_real *y);
-extern void gan_cuda_sum(const gan_sums *p, const gan_real *x, gan_real *y);
 
 /* y (N,C,M,W) = op(a) op(b), op(a) (M,K) and op(b) (K,W); op transposes where asked. Batches of
    a and b lie a_n, a_c, b_n, b_c elements apart along N and C; 0 repeats one. */
@@ -277,8 +381,6 @@ typedef struct {
 GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_real *b,
                             gan_real *y);
 GAN_API void gan_cpu_matmul(const gan_product *p, const gan_real *a, const gan_real *b,
-                            gan_real *y);
-extern void gan_cuda_matmul(const gan_product *p, const gan_real *a, const gan_real *b,
                             gan_real *y);
 
 /* The geometry of a convolution from (N,C,H,W) to (N,OUT_C,OH,OW), shared by it and its two
@@ -298,34 +400,32 @@ GAN_API int gan_conv_out_h(const gan_conv *p);
 GAN_API int gan_conv_out_w(const gan_conv *p);
 
 /* y[n,o,i,j] = sum over c,u,v of x[n,c,i*SH+u*DH-PH,j*SW+v*DW-PW] * weight[o,c,u,v]
-   x (N,C,H,W), weight (OUT_C,C/GROUPS,KERNEL_H,KERNEL_W), y (N,OUT_C,OH,OW) */
+     x (N,C,H,W)                        positions outside the image count as 0
+     weight (OUT_C,C/G,KERNEL_H,KERNEL_W)
+     y (N,OUT_C,OH,OW)                  with G groups, output channel o sees the input channels of
+                                        its group only */
 GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
                             gan_real *y);
 GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
                             gan_real *y);
-extern void gan_cuda_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
-                            gan_real *y);
 
-/* The adjoint in x: x[n,c,h,w] = sum of y[n,o,i,j] * weight[o,c,u,v] over all o,u,v and i,j with
-   i*SH+u*DH-PH = h and j*SW+v*DW-PW = w. Shapes as above. */
+/* conv2d's adjoint in x: x[n,c,h,w] = sum over o,u,v with i*SH+u*DH-PH = h and j*SW+v*DW-PW = w of
+   y[n,o,i,j] * weight[o,c,u,v]. Shapes as above. */
 GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
                                       gan_real *x);
 GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
                                       gan_real *x);
-extern void gan_cuda_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
-                                      gan_real *x);
 
-/* The adjoint in weight: weight[o,c,u,v] = sum over n,i,j of x[n,c,i*SH+u*DH-PH,j*SW+v*DW-PW] *
-   y[n,o,i,j]. Shapes as above. */
+/* conv2d's adjoint in weight: weight[o,c,u,v] = sum over n,i,j of
+   x[n,c,i*SH+u*DH-PH,j*SW+v*DW-PW] * y[n,o,i,j]. Shapes as above. */
 GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
                                    gan_real *weight);
 GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
                                    gan_real *weight);
-extern void gan_cuda_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
-                                   gan_real *weight);
 
-/* Normalisation of (N,C,SIZE) over N and SIZE, for each C; SIZE is H*W. frozen: the statistics are
-   constants, not computed from x. Everywhere below xhat = (x - mean)/sqrt(var + eps). */
+/* Normalisation of (N,C,SIZE) over N and SIZE, for each C: xhat = (x - mean)/sqrt(var + eps).
+   frozen: mean and var are constants, not computed from x. Every one of the four kernels takes
+   this struct; stats (2,C) is mean and variance. */
 typedef struct {
     int n, c;
     size_t size;
@@ -333,45 +433,37 @@ typedef struct {
     int frozen;
 } gan_norm;
 
-/* stats (2,C) = mean of x, and biased variance of x */
+/* stats (2,C) = mean of x (N,C,SIZE) and its biased variance (divided by N*SIZE). */
 GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats);
 GAN_API void gan_cpu_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats);
-extern void gan_cuda_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats);
 
-/* y = xhat * weight + bias; weight and bias (C) */
+/* y (N,C,SIZE) = xhat * weight + bias, weight (C), bias (C). */
 GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
                                 const gan_real *weight, const gan_real *bias, gan_real *y);
 GAN_API void gan_cpu_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
                                 const gan_real *weight, const gan_real *bias, gan_real *y);
-extern void gan_cuda_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
-                                const gan_real *weight, const gan_real *bias, gan_real *y);
 
-/* sums (2,C) = sum of gy, and sum of gy*xhat: the gradients of bias and weight */
+/* sums (2,C) = sum of gy, sum of gy*xhat: the gradients of bias and weight. gy (N,C,SIZE). */
 GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
                                const gan_real *stats, gan_real *sums);
 GAN_API void gan_cpu_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
                                const gan_real *stats, gan_real *sums);
-extern void gan_cuda_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *stats, gan_real *sums);
 
-/* gx = weight/sqrt(var + eps) * (gy - (sums[0] + xhat*sums[1])/(N*SIZE)), without the sums if
-   frozen: the gradient of x. gx may be gy. */
+/* gx (N,C,SIZE) = weight/sqrt(var + eps) * (gy - (sums[0] + xhat*sums[1])/(N*SIZE)), sums being
+   norm_sums' output; frozen: weight/sqrt(var + eps) * gy. */
 GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
                                const gan_real *stats, const gan_real *weight, const gan_real *sums,
                                gan_real *gx);
 GAN_API void gan_cpu_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
                                const gan_real *stats, const gan_real *weight, const gan_real *sums,
                                gan_real *gx);
-extern void gan_cuda_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                               const gan_real *stats, const gan_real *weight, const gan_real *sums,
-                               gan_real *gx);
 
-/* y[n,c,i,j] = sum over a < TAPS_H, b < TAPS_W of R[i,a] S[j,b] x[n,c,r(i,a),s(j,b)]: a separable
-   linear map of each plane. x (N,C,H,W), y (N,C,OUT_H,OUT_W).
-   rows (IMAGES,OUT_H,TAPS_H,2) holds the index and the weight of each r, R; columns
-   (IMAGES,OUT_W,TAPS_W,2) of each s, S. An index of -1 counts as a 0 in x. IMAGES is 1, or N for
-   tables of each image's own. adjoint: x from y. Padding, resizing, blurring, average pooling,
-   cropping and flipping are tables. */
+/* y[n,c,i,j] = sum over a < TAPS_H, b < TAPS_W of R[i,a] C[j,b] x[n,c,r(i,a),k(j,b)]: a linear map
+   of each plane, rows and columns apart. x (N,C,H,W), y (N,C,OUT_H,OUT_W). rows (IMAGES,OUT_H,
+   TAPS_H,2) holds index r(i,a) and weight R[i,a]; columns (IMAGES,OUT_W,TAPS_W,2) likewise k and
+   C; an index of -1 counts as a 0 in x. IMAGES is 1, or N for tables of each image's own.
+   adjoint: x is y's place and y x's. Padding, resizing, blurring, average pooling, cropping and
+   flipping are tables. */
 typedef struct {
     int n, c, h, w, out_h, out_w, taps_h, taps_w, images, adjoint;
 } gan_resample;
@@ -380,12 +472,10 @@ GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const ga
                               const gan_real *columns, gan_real *y);
 GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
                               const gan_real *columns, gan_real *y);
-extern void gan_cuda_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
-                              const gan_real *columns, gan_real *y);
 
-/* y[o,i,k] = x[o,index[o,i,k],k]: x (OUTER,IN,INNER), y (OUTER,OUT,INNER), index at
-   o*STEP_OUTER + i*STEP + k*STEP_INNER (a step of 0: shared).
-   adjoint: the result at [o,index[o,i,k],k] is the sum of its x[o,i,k], x (OUTER,OUT,INNER). */
+/* y[o,i,k] = x[o,index[o,i,k],k]: x (OUTER,IN,INNER), y (OUTER,OUT,INNER), index at o*STEP_OUTER
+   + i*STEP + k*STEP_INNER (0: shared). adjoint: from y's numbers in x's place,
+   y[o,index[o,i,k],k] is the sum of its x[o,i,k]. */
 typedef struct {
     size_t outer, in, out, inner, step_outer, step, step_inner;
     int adjoint;
@@ -395,13 +485,11 @@ GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_rea
                             gan_real *y);
 GAN_API void gan_cpu_gather(const gan_index *p, const gan_real *x, const gan_real *index,
                             gan_real *y);
-extern void gan_cuda_gather(const gan_index *p, const gan_real *x, const gan_real *index,
-                            gan_real *y);
 
-/* index (PLANES,OUT_H*OUT_W): where in its plane (H,W) the maximum of each KERNEL_H x KERNEL_W
-   window lies, the first of several; a NaN is larger than any number. Windows are SH rows and SW
-   columns apart and begin in PH rows and PW columns of padding, which is never the maximum; SH,
-   SW, PH and PW as in gan_conv. */
+/* index (PLANES,OUT_H,OUT_W) = where in its plane the first maximum of each KERNEL_H x KERNEL_W
+   window of x (PLANES,H,W) is; a NaN wins. Windows are SH rows and SW columns apart and begin in
+   PH rows and PW columns of padding, which is never the maximum; SH, SW, PH and PW as in
+   gan_conv. */
 typedef struct {
     int planes, h, w, out_h, out_w, kernel_h, kernel_w, stride, pad;
     int stride_h, stride_w, pad_h, pad_w;
@@ -409,54 +497,70 @@ typedef struct {
 
 GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *index);
 GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *index);
-extern void gan_cuda_max_index(const gan_pool *p, const gan_real *x, gan_real *index);
 
-/* y = e^x / sum of e^x along COUNT of (OUTER,COUNT,INNER); log_: x - ln sum of e^x. */
+/* Along the middle dimension of (OUTER,COUNT,INNER); log_: the logarithm of it. */
 typedef struct {
     size_t outer, count, inner;
     int log_;
 } gan_lines;
 
+/* y = e^x / sum of e^x, or (log_) x - ln sum of e^x. */
 GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y);
 GAN_API void gan_cpu_softmax(const gan_lines *p, const gan_real *x, gan_real *y);
-extern void gan_cuda_softmax(const gan_lines *p, const gan_real *x, gan_real *y);
 
-/* gx = y*(gy - sum of gy*y); log_: gy - e^y * sum of gy. gx may be gy. */
+/* gx = y*(gy - sum of gy*y), or (log_) gy - e^y * sum of gy. y is softmax's result. */
 GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
                                   gan_real *gx);
 GAN_API void gan_cpu_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
                                   gan_real *gx);
-extern void gan_cuda_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
-                                  gan_real *gx);
 
-/* One step of an optimizer for parameters w with the gradient g; what is not const is read and
-   written. bias1 and bias2 are Adam's 1 - beta^t, decay is AdamW's. */
+/* One step of an optimizer on COUNT numbers: weight and its moments m, v are read and written.
+   bias1 and bias2 are Adam's 1 - beta^t, decay is AdamW's. */
 typedef struct {
     size_t count;
     gan_real lr, beta1, beta2, eps, bias1, bias2, decay;
 } gan_update;
 
-/* m = beta1*m + g;  w = w - lr*m */
-GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m);
-GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m);
-extern void gan_cuda_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m);
+/* m = beta1*m + gradient;  weight = weight - lr*m */
+GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *gradient, gan_real *weight,
+                         gan_real *m);
+GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *gradient, gan_real *weight,
+                         gan_real *m);
 
-/* m = beta1*m + (1-beta1)*g;  v = beta2*v + (1-beta2)*g*g;
-   w = (1 - lr*decay)*w - lr * (m/bias1) / (sqrt(v/bias2) + eps) */
-GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
-                          gan_real *v);
-GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
-                          gan_real *v);
-extern void gan_cuda_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
-                          gan_real *v);
+/* m = beta1*m + (1-beta1)*gradient;  v = beta2*v + (1-beta2)*gradient^2;
+   weight = (1 - lr*decay)*weight - lr * (m/bias1) / (sqrt(v/bias2) + eps) */
+GAN_API void gan_ref_adam(const gan_update *p, const gan_real *gradient, gan_real *weight,
+                          gan_real *m, gan_real *v);
+GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *gradient, gan_real *weight,
+                          gan_real *m, gan_real *v);
 
-/* v = beta2*v + (1-beta2)*g*g;  w = w - lr * g / (sqrt(v) + eps) */
-GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v);
-GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v);
-extern void gan_cuda_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v);
+/* v = beta2*v + (1-beta2)*gradient^2;  weight = weight - lr * gradient / (sqrt(v) + eps) */
+GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *gradient, gan_real *weight,
+                             gan_real *v);
+GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *gradient, gan_real *weight,
+                             gan_real *v);
 
-/* A backend: a name, its memory, and one function per kernel. Your own is a copy of ref with a
-   kernel of yours in it. */
+/* A backend: a name, its memory, and one function per kernel. Your own is a copy of another with a
+   kernel of yours in it:
+
+       static void my_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
+                             gan_real *y) { ... }
+
+       gan_backend mine = *gan_find_backend("ref");
+       mine.name = "mine";
+       mine.conv2d = my_conv2d;
+       gan_register_backend(&mine);
+
+   Three ways to find out whether it is right:
+
+     gan_open("compare:ref,mine", seed)    in your training, each kernel beside ref's: see gan_open
+     gan_open("compare:mine,mine", seed)   each kernel beside itself: a race between its threads
+     tests/kernels.c                       on some hundred shapes that go wrong: odd, tiny, larger
+                                           than a tile by one. In a file mine.c, my_conv2d and
+                                               #define gan_cpu_conv2d my_conv2d
+                                           then, for that kernel in place of cpu's,
+                                               cc -O2 -I. '-DTEST_BACKEND="mine.c"' \
+                                                  tests/kernels.c -o kernels -lm && ./kernels */
 typedef struct gan_backend {
     const char *name;
     const char *(*start)(void);   /* NULL: always there; else why it cannot run here, or NULL */
@@ -464,13 +568,15 @@ typedef struct gan_backend {
     void (*release)(void *memory);
     void (*upload)(void *device, const void *host, size_t bytes);
     void (*download)(void *host, const void *device, size_t bytes);
-    void (*record)(void);    /* NULL: no gan_capture. Uploads and kernels are noted from here on, */
-    void *(*noted)(void);    /* (the last one's bytes or sizes, which may change between plays) */
-    void *(*recorded)(void); /* not done, up to here: what play does, or NULL if it cannot be */
-    void (*play)(void *recording);
-    void (*forget)(void *recording_or_NULL);
 
-    /* the kernels, as declared above */
+    /* For gan_capture; NULL in the five: this backend captures nothing. */
+    void (*capture_begin)(void); /* from here on uploads and kernels are taken down, not done */
+    void *(*capture_last)(void); /* of the last one the bytes or the sizes, which replay reads: they
+                                    may be changed before each */
+    void *(*capture_end)(void);  /* up to here: what replay does, or NULL if that cannot be */
+    void (*replay)(void *captured);
+    void (*capture_free)(void *captured_or_NULL);
+    /* the kernels, as gan_ref_NAME above */
     void (*fill)(const gan_fill *p, gan_real *y);
     void (*random)(const gan_random *p, gan_real *y);
     void (*map)(const gan_map *p, const gan_real *x, gan_real *y);
@@ -497,12 +603,14 @@ typedef struct gan_backend {
     void (*max_index)(const gan_pool *p, const gan_real *x, gan_real *index);
     void (*softmax)(const gan_lines *p, const gan_real *x, gan_real *y);
     void (*softmax_grad)(const gan_lines *p, const gan_real *gy, const gan_real *y, gan_real *gx);
-    void (*sgd)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m);
-    void (*adam)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m, gan_real *v);
-    void (*rmsprop)(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v);
+    void (*sgd)(const gan_update *p, const gan_real *gradient, gan_real *weight, gan_real *m);
+    void (*adam)(const gan_update *p, const gan_real *gradient, gan_real *weight, gan_real *m,
+                 gan_real *v);
+    void (*rmsprop)(const gan_update *p, const gan_real *gradient, gan_real *weight, gan_real *v);
 } gan_backend;
 
-/* The backend of that name, or NULL. */
+/* The backend of that name ("ref", "cpu", "cuda" where gan_cuda.cu is linked, a registered one), or
+   NULL. */
 GAN_API const gan_backend *gan_find_backend(const char *name);
 
 /* Makes a copy of *backend known to gan_open under its name (which must stay valid), in place of
@@ -514,17 +622,40 @@ GAN_API bool gan_register_backend(const gan_backend *backend);
 /* ===========================================================================================
    >>device
    =========================================================================================== */
-/* Opens a device: "ref", "cpu", the name of a registered backend, or "compare:A,B", which runs
-   every kernel on A and on B from the same inputs and stops at the first whose results differ,
-   naming kernel, layer and element; A's results are used. NULL if there is no such backend or it
-   cannot run here: gan_error() says what there is and how to get the rest. */
+/* Opens a device: "ref", "cpu", "cuda" (with gan_cuda.cu), the name of a registered backend, or
+   "compare:A,B" of two of them. seed is that of all random numbers. NULL if there is no such
+   backend or it cannot run here: gan_error() says what there is and how to get the rest.
+
+   compare:A,B runs each kernel on B and on A from the same inputs, stops at the first whose results
+   differ, and goes on with A's. The message has the layer, in derivatives too; the kernel, its
+   sizes, stride and padding; how many elements differ, the coordinates (n,c,h,w) of the first and
+   of the one that differs most, and both numbers there. It also stops at a kernel that changes its
+   input, or that writes just before or behind an operand.
+
+     compare:ref,mine    a kernel of yours beside the textbook's
+     compare:mine,mine   the same kernel twice: must give the same bits. If not, threads of yours
+                         write to one place, or you read memory that nobody wrote
+     compare:cpu,cuda    the GPU beside the CPU
+
+   Results may differ by 1e-4 of the largest number of the result or, in a sum, of what its terms
+   are together (sqrt(how many) * the largest product): with GAN_REAL double by 1e-10. Two devices
+   add in different orders, and each addition rounds by 6e-8, so that two right kernels are some
+   1e-6 apart, and up to 1e-5 in the longest sums; a wrong index shows as 1e-2 or more. (cuda:tf32
+   and cuda:bf16 round factors to 5e-4 and 4e-3, and do not pass.) */
 GAN_API gan *gan_open(const char *device, uint64_t seed);
 
 /* Frees g and everything made with it. NULL is allowed. */
 GAN_API void gan_close(gan *g);
 
-/* Threads for g's kernels: 1 or more, or 0 for what OpenMP chooses. Without OpenMP it is always
-   1. Results do not depend on it. */
+/* Threads for g's kernels: 1 to 64, or 0 (at first) for OMP_NUM_THREADS, if that is set in the
+   environment, or else as many as there are processors for this process. g NULL: for what this
+   thread calls without a device, bare kernels and the functions of >>metrics. Results do not depend
+   on it.
+
+   The threads are made when they are first of use; if the system refuses, there are fewer. They
+   belong to the process, serve all devices, and sleep when there is nothing to do: another program
+   on one of the processors takes a part of the speed and no more. After fork a child makes its own.
+   Where gan.h is built without threads (see OPTIONS) there is always one. */
 GAN_API void gan_set_threads(gan *g, int threads);
 
 /* Frees every tensor made since the last gan_clear. Parameters, optimizer state and data stay.
@@ -532,8 +663,8 @@ GAN_API void gan_set_threads(gan *g, int threads);
    and calls no allocator after the first steps. */
 GAN_API void gan_clear(gan *g);
 
-/* Frees only the tensors made since gan_here: the activations of a half-step that is done, for
-   instance. */
+/* gan_clear_to frees only the tensors made since gan_here: the activations of a half-step that is
+   done, for instance. A mark is good until the next gan_clear. */
 typedef struct {
     int tape; /* how many tensors there were */
 } gan_mark;
@@ -567,6 +698,7 @@ struct gan_tensor {
     bool freed;                 /* by gan_clear: the numbers are gone */
 
     /* How it was computed: what the derivative needs. */
+    const char *layer;        /* the layer that made it, as gan_conv2d "conv1", or NULL */
     int tape;                 /* its place on the tape; -1 for a parameter, which is on none */
     int uses;                 /* how many operations have it as an input */
     const struct gan__op *op; /* the operation that computed it; NULL for a leaf */
@@ -762,6 +894,21 @@ GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, gan_tensor *index, int dim, i
 GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes);
 
 /* ===========================================================================================
+   >>simd
+   ===========================================================================================
+   Nothing to call. The inner loops of the cpu kernels are compiled once for each instruction set,
+   and the widest that the machine has is taken when the program runs:
+
+     GAN_MAX_VECTOR   on x86-64                                        elsewhere
+     64 (default)     AVX-512, AVX2 with FMA, or SSE2: what is there    16 bytes: NEON and the like
+     32               AVX2 with FMA, or SSE2                            16 bytes
+     16               SSE2                                              16 bytes
+     0                plain loops, for any C compiler                   plain loops
+
+   Results of AVX-512 and AVX2 are the same to the bit; those of the others differ in rounding,
+   since they have no a*b + c in one operation. */
+
+/* ===========================================================================================
    >>matmul
    =========================================================================================== */
 /* y[n,c,i,j] = sum over k of a[n,c,i,k] * b[n,c,k,j]: (N,C,H,K) x (N,C,K,W) -> (N,C,H,W); N and
@@ -945,7 +1092,7 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model);
 GAN_API gan_tensor *gan_param_grad(gan_tensor *param);
 
 /* gan_backward for the optimizer's model, then gan_step. An error if loss depends on no
-   parameter of that model. */
+   parameter of that model, or if the model is frozen. */
 GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss);
 
 /* ===========================================================================================
@@ -957,27 +1104,31 @@ GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss);
    be where f has some: a derivative that is not asked for is not checked. */
 typedef gan_tensor *gan_function(gan *g, gan_tensor **in, void *user);
 
-/* The worst relative error of f's derivatives in all elements of all inputs,
+/* The worst relative error of f's derivatives, over all elements of all inputs:
 
-       |a - d| / max(|a|, |d|, largest/100)
+       |a - d| / max(|a|, |d|, A/100)
 
-   a: by gan_grad's way, of a fixed random combination of f's elements; d: the central difference
-   of the same; largest: the largest |a| of all. Good code gives 1e-7 with GAN_REAL double and
-   1e-2 with float. Infinity if a number is not finite, if all of one input's a are 0 and not all
-   of its d (a gan_detach in its way, for instance), or if all a and d of all inputs are 0, which
-   tests nothing.
+     a   the derivative by the tape, as gan_backward computes it, of a fixed random combination of
+         the elements of f's result
+     d   the same by central differences
+     A   the largest |a| of all: what is below 1% of it is measured by that
+
+   Good code gives 1e-7 with GAN_REAL double and 1e-2 with float. Infinity if a number is not
+   finite; if all of one input's a are 0 but not all of its d, as a gan_detach in its way does; or
+   if all a and d of all inputs are 0, which tests nothing.
 
    gan_error() stays as it was if all is well: the result is at most GAN_GRADCHECK_TOLERANCE, and
    f depends on every input. If not, it names input, element, a and d of the worst, or the input
-   whose derivatives are all 0.
+   whose a are all 0, and says whether its d are 0 too.
 
-   The inputs hold their own numbers afterwards, to the bit, and also where f ends in an error
-   that gan_on_error's function catches. */
+   The inputs hold their own numbers afterwards, to the bit; also where f ends in an error that a
+   function given to gan_on_error leaves by longjmp. */
 #define GAN_GRADCHECK_TOLERANCE (sizeof(gan_real) == 8 ? 1e-6 : 2e-2)
 GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user);
 
-/* The same for the derivatives of the derivatives: those of the sum over the inputs of <gan_grad's
-   gradient, fixed random numbers>. All zeros are no error here: a linear f has no others. */
+/* The same for derivatives of derivatives. What is differentiated by each input is a number made of
+   all first derivatives: the sum of their products with fixed random numbers. That all of an
+   input's are 0, a and d, is no error here: those of a linear f are. */
 GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user);
 
 /* ===========================================================================================
@@ -1001,12 +1152,12 @@ GAN_API void gan_train(gan_model *model);
 GAN_API void gan_eval(gan_model *model);
 GAN_API void gan_freeze_norm(gan_model *model);
 
-/* gan_freeze: the model's parameters are constants, those to come too, as after PyTorch's
-   requires_grad_(False). gan_backward computes no gradient for them, gan_step and gan_clip_weights
-   change none, gradients that wait for a gan_step are dropped, and gan_minimize is an error.
-   Gradients still pass through the model to what it was computed from. Buffers are no parameters:
-   batch norm updates its running statistics unless gan_eval is called too. gan_grad, which names
-   its tensor, works as before. gan_unfreeze takes it back. */
+/* gan_freeze: the model's parameters, and those that its layers have yet to make, are constants,
+   as after PyTorch's requires_grad_(False), until gan_unfreeze. gan_backward computes no gradients
+   for them, gan_step and gan_clip_weights change none of them, and gan_minimize is an error.
+   Gradients that wait for a gan_step are dropped. Gradients still pass through the model to its
+   inputs, and gan_grad gives the derivative in any tensor it is asked for. Buffers are no
+   parameters: batch norm updates its running statistics unless gan_eval is called too. */
 GAN_API void gan_freeze(gan_model *model);
 GAN_API void gan_unfreeze(gan_model *model);
 
@@ -1174,7 +1325,8 @@ typedef enum gan_weight_kind {
     GAN_EQUALIZED
 } gan_weight_kind;
 
-/* From now on; rate is above 0, and used by GAN_EQUALIZED only. */
+/* Chooses one for all calls of the model's layers from here on. rate is above 0; GAN_EQUALIZED
+   alone uses it. */
 GAN_API void gan_weights(gan_model *model, gan_weight_kind kind, gan_real rate);
 
 /* ===========================================================================================
@@ -1385,177 +1537,234 @@ GAN_API void gan_copy_params(gan_model *into, gan_model *from);
 
 /* ===========================================================================================
    >>data
-   =========================================================================================== */
-/* Images from an IDX file (magic 0x00000803: N,H,W; 0x00000804: N,C,H,W; bytes), labels from
-   another (0x00000801) or NULL; .gz files where stb_image.h was included before gan.h. NULL if a
-   file is missing, truncated, corrupt, or the two do not fit. */
+   ===========================================================================================
+   A data set is bytes in the host's memory, made once, freed by gan_close. What cannot be made
+   (a file that is missing, truncated, damaged or of another kind, a shape of 2^31 numbers and
+   more, no memory) gives NULL, and gan_error() names the file and what is wrong. Only regular
+   files are read: a device, a pipe or a folder in their place is refused. */
+
+/* Images from a file in IDX, MNIST's format: bytes of (N,H,W) (it begins with 00 00 08 03) or
+   (N,C,H,W) (00 00 08 04), and labels from another (00 00 08 01) or NULL. Files of gzip are
+   unpacked where stb_image.h was included before gan.h. NULL also if there are not as many labels
+   as images. */
 GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_or_NULL);
 
-/* CIFAR-10's binary batches (Krizhevsky 2009), count files joined: records of a label 0..9 and
-   planes R,G,B of 32x32 bytes -> (n,3,32,32). Any whole number of records, .gz as above. NULL if
+/* CIFAR-10's binary batches (Krizhevsky 2009) -> (n,3,32,32): count files, one behind the other.
+   A file is records of 3073 bytes, a label 0..9 and planes R,G,B of 32x32; gzip as above. NULL if
    a file is not that. */
 GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count);
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-/* The pictures of a folder (.png .jpg .jpeg .bmp .tga .gif .psd .ppm .pgm .pnm) in order of
-   their names -> (n,channels,h,w). Sub-folders, in that order, are the classes 0,1,2.. (at most
-   256); without any there are no labels. A picture is scaled until it just covers h x w,
-   averaging over what becomes one pixel, and what sticks out is cut off; channels is 1 (0.299 R
-   + 0.587 G + 0.114 B) or 3; white shows where it is transparent. It is decoded once, by a
-   thread that works ahead of gan_batch. A file without a picture's header is left out, one that
-   proves broken later has the next good one in its place; stderr names both. NULL if there is no
-   folder or no good picture. Of pairs side by side in one file (Isola et al. 2017) ask for 2*w
-   columns and take gan_slice(x, 3, 0, w) and gan_slice(x, 3, w, w). */
+/* The pictures of a folder (.png .jpg .jpeg .bmp .tga .gif .ppm .pgm .pnm) in the order of their
+   names -> (n,channels,h,w). Its sub-folders, in that order, are the classes 0,1,2.. (at most
+   256); without any there are no labels.
+
+   A picture is scaled until it just covers h x w, averaging over what becomes one pixel, and what
+   sticks out is cut off. channels is 1 (0.299 R + 0.587 G + 0.114 B) or 3; white shows where it is
+   transparent. It is decoded once, by a thread that works ahead of gan_batch.
+
+   A file that does not begin like one of these formats is left out, one that proves broken later
+   has the next good one in its place; stderr names both. NULL if there is no folder or no good
+   picture. Of pairs side by side in one file (Isola et al. 2017) ask for 2*w columns and take
+   gan_slice(x, 3, 0, w) and gan_slice(x, 3, w, w). */
 GAN_API gan_data *gan_data_folder(gan *g, const char *path, int channels, int h, int w);
 #endif
 
-/* Image i of a and image i of b, their channels one behind the other, with a's labels:
-   gan_slice(x, 1, ..) takes them apart. Two folders with the same names in both will do, or any
-   sets; NULL if count, height or width differ, or a folder left files out. For unpaired domains
-   (Zhu et al. 2017) call gan_batch on two sets: their orders differ. */
+/* Image i of a and image i of b, their channels one behind the other, with a's labels: gan_slice
+   along dimension 1 takes them apart. Two folders with the same names in both will do, or any
+   sets; NULL if their counts, heights or widths differ, or a folder left files out. For unpaired
+   domains (Zhu et al. 2017) call gan_batch on two sets: their orders differ. */
 GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b);
 
-/* count handwritten-looking digits of 28x28 with their labels, drawn from strokes: no file
-   needed. */
+/* count digits (1,28,28) with their labels that look handwritten, drawn from strokes: no file is
+   needed. They depend on the seed and the place in the set. */
 GAN_API gan_data *gan_data_digits(gan *g, int count);
 
-/* count pictures (3,size,size) of a circle 0, square 1, triangle 2 or star 3 of any colour,
-   place, size and turn; size 8 to 4096. FILLED: one colour on pale paper. EDGES: a black outline
-   on white. STRIPED: stripes of that colour in a light outline, on dark dotted cloth. Shape i is
-   the same in each style: edges and filled make a gan_data_pair, filled and striped two unpaired
-   domains. */
-enum { GAN_SHAPES_FILLED, GAN_SHAPES_EDGES, GAN_SHAPES_STRIPED };
+/* count pictures (3,size,size) of a circle 0, square 1, triangle 2 or star 3 of any colour, place,
+   size and turn; size is 8 to 4096. Shape i is the same in each style: edges and filled make a
+   gan_data_pair, filled and striped two unpaired domains. */
+typedef enum gan_shape_style {
+    GAN_SHAPES_FILLED, /* one colour on pale paper */
+    GAN_SHAPES_EDGES,  /* a black outline on white */
+    GAN_SHAPES_STRIPED /* stripes of that colour in a light outline, on dark dotted cloth */
+} gan_shape_style;
 
-GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, int style);
+GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, gan_shape_style style);
 
-/* n images (n,c,h,w) in [-1,1], and their class numbers (n,1,1,1) if labels is not NULL. Every
-   image once per epoch, in an order drawn for each epoch; a batch may end one epoch and begin
-   the next. */
+/* n images (n,c,h,w) in [-1,1], bytes b as b/127.5 - 1, and their class numbers (n,1,1,1) if labels
+   is not NULL. Every image comes once per epoch, in an order drawn for each epoch; a batch may end
+   one epoch and begin the next. */
 GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels_or_NULL);
 
-GAN_API int gan_data_size(const gan_data *data); /* how many images */
-GAN_API void gan_data_item(
-    const gan_data *data, int i, gan_real *image,
-    int *label_or_NULL); /* image i in file order, in [-1,1]; label -1 if none */
-GAN_API const char *gan_data_class_name(
-    const gan_data *data, int label); /* "star", a sub-folder's name ..; NULL if none */
-GAN_API int gan_data_skipped(
-    const gan_data *data); /* files of a folder that were found broken so far */
+/* How many images there are. */
+GAN_API int gan_data_size(const gan_data *data);
 
-/* CycleGAN's history of generated images (Shrivastava et al. 2017). For each of images
-   (N,C,H,W): until size are kept, it is kept and returned; then, with probability 1/2 each, it
-   is returned, or changes places with a random one of those kept. The result has no past. size 0
-   returns images. What is kept are name.running_images and name.running_count, parameters of
-   model that are saved, not trained. */
+/* Image i in file order: C*H*W numbers in [-1,1], and its label, -1 if there are none. */
+GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *label_or_NULL);
+
+/* "star", the name of a sub-folder ..; NULL if the label has no name. */
+GAN_API const char *gan_data_class_name(const gan_data *data, int label);
+
+/* How many files of a folder were found broken so far. */
+GAN_API int gan_data_skipped(const gan_data *data);
+
+/* CycleGAN's history of generated images (Shrivastava et al. 2017). For each of images (N,C,H,W):
+   until size are kept, it is kept and returned; then, with probability 1/2 each, it is returned,
+   or changes places with a random one of those kept. No gradient flows through the result. size 0
+   returns images. What is kept are name.running_images (size,C,H,W) and name.running_count,
+   buffers of model: saved, not trained. */
 GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tensor *images,
                                    int size);
 
 /* ===========================================================================================
    >>augment
    ===========================================================================================
-   Random changes that gradients go through, drawn for each image: GAN_FLIP left and right
-   exchanged; GAN_SHIFT by up to an eighth, zeros move in; GAN_CUTOUT a square hole of half the
-   size; GAN_COLOR brightness + U(-.5,.5), saturation * U(0,2), contrast * U(.5,1.5). The last
-   three with p = 1 are DiffAugment (Zhao et al. 2020): give real and fake images to D through
-   it. */
-enum { GAN_FLIP = 1, GAN_SHIFT = 2, GAN_CUTOUT = 4, GAN_COLOR = 8, GAN_DIFFAUGMENT = 14 };
+   Random changes of images, drawn anew for each image of a batch. Gradients go through them, so
+   the generator can be trained through them, too. */
 
-GAN_API gan_tensor *gan_augment(gan_tensor *x, int which,
-                                gan_real p); /* each of which, for each image, with probability p */
+/* What gan_augment may do to an image. They are bits, to be combined by |, so gan_augment takes an
+   int: GAN_FLIP | GAN_SHIFT is none of the values that an enum type would list. */
+enum {
+    GAN_FLIP = 1,   /* left and right are exchanged in half of the images */
+    GAN_SHIFT = 2,  /* moved by up to 1/8 of the sides, along both; zeros move in */
+    GAN_CUTOUT = 4, /* a hole of zeros, half as high and wide as the image, anywhere */
+    GAN_COLOR = 8, /* brightness + U(-.5,.5), then saturation * U(0,2), then contrast * U(.5,1.5) */
+    GAN_DIFFAUGMENT = GAN_SHIFT | GAN_CUTOUT | GAN_COLOR
+};
 
-/* The probability for the next steps (ADA, Karras et al. 2020): after each call p, kept in D's
-   ada.running_p, moves by N/images towards where the mean of sign(D(real)) is target (0.6),
-   within [0,1]; images 500000 in the paper. */
+/* (N,C,H,W) -> (N,C,H,W): each kind in kinds, for each image, with probability p in [0,1].
+   GAN_DIFFAUGMENT with p = 1 is DiffAugment (Zhao et al. 2020): D sees real and fake images
+   through it, T being the function,
+
+       D's loss of D(T(real)), D(T(fake));      G's loss of D(T(fake)) */
+GAN_API gan_tensor *gan_augment(gan_tensor *x, int kinds, gan_real p);
+
+/* The p for gan_augment in the next step, when D learns its few images by heart (ADA, Karras et
+   al. 2020). Each call moves p, which is kept in D's ada.running_p and starts at 0, by N/images:
+   up if the mean of sign(D(real)) is above target, else down, within [0,1]. In the paper target
+   is 0.6 and images 500000. real_logits: N of them, any shape with N first. */
 GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target, double images);
 
-GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h,
-                                    int w); /* (N,C,H,W) -> (N,C,h,w), a place for each image */
+/* (N,C,H,W) -> (N,C,h,w): a part of each image, from a place of its own. */
+GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w);
 
 /* ===========================================================================================
    >>metrics
    ===========================================================================================
-   Features are n rows of d numbers in host memory: a classifier's layer, read with gan_to_host.
-   Their scores are computed in double, on OpenMP's threads, with the same bits on any number of
-   them; a number that is not finite makes a score NaN. */
+   How good samples are. Features are n rows of d numbers in host memory: what a layer of a
+   classifier makes of n images, read with gan_to_host. They are compared in double precision, on
+   OpenMP's threads, with the same result on any number of them. A score is NaN if a feature is
+   not finite. */
 
-/* |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^1/2), A and B the unbiased covariances (numpy.cov),
-   which may be singular (Heusel et al. 2017: FID, where the features are Inception's). n is 2 or
-   more. */
+/* |m_a - m_b|^2 + tr(A + B - 2 (A B)^1/2): the squared distance of two normal distributions with
+   the means m and the covariances A and B of the rows of a and b (unbiased, as numpy.cov; they may
+   be singular). 0 is best. With Inception's features it is the FID (Heusel et al. 2017). na and
+   nb are 2 or more. */
 GAN_API double gan_frechet_distance(const gan_real *a, int na, const gan_real *b, int nb, int d);
 
-/* mean k(a,a') + mean k(b,b') - 2 mean k(a,b) over all pairs of rows, none with itself, k(x,y) =
-   (x.y/d + 1)^3: the unbiased squared maximum mean discrepancy (KID, Binkowski et al. 2018), for
-   equal distributions about 0, also below. n is 2 or more. */
+/* E k(a,a') + E k(b,b') - 2 E k(a,b), k(x,y) = (x.y/d + 1)^3, means over all pairs of rows, but
+   none of a row with itself: KID (Binkowski et al. 2018), the squared maximum mean discrepancy,
+   unbiased: for equal distributions it lies around 0, on both sides. na and nb are 2 or more. */
 GAN_API double gan_kernel_distance(const gan_real *a, int na, const gan_real *b, int nb, int d);
 
-/* The share of fake rows within reach of a real row, its distance to the k-th nearest other real
-   row: precision; recall is the same with real and fake in each other's place (Kynkaanniemi et
-   al. 2019, k = 3). n_real is above k, k and n_fake 1 or more. */
+/* Precision: the share of the fakes that are near the data. Around each real row lies a ball that
+   reaches to its k-th nearest other real row, and a fake counts if it is in one (here k = 1):
+
+           . - ~ - .
+         /           \              R  a real row
+        |   R---------R    f        f  a fake in no ball
+         \    F      /  \           F  a fake in a ball: 1 of 2, precision 0.5
+           ' - ~ - '
+   Recall is the same with real and fake exchanged: the share of the data that lies near fakes.
+   Many like one another: high precision, low recall. Kynkaanniemi et al. 2019, k = 3. k and
+   n_fake are 1 or more, n_real above k. */
 GAN_API double gan_precision(const gan_real *real, int n_real, const gan_real *fake, int n_fake,
                              int d, int k);
 
-/* exp of the mean over n of sum_y p(y|x) ln(p(y|x)/p(y)), p(y) the mean of p(y|x): 1 if all rows
-   are the same, classes if each is sure of one and all are equally frequent (Salimans et al.
-   2016, but all n at once). Rows (n,classes) sum to 1. */
+/* exp of the mean over n of sum over y of p(y|x) ln(p(y|x)/p(y)), p(y) the mean of p(y|x), which
+   are n rows (n,classes), each of sum 1. From 1, all rows are the same, to classes: each is sure of
+   one class, and all classes are equally frequent. Salimans et al. 2016, there in ten parts. */
 GAN_API double gan_inception_score(const gan_real *probabilities, int n, int classes);
 
-/* How many classes hold the largest score, the first of equals, of some of n rows (n,classes)
-   without NaN. histogram (classes) counts. */
+/* How many classes are some row's best, the largest number of a row (n,classes) and the first of
+   equals. histogram (classes) is written: how many rows chose each. A row with a NaN chooses none. */
 GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram);
 
-/* Prints title, N, d and all of the above (k = 3) in one line, the last two only if fake's
-   probabilities are there; returns the first. */
+/* Prints title, the sizes and all scores above in one line, precision and recall with k = 3, the
+   last two only with probabilities (n_fake,classes). Returns the Frechet distance. */
 GAN_API double gan_print_scores(const char *title, const gan_real *real, int n_real,
                                 const gan_real *fake, int n_fake, int d,
                                 const gan_real *probabilities_or_NULL, int classes);
 
-/* Mean over batch*batches draws of |F(G(z(t + eps))) - F(G(z(t)))|^2 / eps^2 (Karras et al.
-   2019), F NULL: of pixels. z (latent,1,1) goes from a to b, each gan_randn, by cos(wt) a +
-   sin(wt) b, w = pi/2 (slerp at the angle that independent normal vectors have in many
-   dimensions), t uniform in [0,1). StyleGAN also leaves out 1% at both ends. With eps 1e-4, the
-   paper's, float is right to 1e-3. */
-GAN_API double gan_perceptual_path_length(gan_network *G, gan_model *generator,
-                                          gan_network *F_or_NULL, gan_model *features_or_NULL,
+/* How far an image moves when its noise moves a little (Karras et al. 2019): the mean over
+   batch*batches draws of |F(G(z(t + eps))) - F(G(z(t)))|^2 / eps^2, F the identity if it is NULL.
+   z(t) (latent,1,1) goes from one normal vector to another, cos(wt) a + sin(wt) b with w = pi/2,
+   which is slerp where vectors are at right angles, as in many dimensions they nearly are; t is
+   uniform in [0,1). StyleGAN also leaves out 1% at both ends. eps is 1e-4 in the paper: single
+   precision is then right to 1e-3. */
+GAN_API double gan_perceptual_path_length(gan_model *generator, gan_network *G,
+                                          gan_model *features_or_NULL, gan_network *F_or_NULL,
                                           int latent, int batch, int batches, double eps);
 
-/* Means over images of two tensors of one shape, whose values span range (2 for -1..1). psnr: 10
-   log10(range^2 / MSE) dB. ssim: l*s, l = (2 mx my + C1)/(mx^2 + my^2 + C1), s = (2 cov +
-   C2)/(vx + vy + C2), of each channel in all 11x11 Gaussian windows, sigma 1.5, that fit in; C1
-   = (0.01 range)^2, C2 = (0.03 range)^2 (Wang et al. 2004). Sides of 11 or more.  ms_ssim: the
-   product of the mean s of five scales, each the 2x2 means of the last, the fifth's l*s, to
-   powers that sum to 1, negative means as 0 (Wang et al. 2003). Sides of 176 or more. */
+/* How alike two tensors (N,C,H,W) are: means over images. range is how far apart the values can
+   be, 2 for -1..1. PSNR in dB: 10 log10(range^2 / MSE), infinite for equals. */
 GAN_API double gan_psnr(gan_tensor *a, gan_tensor *b, double range);
+
+/* SSIM (Wang et al. 2004): a window of 11x11 with Gaussian weights, sigma 1.5, goes over both,
+   and where it lies inside, means m, variances v and the covariance are taken:
+
+       +-----------+                 luminance  l = (2 m_a m_b + C1) / (m_a^2 + m_b^2 + C1)
+       |  . : . .  |  at every       structure  s = (2 cov + C2) / (v_a + v_b + C2)
+       |  : # : .  |  place, every   C1 = (0.01 range)^2, C2 = (0.03 range)^2
+       |  . : . .  |  channel        SSIM = the mean of l s, from -1 to 1 for equals
+       +-----------+
+   Sides of 11 or more. */
 GAN_API double gan_ssim(gan_tensor *a, gan_tensor *b, double range);
+
+/* MS-SSIM (Wang et al. 2003): the product of the mean s at five scales, each half as large as the
+   last (means of 2x2), the fifth's l s, to powers that sum to 1; a negative mean counts as 0.
+   Sides of 176 or more. */
 GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range);
 
-/* a (n,n), symmetric: values, the largest first, and row i of a becomes values[i]'s unit
-   eigenvector. NaN if a number is not finite. */
+/* The eigenvalues of the symmetric a (n,n), the largest first, in values (n); row i of a becomes
+   the eigenvector of values[i], of length 1. All NaN if a number is not finite. */
 GAN_API void gan_eigen_symmetric(double *a, int n, double *values);
 
 /* ===========================================================================================
    >>files
    ===========================================================================================
-   Safetensors: 8 bytes little-endian header length, JSON, raw little-endian data. A file is
-   written beside its target, flushed to the disk and renamed over it: at every moment the target
-   is the old file or the new one, whole. */
+   Checkpoints in safetensors: 8 bytes little-endian header length, JSON, raw little-endian data.
 
-/* Parameters and running statistics under their names; torch's load_file opens it. False:
-   gan_error(). */
+   Saving: a new file is written beside the target under a random name, flushed to the disk and
+   renamed over it. At every moment the target is the old file or the new one, whole: after a kill,
+   a power cut, a full disk, or with two programs that save to one path (the last one stays). A
+   symbolic link is followed, permissions stay, and what is no regular file is refused.
+
+   Loading: all is checked before anything is changed. False leaves everything as it was, and
+   gan_error() names the file and what is wrong with it. */
+
+/* Parameters and buffers (running statistics ..) under their names; torch's load_file opens the
+   file. False: gan_error(). */
 GAN_API bool gan_save(gan_model *model, const char *path);
 
-/* The same in F16, half the size: rounded to 11 bits, ties to even. False if a number is too
-   large for it (65520 and up). */
+/* The same in F16, half the size: rounded to 11 bits, ties to even. False if a number is too large
+   for it (65520 and up). */
 GAN_API bool gan_save_f16(gan_model *model, const char *path);
 
-/* Fills model. Into a model without parameters: all that the file holds. Else names and shapes
-   must be the same on both sides: false and nothing changed if not, and gan_error() names the
-   first three that differ. F16, BF16, F32, F64, and bytes (U8) as 0 .. 255; PyTorch's
-   num_batches_tracked is passed over. */
+/* Fills model. A model without parameters takes all that the file holds. Else names and shapes must
+   be the same on both sides, or gan_error() names the first three that differ. F16, BF16, F32, F64
+   are read, and bytes (U8) as 0 .. 255; PyTorch's num_batches_tracked is passed over. */
 GAN_API bool gan_load(gan_model *model, const char *path);
 
-/* The whole of a training: every model, its optimizer, random numbers, place in the data, and
-   step. A program that makes the same models, optimizers and data, then loads, goes on exactly
-   where it was. */
+/* The whole of a training: each model's parameters and buffers, its optimizers' moments and steps,
+   the seed and how many random numbers were drawn, the place in each data set, and step (0 or
+   more), which is the program's own count.
+
+   A program that makes the same models, optimizers and data in the same order, then loads, goes on
+   from the last gan_save_state and computes the same bits as if it had not stopped. What it did
+   after that save is lost, and done again. The file's seed takes the place of gan_open's. Not in
+   the file, and the program's to set: learning rates, gan_freeze and gan_eval, and what the program
+   computes from its own options, such as another batch size. step may be NULL. */
 GAN_API bool gan_save_state(gan *g, const char *path, int step);
 GAN_API bool gan_load_state(gan *g, const char *path, int *step);
 
@@ -1563,82 +1772,216 @@ GAN_API bool gan_load_state(gan *g, const char *path, int *step);
    >>pictures
    =========================================================================================== */
 #ifdef INCLUDE_STB_IMAGE_WRITE_H
-/* Writes x (N,1 or 3,H,W), [-1,1] to black..white, as a grid of N pictures with columns a row.
-   False: gan_error(). */
+/* Writes x (N,1 or 3,H,W), with -1 black and 1 white, as a PNG: a grid of N pictures, columns in a
+   row, saved like a checkpoint. False: gan_error(). */
 GAN_API bool gan_save_png(gan_tensor *x, int columns, const char *path);
 #endif
 
 /* ===========================================================================================
    >>progress
    =========================================================================================== */
-/* Begins a log of values named in columns, "D,G": on a terminal one line with a bar, step,
-   values, images/s and time left; elsewhere a plain line now and then; every step a row of csv
-   (or NULL for none). With first > 0, a training that goes on, rows of csv from step first on
-   are dropped and the others kept. NULL if csv cannot be written. */
+/* Begins a log of the values named in columns, "D,G", at most 8: on a terminal one line with a bar,
+   step, values, images/s and time left; elsewhere a plain line now and then; and every step a row
+   of the file csv, which may be NULL. With first > 0, a training that goes on, rows of csv from
+   step first on are dropped and the others kept. NULL if csv cannot be written, or is there and
+   cannot be read: then it stays as it is. */
 GAN_API gan_progress *gan_progress_open(gan *g, const char *csv, const char *columns, int first,
                                         int steps, int batch);
-GAN_API void gan_progress_step(gan_progress *log, int step, ...); /* one double per column */
+
+/* Logs a step: one double for each column. */
+GAN_API void gan_progress_step(gan_progress *log, int step, ...);
 GAN_API void gan_progress_close(gan_progress *log);
 
 /* ===========================================================================================
    >>look
    =========================================================================================== */
-GAN_API void gan_summary(
-    gan_model *model); /* prints the layers used so far: output shapes, parameter counts */
-GAN_API void gan_profile(
-    gan *g); /* prints, per kernel: calls, ms, GFLOP/s, GB/s, share of the time; then starts anew */
-GAN_API size_t gan_profile_flops(
-    gan *g); /* operations (a multiply-add is two) of products and convolutions since then */
+/* Prints the layers that were used so far, in the order of first use, with the shape of their
+   output and how many numbers they learn. */
+GAN_API void gan_summary(gan_model *model);
+
+/* Prints for each kernel: calls, milliseconds, billions of operations and of bytes per second,
+   share of the time. Then counting starts anew. */
+GAN_API void gan_profile(gan *g);
+
+/* The operations of products and convolutions since then; a multiply-add is two. */
+GAN_API size_t gan_profile_flops(gan *g);
 
 /* ===========================================================================================
    >>doctor
    =========================================================================================== */
-/* One line at the end of a training step, before gan_clear:  gan_doctor(g, step, 20, real, fake,
-   NULL, NULL);  Every 20th step it prints what is wrong, the number that shows it and what to
-   try; it is silent when all is well, and changes nothing. An illness is told when it lasts for
-   some looks, and again after twice as long. Returns how many were told now. real, fake: the
-   batches (N,C,H,W). The logits: what the discriminator made of them, any shape; NULL finds them
-   if they are (N,1,1,1). It sees: numbers that are not finite (at every step, by the logits;
-   every = 1 also names the kernel of a derivative), constant data, a discriminator that has won
-   (where its logits go through a sigmoid or softplus), takes fakes for real or does not learn, a
-   collapsed generator, gradients that vanish or explode, updates too large for their weights (of
-   two or more dimensions), dead ReLUs. */
+/* One line at the end of a training step, before gan_clear:
+
+       gan_doctor(g, step, 20, real, fake, NULL, NULL);
+
+   It prints what is wrong, the number that shows it and what to try; it is silent when all is
+   well, and changes nothing. It looks at the first step, 1, 2, 4, 8 .. steps later, and at every
+   20th step. Where several things are wrong it names the one that most likely causes the others,
+   and puts those behind it:
+
+       doctor, step 40: the learning rate is too high for D.fc.weight: one update is 0.29 of the
+       weight's first length, 0.001 to 0.05 is usual. Divide it by 10. Also seen: dead ReLUs (0.6)
+
+   (in one line). It says so again when the trouble has lasted twice as long. Returns how many
+   things it named, 0 if it said nothing.
+
+     real, fake                the batches (N,C,H,W), N >= 2, fake with its past (not detached)
+     real_logits, fake_logits  what the discriminator made of them, of any shape; NULL finds them
+                               if they are (N,1,1,1)
+
+   It sees, causes first: numbers that are not finite (this at every step; with every = 1 it also
+   names the kernel of a derivative); data that is constant or out of the generator's range;
+   memory that grows from step to step; a sigmoid where the loss wants logits; noise that repeats;
+   a network of which no parameter changes; swapped labels; a generator's loss of the wrong sign;
+   updates that are large beside their weights (those of two or more dimensions); dead ReLUs;
+   gradients that explode or vanish; fakes far outside of the data's range, where no tanh ends the
+   generator; a discriminator that has won (if its loss has a sigmoid or softplus in it) or takes
+   fakes for real; a collapsed generator. */
 GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor *fake,
                        gan_tensor *real_logits, gan_tensor *fake_logits);
 
-/* After gan_doctor, at a look: scores (N,K,1,1), N >= 10*K, that a classifier gives fakes. Tells
-   of classes that no fake is best in. */
+/* After gan_doctor, in the same step: names the classes that no fake is best in, and returns how
+   many those are. scores (N,K,1,1), N >= 10*K, are what a classifier makes of N fakes. */
 GAN_API int gan_doctor_classes(gan *g, gan_tensor *scores);
-GAN_API const char *gan_doctor_text(
-    const gan *g); /* the lines of the last step that had any; "" before the first */
+
+/* The lines of the last step that had any; "" before the first. */
+GAN_API const char *gan_doctor_text(const gan *g);
 
 /* ===========================================================================================
    >>plan
    =========================================================================================== */
-/* Goes through a training step, step(g, user), without computing it: prints its operations in
-   order (result, parameters, multiply-adds, bytes of the result, bytes held by then) and returns
-   the most bytes held, exactly gan_memory's peak in a training of such steps. step is called
-   twice, the first time it makes parameters and optimizer state. gan_item and gan_to_host give
-   0, gan.h writes no file, and what step does to models, optimizers, data and random numbers,
-   all made before, is put back: the training goes on as if there had been no plan. Shapes that
-   do not fit are the usual error. For the peak of a term that only some steps have, plan one of
-   them. */
+/* A training step as a function, for gan_plan and gan_capture: gan_clear is not its own. */
 typedef void gan_step_fn(gan *g, void *user);
+
+/* A plan: what a training step will take, before any of it is computed. Calls step(g, user) twice
+   without running a kernel, prints a table of its operations in order
+
+       operation   result (N,C,H,W)   parameters   multiply-adds   its KiB   held KiB
+
+   (KiB of the result, KiB held by all tensors at that point) and returns the most bytes held:
+   exactly gan_memory's peak in a training of such steps. The first call makes parameters and
+   optimizer state; whatever step does to models, optimizers, data and random numbers is undone, so
+   that the training goes on as if there had been no plan. Meanwhile gan_item and gan_to_host give
+   0, and gan.h writes no file. Shapes that do not fit end in the error that the training would end
+   in. A term that only some steps have is in the peak only if the planned step has it. */
 GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user);
 
-/* gan_clear(g), then step(g, user), for a training's loop. Where the backend can (cuda, as a
-   graph) step is called the first time, recorded the second, and from then on played without
-   being called: the same bits, faster. Random numbers, gan_batch, Adam's count and gan_set_lr
-   outside it go on; its own ifs and numbers stay as recorded. The tensors that it leaves in
-   *user are there until the next gan_capture. One step for each user: another one, or a look of
-   gan_doctor, begins anew. A step that reads tensors, gives numbers from the host, writes files
-   or makes parameters at its second call cannot be recorded: stderr says what it was, and step
-   is called each time. gan_profile counts what is called, not what is played. */
+/* gan_clear(g), then step(g, user), for a training's loop; faster where the backend can replay a
+   step (cuda does, as a CUDA graph), and with the same bits. step is called the first time, captured
+   at the second (its kernels are noted in order), and from then on replayed: not called, its kernels
+   are run again in the same memory.
+
+     goes on in a replay    random numbers, gan_batch, Adam's step count, gan_set_lr outside of step
+     stays as captured      step's own ifs, loops and numbers
+     cannot be captured     reading tensors, gan_from_host and gan_set, writing files, making
+                            parameters at the second call: stderr names it once, and step is called
+                            each time
+
+   Tensors that step leaves in *user stay until the next gan_capture. There is one step for each
+   user: another one, or a look of gan_doctor, begins anew. gan_profile counts what is called, not
+   what is replayed. */
 GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user);
+
 #ifdef __cplusplus
 }
 #endif
 #endif /* GAN_H */
+
+/* ===========================================================================================
+   SHARED BY BOTH PARTS' KERNELS: what gan_cuda.cu computes in the same words
+   ===========================================================================================
+   gan_cuda.cu includes gan.h without GAN_IMPLEMENTATION and defines GAN_HOST_DEVICE as __host__
+   __device__ static inline: then these functions are compiled for the GPU, from the same lines.
+   With GAN_IMPLEMENTATION they are the ref kernels' (and the random numbers' of every backend). */
+#if defined(GAN_IMPLEMENTATION) && !defined(GAN_HOST_DEVICE)
+#define GAN_HOST_DEVICE static inline
+#endif
+#if defined(GAN_HOST_DEVICE) && !defined(GAN__HOST_DEVICE_DONE)
+#define GAN__HOST_DEVICE_DONE
+
+#include <math.h>
+
+/* A function of math.h in the library's precision. */
+#define GAN__F(name, x)                                                \
+    (sizeof(gan_real) == sizeof(float) ? (gan_real)name##f((float)(x)) \
+                                       : (gan_real)name((double)(x)))
+
+/* The function words of GAN_MAP_OPS. >>simd has its own GAN__EXP and GAN__TANH. */
+#define GAN__EXP(x)       GAN__F(exp, x)
+#define GAN__TANH(x)      GAN__F(tanh, x)
+#define GAN__LOG(x)       GAN__F(log, x)
+#define GAN__SQRT(x)      GAN__F(sqrt, x)
+#define GAN__ABS(x)       GAN__F(fabs, x)
+#define GAN__ERF(x)       GAN__F(erf, x)
+#define GAN__LOG1P_EXP(x) GAN__F(log1p, GAN__F(exp, x)) /* ln(1 + e^x) */
+
+/* f(x) of one row of GAN_MAP_OPS. A value that is no operation gives a NaN. */
+GAN_HOST_DEVICE gan_real gan__map_one(gan_map_op op, gan_real x, gan_real a, gan_real b)
+{
+#define GAN__CASE(op, name, needs_y, formula, derivative) \
+    case op: return (gan_real)(formula);
+    switch (op) {
+        GAN_MAP_OPS(GAN__CASE)
+    }
+#undef GAN__CASE
+    return (gan_real)NAN;
+}
+
+/* f(a, b) of one row of GAN_ZIP_OPS. */
+GAN_HOST_DEVICE gan_real gan__zip_one(gan_zip_op op, gan_real a, gan_real b, gan_real k, gan_real l)
+{
+#define GAN__CASE(op, name, needs_y, formula, of_a, of_b) \
+    case op: return (gan_real)(formula);
+    switch (op) {
+        GAN_ZIP_OPS(GAN__CASE)
+    }
+#undef GAN__CASE
+    return (gan_real)NAN;
+}
+
+/* Philox 4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3",
+   2011): ten rounds of multiply and exclusive-or turn a counter of four words and a key of two
+   into four words. Here the key is the seed, the counter (index, stream). */
+GAN_HOST_DEVICE void gan__philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4])
+{
+    uint32_t c0 = (uint32_t)index;
+    uint32_t c1 = (uint32_t)(index >> 32);
+    uint32_t c2 = (uint32_t)stream;
+    uint32_t c3 = (uint32_t)(stream >> 32);
+    uint32_t k0 = (uint32_t)seed;
+    uint32_t k1 = (uint32_t)(seed >> 32);
+    for (int round = 0; round < 10; round++) {
+        uint64_t a = (uint64_t)0xD2511F53u * c0;
+        uint64_t b = (uint64_t)0xCD9E8D57u * c2;
+        c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
+        c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
+        c1 = (uint32_t)b;
+        c3 = (uint32_t)a;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    out[0] = c0;
+    out[1] = c1;
+    out[2] = c2;
+    out[3] = c3;
+}
+
+/* Four numbers from one block: 24 bits each; normals by Box and Muller (1958), two from two. */
+GAN_HOST_DEVICE void gan__random_block(const gan_random *p, uint64_t block, gan_real out[4])
+{
+    uint32_t word[4];
+    gan__philox(p->seed, p->stream, p->index + block, word);
+    for (int i = 0; i < 4; i++)
+        out[i] = (gan_real)(word[i] >> 8) * (gan_real)(1.0 / 16777216);
+    for (int i = 0; p->normal && i < 4; i += 2) {
+        gan_real radius = (gan_real)sqrt(-2 * log((double)out[i] + 0.5 / 16777216));
+        gan_real angle = (gan_real)(6.28318530717958647692 * (double)out[i + 1]);
+        out[i] = radius * (gan_real)cos((double)angle);
+        out[i + 1] = radius * (gan_real)sin((double)angle);
+    }
+    for (int i = 0; i < 4; i++)
+        out[i] = p->shift + p->scale * out[i];
+}
+#endif /* GAN_HOST_DEVICE */
 
 /* ===========================================================================================
    PART II: IMPLEMENTATION, the same chapters in the same order
@@ -1659,10 +2002,15 @@ GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user);
 #include <string.h>
 #include <time.h>
 #if defined(_WIN32)
+#include <fcntl.h>
 #include <io.h>
+#include <sys/stat.h>
 #elif defined(__unix__) || defined(__APPLE__)
 #define GAN__POSIX
+#include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 #endif
@@ -1683,9 +2031,6 @@ GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user);
 #define GAN__PTHREAD
 #include <pthread.h>
 #endif
-#endif
-#if defined(GAN__POSIX) && defined(STBI_INCLUDE_STB_IMAGE_H)
-#include <dirent.h>
 #endif
 
 #ifndef GAN_MALLOC
@@ -1736,11 +2081,6 @@ GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user);
 #define GAN__PASTE(a, b)   a##b
 #define GAN__SIZE_OF(type) GAN__PASTE(GAN__SIZE_, type)
 #define GAN__SIZE          GAN__SIZE_OF(GAN_REAL)
-
-/* A function of math.h in the library's precision. */
-#define GAN__F(name, x)                                                \
-    (sizeof(gan_real) == sizeof(float) ? (gan_real)name##f((float)(x)) \
-                                       : (gan_real)name((double)(x)))
 
 #ifdef __cplusplus
 extern "C" {
@@ -1820,13 +2160,19 @@ GAN__PRINTF(3, 4) static void gan__fail(gan *g, const char *function, const char
 
 GAN_API void gan_fail(const char *where, const char *message)
 {
-    gan__fail(NULL, where, "%s", message);
+    gan__fail(NULL, where ? where : "gan_fail", "%s", message ? message : "the message is NULL");
+}
+
+/* Memory that the program can go on without: NULL if there is none. */
+static void *gan__try_alloc(size_t bytes)
+{
+    return GAN_MALLOC(bytes ? bytes : 1);
 }
 
 /* Memory that the program cannot go on without. */
 static void *gan__alloc(size_t bytes)
 {
-    void *memory = GAN_MALLOC(bytes ? bytes : 1);
+    void *memory = gan__try_alloc(bytes);
     if (!memory)
         gan__fail(NULL, "gan.h", "out of memory: %.0f bytes wanted", (double)bytes);
     return memory;
@@ -1843,15 +2189,25 @@ static char *gan__copy_string(const char *s)
 }
 
 /* An array of elements of size bytes with room for one more than count: moved to twice the room
-   when count is a power of two. */
-static void *gan__grow(void *array, size_t count, size_t size)
+   when count is a power of two. NULL if there is no memory; then array stays as it is. */
+static void *gan__try_grow(void *array, size_t count, size_t size)
 {
     if (count != 0 && (count & (count - 1)) != 0)
         return array;
-    void *larger = gan__alloc((count ? 2 * count : 1) * size);
+    void *larger = gan__try_alloc((count ? 2 * count : 1) * size);
+    if (!larger)
+        return NULL;
     if (count)
         memcpy(larger, array, count * size);
     GAN_FREE(array);
+    return larger;
+}
+
+static void *gan__grow(void *array, size_t count, size_t size)
+{
+    void *larger = gan__try_grow(array, count, size);
+    if (!larger)
+        gan__fail(NULL, "gan.h", "out of memory: %.0f bytes wanted", 2.0 * (double)(count * size));
     return larger;
 }
 
@@ -1956,7 +2312,10 @@ enum { GAN__MAX_THREADS = 64 };
 /* How long a thread that waits (a worker for work, a caller for its workers) looks again and again
    before it sleeps: longer than the pause between most kernels, and far shorter than the some
    milliseconds for which the system lets a program have a processor. */
-#define GAN__SPIN_SECONDS    50e-6
+#define GAN__SPIN_SECONDS 50e-6
+
+/* Who waits this much longer for a worker than a block takes was held up: another program has the
+   worker's processor. */
 #define GAN__HELD_UP_SECONDS 1e-3
 
 /* One call of gan__parallel. */
@@ -2221,7 +2580,8 @@ static int gan__threads(void)
 }
 
 /* Calls body for [0,count) in blocks of grain. thread, below gan__threads(), tells the threads
-   apart, for scratch memory. Inside of a body it computes all in the same thread. */
+   apart, for scratch memory. Called inside of a body it computes all in the same thread. A body
+   must return, and so makes no error by gan__fail. */
 static void gan__parallel(size_t count, size_t grain, gan__body *body, void *job)
 {
 #ifdef GAN__POOL
@@ -2257,31 +2617,24 @@ static size_t gan__extent(int n, int c, int h, int w, const ptrdiff_t stride[4])
                         (w - 1) * stride[3]);
 }
 
-/* How many numbers x, y and weight of a convolution have, and its operations. */
-static size_t gan__conv_x(const gan_conv *p)
-{
-    return gan__size(GAN__SHAPE(p));
-}
-
-static size_t gan__conv_y(const gan_conv *p)
+static size_t gan__conv_sums(const gan_conv *p)
 {
     return gan__size(p->n, p->out_c, gan_conv_out_h(p), gan_conv_out_w(p));
 }
 
-static size_t gan__conv_weight(const gan_conv *p)
+static size_t gan__conv_taps(const gan_conv *p)
 {
     return gan__size(p->out_c, p->c / GAN__MAX(p->groups, 1), p->kernel_h, p->kernel_w);
 }
 
 static double gan__conv_flops(const gan_conv *p)
 {
-    return 2.0 * p->n * gan_conv_out_h(p) * gan_conv_out_w(p) * (double)gan__conv_weight(p);
+    return 2.0 * p->n * gan_conv_out_h(p) * gan_conv_out_w(p) * (double)gan__conv_taps(p);
 }
 
-/* All kernels: name, type of the sizes, how many inputs and outputs. The tables below are made from
-   this list. A kernel that lacks its declaration, its field in gan_backend, its ref or cpu version
-   or its cost does not compile. */
-#define GAN__KERNELS(K)                 \
+/* The list of kernels: K(name, type of the sizes, arrays read, arrays written), in the order of
+   gan_backend's fields. Numbers, tables, names and calls below are made from it. */
+#define GAN_KERNELS(K)                  \
     K(fill, gan_fill, 0, 1)             \
     K(random, gan_random, 0, 1)         \
     K(map, gan_map, 1, 1)               \
@@ -2305,20 +2658,36 @@ static double gan__conv_flops(const gan_conv *p)
     K(adam, gan_update, 1, 3)           \
     K(rmsprop, gan_update, 1, 2)
 
-/* A number for each kernel, and the two tables. */
+/* A number for each kernel: GAN__K_fill ... */
 #define GAN__NUMBER(name, type, in, out) GAN__K_##name,
 
-enum { GAN__KERNELS(GAN__NUMBER) GAN__KERNEL_COUNT };
+enum { GAN_KERNELS(GAN__NUMBER) GAN__KERNEL_COUNT };
+
+/* Compiles only if gan_backend has the fields of this list, in its order, and no other after
+   them. */
+#define GAN__FIELD_CHECK(name, type, in, out)                                             \
+    typedef char gan__##name##_is_not_in_its_place[offsetof(gan_backend, name) ==         \
+                                                           offsetof(gan_backend, fill) +  \
+                                                               (size_t)GAN__K_##name *    \
+                                                                   sizeof(void (*)(void)) \
+                                                       ? 1                                \
+                                                       : -1];
+GAN_KERNELS(GAN__FIELD_CHECK)
+typedef char gan__a_kernel_is_not_in_the_list[sizeof(gan_backend) == offsetof(gan_backend, fill) +
+                                                                         (size_t)GAN__KERNEL_COUNT *
+                                                                             sizeof(void (*)(void))
+                                                  ? 1
+                                                  : -1];
 
 #define GAN__REF(name, type, in, out) gan_ref_##name,
 static const gan_backend gan__ref = {"ref", NULL, NULL, NULL, NULL, NULL,
-                                     NULL,  NULL, NULL, NULL, NULL, GAN__KERNELS(GAN__REF)};
+                                     NULL,  NULL, NULL, NULL, NULL, GAN_KERNELS(GAN__REF)};
 #define GAN__CPU(name, type, in, out) gan_cpu_##name,
 static const gan_backend gan__cpu = {"cpu", NULL, NULL, NULL, NULL, NULL,
-                                     NULL,  NULL, NULL, NULL, NULL, GAN__KERNELS(GAN__CPU)};
+                                     NULL,  NULL, NULL, NULL, NULL, GAN_KERNELS(GAN__CPU)};
 
-/* Calls with untyped operands, x the inputs and y the outputs: how gan__run reaches every
-   kernel. */
+/* A kernel's call and cost by its number: its sizes come as const void *, its arrays in two lists.
+   gan__cost_NAME stands beside the kernel. */
 #define GAN__ARGS_0_1 y[0]
 #define GAN__ARGS_1_1 x[0], y[0]
 #define GAN__ARGS_2_1 x[0], x[1], y[0]
@@ -2328,22 +2697,25 @@ static const gan_backend gan__cpu = {"cpu", NULL, NULL, NULL, NULL, NULL,
 #define GAN__ARGS_1_2 x[0], y[0], y[1]
 #define GAN__ARGS_1_3 x[0], y[0], y[1], y[2]
 #define GAN__CALL(name, type, in, out)                                                          \
+    static gan__cost gan__cost_##name(const type *p);                                           \
+                                                                                                \
     static void gan__call_##name(const gan_backend *b, const void *p, const gan_real *const *x, \
                                  gan_real *const *y)                                            \
     {                                                                                           \
         (void)x;                                                                                \
         b->name((const type *)p, GAN__ARGS_##in##_##out);                                       \
     }                                                                                           \
-    static gan__cost gan__cost_##name(const type *p);                                           \
+                                                                                                \
     static gan__cost gan__cost_call_##name(const void *p)                                       \
     {                                                                                           \
         return gan__cost_##name((const type *)p);                                               \
     }                                                                                           \
+                                                                                                \
     static bool gan__has_##name(const gan_backend *b)                                           \
     {                                                                                           \
         return b->name != NULL;                                                                 \
     }
-GAN__KERNELS(GAN__CALL)
+GAN_KERNELS(GAN__CALL)
 
 typedef struct {
     const char *name;
@@ -2355,7 +2727,57 @@ typedef struct {
 
 #define GAN__KERNEL(name, type, in, out) \
     {#name, in, out, gan__call_##name, gan__cost_call_##name, gan__has_##name},
-static const gan__kernel gan__kernels[GAN__KERNEL_COUNT] = {GAN__KERNELS(GAN__KERNEL)};
+static const gan__kernel gan__kernels[GAN__KERNEL_COUNT] = {GAN_KERNELS(GAN__KERNEL)};
+
+/* What the threads of a cpu kernel are given: its sizes and arrays. */
+typedef struct {
+    const void *p;
+    const gan_real *in[5];
+    gan_real *out[3];
+} gan__job;
+
+/* Where the matrix product reads a matrix from; see >>matmul. */
+typedef struct gan__matrix_source gan__matrix_source;
+
+/* The inner loops of the cpu kernels, which >>simd compiles once for each instruction set:
+   gan__simd()->tile is gan__simd_tile there, and so on. */
+typedef struct {
+    int tile_rows, tile_columns; /* of the product's result, how much the registers hold */
+    void (*tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add);
+    void (*pack_left)(const gan_real *src, ptrdiff_t row_stride, const ptrdiff_t *k_offset,
+                      int rows, int depth, gan_real *panel);
+    void (*pack_right)(const gan__matrix_source *right, int column, int columns, int k, int depth,
+                       gan_real *panel);
+    void (*store_tile)(const gan_real *tile, int rows, int columns, gan_real *dst,
+                       ptrdiff_t row_stride, const ptrdiff_t *column_offset);
+    void (*map)(const gan_map *p, const gan_real *x, gan_real *y, size_t n);
+    void (*zip)(const gan_zip *p, const gan_real *a, int a_step, const gan_real *b, int b_step,
+                gan_real *y, size_t n);
+    double (*sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n);
+    double (*sum_of_squares)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n,
+                             gan_real center);
+    void (*sum_rows)(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y, size_t n);
+    void (*scale_shift)(const gan_real *x, gan_real scale, gan_real shift, gan_real *y, size_t n);
+    void (*norm_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride,
+                      size_t n, gan_real mean, double sums[2]);
+    void (*norm_grad)(const gan_real *gy, const gan_real *x, gan_real mean, gan_real a, gan_real b,
+                      gan_real c, gan_real *gx, size_t n);
+    void (*add_scaled)(const gan_real *x, gan_real k, gan_real *y, size_t n, bool add);
+    void (*resample_line)(const gan_real *x, const int *index, const gan_real *weight, int taps,
+                          int apart, gan_real *y, int n);
+    void (*resample_even)(const gan_real *x, int in, const int *index, const gan_real *weight,
+                          int taps, int apart, int phases, int step, gan_real *scratch, gan_real *y,
+                          int n);
+    void (*max_of_line)(const gan_real *x, int step, int at, gan_real *best, gan_real *index,
+                        int n);
+    void (*softmax)(const gan_real *x, gan_real *y, size_t n, int log_);
+    void (*softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n, int log_);
+    gan__body *sgd, *adam, *rmsprop; /* of a gan__job */
+    void (*pairs_of_rows)(size_t d, const double *a, const double *b, double *c, bool distances);
+} gan__simd_table;
+
+/* The table of the widest vectors that this machine has. */
+static const gan__simd_table *gan__simd(void);
 
 /* The backends that the program added. The only list of the process: gan_register_backend has no
    gan to keep it in. */
@@ -2364,6 +2786,8 @@ static int gan__registered_count;
 
 GAN_API const gan_backend *gan_find_backend(const char *name)
 {
+    if (!name)
+        gan__fail(NULL, "gan_find_backend", "the name is NULL");
     if (strcmp(name, "ref") == 0)
         return &gan__ref;
     if (strcmp(name, "cpu") == 0)
@@ -2376,6 +2800,8 @@ GAN_API const gan_backend *gan_find_backend(const char *name)
 
 GAN_API bool gan_register_backend(const gan_backend *backend)
 {
+    if (!backend)
+        gan__fail(NULL, "gan_register_backend", "the backend is NULL");
     const char *name = backend->name;
     if (!name || !*name || strchr(name, ',') || strncmp(name, "compare:", 8) == 0 ||
         strcmp(name, "ref") == 0 || strcmp(name, "cpu") == 0)
@@ -2399,24 +2825,50 @@ GAN_API bool gan_register_backend(const gan_backend *backend)
 /* ===========================================================================================
    >>device (implementation)
    ===========================================================================================
-   Two memories. Structs, in the host's, come from slabs of nodes and from the queue of freed
-   ones. Numbers, in the device's, come from a list of free blocks, the smallest that fits; a
-   buffer goes back when its last user goes, at gan_clear or, for what a gan_backward needs in
-   between, at once. The first steps add slabs; a gan_clear then puts one in their place, in which
-   every later step finds the same addresses. */
+   Two memories. The structs of tensors lie in the host's: see gan__node. Their numbers lie in the
+   device's, in slabs, large pieces that hold the blocks of many tensors:
 
+       slab 0  |   a   |  free  |    b    |  c  |       free       |     free list: 2 blocks
+
+   A new tensor takes the smallest free block that is large enough, and the rest stays free:
+
+       slab 0  |   a   | d |free|    b    |  c  |       free       |     free list: 2 blocks
+
+   A block is given back when its last user goes, and becomes one with free neighbours. b goes:
+
+       slab 0  |   a   | d |     free     |  c  |       free       |     free list: 2 blocks
+
+   Where no free block is large enough another slab is added. gan_clear frees all tensors, and puts
+   one slab as large as all together in the place of several:
+
+       slab 0  |                free                 |
+       slab 1  |            free            |
+
+       slab 0  |                               free                               |
+
+   After the first steps there is one slab, large enough; as the same steps take the same blocks,
+   they get the same addresses, and no allocator is called. */
+
+/* A piece of memory. */
 typedef struct {
     char *memory;
-    size_t size;
+    size_t size; /* bytes */
 } gan__slab;
 
+/* A part of a slab, free or a tensor's. */
 typedef struct {
     char *memory;
-    size_t size;
-    int slab;
+    size_t size; /* bytes, a multiple of 64 */
+    int slab;    /* its number: blocks of two slabs are no neighbours, wherever they lie */
 } gan__block;
 
-/* references: tensors and gradient slots that use it; at 0 the block is free. */
+/* Memory that grows when more is wanted: see gan__ensure_buffer. */
+typedef struct {
+    void *memory;
+    size_t size;
+} gan__memory;
+
+/* A block and the number of tensors, and of gradients of tensors, that use it; at 0 it is free. */
 typedef struct gan__buffer {
     gan__block block;
     int references;
@@ -2450,67 +2902,137 @@ struct gan__op {
 };
 
 struct gan {
-    const gan_backend *backend, *other; /* other: the second of compare:A,B */
-    uint64_t seed, drawn;               /* drawn: how far the stream of gan_rand and gan_randn is */
-    int threads;
+    const gan_backend *backend;
+    const gan_backend *other; /* compare:A,B: B, while backend is A; else NULL */
+    int threads;              /* gan_set_threads */
+    uint64_t seed;
+    uint64_t drawn; /* how far the stream of gan_rand and gan_randn is */
+
+    /* Structs of tensors. */
     gan__node **node_slabs;
     int node_slab_count, nodes_made;
     gan__node *freed_first, *freed_last; /* the queue of freed nodes */
     int freed_count, longest_tape;
     uint64_t clears; /* how often gan_clear was called */
+
+    /* Numbers of tensors. Of each list ..._room is the highest count so far, up to which gan__grow
+       has made room. */
     gan__slab *slabs;
+    int slab_count;
     gan__block *free_blocks;
-    int slab_count, free_count,
-        free_room; /* ..._room: the highest ..._count so far, up to which gan__grow has made room */
+    int free_count, free_room;
+    size_t held, peak; /* bytes of all tensors now, and the most there were */
+
+    /* The tape. */
     gan_tensor **tape;
     int tape_count, tape_room;
     gan_tensor **temporaries; /* tensors of a gan_backward that nobody outside can see */
     int temporary_count, temporary_room;
-    bool recording,
-        reclaiming; /* operations are put on the tape; tensors are noted as temporaries */
+    bool recording;  /* operations are put on the tape */
+    bool reclaiming; /* tensors are noted as temporaries */
     uint64_t differentiation;
-    int gradients;     /* how many parameters hold a gradient, which gan_clear leaves */
-    size_t held, peak; /* bytes */
-    char where[128];   /* the layer being computed, for messages: gan_conv2d "conv1" */
+    int gradients; /* how many parameters hold a gradient, which gan_clear leaves */
+
+    /* For messages. */
+    char where[128];       /* the layer being computed: gan_conv2d "conv1" */
+    const char *where_vjp; /* while a derivative is computed: the layer it belongs to, or NULL */
+    bool in_vjp;           /* a derivative is computed */
+    char **layer_names;    /* the texts that were in where, for gan_tensor.layer */
+    int layer_name_count;
+    int layer_name_last; /* the one that was looked up last */
+
     gan_model *models;
     gan_data *datas;
     gan_progress *logs;
-    void *spare[3], *spare_in[5]; /* compare: other's outputs; inputs in other's memory */
-    void *staging[2];             /* compare: results on the host */
-    size_t spare_size[3], spare_in_size[5], staging_size[2];
-    double kernel_calls, compare_scale; /* compare: how large the terms of the kernel's sums are */
-    double profile_seconds[GAN__KERNEL_COUNT], profile_flops[GAN__KERNEL_COUNT],
-        profile_bytes[GAN__KERNEL_COUNT];
-    double profile_calls[GAN__KERNEL_COUNT];
+
+    /* Two buffers on the host (staging buffers) in which numbers stand on their way between the
+       device and a file, a picture or a comparison. */
+    void *staging[2];
+    size_t staging_size[2];
+
+    /* compare:A,B. */
+    gan__slab *guarded; /* the numbers of A that guards lie around */
+    int guarded_count, guarded_room;
+    gan__memory compare_input[5]; /* on the host: A's inputs as they were before the kernel */
+    gan__memory compare_in[5];    /* on B, between guards: copies of A's inputs */
+    gan__memory compare_out[3];   /* and of its outputs */
+
+    /* gan_profile. */
+    double kernel_calls;
+    double profile_seconds[GAN__KERNEL_COUNT], profile_flops[GAN__KERNEL_COUNT];
+    double profile_bytes[GAN__KERNEL_COUNT], profile_calls[GAN__KERNEL_COUNT];
+
     struct gan__doctor *doctor;
     bool look; /* the doctor looks at this step: gan__run and gan_step tell it what they see */
-    struct gan__plan *plan; /* a gan_plan is under way, or a recording: nothing is computed */
-    struct gan__capture *captures, *recorded; /* recorded: the one that is under way */
-    /* that can be played: memory stays where it is, and up to floor what it holds */
-    int recordings;
-    gan_mark floor;
+
+    /* gan_plan and gan_capture. */
+    struct gan__plan *plan;         /* a plan is under way, or the recording of a step */
+    struct gan__capture *captures;  /* steps given to gan_capture */
+    struct gan__capture *capturing; /* the one that is being captured, or NULL */
+    int captured_count;             /* those that can be replayed: memory stays where it is, */
+    gan_mark floor;                 /* and the tensors up to here are theirs */
 };
 
+/* compare:A,B: what lies before and behind each operand of a kernel. */
+enum { GAN__GUARD_BYTES = 64 };
+
+static gan_tensor *gan__param_at(gan *g, const gan_real *data);
 static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cost,
                               const gan_real *y);
-static void gan__plan_note(gan *g, int k, const void *p, const gan__cost *cost,
-                           const gan_real *const *x, const gan_real *y);
+static void gan__doctor_loss(gan *g, gan_tensor *loss, gan_model *model);
+static void gan__doctor_forget(gan *g, int tape);
+static void gan__plan_kernel(gan *g, int k, const void *p, const gan__cost *cost,
+                             const gan_real *const *x, const gan_real *y);
 static bool gan__planned(gan *g, const char *function);
-static void gan__changes(gan *g, gan_opt *opt, gan_data *data, int n);
+static void gan__replay_value_add(gan *g, gan_opt *opt, gan_data *data, int n);
 
+/* What a message begins with: the layer being computed or differentiated, else the function. */
 static const char *gan__where(gan *g, const char *function)
 {
-    return g && g->where[0] ? g->where : function;
+    if (g && g->where[0])
+        return g->where;
+    return g && g->where_vjp ? g->where_vjp : function;
 }
 
+/* After an error, which may have left a layer or a derivative in the middle. */
 static void gan__clear_where(gan *g)
 {
     if (g) {
         g->where[0] = 0;
+        g->where_vjp = NULL;
+        g->in_vjp = false;
         g->recording = true;
         g->reclaiming = false;
         g->temporary_count = 0;
     }
+}
+
+/* The layer to which a new tensor belongs, as text that stays until gan_close; NULL outside of
+   layers. Layers follow each other in the same order in each step: the next is looked at first. */
+static const char *gan__layer_name(gan *g)
+{
+    if (!g->where[0])
+        return g->where_vjp;
+    for (int i = 0; i < g->layer_name_count; i++) {
+        int k = (g->layer_name_last + i) % g->layer_name_count;
+        if (strcmp(g->layer_names[k], g->where) == 0) {
+            g->layer_name_last = k;
+            return g->layer_names[k];
+        }
+    }
+    g->layer_names = (char **)gan__grow(g->layer_names, (size_t)g->layer_name_count,
+                                        sizeof *g->layer_names);
+    g->layer_name_last = g->layer_name_count++;
+    return g->layer_names[g->layer_name_last] = gan__copy_string(g->where);
+}
+
+static gan *gan__check_device(const gan *g, const char *function)
+{
+    if (!g)
+        gan__fail(
+            NULL, function,
+            "the device is NULL; gan_open gives NULL when it fails, and gan_error() says why");
+    return (gan *)g;
 }
 
 /* Seconds from some fixed moment. */
@@ -2525,12 +3047,22 @@ static double gan__now(void)
 #endif
 }
 
+static void *gan__try_device_alloc(const gan_backend *b, size_t bytes)
+{
+    return b->alloc ? b->alloc(bytes) : GAN_MALLOC(bytes + 64);
+}
+
+static void gan__out_of_memory(gan *g, const gan_backend *b, double bytes)
+{
+    gan__fail(g, "gan.h", "out of memory on \"%s\": %.0f bytes wanted, %.0f held", b->name, bytes,
+              (double)g->held);
+}
+
 static void *gan__device_alloc(gan *g, const gan_backend *b, size_t bytes)
 {
-    void *memory = b->alloc ? b->alloc(bytes) : GAN_MALLOC(bytes + 64);
+    void *memory = gan__try_device_alloc(b, bytes);
     if (!memory)
-        gan__fail(g, "gan.h", "out of memory on \"%s\": %.0f bytes wanted, %.0f held", b->name,
-                  (double)bytes, (double)g->held);
+        gan__out_of_memory(g, b, (double)bytes);
     return memory;
 }
 
@@ -2562,10 +3094,32 @@ static void gan__download(const gan_backend *b, void *host, const void *from, si
     gan__move(b->download, host, from, bytes);
 }
 
+/* The backend called name, able to run here, for gan_open(device); or NULL. */
+static const gan_backend *gan__open_backend(const char *device, const char *name)
+{
+    const gan_backend *found = gan_find_backend(name);
+    if (!found) {
+        char known[256] = "ref, cpu";
+        for (int i = 0; i < gan__registered_count; i++)
+            snprintf(known + strlen(known), sizeof known - strlen(known), ", %s",
+                     gan__registered[i].name);
+        gan__refuse("gan_open(\"%s\"): there is no backend \"%s\"; there are %s and compare:A,B%s",
+                    device, name, known,
+                    gan_find_backend("cuda")
+                        ? ""
+                        : ". For cuda compile gan_cuda.cu with nvcc and link it to the program");
+        return NULL;
+    }
+    const char *why = found->start ? found->start() : NULL;
+    if (why) {
+        gan__refuse("gan_open(\"%s\"): %s", device, why);
+        return NULL;
+    }
+    return found;
+}
+
 GAN_API gan *gan_open(const char *device, uint64_t seed)
 {
-    char names[2][64] = {"", ""};
-    const gan_backend *found[2] = {NULL, NULL};
     if (!device)
         gan__fail(NULL, "gan_open", "the device is NULL; \"cpu\" is the usual one");
     bool compare = strncmp(device, "compare:", 8) == 0;
@@ -2576,33 +3130,17 @@ GAN_API gan *gan_open(const char *device, uint64_t seed)
                     device);
         return NULL;
     }
-    snprintf(names[0], sizeof names[0], "%.*s", comma ? (int)(comma - first) : 63, first);
-    if (comma)
-        snprintf(names[1], sizeof names[1], "%s", comma + 1);
-    for (int i = 0; i < (compare ? 2 : 1); i++) {
-        found[i] = gan_find_backend(names[i]);
-        if (!found[i]) {
-            char known[256] = "ref, cpu";
-            for (int k = 0; k < gan__registered_count; k++)
-                snprintf(known + strlen(known), sizeof known - strlen(known), ", %s",
-                         gan__registered[k].name);
-            gan__refuse(
-                "gan_open(\"%s\"): there is no backend \"%s\"; there are %s and compare:A,B%s",
-                device, names[i], known,
-                gan_find_backend("cuda")
-                    ? ""
-                    : ". For cuda compile gan_cuda.cu with nvcc and link it to the program");
-            return NULL;
-        }
-        const char *why = found[i]->start ? found[i]->start() : NULL;
-        if (why) {
-            gan__refuse("gan_open(\"%s\"): %s", device, why);
-            return NULL;
-        }
-    }
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", comma ? (int)GAN__MIN(comma - first, 63) : 63, first);
+    const gan_backend *backend = gan__open_backend(device, name);
+    if (!backend)
+        return NULL;
+    const gan_backend *other = comma ? gan__open_backend(device, comma + 1) : NULL;
+    if (comma && !other)
+        return NULL;
     gan *g = (gan *)gan__alloc_zero(sizeof *g);
-    g->backend = found[0];
-    g->other = found[1];
+    g->backend = backend;
+    g->other = other;
     g->seed = seed;
     g->recording = true;
     return g;
@@ -2618,6 +3156,7 @@ GAN_API void gan_set_threads(gan *g, int threads)
 
 GAN_API size_t gan_memory(const gan *g, size_t *peak)
 {
+    gan__check_device(g, "gan_memory");
     if (peak)
         *peak = g->peak;
     return g->held;
@@ -2691,36 +3230,54 @@ static void gan__slab_add(gan *g, size_t size)
     g->slabs[g->slab_count++] = slab;
 }
 
-/* Numbers for count elements. Small ones share slabs of 1 MiB. */
-static gan__block gan__take_numbers(gan *g, size_t count)
+static void gan__guarded_add(gan *g, char *memory, size_t bytes);
+static void gan__guarded_remove(gan *g, const char *memory);
+
+/* The number of the smallest free block of size bytes or more, in a new slab if there is none. Small
+   blocks share slabs of 1 MiB. */
+static int gan__best_block(gan *g, size_t size)
 {
-    size_t size = (count * sizeof(gan_real) + 63) & ~(size_t)63;
     int best = -1;
     for (int i = 0; i < g->free_count; i++)
         if (g->free_blocks[i].size >= size &&
             (best < 0 || g->free_blocks[i].size < g->free_blocks[best].size))
             best = i;
-    if (best < 0) {
-        gan__slab_add(g, GAN__MAX(size, (size_t)1 << 20));
-        gan__block whole = {g->slabs[g->slab_count - 1].memory, g->slabs[g->slab_count - 1].size,
-                            g->slab_count - 1};
-        gan__free_add(g, whole);
-        best = g->free_count - 1;
-    }
-    gan__account(g, (ptrdiff_t)size);
-    gan__block block = g->free_blocks[best];
+    if (best >= 0)
+        return best;
+    gan__slab_add(g, GAN__MAX(size, (size_t)1 << 20));
+    gan__slab slab = g->slabs[g->slab_count - 1];
+    gan__block whole = {slab.memory, slab.size, g->slab_count - 1};
+    gan__free_add(g, whole);
+    return g->free_count - 1;
+}
+
+/* A block for count numbers: the front of a free one, whose rest stays free. Under compare:A,B it
+   lies between two guards. */
+static gan__block gan__take_numbers(gan *g, size_t count)
+{
+    size_t guard = g->other ? GAN__GUARD_BYTES : 0;
+    size_t size = ((count * sizeof(gan_real) + 63) & ~(size_t)63) + 2 * guard;
+    int best = gan__best_block(g, size);
     gan__block *rest = &g->free_blocks[best];
+    gan__block block = {rest->memory + guard, size - 2 * guard, rest->slab};
     rest->memory += size;
     rest->size -= size;
     if (rest->size == 0)
         *rest = g->free_blocks[--g->free_count];
-    block.size = size;
+    gan__account(g, (ptrdiff_t)size);
+    if (guard)
+        gan__guarded_add(g, block.memory, count * sizeof(gan_real));
     return block;
 }
 
 /* Gives a block back; free neighbours in its slab become one with it. */
 static void gan__give_numbers(gan *g, gan__block block)
 {
+    if (g->other) {
+        gan__guarded_remove(g, block.memory);
+        block.memory -= GAN__GUARD_BYTES;
+        block.size += 2 * GAN__GUARD_BYTES;
+    }
     gan__account(g, -(ptrdiff_t)block.size);
     for (int i = 0; i < g->free_count; i++) {
         gan__block other = g->free_blocks[i];
@@ -2732,12 +3289,12 @@ static void gan__give_numbers(gan *g, gan__block block)
             block.memory = other.memory;
         block.size += other.size;
         g->free_blocks[i] = g->free_blocks[--g->free_count];
-        i = -1;
+        i = -1; /* the larger block may have another neighbour */
     }
     gan__free_add(g, block);
 }
 
-/* Lets go of a tensor's numbers. */
+/* t uses its numbers no longer. */
 static void gan__release(gan_tensor *t)
 {
     if (t->buffer->references > 0 && --t->buffer->references == 0)
@@ -2746,12 +3303,19 @@ static void gan__release(gan_tensor *t)
 
 GAN_API gan_mark gan_here(gan *g)
 {
-    gan_mark mark = {g->tape_count};
+    gan_mark mark = {gan__check_device(g, "gan_here")->tape_count};
     return mark;
 }
 
 GAN_API void gan_clear_to(gan *g, gan_mark mark)
 {
+    gan__check_device(g, "gan_clear_to");
+    if (mark.tape < 0 || mark.tape > g->tape_count)
+        gan__fail(g, "gan_clear_to",
+                  "the mark is of %d tensors, %d are there: gan_here came before a gan_clear",
+                  mark.tape, g->tape_count);
+    if (g->look)
+        gan__doctor_forget(g, mark.tape);
     g->longest_tape = GAN__MAX(g->longest_tape, g->tape_count);
     while (g->tape_count > mark.tape) {
         gan_tensor *t = g->tape[--g->tape_count];
@@ -2760,21 +3324,27 @@ GAN_API void gan_clear_to(gan *g, gan_mark mark)
     }
 }
 
-GAN_API void gan_clear(gan *g)
+/* One slab in the place of several. */
+static void gan__merge_slabs(gan *g)
 {
     size_t total = 0;
+    for (int i = 0; i < g->slab_count; i++) {
+        total += g->slabs[i].size;
+        gan__device_free(g->backend, g->slabs[i].memory);
+    }
+    g->slab_count = 0;
+    gan__slab_add(g, total);
+}
+
+GAN_API void gan_clear(gan *g)
+{
+    gan__check_device(g, "gan_clear");
     gan_clear_to(g, g->floor);
     g->clears++;
-    if (g->gradients || g->recordings || g->recorded)
-        return; /* free blocks lie between gradients; recordings know addresses */
-    if (g->slab_count > 1) {
-        for (int i = 0; i < g->slab_count; i++) {
-            total += g->slabs[i].size;
-            gan__device_free(g->backend, g->slabs[i].memory);
-        }
-        g->slab_count = 0;
-        gan__slab_add(g, total);
-    }
+    if (g->gradients || g->captured_count || g->capturing)
+        return; /* gradients lie between the free blocks, and recordings know addresses */
+    if (g->slab_count > 1)
+        gan__merge_slabs(g);
     g->free_count = 0;
     if (g->slab_count == 0)
         return;
@@ -2782,7 +3352,7 @@ GAN_API void gan_clear(gan *g)
     gan__free_add(g, whole);
 }
 
-/* Room in one of compare's buffers. */
+/* Makes *memory, b's, large enough for count numbers. */
 static void *gan__ensure_buffer(gan *g, const gan_backend *b, void **memory, size_t *size,
                                 size_t count)
 {
@@ -2795,6 +3365,108 @@ static void *gan__ensure_buffer(gan *g, const gan_backend *b, void **memory, siz
     return *memory;
 }
 
+/* ---- compare:A,B
+
+   Every kernel runs on B and then on A, from the same inputs, and what both made is compared on the
+   host. A's results are the ones that the program goes on with.
+
+       A's inputs --> host --> copies for B --> B's kernel --> B's outputs --> host --+
+           |                                                                          +--> the same?
+           +--------------------------------> A's kernel --> A's outputs --> host ----+
+
+   Around each tensor of A and each copy of B lie guards, numbers that no kernel may change:
+
+       | guard | numbers of an operand | guard |
+
+   A guard is no NaN: a kernel that reads one has a result which differs from the other's, where a
+   NaN could pass for a number that is not finite in both. */
+#define GAN__GUARD       ((gan_real)-1.7e30)
+#define GAN__GUARD_COUNT (GAN__GUARD_BYTES / sizeof(gan_real))
+
+/* Sets the guards around bytes bytes at memory of backend b. */
+static void gan__guards_set(const gan_backend *b, char *memory, size_t bytes)
+{
+    gan_real guard[GAN__GUARD_COUNT];
+    for (size_t i = 0; i < GAN__GUARD_COUNT; i++)
+        guard[i] = GAN__GUARD;
+    gan__upload(b, memory - GAN__GUARD_BYTES, guard, sizeof guard);
+    gan__upload(b, memory + bytes, guard, sizeof guard);
+}
+
+/* "before" or "behind" where the guard there was changed, or NULL. */
+static const char *gan__guards_changed(const gan_backend *b, const char *memory, size_t bytes)
+{
+    gan_real guard[2][GAN__GUARD_COUNT];
+    gan__download(b, guard[0], memory - GAN__GUARD_BYTES, sizeof guard[0]);
+    gan__download(b, guard[1], memory + bytes, sizeof guard[1]);
+    for (int behind = 0; behind < 2; behind++)
+        for (size_t i = 0; i < GAN__GUARD_COUNT; i++)
+            if (guard[behind][i] != GAN__GUARD)
+                return behind ? "behind" : "before";
+    return NULL;
+}
+
+/* compare only: numbers of backend A that guards lie around, from now on and no longer. */
+static void gan__guarded_add(gan *g, char *memory, size_t bytes)
+{
+    gan__slab numbers = {memory, bytes};
+    if (g->guarded_count == g->guarded_room)
+        g->guarded = (gan__slab *)gan__grow(g->guarded, (size_t)g->guarded_room++, sizeof numbers);
+    g->guarded[g->guarded_count++] = numbers;
+    gan__guards_set(g->backend, memory, bytes);
+}
+
+static void gan__guarded_remove(gan *g, const char *memory)
+{
+    for (int i = g->guarded_count - 1; i >= 0; i--)
+        if (g->guarded[i].memory == memory) {
+            g->guarded[i] = g->guarded[--g->guarded_count];
+            return;
+        }
+}
+
+/* Device memory of its own for bytes bytes, outside of the slabs: a parameter's, for instance. NULL
+   if there is none. */
+static void *gan__persistent_alloc(gan *g, size_t bytes)
+{
+    size_t guard = g->other ? GAN__GUARD_BYTES : 0;
+    char *memory = (char *)gan__try_device_alloc(g->backend, bytes + 2 * guard);
+    if (!memory)
+        return NULL;
+    if (guard)
+        gan__guarded_add(g, memory + guard, bytes);
+    return memory + guard;
+}
+
+static void gan__persistent_free(gan *g, void *memory)
+{
+    size_t guard = g->other ? GAN__GUARD_BYTES : 0;
+    if (guard)
+        gan__guarded_remove(g, (char *)memory);
+    gan__device_free(g->backend, (char *)memory - guard);
+}
+
+/* B's copy, between guards, of numbers that lie on the host. */
+static gan_real *gan__guarded_copy(gan *g, gan__memory *to, const gan_real *host, size_t count)
+{
+    size_t with_guards = count + 2 * GAN__GUARD_COUNT;
+    gan__ensure_buffer(g, g->other, &to->memory, &to->size, with_guards);
+    char *memory = (char *)to->memory + GAN__GUARD_BYTES;
+    gan__upload(g->other, memory, host, count * sizeof *host);
+    gan__guards_set(g->other, memory, count * sizeof *host);
+    return (gan_real *)memory;
+}
+
+/* b's count numbers x, copied to one of the two staging buffers on the host. */
+static gan_real *gan__staged(gan *g, int which, const gan_backend *b, const gan_real *x,
+                             size_t count)
+{
+    void *host = gan__ensure_buffer(g, &gan__ref, &g->staging[which], &g->staging_size[which],
+                                    count);
+    gan__download(b, host, x, count * sizeof *x);
+    return (gan_real *)host;
+}
+
 static double gan__largest(const gan_real *x, size_t count)
 {
     double largest = 0;
@@ -2802,6 +3474,64 @@ static double gan__largest(const gan_real *x, size_t count)
         if (fabs((double)x[i]) <= DBL_MAX)
             largest = GAN__MAX(largest, fabs((double)x[i]));
     return largest;
+}
+
+/* The tensor whose numbers lie at data, or NULL: the newest one, or a parameter. */
+static const gan_tensor *gan__tensor_at(gan *g, const gan_real *data)
+{
+    for (int i = g->tape_count - 1; i >= 0; i--)
+        if (g->tape[i]->data == data)
+            return g->tape[i];
+    return gan__param_at(g, data);
+}
+
+/* The coordinates (n,c,h,w) of element i of t, which has count numbers; i itself where there is no
+   such tensor. */
+static void gan__element_text(char text[64], const gan_tensor *t, size_t count, size_t i)
+{
+    if (!t || gan_count(t) != count) {
+        snprintf(text, 64, "%.0f", (double)i);
+        return;
+    }
+    size_t plane = (size_t)t->h * t->w;
+    snprintf(text, 64, GAN__DIMS, (int)(i / plane / t->c), (int)(i / plane % t->c),
+             (int)(i / t->w % t->h), (int)(i % t->w));
+}
+
+/* What a kernel was called with, as far as the shape of its result does not show it. */
+static void gan__sizes_text(char text[256], int k, const void *p)
+{
+    text[0] = 0;
+    if (k == GAN__K_conv2d || k == GAN__K_conv_transpose2d || k == GAN__K_conv2d_weight) {
+        const gan_conv *conv = (const gan_conv *)p;
+        gan__conv_geometry q = gan__geometry_of(conv);
+        snprintf(text, 256,
+                 " of images " GAN__DIMS ", weight " GAN__DIMS
+                 ", stride %dx%d, padding %dx%d, dilation %dx%d, groups %d",
+                 GAN__SHAPE(conv), conv->out_c, q.group_in, conv->kernel_h, conv->kernel_w,
+                 q.stride_h, q.stride_w, q.pad_h, q.pad_w, q.dilation_h, q.dilation_w, q.groups);
+    } else if (k == GAN__K_max_index) {
+        const gan_pool *pool = (const gan_pool *)p;
+        snprintf(text, 256, " of %d planes of %dx%d, window %dx%d, stride %dx%d, padding %dx%d",
+                 pool->planes, pool->h, pool->w, pool->kernel_h, pool->kernel_w,
+                 pool->stride_h ? pool->stride_h : pool->stride,
+                 pool->stride_w ? pool->stride_w : pool->stride, pool->pad + pool->pad_h,
+                 pool->pad + pool->pad_w);
+    } else if (k == GAN__K_matmul) {
+        const gan_product *product = (const gan_product *)p;
+        snprintf(text, 256, " of (%dx%d)%s and (%dx%d)%s", product->m, product->k,
+                 product->transpose_a ? " transposed" : "", product->k, product->w,
+                 product->transpose_b ? " transposed" : "");
+    }
+}
+
+/* The beginning of a message: the kernel, its sizes, which call it is. */
+static void gan__kernel_text(char text[400], gan *g, int k, const void *p)
+{
+    char sizes[256];
+    gan__sizes_text(sizes, k, p);
+    snprintf(text, 400, "kernel %s%s (call %.0f%s)", gan__kernels[k].name, sizes, g->kernel_calls,
+             g->in_vjp ? ", in a derivative" : "");
 }
 
 /* Does kernel k sum products of its first two inputs (2), its first (1), or nothing (0)? Where
@@ -2815,103 +3545,229 @@ static int gan__products_summed(int k)
            k == GAN__K_norm_grad;
 }
 
-/* Stops where A's and B's results x and y of kernel k differ: by more than rounding can make of
-   the largest number, or in being finite. */
-static void gan__compare_results(gan *g, int k, int output, const gan_real *x, const gan_real *y,
-                                 size_t count)
+/* How large the terms of a kernel's sums are together, as a random sum grows: sqrt(terms) times the
+   largest product; 0 where nothing is summed. */
+static double gan__sum_scale(int k, const gan__cost *cost, gan_real *const *inputs)
 {
-    double tolerance = sizeof(gan_real) == 8 ? 1e-10 : 1e-4;
-    double largest = GAN__MAX(gan__largest(x, count), g->compare_scale);
+    int products = gan__products_summed(k);
+    double scale = sqrt(GAN__MAX(1, cost->flops / (2 * (double)cost->out[0])));
+    for (int i = 0; i < products; i++)
+        scale *= gan__largest(inputs[i], cost->in[i]);
+    return products ? scale : 0;
+}
+
+/* The numbers of a gan__guarded_copy. */
+static gan_real *gan__numbers_of(const gan__memory *copy)
+{
+    return (gan_real *)((char *)copy->memory + GAN__GUARD_BYTES);
+}
+
+/* How the results x of A and y of B differ. */
+typedef struct {
+    size_t count, first, worst; /* how many elements, the first of them, that which differs most */
+    double most;                /* by how much; infinity where only one is a finite number */
+} gan__difference;
+
+static gan__difference gan__difference_of(const gan_real *x, const gan_real *y, size_t count,
+                                          double tolerance)
+{
+    gan__difference d = {0, 0, 0, -1};
     for (size_t i = 0; i < count; i++) {
-        bool same = fabs((double)x[i] - (double)y[i]) <= tolerance * largest || x[i] == y[i] ||
-                    (x[i] != x[i] && y[i] != y[i]);
-        if (!same)
-            gan__fail(g, gan__kernels[k].name,
-                      "%s and %s differ in kernel %s (call %.0f), output %d, element %.0f of %.0f: "
-                      "%s has %.8g, %s has %.8g",
-                      g->backend->name, g->other->name, gan__kernels[k].name, g->kernel_calls,
-                      output, (double)i, (double)count, g->backend->name, (double)x[i],
-                      g->other->name, (double)y[i]);
+        bool both_nan = x[i] != x[i] && y[i] != y[i];
+        double difference = fabs((double)x[i] - (double)y[i]);
+        if (difference <= tolerance || x[i] == y[i] || both_nan)
+            continue;
+        if (!(difference <= DBL_MAX))
+            difference = HUGE_VAL;
+        if (d.count++ == 0)
+            d.first = i;
+        if (difference > d.most) {
+            d.most = difference;
+            d.worst = i;
+        }
+    }
+    return d;
+}
+
+/* Stops where output i of kernel k differs. What may differ is a part of the largest number: of the
+   results, or where terms cancel, of the terms. 1e-4 is far above what rounding does (6e-8 for each
+   operation, in whatever order a sum is made, and some 5e-7 for exp and its like) and far below the
+   part of the result that one wrong term makes. A backend that is compared with itself must give
+   the same bits. */
+static void gan__compare_results(gan *g, int k, const void *p, const gan__cost *cost, int i,
+                                 const gan_real *y, double scale)
+{
+    size_t count = cost->out[i];
+    const gan_real *a = gan__staged(g, 0, g->backend, y, count);
+    const gan_real *b = gan__staged(g, 1, g->other, gan__numbers_of(&g->compare_out[i]), count);
+    bool twice = g->backend == g->other;
+    double part = twice ? 0 : sizeof(gan_real) == 8 ? 1e-10 : 1e-4;
+    double tolerance = part * GAN__MAX(gan__largest(a, count), scale);
+    gan__difference d = gan__difference_of(a, b, count, tolerance);
+    if (!d.count)
+        return;
+    const gan_tensor *t = gan__tensor_at(g, y);
+    char kernel[400], result[16] = "", shape[64] = "", first[64], worst[64], who[160];
+    gan__kernel_text(kernel, g, k, p);
+    if (gan__kernels[k].out > 1)
+        snprintf(result, sizeof result, " %d", i + 1);
+    if (t && gan_count(t) == count)
+        snprintf(shape, sizeof shape, " " GAN__DIMS, GAN__SHAPE(t));
+    gan__element_text(first, t, count, d.first);
+    gan__element_text(worst, t, count, d.worst);
+    if (twice)
+        snprintf(who, sizeof who, "two runs of %.60s differ", g->backend->name);
+    else
+        snprintf(who, sizeof who, "%.60s and %.60s differ", g->backend->name, g->other->name);
+    gan__fail(g, gan__kernels[k].name,
+              "%s in %s: %.0f of %.0f elements of its result%s%s, first at %s: %.8g and %.8g; the "
+              "most at %s: %.8g and %.8g, %.3g allowed%s",
+              who, kernel, (double)d.count, (double)count, result, shape, first, (double)a[d.first],
+              (double)b[d.first], worst, (double)a[d.worst], (double)b[d.worst], tolerance,
+              twice ? "; it depends on which thread comes first, or on memory that nobody wrote"
+                    : "");
+}
+
+/* Stops: backend b's kernel did something it must not do. */
+static void gan__compare_fail(gan *g, int k, const void *p, const gan_backend *b, const char *did)
+{
+    char kernel[400];
+    gan__kernel_text(kernel, g, k, p);
+    gan__fail(g, gan__kernels[k].name, "%.60s's %s %s", b->name, kernel, did);
+}
+
+/* Stops if the guards around count numbers x of backend b have changed. what: whose numbers. */
+static void gan__check_guards(gan *g, int k, const void *p, const gan_backend *b, const gan_real *x,
+                              size_t count, const char *what, int number)
+{
+    const char *side = gan__guards_changed(b, (const char *)x, count * sizeof *x);
+    if (!side)
+        return;
+    char did[128];
+    snprintf(did, sizeof did, "wrote %s %s", side, what);
+    if (number > 0)
+        snprintf(did + strlen(did), sizeof did - strlen(did), " %d", number);
+    gan__guards_set(b, (char *)x, count * sizeof *x); /* the device can go on */
+    gan__compare_fail(g, k, p, b, did);
+}
+
+/* The inputs x of backend b are still what they were, host. An input that is an output too, as in
+   an in-place function, may change. */
+static void gan__check_inputs(gan *g, int k, const void *p, const gan__cost *cost,
+                              const gan_backend *b, const gan_real *const *x,
+                              gan_real *const *outputs)
+{
+    for (int i = 0; i < gan__kernels[k].in; i++) {
+        size_t bytes = cost->in[i] * sizeof(gan_real);
+        bool in_place = false;
+        for (int o = 0; o < gan__kernels[k].out; o++)
+            in_place |= x[i] < outputs[o] + cost->out[o] && outputs[o] < x[i] + cost->in[i];
+        if (in_place)
+            continue;
+        const gan_real *now = gan__staged(g, 0, b, x[i], cost->in[i]);
+        if (memcmp(now, g->compare_input[i].memory, bytes) == 0)
+            continue;
+        char did[64];
+        snprintf(did, sizeof did, "changed its input %d", i + 1);
+        gan__compare_fail(g, k, p, b, did);
     }
 }
 
-/* compare: b's numbers x on the host, in one of two places. */
-static const gan_real *gan__fetch(gan *g, int place, const gan_backend *b, const gan_real *x,
-                                  size_t count)
-{
-    void *host = gan__ensure_buffer(g, &gan__ref, &g->staging[place], &g->staging_size[place],
-                                    count);
-    gan__download(b, host, x, count * sizeof *x);
-    return (const gan_real *)host;
-}
-
-/* compare:A,B: the same kernel on B, from A's inputs and into memory of its own; then the judge. */
-static void gan__run_other(gan *g, int k, const void *p, const gan__cost *cost,
-                           const gan_real *const *x, gan_real *const *y, bool after)
+/* Before A's kernel: B's, from copies of A's operands. Outputs are copied too, as optimizers read
+   theirs and a copy with strides leaves gaps. */
+static double gan__compare_begin(gan *g, int k, const void *p, const gan__cost *cost,
+                                 const gan_real *const *x, gan_real *const *y)
 {
     const gan_backend *a = g->backend, *b = g->other;
     const gan__kernel *kernel = &gan__kernels[k];
-    const gan_real *in[5] = {NULL, NULL, NULL, NULL, NULL};
+    gan_real *inputs[5] = {NULL, NULL, NULL, NULL, NULL};
+    gan_real *in[5] = {NULL, NULL, NULL, NULL, NULL};
     gan_real *out[3] = {NULL, NULL, NULL};
-    for (int i = 0; i < kernel->out; i++) {
-        const gan_real *host = gan__fetch(g, 0, a, y[i], cost->out[i]);
-        out[i] = (gan_real *)gan__ensure_buffer(g, b, &g->spare[i], &g->spare_size[i],
-                                                cost->out[i]);
-        if (after)
-            gan__compare_results(g, k, i, host, gan__fetch(g, 1, b, out[i], cost->out[i]),
-                                 cost->out[i]);
-        else
-            gan__upload(
-                b, out[i], host,
-                cost->out[i] *
-                    sizeof *host); /* what A's find: optimizers read theirs, copy leaves gaps */
-    }
-    if (after)
-        return;
-    g->compare_scale = gan__products_summed(k)
-                         ? sqrt(GAN__MAX(1, cost->flops / (2 * (double)cost->out[0])))
-                         : 0;
     for (int i = 0; i < kernel->in; i++) {
-        const gan_real *host = in[i] = x[i];
-        if (a->alloc || b->alloc) { /* B cannot read A's memory */
-            gan_real *copy = (gan_real *)gan__ensure_buffer(g, b, &g->spare_in[i],
-                                                            &g->spare_in_size[i], cost->in[i]);
-            host = gan__fetch(g, 0, a, x[i], cost->in[i]);
-            gan__upload(b, copy, host, cost->in[i] * sizeof *host);
-            in[i] = copy;
-        }
-        if (i < gan__products_summed(k))
-            g->compare_scale *= gan__largest(host, cost->in[i]);
+        gan__memory *kept = &g->compare_input[i];
+        inputs[i] = (gan_real *)gan__ensure_buffer(g, &gan__ref, &kept->memory, &kept->size,
+                                                   cost->in[i]);
+        gan__download(a, inputs[i], x[i], cost->in[i] * sizeof *inputs[i]);
+        in[i] = gan__guarded_copy(g, &g->compare_in[i], inputs[i], cost->in[i]);
     }
-    kernel->call(b, p, in, out);
+    for (int i = 0; i < kernel->out; i++) {
+        const gan_real *host = gan__staged(g, 0, a, y[i], cost->out[i]);
+        out[i] = gan__guarded_copy(g, &g->compare_out[i], host, cost->out[i]);
+    }
+    kernel->call(b, p, (const gan_real *const *)in, out);
+    for (int i = 0; i < kernel->in; i++)
+        gan__check_guards(g, k, p, b, in[i], cost->in[i], "its input", i + 1);
+    for (int i = 0; i < kernel->out; i++)
+        gan__check_guards(g, k, p, b, out[i], cost->out[i], "its result", i + 1);
+    gan__check_inputs(g, k, p, cost, b, (const gan_real *const *)in, out);
+    return gan__sum_scale(k, cost, inputs);
 }
 
-/* Runs kernel k with sizes p on g's backend: every kernel call of tensors goes through here. */
+/* After A's kernel. In the host's memory the guards of all tensors are looked at, elsewhere, where
+   each look is a transfer, those of the operands. */
+static void gan__compare_end(gan *g, int k, const void *p, const gan__cost *cost,
+                             const gan_real *const *x, gan_real *const *y, double scale)
+{
+    const gan_backend *a = g->backend;
+    const gan__kernel *kernel = &gan__kernels[k];
+    for (int i = 0; i < g->guarded_count; i++) {
+        const gan_real *numbers = (const gan_real *)g->guarded[i].memory;
+        size_t count = g->guarded[i].size / sizeof *numbers;
+        const char *what = NULL;
+        int number = 0;
+        for (int o = 0; o < kernel->in; o++)
+            if (x[o] == numbers) {
+                what = "its input";
+                number = o + 1;
+            }
+        for (int o = 0; o < kernel->out; o++)
+            if (y[o] == numbers) {
+                what = "its result";
+                number = o + 1;
+            }
+        if (!what && !a->download)
+            what = "a tensor that is none of its operands";
+        if (what)
+            gan__check_guards(g, k, p, a, numbers, count, what, number);
+    }
+    gan__check_inputs(g, k, p, cost, a, x, y);
+    for (int i = 0; i < kernel->out; i++)
+        gan__compare_results(g, k, p, cost, i, y[i], scale);
+}
+
+/* A kernel's call, for gan_profile. */
+static void gan__profile_note(gan *g, int k, const gan__cost *cost, double seconds)
+{
+    double numbers = 0;
+    for (int i = 0; i < 5; i++)
+        numbers += (double)cost->in[i];
+    for (int i = 0; i < 3; i++)
+        numbers += (double)cost->out[i];
+    g->profile_calls[k]++;
+    g->profile_seconds[k] += seconds;
+    g->profile_flops[k] += cost->flops;
+    g->profile_bytes[k] += numbers * sizeof(gan_real);
+}
+
+/* Runs kernel k with sizes p, inputs x and outputs y on g's backend: every call of a kernel for
+   tensors goes through here. */
 static void gan__run(gan *g, int k, const void *p, const gan_real *const *x, gan_real *const *y)
 {
     gan__cost cost = gan__kernels[k].cost(p);
-    double bytes = 0;
-    if (g->plan && !g->recorded) {
-        gan__plan_note(g, k, p, &cost, x, y[0]);
+    if (g->plan && !g->capturing) {
+        gan__plan_kernel(g, k, p, &cost, x, y[0]);
         return;
     }
-    gan__thread.g_threads = g->threads;
     g->kernel_calls++;
-    if (g->other)
-        gan__run_other(g, k, p, &cost, x, y, false);
+    gan__thread.g_threads = g->threads;
+    double scale = g->other ? gan__compare_begin(g, k, p, &cost, x, y) : 0;
     double start = gan__now();
     gan__kernels[k].call(g->backend, p, x, y);
-    g->profile_seconds[k] += gan__now() - start;
+    double seconds = gan__now() - start;
     if (g->other)
-        gan__run_other(g, k, p, &cost, x, y, true);
+        gan__compare_end(g, k, p, &cost, x, y, scale);
     gan__thread.g_threads = 0;
-    for (int i = 0; i < 5; i++)
-        bytes += (double)cost.in[i];
-    for (int i = 0; i < 3; i++)
-        bytes += (double)cost.out[i];
-    g->profile_calls[k]++;
-    g->profile_flops[k] += cost.flops;
-    g->profile_bytes[k] += bytes * sizeof(gan_real);
+    gan__profile_note(g, k, &cost, seconds);
     if (g->look)
         gan__doctor_watch(g, k, p, &cost, y[0]);
 }
@@ -2980,10 +3836,7 @@ static void gan__valid_pair(const gan_tensor *a, const gan_tensor *b, const char
 static void gan__check_shape(gan *g, const char *function, int n, int c, int h, int w)
 {
     double count = (double)n * c * h * w;
-    if (!g)
-        gan__fail(
-            NULL, function,
-            "the device is NULL; gan_open gives NULL when it fails, and gan_error() says why");
+    gan__check_device(g, function);
     if (n < 1 || c < 1 || h < 1 || w < 1 || count > 2147483647.0)
         gan__fail(g, function,
                   "shape " GAN__DIMS ": each size is 1 or more, and their product below 2^31", n, c,
@@ -3009,6 +3862,7 @@ static gan_tensor *gan__tensor(gan *g, gan__buffer *buffer, int n, int c, int h,
     t->h = h;
     t->w = w;
     t->g = g;
+    t->layer = gan__layer_name(g);
     if (!buffer) {
         buffer = &node->numbers;
         buffer->block = gan__take_numbers(g, gan_count(t));
@@ -3040,23 +3894,34 @@ static gan_tensor *gan__record(gan_tensor *y, const struct gan__op *op, gan_tens
     return y;
 }
 
-/* A parameter or a piece of optimizer state: on no tape, its memory its own, until gan_close. */
+/* A parameter or a piece of optimizer state: on no tape, its memory its own, until gan_close. NULL
+   if there is no memory. */
 static gan_tensor *gan__persistent_tensor(gan *g, int n, int c, int h, int w)
 {
     gan__planned(g, "a new parameter or optimizer state");
-    gan_tensor *t = (gan_tensor *)gan__alloc_zero(sizeof *t);
+    size_t size = (size_t)n * c * h * w * sizeof(gan_real);
+    gan_tensor *t = (gan_tensor *)gan__try_alloc(sizeof *t);
+    gan__buffer *buffer = (gan__buffer *)gan__try_alloc(sizeof *buffer);
+    void *numbers = t && buffer ? gan__persistent_alloc(g, size) : NULL;
+    if (!numbers) {
+        GAN_FREE(t);
+        GAN_FREE(buffer);
+        return NULL;
+    }
+    memset(t, 0, sizeof *t);
+    memset(buffer, 0, sizeof *buffer);
     t->n = n;
     t->c = c;
     t->h = h;
     t->w = w;
     t->g = g;
     t->tape = -1;
-    t->buffer = (gan__buffer *)gan__alloc_zero(sizeof *t->buffer);
+    t->buffer = buffer;
     t->buffer->references = 1;
-    t->buffer->block.size = gan_count(t) * sizeof(gan_real);
-    t->buffer->block.memory = (char *)gan__device_alloc(g, g->backend, t->buffer->block.size);
-    t->data = (gan_real *)t->buffer->block.memory;
-    gan__account(g, (ptrdiff_t)t->buffer->block.size);
+    t->buffer->block.size = size;
+    t->buffer->block.memory = (char *)numbers;
+    t->data = (gan_real *)numbers;
+    gan__account(g, (ptrdiff_t)size);
     return t;
 }
 
@@ -3065,7 +3930,7 @@ static void gan__persistent_tensor_free(gan_tensor *t)
     if (!t)
         return;
     gan__account(t->g, -(ptrdiff_t)t->buffer->block.size);
-    gan__device_free(t->g->backend, t->data);
+    gan__persistent_free(t->g, t->data);
     GAN_FREE(t->param_grad);
     GAN_FREE(t->buffer);
     GAN_FREE(t);
@@ -3144,36 +4009,14 @@ GAN_API void gan_set(gan_tensor *t, const gan_real *data)
 
 GAN_API gan_tensor *gan_detach(gan_tensor *x)
 {
-    return gan__tensor(gan__valid(x, "gan_detach"), x->buffer, GAN__SHAPE(x));
+    gan *g = gan__valid(x, "gan_detach");
+    return gan__tensor(g, x->buffer, GAN__SHAPE(x));
 }
 
 /* ===========================================================================================
    >>random (implementation)
    ===========================================================================================
-   Philox 4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3",
-   2011): ten rounds of multiply and exclusive-or turn a counter of four words and a key of two
-   into four words. Here the key is the seed, the counter (index, stream). */
-
-static void gan__philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4])
-{
-    uint32_t c0 = (uint32_t)index;
-    uint32_t c1 = (uint32_t)(index >> 32);
-    uint32_t c2 = (uint32_t)stream;
-    uint32_t c3 = (uint32_t)(stream >> 32);
-    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
-        uint64_t a = (uint64_t)0xD2511F53u * c0;
-        uint64_t b = (uint64_t)0xCD9E8D57u * c2;
-        c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
-        c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
-        c1 = (uint32_t)b;
-        c3 = (uint32_t)a;
-    }
-    out[0] = c0;
-    out[1] = c1;
-    out[2] = c2;
-    out[3] = c3;
-}
+   gan__philox and gan__random_block stand above PART II: gan_cuda.cu has them too. */
 
 /* Streams: gan_rand and gan_randn, shuffles, strokes, gradient checks, shapes; a parameter's own
    is a hash of its name, above these. */
@@ -3184,29 +4027,6 @@ enum {
     GAN__STREAM_CHECK,
     GAN__STREAM_SHAPES
 };
-
-/* Four numbers from one block: 24 bits each; normals by Box and Muller (1958), two from two. */
-static void gan__random_block(const gan_random *p, uint64_t block, gan_real out[4])
-{
-    uint32_t word[4];
-    gan__philox(p->seed, p->stream, p->index + block, word);
-    for (int i = 0; i < 4; i++)
-        out[i] = (gan_real)(word[i] >> 8) * (gan_real)(1.0 / 16777216);
-    for (int i = 0; p->normal && i < 4; i += 2) {
-        gan_real radius = (gan_real)sqrt(-2 * log((double)out[i] + 0.5 / 16777216));
-        gan_real angle = (gan_real)(6.28318530717958647692 * (double)out[i + 1]);
-        out[i] = radius * (gan_real)cos((double)angle);
-        out[i + 1] = radius * (gan_real)sin((double)angle);
-    }
-    for (int i = 0; i < 4; i++)
-        out[i] = p->shift + p->scale * out[i];
-}
-
-typedef struct {
-    const void *p;
-    const gan_real *in[5];
-    gan_real *out[3];
-} gan__job;
 
 static void gan__random_body(void *argument, size_t begin, size_t end, int thread)
 {
@@ -3219,16 +4039,16 @@ static void gan__random_body(void *argument, size_t begin, size_t end, int threa
     }
 }
 
-GAN_API void gan_ref_random(const gan_random *p, gan_real *y)
-{
-    gan__job job = {p, {NULL}, {y}};
-    gan__random_body(&job, 0, p->count, 0);
-}
-
 static gan__cost gan__cost_random(const gan_random *p)
 {
     gan__cost cost = {{0}, {p->count}, 0};
     return cost;
+}
+
+GAN_API void gan_ref_random(const gan_random *p, gan_real *y)
+{
+    gan__job job = {p, {NULL}, {y}};
+    gan__random_body(&job, 0, p->count, 0);
 }
 
 GAN_API void gan_cpu_random(const gan_random *p, gan_real *y)
@@ -3244,7 +4064,7 @@ static gan_tensor *gan__draw(gan *g, const char *function, int normal, int n, in
     gan_random p = {normal, gan_count(t), g->seed, GAN__STREAM_DRAW, g->drawn, 1, 0};
     g->drawn += (gan_count(t) + 3) / 4;
     gan__run_1(g, GAN__K_random, &p, NULL, t->data);
-    gan__changes(g, NULL, NULL, 0);
+    gan__replay_value_add(g, NULL, NULL, 0);
     return t;
 }
 
@@ -3266,113 +4086,19 @@ GAN_API void gan_seed(gan *g, uint64_t seed)
     g->drawn = 0;
 }
 
-/* -------------------------------------------------------------------------------------------
-   The inner loops of the cpu kernels stand in a section at the end of this file that is compiled
-   once per instruction set. This is what it offers, and how a table of it is chosen when a
-   kernel is called. */
-
-/* Columns of an image seen as a matrix: rows are (channel, u, v) of a window of tu x tv taps,
-   columns are positions (n, i, j) of a grid of rows x cols; the number there is src[n, channel,
-   i*step_h + u0 + u*dir_h, j*step_w + v0 + v*dir_w], or 0 outside. No such matrix is ever
-   stored: panels of it are packed on the way into the product. */
-typedef struct {
-    const gan_real *src, *end; /* end: the tensor's */
-    ptrdiff_t image;           /* how far apart images lie */
-    int h, w, rows, cols, tu, tv, u0, v0;
-    int step_h, step_w, dir_h, dir_w;
-} gan__window;
-
-/* Where packers read a matrix (K,columns): the two strides of an ordinary matrix, or a window
-   (its columns, or its transpose). */
-typedef struct {
-    int kind;
-    const gan_real *src;
-    ptrdiff_t k_stride, column_stride;
-    gan__window window;
-} gan__matrix_source;
-
-enum { GAN__PLAIN, GAN__WINDOW, GAN__WINDOW_T };
-
-typedef struct {
-    int rows, columns; /* of the register tile: the micro-kernel's C is rows x columns */
-    void (*tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add);
-    void (*pack_left)(const gan_real *src, ptrdiff_t row_stride, const ptrdiff_t *k_offset,
-                      int rows, int depth, gan_real *panel);
-    void (*pack_right)(const gan__matrix_source *right, int column, int columns, int k, int depth,
-                       gan_real *panel);
-    void (*store)(const gan_real *tile, int rows, int columns, gan_real *dst, ptrdiff_t row_stride,
-                  const ptrdiff_t *column_offset);
-    void (*map)(const gan_map *p, const gan_real *x, gan_real *y, size_t n);
-    void (*zip)(const gan_zip *p, const gan_real *a, int a_step, const gan_real *b, int b_step,
-                gan_real *y, size_t n);
-    double (*sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n);
-    double (*squares)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n, gan_real center);
-    void (*add_rows)(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y, size_t n);
-    void (*scale_shift)(const gan_real *x, gan_real scale, gan_real shift, gan_real *y, size_t n);
-    void (*two_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride, size_t n,
-                     gan_real mean, double sums[2]);
-    void (*blend)(const gan_real *gy, const gan_real *x, gan_real mean, gan_real a, gan_real b,
-                  gan_real c, gan_real *gx, size_t n);
-    void (*add_scaled)(const gan_real *x, gan_real k, gan_real *y, size_t n, bool add);
-    void (*take)(const gan_real *x, const int *index, const gan_real *weight, int taps, int apart,
-                 gan_real *y, int n);
-    void (*take_even)(const gan_real *x, int in, const int *index, const gan_real *weight, int taps,
-                      int apart, int phases, int step, gan_real *room, gan_real *y, int n);
-    void (*max_line)(const gan_real *x, int step, int at, gan_real *best, gan_real *index, int n);
-    void (*softmax)(const gan_real *x, gan_real *y, size_t n, int log_);
-    void (*softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n, int log_);
-    gan__body *sgd, *adam, *rmsprop; /* of a gan__job */
-    void (*pairs)(size_t d, const double *a, const double *b, double *c, bool squares);
-} gan__isa;
-
-/* The section is compiled for vectors of 64, 32 and 16 bytes; GAN__LANES is how many numbers one
-   holds. */
-#define GAN__LANES (GAN__MAX(GAN__BYTES, 16) / GAN__SIZE)
-#if GAN_MAX_VECTOR >= 64 && defined(GAN__IS_X86)
-#define GAN__ISA(name) gan__##name##_avx512
-#define GAN__BYTES     64
-#include GAN_HEADER
-#undef GAN__ISA
-#undef GAN__BYTES
-#endif
-#if GAN_MAX_VECTOR >= 32 && defined(GAN__IS_X86)
-#define GAN__ISA(name) gan__##name##_avx2
-#define GAN__BYTES     32
-#include GAN_HEADER
-#undef GAN__ISA
-#undef GAN__BYTES
-#endif
-#define GAN__ISA(name) gan__##name##_base
-#define GAN__BYTES     (GAN_MAX_VECTOR >= 16 ? 16 : 0)
-#include GAN_HEADER
-#undef GAN__LANES
-
-static const gan__isa *gan__cpu_isa(void)
-{
-#if GAN_MAX_VECTOR >= 64 && defined(GAN__IS_X86)
-    if (__builtin_cpu_supports("avx512f"))
-        return &gan__table_avx512;
-#endif
-#if GAN_MAX_VECTOR >= 32 && defined(GAN__IS_X86)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        return &gan__table_avx2;
-#endif
-    return &gan__table_base;
-}
-
 /* ===========================================================================================
    >>arithmetic (implementation)
    =========================================================================================== */
-GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y)
-{
-    for (size_t i = 0; i < p->count; i++)
-        y[i] = p->value;
-}
-
 static gan__cost gan__cost_fill(const gan_fill *p)
 {
     gan__cost cost = {{0}, {p->count}, 0};
     return cost;
+}
+
+GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y)
+{
+    for (size_t i = 0; i < p->count; i++)
+        y[i] = p->value;
 }
 
 static void gan__fill_body(void *job, size_t begin, size_t end, int thread)
@@ -3389,43 +4115,23 @@ GAN_API void gan_cpu_fill(const gan_fill *p, gan_real *y)
     gan__parallel(p->count, 65536, gan__fill_body, &job);
 }
 
-static gan_real gan__map_one(const gan_map *p, gan_real x)
-{
-    switch (p->op) {
-    case GAN_AFFINE: return p->a * x + p->b;
-    case GAN_EXP: return GAN__F(exp, x);
-    case GAN_LOG: return GAN__F(log, x);
-    case GAN_SQRT: return GAN__F(sqrt, x);
-    case GAN_RSQRT: return 1 / GAN__F(sqrt, x);
-    case GAN_SQUARE: return x * x;
-    case GAN_ABS: return GAN__F(fabs, x);
-    case GAN_SIGN: return (gan_real)((x > 0) - (x < 0));
-    case GAN_CLAMP: return x < p->a ? p->a : x > p->b ? p->b : x;
-    case GAN_LEAKY: return x > 0 ? x : p->a * x;
-    case GAN_TANH: return GAN__F(tanh, x);
-    case GAN_SIGMOID: return 1 / (1 + GAN__F(exp, -x));
-    case GAN_SOFTPLUS: return GAN__MAX(x, 0) + GAN__F(log1p, GAN__F(exp, -GAN__F(fabs, x)));
-    default: return GAN__F(erf, x); /* GAN_ERF */
-    }
-}
-
-GAN_API void gan_ref_map(const gan_map *p, const gan_real *x, gan_real *y)
-{
-    for (size_t i = 0; i < p->count; i++)
-        y[i] = gan__map_one(p, x[i]);
-}
-
 static gan__cost gan__cost_map(const gan_map *p)
 {
     gan__cost cost = {{p->count}, {p->count}, (double)p->count};
     return cost;
 }
 
+GAN_API void gan_ref_map(const gan_map *p, const gan_real *x, gan_real *y)
+{
+    for (size_t i = 0; i < p->count; i++)
+        y[i] = gan__map_one(p->op, x[i], p->a, p->b);
+}
+
 static void gan__map_body(void *job, size_t begin, size_t end, int thread)
 {
     gan__job *j = (gan__job *)job;
     (void)thread;
-    gan__cpu_isa()->map((const gan_map *)j->p, j->in[0] + begin, j->out[0] + begin, end - begin);
+    gan__simd()->map((const gan_map *)j->p, j->in[0] + begin, j->out[0] + begin, end - begin);
 }
 
 GAN_API void gan_cpu_map(const gan_map *p, const gan_real *x, gan_real *y)
@@ -3434,18 +4140,13 @@ GAN_API void gan_cpu_map(const gan_map *p, const gan_real *x, gan_real *y)
     gan__parallel(p->count, 16384, gan__map_body, &job);
 }
 
-static gan_real gan__zip_one(const gan_zip *p, gan_real a, gan_real b)
+static gan__cost gan__cost_zip(const gan_zip *p)
 {
-    switch (p->op) {
-    case GAN_MIX: return p->k * a + p->l * b;
-    case GAN_MUL: return a * b;
-    case GAN_DIV: return a / b;
-    case GAN_GATE: return b > 0 ? a : p->k * a;
-    case GAN_INSIDE: return b >= p->k && b <= p->l ? a : 0;
-    case GAN_DTANH: return a * (1 - b * b);
-    case GAN_DSIGMOID: return a * b * (1 - b);
-    default: return (gan_real)(a == b); /* GAN_EQUAL */
-    }
+    size_t n = gan__size(GAN__SHAPE(p));
+    size_t a = gan__extent(GAN__SHAPE(p), p->a);
+    size_t b = gan__extent(GAN__SHAPE(p), p->b);
+    gan__cost cost = {{a, b}, {n}, (double)n};
+    return cost;
 }
 
 GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y)
@@ -3454,17 +4155,9 @@ GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b,
         for (int c = 0; c < p->c; c++)
             for (int h = 0; h < p->h; h++)
                 for (int w = 0; w < p->w; w++)
-                    *y++ = gan__zip_one(p, a[n * p->a[0] + c * p->a[1] + h * p->a[2] + w * p->a[3]],
-                                        b[n * p->b[0] + c * p->b[1] + h * p->b[2] + w * p->b[3]]);
-}
-
-static gan__cost gan__cost_zip(const gan_zip *p)
-{
-    size_t count = gan__size(GAN__SHAPE(p));
-    size_t of_a = gan__extent(GAN__SHAPE(p), p->a);
-    size_t of_b = gan__extent(GAN__SHAPE(p), p->b);
-    gan__cost cost = {{of_a, of_b}, {count}, (double)count};
-    return cost;
+                    *y++ = gan__zip_one(
+                        p->op, a[n * p->a[0] + c * p->a[1] + h * p->a[2] + w * p->a[3]],
+                        b[n * p->b[0] + c * p->b[1] + h * p->b[2] + w * p->b[3]], p->k, p->l);
 }
 
 /* A tour of two arrays whose neighbours along four dimensions lie a and b apart. part and
@@ -3528,10 +4221,11 @@ static void gan__zip_body(void *job, size_t begin, size_t end, int thread)
         const gan_real *b = j->in[1] + from_b + at * step_b;
         n = GAN__MIN(end - begin, length - (size_t)at);
         if (step_a <= 1 && step_b <= 1)
-            gan__cpu_isa()->zip(p, a, (int)step_a, b, (int)step_b, j->y + begin, n);
+            gan__simd()->zip(p, a, (int)step_a, b, (int)step_b, j->y + begin, n);
         else
             for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++)
-                j->y[begin + (size_t)i] = gan__zip_one(p, a[i * step_a], b[i * step_b]);
+                j->y[begin + (size_t)i] = gan__zip_one(p->op, a[i * step_a], b[i * step_b], p->k,
+                                                       p->l);
     }
 }
 
@@ -3546,34 +4240,14 @@ GAN_API void gan_cpu_zip(const gan_zip *p, const gan_real *a, const gan_real *b,
 /* ---- tensors: y = op(x), derivative gy * op'(x), itself made of these functions */
 
 static gan__vjp gan__map_vjp, gan__zip_vjp;
-static const struct gan__op gan__map_ops[] = {/* in the order of GAN_AFFINE ... */
-                                              {"gan_mul_scalar or gan_add_scalar", gan__map_vjp,
-                                               false},
-                                              {"gan_exp", gan__map_vjp, true},
-                                              {"gan_log", gan__map_vjp, false},
-                                              {"gan_sqrt", gan__map_vjp, true},
-                                              {"gan_rsqrt", gan__map_vjp, true},
-                                              {"gan_square", gan__map_vjp, false},
-                                              {"gan_abs", gan__map_vjp, false},
-                                              {"the sign", gan__map_vjp, false},
-                                              {"gan_clamp", gan__map_vjp, false},
-                                              {"gan_leaky_relu", gan__map_vjp, true},
-                                              {"gan_tanh", gan__map_vjp, true},
-                                              {"gan_sigmoid", gan__map_vjp, true},
-                                              {"gan_softplus", gan__map_vjp, false},
-                                              {"erf", gan__map_vjp, false}};
-static const struct gan__op gan__zip_ops[] = {/* in the order of GAN_MIX ... */
-                                              {"gan_add or gan_sub", gan__zip_vjp, false},
-                                              {"gan_mul", gan__zip_vjp, false},
-                                              {"gan_div", gan__zip_vjp, true},
-                                              {"leaky_relu's derivative", gan__zip_vjp, false},
-                                              {"clamp's derivative", gan__zip_vjp, false},
-                                              {"tanh's derivative", gan__zip_vjp, false},
-                                              {"sigmoid's derivative", gan__zip_vjp, false},
-                                              {"gan_one_hot", gan__zip_vjp, false}};
+#define GAN__MAP_ROW(op, name, needs_y, formula, derivative) {name, gan__map_vjp, needs_y},
+#define GAN__ZIP_ROW(op, name, needs_y, formula, of_a, of_b) {name, gan__zip_vjp, needs_y},
+static const struct gan__op gan__map_ops[] = {GAN_MAP_OPS(GAN__MAP_ROW)};
+static const struct gan__op gan__zip_ops[] = {GAN_ZIP_OPS(GAN__ZIP_ROW)};
 
 /* The result goes to into's memory where into is given. */
-static gan_tensor *gan__map_into(gan_tensor *into, int op, gan_tensor *x, gan_real a, gan_real b)
+static gan_tensor *gan__map_into(gan_tensor *into, gan_map_op op, gan_tensor *x, gan_real a,
+                                 gan_real b)
 {
     gan *g = x->g;
     gan_tensor *y = gan__tensor(g, into ? into->buffer : NULL, GAN__SHAPE(x));
@@ -3585,7 +4259,8 @@ static gan_tensor *gan__map_into(gan_tensor *into, int op, gan_tensor *x, gan_re
     return gan__record(y, &gan__map_ops[op], x, NULL, NULL);
 }
 
-static gan_tensor *gan__map(const char *function, int op, gan_tensor *x, gan_real a, gan_real b)
+static gan_tensor *gan__map(const char *function, gan_map_op op, gan_tensor *x, gan_real a,
+                            gan_real b)
 {
     gan__valid(x, function);
     return gan__map_into(NULL, op, x, a, b);
@@ -3606,8 +4281,8 @@ static int gan__join(int a, int b)
 }
 
 /* into: whose memory the result takes, or NULL. Both have the result's shape, or into is none. */
-static gan_tensor *gan__zip_into(gan_tensor *into, const char *function, int op, gan_tensor *a,
-                                 gan_tensor *b, gan_real k, gan_real l)
+static gan_tensor *gan__zip_into(gan_tensor *into, const char *function, gan_zip_op op,
+                                 gan_tensor *a, gan_tensor *b, gan_real k, gan_real l)
 {
     gan__valid_pair(a, b, function);
     gan *g = a->g;
@@ -3635,8 +4310,8 @@ static gan_tensor *gan__zip_into(gan_tensor *into, const char *function, int op,
     return gan__record(y, &gan__zip_ops[op], a, b, NULL);
 }
 
-static gan_tensor *gan__zip(const char *function, int op, gan_tensor *a, gan_tensor *b, gan_real k,
-                            gan_real l)
+static gan_tensor *gan__zip(const char *function, gan_zip_op op, gan_tensor *a, gan_tensor *b,
+                            gan_real k, gan_real l)
 {
     return gan__zip_into(NULL, function, op, a, b, k, l);
 }
@@ -3650,32 +4325,25 @@ static gan_tensor *gan__reuse(gan_tensor *gy)
              : NULL; /* one: the slot that holds gy */
 }
 
+/* t times k, or t itself where k is 1. */
+static gan_tensor *gan__times(gan_tensor *t, gan_real k)
+{
+    return k == 1 ? t : gan_mul_scalar(t, k);
+}
+
+/* The gradient of x, by the rows of GAN_MAP_OPS. */
 static gan_tensor *gan__map_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
+#define GAN__CASE(op, name, needs_y, formula, derivative) \
+    case op: return derivative;
     gan_tensor *x = y->in[i];
-    const gan_real a = y->real[0], b = y->real[1];
-    switch (y->attr[0]) {
-    case GAN_AFFINE: return a == 1 ? gy : gan_mul_scalar(gy, a);
-    case GAN_EXP: return gan_mul(gy, y);
-    case GAN_LOG: return gan_div(gy, x);
-    case GAN_SQRT: return gan_div(gan_mul_scalar(gy, (gan_real)0.5), y);
-    case GAN_RSQRT:
-        return gan_mul(gan_mul_scalar(gy, (gan_real)-0.5),
-                       gan_mul(y, gan_square(y))); /* -x^-3/2 / 2 */
-    case GAN_SQUARE: return gan_mul(gan_mul_scalar(gy, 2), x);
-    case GAN_ABS: return gan_mul(gy, gan__map("gan_abs", GAN_SIGN, x, 0, 0));
-    case GAN_CLAMP: return gan__zip("gan_clamp", GAN_INSIDE, gy, x, a, b);
-    case GAN_LEAKY:
-        return gan__zip_into(gan__reuse(gy), "gan_leaky_relu", GAN_GATE, gy, a >= 0 ? y : x, a,
-                             0); /* y > 0 where x > 0 */
-    case GAN_TANH: return gan__zip_into(gan__reuse(gy), "gan_tanh", GAN_DTANH, gy, y, 0, 0);
-    case GAN_SIGMOID: return gan__zip("gan_sigmoid", GAN_DSIGMOID, gy, y, 0, 0);
-    case GAN_SOFTPLUS: return gan_mul(gy, gan_sigmoid(x));
-    case GAN_ERF:
-        return gan_mul(gan_mul_scalar(gy, (gan_real)1.12837916709551257390),
-                       gan_exp(gan_neg(gan_square(x)))); /* 2/sqrt(pi) */
-    default: return NULL;                                /* GAN_SIGN is flat */
+    const gan_real a = y->real[0];
+    const gan_real b = y->real[1];
+    switch ((gan_map_op)y->attr[0]) {
+        GAN_MAP_OPS(GAN__CASE)
     }
+#undef GAN__CASE
+    return NULL;
 }
 
 /* The gradient of a broadcast operand: summed over what was repeated. */
@@ -3684,29 +4352,26 @@ static gan_tensor *gan__unbroadcast(gan_tensor *gradient, const gan_tensor *oper
     return gan_sum_to(gradient, GAN__SHAPE(operand));
 }
 
+/* The gradient of a (i = 0) or b (i = 1), by the rows of GAN_ZIP_OPS. */
 static gan_tensor *gan__zip_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
-    gan_tensor *a = y->in[0], *b = y->in[1];
-    const gan_real k = y->real[0], l = y->real[1];
-    gan_real factor = i == 0 ? k : l;
-    switch (y->attr[0]) {
-    case GAN_MIX:
-        return factor == 1 ? gan__unbroadcast(gy, y->in[i])
-                           : gan_mul_scalar(gan__unbroadcast(gy, y->in[i]), factor);
-    case GAN_MUL: return gan__unbroadcast(gan_mul(gy, y->in[1 - i]), y->in[i]);
-    case GAN_DIV:
-        return i == 0 ? gan__unbroadcast(gan_div(gy, b), a)
-                      : gan__unbroadcast(gan_neg(gan_div(gan_mul(gy, y), b)), b);
-    case GAN_GATE: return i == 0 ? gan__zip("gan_leaky_relu", GAN_GATE, gy, b, k, 0) : NULL;
-    case GAN_INSIDE: return i == 0 ? gan__zip("gan_clamp", GAN_INSIDE, gy, b, k, l) : NULL;
-    case GAN_DTANH: /* a (1 - b^2) */
-        return i == 0 ? gan__zip("gan_tanh", GAN_DTANH, gy, b, 0, 0)
-                      : gan_mul_scalar(gan_mul(gy, gan_mul(a, b)), -2);
-    case GAN_DSIGMOID: /* a (b - b^2) */
-        return i == 0 ? gan__zip("gan_sigmoid", GAN_DSIGMOID, gy, b, 0, 0)
-                      : gan_mul(gan_mul(gy, a), gan_add_scalar(gan_mul_scalar(b, -2), 1));
-    default: return NULL; /* GAN_EQUAL is flat */
+#define GAN__CASE(op, name, needs_y, formula, of_a, of_b) \
+    case op:                                              \
+        if (i == 0)                                       \
+            gradient = of_a;                              \
+        else                                              \
+            gradient = of_b;                              \
+        break;
+    gan_tensor *a = y->in[0];
+    gan_tensor *b = y->in[1];
+    gan_tensor *gradient = NULL;
+    const gan_real k = y->real[0];
+    const gan_real l = y->real[1];
+    switch ((gan_zip_op)y->attr[0]) {
+        GAN_ZIP_OPS(GAN__CASE)
     }
+#undef GAN__CASE
+    return gradient ? gan__unbroadcast(gradient, y->in[i]) : NULL;
 }
 
 GAN_API gan_tensor *gan_add(gan_tensor *a, gan_tensor *b)
@@ -3900,6 +4565,14 @@ GAN_API gan_tensor *gan_leaky_relu_(gan_tensor *x, gan_real slope)
 /* i, j, k, l go over the indices of x that are added up in y[n,c,h,w]: along a dimension that stays
    the step out[d] is all of in[d], which leaves n, c, h or w itself; along one that is summed it
    is 1. */
+static gan__cost gan__cost_sum(const gan_sums *p)
+{
+    size_t in = gan__size(p->in[0], p->in[1], p->in[2], p->in[3]);
+    size_t out = gan__size(p->out[0], p->out[1], p->out[2], p->out[3]);
+    gan__cost cost = {{in}, {out}, (double)in};
+    return cost;
+}
+
 GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
 {
     const int *in = p->in;
@@ -3918,14 +4591,6 @@ GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
                 }
 }
 
-static gan__cost gan__cost_sum(const gan_sums *p)
-{
-    size_t of_x = gan__size(p->in[0], p->in[1], p->in[2], p->in[3]);
-    size_t of_y = gan__size(p->out[0], p->out[1], p->out[2], p->out[3]);
-    gan__cost cost = {{of_x}, {of_y}, (double)of_x};
-    return cost;
-}
-
 /* The sum of all numbers that go into one of y, from dimension dim on; at is where the first lies.
    b[d] is y's stride, 0 along dimensions that are summed; the last of those is summed in one go. */
 static double gan__sum_from(const gan__strided_loop *j, const gan_real *at, int dim)
@@ -3935,7 +4600,7 @@ static double gan__sum_from(const gan__strided_loop *j, const gan_real *at, int 
     while (dim < last && j->b[dim] != 0)
         dim++;
     if (dim == last)
-        return j->b[dim] ? *at : gan__cpu_isa()->sum(at, 1, 0, (size_t)j->size[dim]);
+        return j->b[dim] ? *at : gan__simd()->sum(at, 1, 0, (size_t)j->size[dim]);
     for (int i = 0; i < j->size[dim]; i++)
         total += gan__sum_from(j, at + i * j->a[dim], dim + 1);
     return total;
@@ -3964,7 +4629,7 @@ static void gan__sum_part_body(void *job, size_t begin, size_t end, int thread)
 {
     const gan__strided_loop *j = (const gan__strided_loop *)job;
     (void)thread;
-    j->part[begin / j->stretch] = gan__cpu_isa()->sum(j->in[0] + begin, 1, 0, end - begin);
+    j->part[begin / j->stretch] = gan__simd()->sum(j->in[0] + begin, 1, 0, end - begin);
 }
 
 /* (ROWS,COLUMNS) to (COLUMNS), or (OUTER,ROWS,COLUMNS) to (OUTER,COLUMNS): row added to row, a
@@ -3978,8 +4643,8 @@ static void gan__sum_rows_body(void *job, size_t begin, size_t end, int thread)
     for (size_t n; begin < end; begin += n) {
         size_t outer = begin / columns, column = begin % columns;
         n = GAN__MIN(end - begin, columns - column);
-        gan__cpu_isa()->add_rows(j->in[0] + outer * rows * columns + column, rows,
-                                 (ptrdiff_t)columns, j->y + begin, n);
+        gan__simd()->sum_rows(j->in[0] + outer * rows * columns + column, rows, (ptrdiff_t)columns,
+                              j->y + begin, n);
     }
 }
 
@@ -4099,6 +4764,13 @@ static size_t gan__line_start(const gan_lines *p, size_t line)
     return line / p->inner * p->count * p->inner + line % p->inner;
 }
 
+static gan__cost gan__cost_softmax(const gan_lines *p)
+{
+    size_t n = p->outer * p->count * p->inner;
+    gan__cost cost = {{n}, {n}, 4.0 * (double)n};
+    return cost;
+}
+
 GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
 {
     for (size_t line = 0; line < p->outer * p->inner; line++) {
@@ -4116,10 +4788,10 @@ GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
     }
 }
 
-static gan__cost gan__cost_softmax(const gan_lines *p)
+static gan__cost gan__cost_softmax_grad(const gan_lines *p)
 {
-    size_t count = p->outer * p->count * p->inner;
-    gan__cost cost = {{count}, {count}, 4.0 * (double)count};
+    size_t n = p->outer * p->count * p->inner;
+    gan__cost cost = {{n, n}, {n}, 4.0 * (double)n};
     return cost;
 }
 
@@ -4134,13 +4806,6 @@ GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const 
         for (size_t i = start; i < start + p->count * p->inner; i += p->inner)
             gx[i] = (gan_real)(p->log_ ? gy[i] - exp(y[i]) * total : y[i] * (gy[i] - total));
     }
-}
-
-static gan__cost gan__cost_softmax_grad(const gan_lines *p)
-{
-    size_t count = p->outer * p->count * p->inner;
-    gan__cost cost = {{count, count}, {count}, 4.0 * (double)count};
-    return cost;
 }
 
 /* count numbers that lie step apart in x, side by side in line, which is returned. */
@@ -4170,9 +4835,9 @@ static void gan__softmax_body(void *argument, size_t begin, size_t end, int thre
         if (apart && b)
             b = gan__collect(b, p->inner, count, scratch + count);
         if (b)
-            gan__cpu_isa()->softmax_grad(a, b, y, count, p->log_);
+            gan__simd()->softmax_grad(a, b, y, count, p->log_);
         else
-            gan__cpu_isa()->softmax(a, y, count, p->log_);
+            gan__simd()->softmax(a, y, count, p->log_);
         for (size_t i = 0; apart && i < count; i++)
             job->out[0][start + i * p->inner] = y[i];
     }
@@ -4182,7 +4847,7 @@ static void gan__softmax_lines(const gan_lines *p, const gan_real *a, const gan_
                                gan_real *y)
 {
     size_t scratch = 3 * p->count * (size_t)gan__threads() * sizeof *y;
-    gan__job job = {p, {a, b}, {y, (gan_real *)gan__workspace(0, scratch)}};
+    gan__job job = {p, {a, b}, {y, (gan_real *)gan__workspace(GAN__SCRATCH_LEAF, scratch)}};
     gan__parallel(p->outer * p->inner, 8192 / p->count + 1, gan__softmax_body, &job);
 }
 
@@ -4276,6 +4941,14 @@ GAN_API gan_tensor *gan_log_softmax(gan_tensor *x, int dim)
 
      a a a b     a goes to place 0, strides 4, 1
      a a a b     b goes to place 3, strides 4, 1                                              */
+static gan__cost gan__cost_copy(const gan_copy *p)
+{
+    size_t x = (size_t)p->x0 + gan__extent(GAN__SHAPE(p), p->x);
+    size_t y = (size_t)p->y0 + gan__extent(GAN__SHAPE(p), p->y);
+    gan__cost cost = {{x}, {y}, 0};
+    return cost;
+}
+
 GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y)
 {
     for (int n = 0; n < p->n; n++)
@@ -4284,14 +4957,6 @@ GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y)
                 for (int w = 0; w < p->w; w++)
                     y[p->y0 + n * p->y[0] + c * p->y[1] + h * p->y[2] + w * p->y[3]] =
                         x[p->x0 + n * p->x[0] + c * p->x[1] + h * p->x[2] + w * p->x[3]];
-}
-
-static gan__cost gan__cost_copy(const gan_copy *p)
-{
-    size_t of_x = p->x0 + gan__extent(GAN__SHAPE(p), p->x);
-    size_t of_y = p->y0 + gan__extent(GAN__SHAPE(p), p->y);
-    gan__cost cost = {{of_x}, {of_y}, 0};
-    return cost;
 }
 
 /* One line of the last dimension after the other: a memcpy where neighbours touch in both. */
@@ -4516,6 +5181,16 @@ GAN_API gan_tensor *gan_concat_all(gan_tensor **parts, int count, int dim)
 /* ===========================================================================================
    >>gather (implementation)
    =========================================================================================== */
+static gan__cost gan__cost_gather(const gan_index *p)
+{
+    size_t in = p->outer * p->in * p->inner;
+    size_t out = p->outer * p->out * p->inner;
+    size_t index = 1 + (p->outer - 1) * p->step_outer + (p->out - 1) * p->step +
+                   (p->inner - 1) * p->step_inner;
+    gan__cost cost = {{p->adjoint ? out : in, index}, {p->adjoint ? in : out}, 0};
+    return cost;
+}
+
 GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_real *index,
                             gan_real *y)
 {
@@ -4534,16 +5209,6 @@ GAN_API void gan_ref_gather(const gan_index *p, const gan_real *x, const gan_rea
             }
 }
 
-static gan__cost gan__cost_gather(const gan_index *p)
-{
-    size_t lines = p->outer * p->inner;
-    size_t index = 1 + (p->outer - 1) * p->step_outer + (p->out - 1) * p->step +
-                   (p->inner - 1) * p->step_inner;
-    gan__cost cost = {
-        {lines * (p->adjoint ? p->out : p->in), index}, {lines * (p->adjoint ? p->in : p->out)}, 0};
-    return cost;
-}
-
 /* A list, INNER numbers to each of its indices: whole slices, of which numbers k0 to k1. */
 static void gan__gather_slices(const gan_index *p, const gan_real *x, const gan_real *index,
                                gan_real *y, size_t k0, size_t k1)
@@ -4552,7 +5217,7 @@ static void gan__gather_slices(const gan_index *p, const gan_real *x, const gan_
         size_t at_out = i * p->inner + k0;
         size_t at_in = (size_t)(int)index[i * p->step] * p->inner + k0;
         if (p->adjoint)
-            gan__cpu_isa()->add_scaled(x + at_out, 1, y + at_in, k1 - k0, true);
+            gan__simd()->add_scaled(x + at_out, 1, y + at_in, k1 - k0, true);
         else
             memcpy(y + at_out, x + at_in, (k1 - k0) * sizeof *y);
     }
@@ -4635,8 +5300,8 @@ static void gan__check_whole(const char *function, const char *what, const gan_t
     for (size_t i = 0; i < numbers; i++) {
         gan_real value = t->data[i];
         if (!(value >= 0 && value < (gan_real)count))
-            gan__fail(t->g, function, "%s %g at place %.0f: there are %d %s", what, (double)value,
-                      (double)i, count, of);
+            gan__fail(t->g, function, "%s %g at place %.0f: there are %d %s, counted from 0", what,
+                      (double)value, (double)i, count, of);
         if (value != (gan_real)(int)value)
             gan__fail(t->g, function, "%s %g at place %.0f: it must be a whole number", what,
                       (double)value, (double)i);
@@ -4679,7 +5344,7 @@ static gan_tensor *gan__gather(const char *function, gan_tensor *x, gan_tensor *
     if (adjoint && size < 1)
         gan__fail(x->g, function, "size %d: it is 1 or more", size);
 
-    gan_index p = {0};
+    gan_index p;
     p.outer = lines.outer;
     p.in = adjoint ? (size_t)size : lines.count;
     p.out = (size_t)(list ? index->n : gan__size_of(index, dim));
@@ -4723,7 +5388,8 @@ GAN_API gan_tensor *gan_scatter_add(gan_tensor *x, gan_tensor *index, int dim, i
 /* 0, 1, .. count-1 along C. */
 static gan_tensor *gan__counting(gan *g, int count)
 {
-    gan_real *numbers = (gan_real *)gan__workspace(0, (size_t)count * sizeof *numbers);
+    gan_real *numbers = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
+                                                   (size_t)count * sizeof *numbers);
     for (int i = 0; i < count; i++)
         numbers[i] = (gan_real)i;
     return gan__constant(g, numbers, 1, count, 1, 1);
@@ -4743,8 +5409,886 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
 }
 
 /* ===========================================================================================
+   >>simd (implementation)
+   ===========================================================================================
+   This chapter is compiled once for each instruction set: gan.h includes itself here, up to three
+   times, with GAN__LANES defined, and then consists of nothing but the section below.
+
+       gan.h --- first chapters --- #include "gan.h" (AVX-512) --- the section for 64 bytes
+                                    #include "gan.h" (AVX2)    --- the section for 32 bytes
+                                    #include "gan.h" (base)    --- the section for 16, or 0
+             --- further chapters
+
+   gan__simd_tile in it becomes gan__simd_tile_avx512, gan__simd_tile_avx2 and gan__simd_tile_base,
+   by the list of names below. Each time ends with a table of its functions. gan__simd() chooses
+   the table: the other chapters call gan__simd()->tile. */
+
+/* Columns of an image seen as a matrix: rows are (channel, u, v) of a window of tu x tv taps,
+   columns are positions (n, i, j) of a grid of rows x cols; the number there is src[n, channel,
+   i*step_h + u0 + u*dir_h, j*step_w + v0 + v*dir_w], or 0 outside. No such matrix is ever
+   stored: panels of it are packed on the way into the product. */
+typedef struct {
+    const gan_real *src, *end; /* end: the tensor's */
+    ptrdiff_t image;           /* how far apart images lie */
+    int h, w, rows, cols, tu, tv, u0, v0;
+    int step_h, step_w, dir_h, dir_w;
+} gan__window;
+
+/* Where packers read a matrix (K,columns): the two strides of an ordinary matrix, or a window
+   (its columns, or its transpose). */
+struct gan__matrix_source {
+    int kind;
+    const gan_real *src;
+    ptrdiff_t k_stride, column_stride;
+    gan__window window;
+};
+
+enum { GAN__PLAIN, GAN__WINDOW, GAN__WINDOW_T };
+
+/* The names of this section. */
+#define gan__simd_adam           GAN__SIMD(adam)
+#define gan__simd_add_scaled     GAN__SIMD(add_scaled)
+#define gan__simd_copy_line      GAN__SIMD(copy_line)
+#define gan__simd_exp            GAN__SIMD(exp)
+#define gan__simd_float_of_bits  GAN__SIMD(float_of_bits)
+#define gan__simd_functions      GAN__SIMD(functions)
+#define gan__simd_lane_sums      GAN__SIMD(lane_sums)
+#define gan__simd_lanes          GAN__SIMD(lanes)
+#define gan__simd_map            GAN__SIMD(map)
+#define gan__simd_max_of_line    GAN__SIMD(max_of_line)
+#define gan__simd_norm_grad      GAN__SIMD(norm_grad)
+#define gan__simd_norm_sums      GAN__SIMD(norm_sums)
+#define gan__simd_pack_left      GAN__SIMD(pack_left)
+#define gan__simd_pack_right     GAN__SIMD(pack_right)
+#define gan__simd_pack_run       GAN__SIMD(pack_run)
+#define gan__simd_pack_window    GAN__SIMD(pack_window)
+#define gan__simd_pack_window_t  GAN__SIMD(pack_window_t)
+#define gan__simd_pairs_of_rows  GAN__SIMD(pairs_of_rows)
+#define gan__simd_resample_even  GAN__SIMD(resample_even)
+#define gan__simd_resample_line  GAN__SIMD(resample_line)
+#define gan__simd_rmsprop        GAN__SIMD(rmsprop)
+#define gan__simd_scale_shift    GAN__SIMD(scale_shift)
+#define gan__simd_sgd            GAN__SIMD(sgd)
+#define gan__simd_softmax        GAN__SIMD(softmax)
+#define gan__simd_softmax_grad   GAN__SIMD(softmax_grad)
+#define gan__simd_sqrt           GAN__SIMD(sqrt)
+#define gan__simd_store_tile     GAN__SIMD(store_tile)
+#define gan__simd_sum            GAN__SIMD(sum)
+#define gan__simd_sum_of_squares GAN__SIMD(sum_of_squares)
+#define gan__simd_sum_rows       GAN__SIMD(sum_rows)
+#define gan__simd_tanh           GAN__SIMD(tanh)
+#define gan__simd_tile           GAN__SIMD(tile)
+#define gan__simd_unaligned      GAN__SIMD(unaligned)
+#define gan__simd_unaligned16    GAN__SIMD(unaligned16)
+#define gan__simd_unaligned32    GAN__SIMD(unaligned32)
+#define gan__simd_unaligned64    GAN__SIMD(unaligned64)
+#define gan__simd_update         GAN__SIMD(update)
+#define gan__simd_vector         GAN__SIMD(vector)
+#define gan__simd_zip            GAN__SIMD(zip)
+
+/* GAN__BYTES: of a vector; GAN__LANES: how many numbers one holds. */
+#define GAN__LANES (GAN__MAX(GAN__BYTES, 16) / GAN__SIZE)
+#if GAN_MAX_VECTOR >= 64 && defined(GAN__IS_X86)
+#define GAN__SIMD(name) gan__simd_##name##_avx512
+#define GAN__BYTES      64
+#include GAN_HEADER
+#undef GAN__SIMD
+#undef GAN__BYTES
+#endif
+#if GAN_MAX_VECTOR >= 32 && defined(GAN__IS_X86)
+#define GAN__SIMD(name) gan__simd_##name##_avx2
+#define GAN__BYTES      32
+#include GAN_HEADER
+#undef GAN__SIMD
+#undef GAN__BYTES
+#endif
+#define GAN__SIMD(name) gan__simd_##name##_base
+#define GAN__BYTES      (GAN_MAX_VECTOR >= 16 ? 16 : 0)
+#include GAN_HEADER
+#undef GAN__SIMD
+#undef GAN__LANES
+
+static const gan__simd_table *gan__simd(void)
+{
+#if GAN_MAX_VECTOR >= 64 && defined(GAN__IS_X86)
+    if (__builtin_cpu_supports("avx512f"))
+        return &gan__simd_functions_avx512;
+#endif
+#if GAN_MAX_VECTOR >= 32 && defined(GAN__IS_X86)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return &gan__simd_functions_avx2;
+#endif
+    return &gan__simd_functions_base;
+}
+
+#define GAN__SECOND_HALF
+#endif /* GAN_IMPLEMENTATION, first half */
+
+/* ---- The section. Plain loops that the compiler vectorises, but for the micro-kernel of the
+   matrix product, which keeps its tile in vector registers. The options below are this section's
+   own, whatever the program is compiled with: contraction of a*b + c into one operation, and the
+   vectoriser. Macros that read the same every time stay defined. */
+#ifdef GAN__LANES
+
+#if defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES == 64
+#pragma clang attribute push(__attribute__((target("avx512f,avx2,fma"))), apply_to = function)
+#elif defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES == 32
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#elif defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=fast", "no-trapping-math", "no-math-errno", \
+                     "no-tree-loop-distribute-patterns")
+#if defined(GAN__IS_X86) && GAN__BYTES == 64
+#pragma GCC target("avx512f,avx2,fma")
+#elif defined(GAN__IS_X86) && GAN__BYTES == 32
+#pragma GCC target("avx2,fma")
+#endif
+#endif
+
+/* ---- the matrix product: a tile of C in registers, C (+)= A B over depth terms
+   a (depth, ROWS) and b (depth, COLUMNS) are packed panels; c (ROWS, COLUMNS). */
+#if GAN__BYTES > 0
+
+/* 32 vector registers hold 8 x 3 of C, 16 hold 4 x 3; the rest is b's three and the broadcast of
+   an element of a. */
+#if GAN__BYTES == 64 || defined(__aarch64__)
+#define GAN__ROWS   8
+#define GAN__ALL(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#else
+#define GAN__ROWS   4
+#define GAN__ALL(X) X(0) X(1) X(2) X(3)
+#endif
+#define GAN__COLUMNS (3 * GAN__LANES)
+typedef gan_real gan__simd_vector __attribute__((vector_size(GAN__BYTES)));
+typedef gan_real gan__simd_unaligned
+    __attribute__((vector_size(GAN__BYTES), aligned(sizeof(gan_real)), may_alias));
+#define GAN__VEC      gan__simd_vector
+#define GAN__AT(p, i) (*(gan__simd_unaligned *)((p) + (i)*GAN__LANES))
+
+#define GAN__ZERO(r) GAN__VEC c##r##0 = {0}, c##r##1 = {0}, c##r##2 = {0};
+#define GAN__STEP(r) c##r##0 += a[r] * b0, c##r##1 += a[r] * b1, c##r##2 += a[r] * b2;
+#define GAN__SAVE(r)                                                    \
+    if (add)                                                            \
+        c##r##0 += GAN__AT(c, 3 * r), c##r##1 += GAN__AT(c, 3 * r + 1), \
+            c##r##2 += GAN__AT(c, 3 * r + 2);                           \
+    GAN__AT(c, 3 * r) = c##r##0, GAN__AT(c, 3 * r + 1) = c##r##1, GAN__AT(c, 3 * r + 2) = c##r##2;
+
+static void gan__simd_tile(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add)
+{
+    GAN__ALL(GAN__ZERO)
+    for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS) {
+        GAN__VEC b0 = GAN__AT(b, 0);
+        GAN__VEC b1 = GAN__AT(b, 1);
+        GAN__VEC b2 = GAN__AT(b, 2);
+        GAN__ALL(GAN__STEP)
+    }
+    GAN__ALL(GAN__SAVE)
+}
+
+#undef GAN__ALL
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+typedef gan_real gan__simd_unaligned16
+    __attribute__((vector_size(4 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
+typedef gan_real gan__simd_unaligned32
+    __attribute__((vector_size(8 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
+typedef gan_real gan__simd_unaligned64
+    __attribute__((vector_size(16 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
+#define GAN__SHUFFLE(type, dst, src, second, ...)                   \
+    *(GAN__SIMD(unaligned##type) *)(dst) = __builtin_shufflevector( \
+        *(const GAN__SIMD(unaligned##type) *)(src),                 \
+        *(const GAN__SIMD(unaligned##type) *)((src) + second), __VA_ARGS__)
+#endif
+#endif
+#else
+#define GAN__ROWS    4
+#define GAN__COLUMNS 12
+
+static void gan__simd_tile(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add)
+{
+    gan_real sum[GAN__ROWS * GAN__COLUMNS] = {0};
+    for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS)
+        for (int r = 0; r < GAN__ROWS; r++)
+            for (int j = 0; j < GAN__COLUMNS; j++)
+                sum[r * GAN__COLUMNS + j] += a[r] * b[j];
+    for (int i = 0; i < GAN__ROWS * GAN__COLUMNS; i++)
+        c[i] = sum[i] + (add ? c[i] : 0);
+}
+#endif
+
+/* panel (depth, ROWS) = rows of the left matrix, element (r,k) at src[r*row_stride +
+   k_offset[k]]; rows that are not there are 0. */
+static void gan__simd_pack_left(const gan_real *src, ptrdiff_t row_stride,
+                                const ptrdiff_t *k_offset, int rows, int depth, gan_real *panel)
+{
+    for (int k = 0; k < depth; k++, panel += GAN__ROWS) {
+        const gan_real *at = src + k_offset[k];
+        if (rows == GAN__ROWS)
+            for (int r = 0; r < GAN__ROWS; r++)
+                panel[r] = at[r * row_stride];
+        else
+            for (int r = 0; r < GAN__ROWS; r++)
+                panel[r] = r < rows ? at[r * row_stride] : 0;
+    }
+}
+
+/* dst[0..n) = src[j*step]. Copies of fixed length become vector instructions; every second
+   number comes from two vectors that overlap by one, so that nothing behind the last is read. */
+static inline GAN__INLINE void gan__simd_copy_line(gan_real *dst, const gan_real *src, int step,
+                                                   int n)
+{
+    int j = 0;
+#define GAN__COPY(size)                           \
+    for (; step == 1 && j + size <= n; j += size) \
+    memcpy(dst + j, src + j, size * sizeof *dst)
+    GAN__COPY(16);
+    GAN__COPY(8);
+    GAN__COPY(4);
+#ifdef GAN__SHUFFLE
+    for (; GAN__LANES >= 16 && step == 2 && j + 16 <= n; j += 16)
+        GAN__SHUFFLE(64, dst + j, src + 2 * j, 15, 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25,
+                     27, 29, 31);
+    for (; GAN__LANES >= 8 && step == 2 && j + 8 <= n; j += 8)
+        GAN__SHUFFLE(32, dst + j, src + 2 * j, 7, 0, 2, 4, 6, 9, 11, 13, 15);
+    for (; step == 2 && j + 4 <= n; j += 4)
+        GAN__SHUFFLE(16, dst + j, src + 2 * j, 3, 0, 2, 5, 7);
+#endif
+    for (; j < n; j++)
+        dst[j] = src[j * step];
+}
+
+/* One run of n positions in a line of the grid, from (i, j) on: rows k .. k+depth of the window
+   into panel. A tap that reaches over the border of the image is read over it where the tensor
+   has numbers there, and the border's zeros are written after. */
+static inline GAN__INLINE void gan__simd_pack_run(const gan__window *s, const gan_real *plane,
+                                                  int i, int j, int n, int k, int depth,
+                                                  gan_real *dst)
+{
+    int taps = s->tu * s->tv;
+    int channel = k / taps;
+    int u = k % taps / s->tv;
+    int v = k % s->tv;
+    int step = s->step_w;
+    plane += (ptrdiff_t)channel * s->h * s->w;
+    for (int left = depth; left > 0;) {
+        int line = i * s->step_h + s->u0 + u * s->dir_h;
+        int part = GAN__MIN(s->tv - v, left);
+        int first = j * step + s->v0 + v * s->dir_w;
+        const gan_real *row = plane + (ptrdiff_t)line * s->w;
+        for (int t = 0; t < part; t++, first += s->dir_w, dst += GAN__COLUMNS) {
+            int last = first + (n - 1) * step;
+            if (line < 0 || line >= s->h)
+                for (int q = 0; q < n; q++)
+                    dst[q] = 0;
+            else if (first >= 0 && last < s->w)
+                gan__simd_copy_line(dst, row + first, step, n);
+            else if (row + first >= s->src && row + last < s->end) {
+                gan__simd_copy_line(dst, row + first, step, n);
+                for (int q = 0; q < n && first + q * step < 0; q++)
+                    dst[q] = 0;
+                for (int q = n - 1; q >= 0 && first + q * step >= s->w; q--)
+                    dst[q] = 0;
+            } else
+                for (int q = 0; q < n; q++)
+                    dst[q] = first + q * step >= 0 && first + q * step < s->w
+                               ? row[first + q * step]
+                               : 0;
+        }
+        left -= part;
+        v = 0;
+        if (++u == s->tu) {
+            u = 0;
+            plane += (ptrdiff_t)s->h * s->w;
+        }
+    }
+}
+
+/* Rows k .. k+depth of a window, columns column .. column+columns. Frequent lengths of runs are
+   compiled as constants. */
+static void gan__simd_pack_window(const gan__window *s, int column, int columns, int k, int depth,
+                                  gan_real *panel)
+{
+    for (int n; columns > 0; columns -= n, column += n, panel += n) {
+        int i = column / s->cols % s->rows, j = column % s->cols;
+        const gan_real *image = s->src + column / (s->rows * s->cols) * s->image;
+        n = GAN__MIN(s->cols - j, columns);
+        switch (n) {
+#define GAN__RUN(length) \
+    case length: gan__simd_pack_run(s, image, i, j, length, k, depth, panel); break
+            GAN__RUN(4);
+            GAN__RUN(7);
+            GAN__RUN(8);
+            GAN__RUN(14);
+            GAN__RUN(16);
+            GAN__RUN(32);
+        default: gan__simd_pack_run(s, image, i, j, n, k, depth, panel);
+        }
+    }
+}
+
+/* The transpose: rows are positions k .. k+depth of the grid, columns (channel, u, v).
+   Neighbouring v are neighbours in memory. */
+static void gan__simd_pack_window_t(const gan__window *s, int column, int columns, int k, int depth,
+                                    gan_real *panel)
+{
+    int taps = s->tu * s->tv;
+    for (int done = 0, run; done < depth; done += run) {
+        int place = k + done;
+        int image = place / (s->rows * s->cols);
+        int i = place / s->cols % s->rows;
+        int j = place % s->cols;
+        run = GAN__MIN(s->cols - j, depth - done);
+        for (int q = 0, part; q < columns; q += part) {
+            int channel = (column + q) / taps;
+            int u = (column + q) % taps / s->tv;
+            int v = (column + q) % s->tv;
+            int line = i * s->step_h + s->u0 + u * s->dir_h;
+            int at = j * s->step_w + s->v0 + v * s->dir_w;
+            part = GAN__MIN(s->tv - v, columns - q);
+            const gan_real *row = s->src + image * s->image +
+                                  ((ptrdiff_t)channel * s->h + line) * s->w;
+            gan_real *dst = panel + (size_t)done * GAN__COLUMNS + q;
+            for (int t = 0; t < run; t++, at += s->step_w, dst += GAN__COLUMNS) {
+                if (line < 0 || line >= s->h)
+                    for (int e = 0; e < part; e++)
+                        dst[e] = 0;
+                else if (at >= 0 && at + part <= s->w && part == 4 && s->dir_w == 1)
+                    memcpy(dst, row + at, 4 * sizeof *dst);
+                else
+                    for (int e = 0, f = at; e < part; e++, f += s->dir_w)
+                        dst[e] = f >= 0 && f < s->w ? row[f] : 0;
+            }
+        }
+    }
+}
+
+/* panel (depth, COLUMNS) = rows k .. k+depth and columns column .. column+columns of the right
+   matrix; the rest of a row is 0. */
+static void gan__simd_pack_right(const gan__matrix_source *right, int column, int columns, int k,
+                                 int depth, gan_real *panel)
+{
+    if (depth == 0)
+        return; /* a phase that no tap reaches */
+    if (columns < GAN__COLUMNS)
+        memset(panel, 0, (size_t)depth * GAN__COLUMNS * sizeof *panel);
+    if (right->kind == GAN__WINDOW)
+        gan__simd_pack_window(&right->window, column, columns, k, depth, panel);
+    else if (right->kind == GAN__WINDOW_T)
+        gan__simd_pack_window_t(&right->window, column, columns, k, depth, panel);
+    else {
+        const gan_real *src = right->src + column * right->column_stride + k * right->k_stride;
+        for (int t = 0; t < depth; t++, src += right->k_stride, panel += GAN__COLUMNS) {
+            if (right->column_stride == 1)
+                memcpy(panel, src, (size_t)columns * sizeof *panel);
+            else
+                for (int j = 0; j < columns; j++)
+                    panel[j] = src[j * right->column_stride];
+        }
+    }
+}
+
+/* dst[r*row_stride + column_offset[j]] = tile[r][j]. Offsets grow, so 16 of them are neighbours
+   if the ends are 15 apart. */
+static void gan__simd_store_tile(const gan_real *tile, int rows, int columns, gan_real *dst,
+                                 ptrdiff_t row_stride, const ptrdiff_t *column_offset)
+{
+    for (int j = 0, run; j < columns; j += run) {
+        run = GAN__MIN(16, columns - j);
+        bool together = run == 16 && column_offset[j + 15] == column_offset[j] + 15;
+        gan_real *to = dst;
+        for (const gan_real *from = tile + j, *end = from + rows * GAN__COLUMNS; from < end;
+             to += row_stride, from += GAN__COLUMNS)
+            if (together)
+                memcpy(to + column_offset[j], from, 16 * sizeof *to);
+            else
+                for (int t = 0; t < run; t++)
+                    to[column_offset[j + t]] = from[t];
+    }
+}
+
+/* ---- elementwise */
+
+/* e^x, tanh and the square root in forms that compilers vectorise, to about 2 units in the last
+   place (polynomials: Cephes, S. Moshier). e^x is 2^n times a polynomial of what is left, and 0
+   where that is not normal; tanh has its own polynomial near 0, where 1 - small cancels; the
+   root is Newton's from a guess at the bits, for numbers that are not negative. */
+#if GAN__SIZE == 4
+static inline GAN__INLINE float gan__simd_float_of_bits(int32_t n)
+{
+    float x;
+    memcpy(&x, &n, sizeof x);
+    return x;
+}
+
+static inline GAN__INLINE float gan__simd_exp(float x)
+{
+    float t = x >= -87.33654f ? (x <= 88.72284f ? x : 88.72284f) : -87.33654f;
+    float whole = (t * 1.44269504f + 12582912.0f) - 12582912.0f;
+    float r = t - whole * 0.693359375f + whole * 2.12194440e-4f;
+    float y = (((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r +
+                 4.1665795894e-2f) *
+                    r +
+                1.6666665459e-1f) *
+                   r +
+               5.0000001201e-1f) *
+                  r * r +
+              r + 1;
+    int32_t n = (int32_t)whole, half = n >> 1;
+    y = y * gan__simd_float_of_bits((half + 127) * (1 << 23)) *
+        gan__simd_float_of_bits((n - half + 127) * (1 << 23));
+    y = x < -87.33654f ? 0 : x > 88.72284f ? (float)HUGE_VAL : y;
+    return x != x ? x : y;
+}
+
+static inline GAN__INLINE float gan__simd_tanh(float x)
+{
+    float z = x * x;
+    float size = x < 0 ? -x : x;
+    float far = 1 - 2 / (gan__simd_exp(2 * size) + 1);
+    float near = ((((-5.70498872745e-3f * z + 2.06390887954e-2f) * z - 5.37397155531e-2f) * z +
+                   1.33314422036e-1f) *
+                      z -
+                  3.33332819422e-1f) *
+                     z * x +
+                 x;
+    return size < 0.625f ? near : x < 0 ? -far : far;
+}
+
+static inline GAN__INLINE float gan__simd_sqrt(float x)
+{
+    uint32_t i; /* without a sign: -0 and NaN must not overflow below */
+    memcpy(&i, &x, sizeof i);
+    float y = gan__simd_float_of_bits((int32_t)(0x5f3759df - (i >> 1))); /* about 1/sqrt(x) */
+    float half = 0.5f * x;
+    y = y * (1.5f - half * y * y);
+    y = y * (1.5f - half * y * y);
+    y = y * (1.5f - half * y * y);
+    float root = x * y;
+    return x <= FLT_MAX ? root + 0.5f * y * (x - root * root) : x;
+}
+#else
+static inline GAN__INLINE double gan__simd_exp(double x)
+{
+    return exp(x);
+}
+
+static inline GAN__INLINE double gan__simd_tanh(double x)
+{
+    return tanh(x);
+}
+
+static inline GAN__INLINE double gan__simd_sqrt(double x)
+{
+    return sqrt(x);
+}
+#endif
+
+#undef GAN__EXP
+#undef GAN__TANH
+#define GAN__EXP(x)  gan__simd_exp(x)
+#define GAN__TANH(x) gan__simd_tanh(x)
+
+/* y = f(x), a loop for each row of GAN_MAP_OPS. y may be x. */
+static void gan__simd_map(const gan_map *p, const gan_real *in, gan_real *out, size_t n)
+{
+#define GAN__CASE(op, name, needs_y, formula, derivative) \
+    case op:                                              \
+        for (size_t i = 0; i < n; i++) {                  \
+            const gan_real x = in[i];                     \
+            out[i] = (gan_real)(formula);                 \
+        }                                                 \
+        break;
+    const gan_real a = p->a;
+    const gan_real b = p->b;
+    switch (p->op) {
+        GAN_MAP_OPS(GAN__CASE)
+    }
+#undef GAN__CASE
+}
+
+/* y = f(a, b), for each row of GAN_ZIP_OPS four loops: a step of 0 repeats the first number. */
+static void gan__simd_zip(const gan_zip *p, const gan_real *in_a, int a_step, const gan_real *in_b,
+                          int b_step, gan_real *y, size_t n)
+{
+#define GAN__LOOP(of_a, of_b, formula) \
+    for (size_t i = 0; i < n; i++) {   \
+        const gan_real a = of_a;       \
+        const gan_real b = of_b;       \
+        y[i] = (gan_real)(formula);    \
+    }
+#define GAN__CASE(op, name, needs_y, formula, grad_a, grad_b) \
+    case op:                                                  \
+        if (a_step && b_step)                                 \
+            GAN__LOOP(in_a[i], in_b[i], formula)              \
+        else if (a_step)                                      \
+            GAN__LOOP(in_a[i], first_b, formula)              \
+        else if (b_step)                                      \
+            GAN__LOOP(first_a, in_b[i], formula)              \
+        else                                                  \
+            GAN__LOOP(first_a, first_b, formula)              \
+        break;
+    const gan_real k = p->k;
+    const gan_real l = p->l;
+    const gan_real first_a = in_a[0];
+    const gan_real first_b = in_b[0];
+    switch (p->op) {
+        GAN_ZIP_OPS(GAN__CASE)
+    }
+#undef GAN__CASE
+#undef GAN__LOOP
+}
+
+/* ---- sums over rows of n numbers that lie stride apart: 16 lanes in the working precision,
+   folded into double every 1024 numbers */
+
+#if GAN__BYTES > 0
+typedef gan_real gan__simd_lanes
+    __attribute__((vector_size(16 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
+#define GAN__WIDE 16
+#define GAN__FOLD(total, lane)   \
+    for (int j = 0; j < 16; j++) \
+    (total) += (lane)[j]
+#define GAN__TAKE(p) (*(const gan__simd_lanes *)(p))
+#else
+typedef double gan__simd_lanes;
+#define GAN__WIDE              1
+#define GAN__FOLD(total, lane) (total) += (lane)
+#define GAN__TAKE(p)           (double)*(p)
+#endif
+
+/* Returns the sum of gy, or if square of (x - center)^2; if weigh, *weighted = sum of gy * (x -
+   center). Both are constants. */
+static inline GAN__INLINE double gan__simd_lane_sums(bool square, bool weigh, const gan_real *gy,
+                                                     const gan_real *x, size_t rows,
+                                                     ptrdiff_t stride, size_t n, gan_real center,
+                                                     double *weighted)
+{
+    const gan__simd_lanes zero = {0};
+    gan__simd_lanes one = zero, two = zero, d;
+    double total = 0, products = 0;
+    for (size_t pending = 0; rows > 0; rows--, x += stride, gy += stride)
+        for (size_t i = 0; i < n;) {
+            size_t stop = GAN__MIN(n, i + 1024);
+            for (pending += stop - i; i + GAN__WIDE <= stop; i += GAN__WIDE) {
+                if (square) {
+                    d = GAN__TAKE(x + i) - center;
+                    one += d * d;
+                } else
+                    one += GAN__TAKE(gy + i);
+                if (weigh)
+                    two += GAN__TAKE(gy + i) * (GAN__TAKE(x + i) - center);
+            }
+            for (; i < stop; i++) {
+                if (square)
+                    total += (x[i] - center) * (x[i] - center);
+                else
+                    total += gy[i];
+                if (weigh)
+                    products += gy[i] * (x[i] - center);
+            }
+            if (pending < 1024)
+                continue;
+            GAN__FOLD(total, one);
+            GAN__FOLD(products, two);
+            one = two = zero;
+            pending = 0;
+        }
+    GAN__FOLD(total, one);
+    GAN__FOLD(products, two);
+    if (weigh)
+        *weighted = products;
+    return total;
+}
+
+static double gan__simd_sum(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n)
+{
+    return gan__simd_lane_sums(false, false, x, x, rows, stride, n, 0, NULL);
+}
+
+static double gan__simd_sum_of_squares(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n,
+                                       gan_real center)
+{
+    return gan__simd_lane_sums(true, false, x, x, rows, stride, n, center, NULL);
+}
+
+/* sums[0] = sum of gy, sums[1] = sum of gy * (x - mean) */
+static void gan__simd_norm_sums(const gan_real *gy, const gan_real *x, size_t rows,
+                                ptrdiff_t stride, size_t n, gan_real mean, double sums[2])
+{
+    sums[0] = gan__simd_lane_sums(false, true, gy, x, rows, stride, n, mean, &sums[1]);
+}
+
+/* y[j] = sum over rows of x[row*row_stride + j] */
+static void gan__simd_sum_rows(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y,
+                               size_t n)
+{
+    for (size_t j = 0; j < n; j++)
+        y[j] = 0;
+    for (size_t r = 0; r < rows; r++, x += row_stride)
+        for (size_t j = 0; j < n; j++)
+            y[j] += x[j];
+}
+
+static void gan__simd_scale_shift(const gan_real *x, gan_real scale, gan_real shift, gan_real *y,
+                                  size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = scale * x[i] + shift;
+}
+
+/* gx = a*gy + b*(x - mean) + c */
+static void gan__simd_norm_grad(const gan_real *gy, const gan_real *x, gan_real mean, gan_real a,
+                                gan_real b, gan_real c, gan_real *gx, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        gx[i] = a * gy[i] + (b * (x[i] - mean) + c);
+}
+
+/* y = k*x, or y += k*x */
+static void gan__simd_add_scaled(const gan_real *x, gan_real k, gan_real *y, size_t n, bool add)
+{
+    if (add)
+        for (size_t i = 0; i < n; i++)
+            y[i] += k * x[i];
+    else
+        for (size_t i = 0; i < n; i++)
+            y[i] = k * x[i];
+}
+
+/* y[j] = sum over taps of weight[t*apart + j] * x[index[t*apart + j]] */
+static void gan__simd_resample_line(const gan_real *x, const int *index, const gan_real *weight,
+                                    int taps, int apart, gan_real *y, int n)
+{
+    for (int j = 0; j < n; j++)
+        y[j] = weight[j] * x[index[j]];
+    for (int t = 1; t < taps; t++) {
+        index += apart;
+        weight += apart;
+        for (int j = 0; j < n; j++)
+            y[j] += weight[j] * x[index[j]];
+    }
+}
+
+/* The same where y[PHASES*q + f] takes x[index[f] + STEP*q] with the weights of f: every second
+   number of x, and of y, is kept apart in room while it is worked on, so that all that is
+   multiplied lies side by side. */
+static void gan__simd_resample_even(const gan_real *x, int in, const int *index,
+                                    const gan_real *weight, int taps, int apart, int phases,
+                                    int step, gan_real *room, gan_real *y, int n)
+{
+    gan_real *half = room + in / 2 + 1, *part[2] = {y, y};
+    if (step == 2)
+        for (int k = 0; k < (in + 1) / 2; k++) {
+            room[k] = x[2 * k];
+            half[k] = x[2 * k + 1];
+        }
+    if (phases == 2) {
+        part[0] = room;
+        part[1] = room + n + 16;
+    }
+    for (int f = 0; f < phases; f++, index++, weight++) {
+        bool any = false;
+        for (int t = 0; t < taps; t++) {
+            const int i = index[t * apart];
+            const gan_real k = weight[t * apart];
+            const gan_real *from = step == 1 ? x + i : i % 2 ? half + i / 2 : room + i / 2;
+            if (k != 0) {
+                gan__simd_add_scaled(from, k, part[f], (size_t)n, any);
+                any = true;
+            }
+        }
+        if (!any)
+            memset(part[f], 0, (size_t)n * sizeof *y);
+    }
+    for (int q = 0; q < n && phases == 2; q++) {
+        y[2 * q] = part[0][q];
+        y[2 * q + 1] = part[1][q];
+    }
+}
+
+/* Where x[j*step] is above best[j], or a NaN, or the first (index below 0): best[j] is it, and
+   index[j] its place at + j*step. */
+static void gan__simd_max_of_line(const gan_real *x, int step, int at, gan_real *best,
+                                  gan_real *index, int n)
+{
+#define GAN__EACH(step)                                                       \
+    for (int j = 0; j < n; j++) {                                             \
+        gan_real value = x[j * (step)], place = (gan_real)(at + j * (step));  \
+        bool wins = (index[j] < 0) | (value > best[j]) | (value != value);    \
+        best[j] = wins ? value : best[j], index[j] = wins ? place : index[j]; \
+    }
+    if (step == 2)
+        GAN__EACH(2)
+    else
+        GAN__EACH(step)
+#undef GAN__EACH
+}
+
+static void gan__simd_softmax(const gan_real *x, gan_real *y, size_t n, int log_)
+{
+    gan_real lane[64] = {0};
+    for (size_t j = 0; j < GAN__MIN(n, 64); j++)
+        lane[j] = x[j];
+    for (size_t i = 64; i < n; i += 64)
+        for (size_t j = 0, m = GAN__MIN(n - i, 64); j < m; j++)
+            lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
+    gan_real most = lane[0];
+    for (size_t j = 1; j < GAN__MIN(n, 64); j++)
+        most = lane[j] > most ? lane[j] : most;
+    for (size_t i = 0; i < n; i++)
+        y[i] = gan__simd_exp(x[i] - most);
+    double total = gan__simd_sum(y, 1, 0, n);
+    gan_real shift = (gan_real)log(total);
+    gan_real scale = (gan_real)(1 / total);
+    if (log_)
+        for (size_t i = 0; i < n; i++)
+            y[i] = x[i] - most - shift;
+    else
+        for (size_t i = 0; i < n; i++)
+            y[i] *= scale;
+}
+
+static void gan__simd_softmax_grad(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n,
+                                   int log_)
+{
+    double total[2];
+    gan__simd_norm_sums(gy, y, 1, 0, n, 0, total);
+    const gan_real sum = (gan_real)total[log_ ? 0 : 1];
+    if (log_)
+        for (size_t i = 0; i < n; i++)
+            gx[i] = gy[i] - gan__simd_exp(y[i]) * sum;
+    else
+        for (size_t i = 0; i < n; i++)
+            gx[i] = y[i] * (gy[i] - sum);
+}
+
+/* ---- optimizers */
+
+static inline GAN__INLINE void gan__simd_update(int kind, void *argument, size_t begin, size_t end)
+{
+    const gan__job *job = (const gan__job *)argument;
+    const gan_update *p = (const gan_update *)job->p;
+    const gan_real *g = job->in[0];
+    const gan_real beta1 = p->beta1;
+    const gan_real beta2 = p->beta2;
+    const gan_real eps = p->eps;
+    const gan_real lr = p->lr;
+    const gan_real keep = 1 - lr * p->decay;
+    const gan_real rate = lr / p->bias1;
+    const gan_real scale = (gan_real)(1 / sqrt((double)p->bias2));
+    gan_real *w = job->out[0];
+    gan_real *m = job->out[1];
+    gan_real *v = kind == GAN__K_adam ? job->out[2] : m;
+    if (kind == GAN__K_sgd)
+        for (size_t i = begin; i < end; i++) {
+            m[i] = beta1 * m[i] + g[i];
+            w[i] -= lr * m[i];
+        }
+    else if (kind == GAN__K_adam)
+        for (size_t i = begin; i < end; i++) {
+            gan_real u = g[i];
+            gan_real mi = beta1 * m[i] + (1 - beta1) * u;
+            gan_real vi = beta2 * v[i] + (1 - beta2) * u * u;
+            gan_real wi = keep * w[i];
+            m[i] = mi;
+            v[i] = vi;
+            w[i] = wi - rate * mi / (gan__simd_sqrt(vi) * scale + eps);
+        }
+    else
+        for (size_t i = begin; i < end; i++) {
+            gan_real u = g[i], vi = beta2 * v[i] + (1 - beta2) * u * u;
+            v[i] = vi;
+            w[i] -= lr * u / (gan__simd_sqrt(vi) + eps);
+        }
+}
+
+#define GAN__UPDATE(name)                                                      \
+    static void GAN__SIMD(name)(void *p, size_t begin, size_t end, int thread) \
+    {                                                                          \
+        (void)thread;                                                          \
+        gan__simd_update(GAN__K_##name, p, begin, end);                        \
+    }
+GAN__UPDATE(sgd)
+GAN__UPDATE(adam)
+GAN__UPDATE(rmsprop)
+
+/* c (8,8) = dot products, or squared distances, of the rows in two panels (d,8). */
+static void gan__simd_pairs_of_rows(size_t d, const double *a, const double *b, double *c,
+                                    bool squares)
+{
+#if GAN__BYTES > 0
+    typedef double line __attribute__((vector_size(64), aligned(8), may_alias));
+#else
+    typedef double line;
+#endif
+    const int wide = sizeof(line) / sizeof *c;
+    for (int i = 0; i < 8; i += GAN__ROWS)
+        for (int j = 0; j < 8; j += wide) {
+            line sum[GAN__ROWS], y;
+            memset(sum, 0, sizeof sum);
+            for (size_t k = 0; k < 8 * d; k += 8)
+                for (int r = i; r < i + GAN__ROWS; r++) {
+                    y = *(const line *)(b + k + j);
+                    if (squares) {
+                        y -= a[k + r];
+                        sum[r - i] += y * y;
+                    } else
+                        sum[r - i] += a[k + r] * y;
+                }
+            for (int r = 0; r < GAN__ROWS; r++)
+                memcpy(c + 8 * (i + r) + j, sum + r, sizeof *sum);
+        }
+}
+
+static const gan__simd_table gan__simd_functions = {GAN__ROWS,
+                                                    GAN__COLUMNS,
+                                                    gan__simd_tile,
+                                                    gan__simd_pack_left,
+                                                    gan__simd_pack_right,
+                                                    gan__simd_store_tile,
+                                                    gan__simd_map,
+                                                    gan__simd_zip,
+                                                    gan__simd_sum,
+                                                    gan__simd_sum_of_squares,
+                                                    gan__simd_sum_rows,
+                                                    gan__simd_scale_shift,
+                                                    gan__simd_norm_sums,
+                                                    gan__simd_norm_grad,
+                                                    gan__simd_add_scaled,
+                                                    gan__simd_resample_line,
+                                                    gan__simd_resample_even,
+                                                    gan__simd_max_of_line,
+                                                    gan__simd_softmax,
+                                                    gan__simd_softmax_grad,
+                                                    gan__simd_sgd,
+                                                    gan__simd_adam,
+                                                    gan__simd_rmsprop,
+                                                    gan__simd_pairs_of_rows};
+#undef GAN__ROWS
+#undef GAN__COLUMNS
+#if defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES >= 32
+#pragma clang attribute pop
+#elif defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
+#pragma GCC pop_options
+#endif
+#endif /* GAN__LANES */
+
+#ifdef GAN__SECOND_HALF
+#undef GAN__SECOND_HALF
+
+/* ===========================================================================================
    >>matmul (implementation)
    =========================================================================================== */
+static gan__cost gan__cost_matmul(const gan_product *p)
+{
+    size_t a = (size_t)((p->n - 1) * p->a_n + (p->c - 1) * p->a_c) + (size_t)p->m * p->k;
+    size_t b = (size_t)((p->n - 1) * p->b_n + (p->c - 1) * p->b_c) + (size_t)p->k * p->w;
+    size_t y = gan__size(p->n, p->c, p->m, p->w);
+    gan__cost cost = {{a, b}, {y}, 2.0 * (double)y * p->k};
+    return cost;
+}
+
 GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_real *b, gan_real *y)
 {
     /* op(a)[i,k] = a[i*a_i + k*a_k] and op(b)[k,j] = b[k*b_k + j*b_j] in each batch */
@@ -4766,48 +6310,46 @@ GAN_API void gan_ref_matmul(const gan_product *p, const gan_real *a, const gan_r
         }
 }
 
-static gan__cost gan__cost_matmul(const gan_product *p)
-{
-    size_t of_a = (p->n - 1) * p->a_n + (p->c - 1) * p->a_c + (size_t)p->m * p->k;
-    size_t of_b = (p->n - 1) * p->b_n + (p->c - 1) * p->b_c + (size_t)p->k * p->w;
-    size_t of_y = gan__size(p->n, p->c, p->m, p->w);
-    gan__cost cost = {{of_a, of_b}, {of_y}, 2.0 * (double)of_y * p->k};
-    return cost;
-}
-
-/* ---- the core of every product and convolution: C (M,N) = A (M,K) B (K,N), computed as in Goto
+/* ---- the core of every product and convolution: C (M,N) = A (M,K) B (K,N), in the way of Goto
    and van de Geijn 2008. What A, B and C are - plain matrices, transposed ones, the windows of
-   an image - is known to the packing alone.
+   an image - is known to the packing alone. C is divided into blocks of rows x columns, each a job
+   of one thread, which adds up DEPTH terms of the sum at a time:
 
-                              column .. + block_columns
-             K                      N                              N
-        +----------+          +----+----+----+              +----+----+----+
-        |    :     |          |    |    |    |              |    |    |    |
-      M +----:-----+        K |....|....|....| DEPTH      M +----+----+----+
-        |####:     | rows     |    |####|    |              |    |####|    | one block of C:
-        +----:-----+          +----+----+----+              +----+----+----+ one job of a thread
-             A                      B                              C
+                K                        N                        N
+          +----+----+----+      +----+------+----+       +----+------+----+
+          |    |    |    |      |    |      |    |       |    |      |    |
+          +----+----+----+      +----+------+----+       +----+------+----+
+     rows |    | A  |    |      |    |  B   |    | DEPTH |    |  C   |    | rows
+          +----+----+----+      +----+------+----+       +----+------+----+
+      M   |    |    |    |      |    |      |    |       |    |      |    |
+          +----+----+----+      +----+------+----+       +----+------+----+
+               DEPTH                 columns                  columns
 
-   For each DEPTH terms of the sum, the rows of A that the block needs are packed once, as panels
-   of ROWS rows (they fill the second-level cache), and of B one panel of COLUMNS columns at a
-   time (it stays in the first-level cache). A panel holds the numbers in the order in which the
-   micro-kernel reads them:
+   Of the block of A all panels of ROWS rows are packed, to stay in the second-level cache; of the
+   block of B one panel of COLUMNS columns at a time, to stay in the first-level cache, and each
+   panel of A meets it there. A panel holds its numbers in the order in which the micro-kernel
+   reads them; rows and columns that are not there are 0:
 
-        panel of A                    panel of B                     tile of C
-        k=0: a00 a10 a20 .. ROWS      k=0: b00 b01 b02 .. COLUMNS    ROWS x COLUMNS sums, which
-        k=1: a01 a11 a21 ..           k=1: b10 b11 b12 ..            stay in registers while k
-        ...  (rows that are not there, columns likewise: 0)          runs over the panel
+        panel of A                      panel of B                         tile of C
+        k=0:  a00 a10 a20 .. ROWS       k=0:  b00 b01 b02 .. COLUMNS       ROWS x COLUMNS sums that
+        k=1:  a01 a11 a21 ..            k=1:  b10 b11 b12 ..               stay in registers while k
+        ..                              ..                                 runs over the panels
 
-   Tiles lie one after the other in the workspace until their sums are complete; then they go to
-   their places in C. */
+   Tiles lie one after the other in scratch memory until all K terms are in; then they go to their
+   places in C. */
 
-/* Mixed-radix index: offset of element i = (d2*d1_count + d1)*d0_count + d0, as the hours,
-   minutes and seconds of a time: d0 is the last digit. An image batch (N,C,H,W) read in the order
-   (n, i, j) with c fixed, for instance:
+/* Mixed-radix index: offset of element i. As a number of seconds is so many hours, minutes and
+   seconds, i is written in digits, and each digit has a stride:
 
-       i:       0  1  2 ..  W-1 | W  W+1 ..   | H*W  ..           count0 = W   stride0 = 1
-       offset:  0  1  2 ..  W-1 | W  W+1 ..   | C*H*W ..          count1 = H   stride1 = W
-                image 0, row 0  | row 1       | image 1                        stride2 = C*H*W */
+       i = (d2*count1 + d1)*count0 + d0,  d0 < count0, d1 < count1
+       offset of i = d0*stride0 + d1*stride1 + d2*stride2
+
+   Channel c of a batch (N,C,H,W), for instance, read in the order (n,i,j), has the digits j, i and
+   n, the counts W and H and the strides 1, W and C*H*W:
+
+       i        0  1 .. W-1 | W  W+1 .. 2W-1 | .. H*W-1 || H*W    H*W+1   ..
+       offset   0  1 .. W-1 | W  W+1 .. 2W-1 | .. H*W-1 || C*H*W  C*H*W+1 ..
+                row 0       | row 1          |          || image 1           */
 typedef struct {
     int count0, count1;
     ptrdiff_t stride0, stride1, stride2;
@@ -4873,7 +6415,7 @@ enum { GAN__DEPTH = 256, GAN__BLOCK_ROWS = 512, GAN__BLOCK_COLUMNS = 768 };
 
 typedef struct {
     gan__gemm p;
-    const gan__isa *isa;
+    const gan__simd_table *isa;
     int block_rows, block_columns, blocks_across;
     gan_real *workspace; /* thread t's begins at t*workspace_each */
     size_t workspace_each;
@@ -4885,15 +6427,15 @@ static void gan__gemm_block(void *argument, size_t block, size_t end, int thread
 {
     const gan__gemm_job *job = (const gan__gemm_job *)argument;
     const gan__gemm *p = &job->p;
-    const gan__isa *isa = job->isa;
+    const gan__simd_table *isa = job->isa;
     int row = (int)(block / job->blocks_across) * job->block_rows;
     int column = (int)(block % job->blocks_across) * job->block_columns;
     int rows = GAN__MIN(job->block_rows, p->m - row);
     int columns = GAN__MIN(job->block_columns, p->n - column);
-    int tile_size = isa->rows * isa->columns;
+    int tile_size = isa->tile_rows * isa->tile_columns;
     gan_real *a_panels = job->workspace + (size_t)thread * job->workspace_each;
     gan_real *b_panel = a_panels + (size_t)job->block_rows * GAN__DEPTH;
-    gan_real *tiles = b_panel + (size_t)isa->columns * GAN__DEPTH;
+    gan_real *tiles = b_panel + (size_t)isa->tile_columns * GAN__DEPTH;
     ptrdiff_t k_offset[GAN__DEPTH], column_offset[GAN__BLOCK_COLUMNS];
     (void)end; /* block + 1: gan__parallel's grain is 1 */
 
@@ -4904,21 +6446,21 @@ static void gan__gemm_block(void *argument, size_t block, size_t end, int thread
         size_t tile_index = 0;
 
         gan__index_map_offsets(&p->a_k, k, depth, k_offset);
-        for (int i = 0; i < rows; i += isa->rows)
+        for (int i = 0; i < rows; i += isa->tile_rows)
             isa->pack_left(p->a + (row + i) * p->a_row, p->a_row, k_offset,
-                           GAN__MIN(isa->rows, rows - i), depth, a_panels + (size_t)i * depth);
+                           GAN__MIN(isa->tile_rows, rows - i), depth, a_panels + (size_t)i * depth);
 
-        for (int j = 0; j < columns; j += isa->columns) {
-            int width = GAN__MIN(isa->columns, columns - j);
+        for (int j = 0; j < columns; j += isa->tile_columns) {
+            int width = GAN__MIN(isa->tile_columns, columns - j);
             isa->pack_right(&p->b, column + j, width, k, depth, b_panel);
-            for (int i = 0; i < rows; i += isa->rows, tile_index++) {
-                int height = GAN__MIN(isa->rows, rows - i);
+            for (int i = 0; i < rows; i += isa->tile_rows, tile_index++) {
+                int height = GAN__MIN(isa->tile_rows, rows - i);
                 bool kept = !(first && last); /* else one tile's memory does for all */
                 gan_real *tile = tiles + (kept ? tile_index * tile_size : 0);
                 isa->tile(depth, a_panels + (size_t)i * depth, b_panel, tile, !first);
                 if (last)
-                    isa->store(tile, height, width, p->c + (row + i) * p->c_row, p->c_row,
-                               column_offset + j);
+                    isa->store_tile(tile, height, width, p->c + (row + i) * p->c_row, p->c_row,
+                                    column_offset + j);
             }
         }
     }
@@ -4944,20 +6486,21 @@ static void gan__gemm_run(const gan__gemm *p)
 {
     gan__gemm_job job;
     job.p = *p;
-    job.isa = gan__cpu_isa();
+    job.isa = gan__simd();
     int threads = gan__threads();
-    int most_columns = GAN__BLOCK_COLUMNS - GAN__BLOCK_COLUMNS % job.isa->columns;
+    int most_columns = GAN__BLOCK_COLUMNS - GAN__BLOCK_COLUMNS % job.isa->tile_columns;
     /* threads share the columns where these are many, else the rows */
-    bool wide = gan__ceil_div(p->n, job.isa->columns) >= 4 * threads;
-    job.block_rows = gan__block_size(p->m, GAN__BLOCK_ROWS, job.isa->rows, wide ? 1 : threads);
-    job.block_columns = gan__block_size(p->n, most_columns, job.isa->columns, wide ? threads : 1);
+    bool wide = gan__ceil_div(p->n, job.isa->tile_columns) >= 4 * threads;
+    job.block_rows = gan__block_size(p->m, GAN__BLOCK_ROWS, job.isa->tile_rows, wide ? 1 : threads);
+    job.block_columns = gan__block_size(p->n, most_columns, job.isa->tile_columns,
+                                        wide ? threads : 1);
     job.blocks_across = gan__ceil_div(p->n, job.block_columns);
 
-    size_t panels = ((size_t)job.block_rows + job.isa->columns) * GAN__DEPTH;
+    size_t panels = ((size_t)job.block_rows + job.isa->tile_columns) * GAN__DEPTH;
     size_t tiles = (size_t)job.block_rows * job.block_columns;
     job.workspace_each = (panels + tiles + 15) & ~(size_t)15;
-    job.workspace = (gan_real *)gan__workspace(0, job.workspace_each * (size_t)threads *
-                                                      sizeof(gan_real));
+    job.workspace = (gan_real *)gan__workspace(
+        GAN__SCRATCH_LEAF, job.workspace_each * (size_t)threads * sizeof(gan_real));
     gan__parallel((size_t)job.blocks_across * gan__ceil_div(p->m, job.block_rows), 1,
                   gan__gemm_block, &job);
 }
@@ -5080,7 +6623,15 @@ static bool gan__in_padding(int row, int column, int h, int w)
     return row < 0 || row >= h || column < 0 || column >= w;
 }
 
-GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
+static gan__cost gan__cost_conv2d(const gan_conv *p)
+{
+    gan__cost cost = {
+        {gan__size(GAN__SHAPE(p)), gan__conv_taps(p)}, {gan__conv_sums(p)}, gan__conv_flops(p)};
+    return cost;
+}
+
+GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
+                            gan_real *y)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
     for (int n = 0; n < p->n; n++)
@@ -5098,17 +6649,11 @@ GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real
                                     continue;
                                 double pixel =
                                     x[gan__offset(n, first + c, row, column, p->c, p->h, p->w)];
-                                total += pixel * w[gan__offset(o, c, u, v, q.group_in, p->kernel_h,
-                                                               p->kernel_w)];
+                                total += pixel * weight[gan__offset(o, c, u, v, q.group_in,
+                                                                    p->kernel_h, p->kernel_w)];
                             }
                     *y++ = (gan_real)total;
                 }
-}
-
-static gan__cost gan__cost_conv2d(const gan_conv *p)
-{
-    gan__cost cost = {{gan__conv_x(p), gan__conv_weight(p)}, {gan__conv_y(p)}, gan__conv_flops(p)};
-    return cost;
 }
 
 /* The i in [0,count) with i*stride = distance, or -1 if there is none. */
@@ -5119,7 +6664,14 @@ static int gan__solve_stride(int distance, int stride, int count)
     return distance / stride;
 }
 
-GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w,
+static gan__cost gan__cost_conv_transpose2d(const gan_conv *p)
+{
+    gan__cost cost = {
+        {gan__conv_sums(p), gan__conv_taps(p)}, {gan__size(GAN__SHAPE(p))}, gan__conv_flops(p)};
+    return cost;
+}
+
+GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
                                       gan_real *x)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
@@ -5140,21 +6692,23 @@ GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
                                     continue;
                                 double pixel =
                                     y[gan__offset(n, o, i, j, p->out_c, q.out_h, q.out_w)];
-                                total += pixel * w[gan__offset(o, c % q.group_in, u, v, q.group_in,
-                                                               p->kernel_h, p->kernel_w)];
+                                total += pixel *
+                                         weight[gan__offset(o, c % q.group_in, u, v, q.group_in,
+                                                            p->kernel_h, p->kernel_w)];
                             }
                     *x++ = (gan_real)total;
                 }
 }
 
-static gan__cost gan__cost_conv_transpose2d(const gan_conv *p)
+static gan__cost gan__cost_conv2d_weight(const gan_conv *p)
 {
-    gan__cost cost = {{gan__conv_y(p), gan__conv_weight(p)}, {gan__conv_x(p)}, gan__conv_flops(p)};
+    gan__cost cost = {
+        {gan__size(GAN__SHAPE(p)), gan__conv_sums(p)}, {gan__conv_taps(p)}, gan__conv_flops(p)};
     return cost;
 }
 
 GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
-                                   gan_real *w)
+                                   gan_real *weight)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
     for (int o = 0; o < p->out_c; o++)
@@ -5175,14 +6729,8 @@ GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const g
                                 total += pixel *
                                          y[gan__offset(n, o, i, j, p->out_c, q.out_h, q.out_w)];
                             }
-                    *w++ = (gan_real)total;
+                    *weight++ = (gan_real)total;
                 }
-}
-
-static gan__cost gan__cost_conv2d_weight(const gan_conv *p)
-{
-    gan__cost cost = {{gan__conv_x(p), gan__conv_y(p)}, {gan__conv_weight(p)}, gan__conv_flops(p)};
-    return cost;
 }
 
 /* ---- cpu. A convolution is a product with the windows of x as a matrix (im2col): rows are the
@@ -5221,7 +6769,8 @@ static gan__window gan__conv_window(const gan_conv *p, const gan__conv_geometry 
     return window;
 }
 
-GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *w, gan_real *y)
+GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
+                            gan_real *y)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
     const gan_real *end = x + gan__size(GAN__SHAPE(p));
@@ -5235,7 +6784,7 @@ GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real
         product.m = q.group_out;
         product.n = (int)(p->n * plane_y);
         product.k = taps;
-        product.a = w + (ptrdiff_t)group * q.group_out * taps;
+        product.a = weight + (ptrdiff_t)group * q.group_out * taps;
         product.a_row = taps;
         product.a_k = gan__stride_map(1);
         product.b = gan__window_source(gan__conv_window(p, &q, x_group, end), false);
@@ -5247,7 +6796,7 @@ GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real
 }
 
 GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
-                                   gan_real *w)
+                                   gan_real *weight)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
     const gan_real *end = x + gan__size(GAN__SHAPE(p));
@@ -5265,7 +6814,7 @@ GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const g
         product.a_row = plane_y;
         product.a_k = images;
         product.b = gan__window_source(gan__conv_window(p, &q, x_group, end), true);
-        product.c = w + (ptrdiff_t)group * q.group_out * taps;
+        product.c = weight + (ptrdiff_t)group * q.group_out * taps;
         product.c_row = taps;
         product.c_column = gan__stride_map(1);
         gan__gemm_run(&product);
@@ -5295,18 +6844,18 @@ typedef struct {
 
 static gan__phase gan__phase_of(int phase, int size, int kernel, int stride, int pad)
 {
-    gan__phase a;
-    a.phase = phase;
-    a.count = gan__ceil_div(size - phase, stride);
-    a.first_tap = (phase + pad) % stride;
-    a.taps = a.first_tap < kernel ? gan__ceil_div(kernel - a.first_tap, stride) : 0;
-    a.start = (phase + pad - a.first_tap) / stride;
-    return a;
+    gan__phase axis;
+    axis.phase = phase;
+    axis.count = gan__ceil_div(size - phase, stride);
+    axis.first_tap = (phase + pad) % stride;
+    axis.taps = axis.first_tap < kernel ? gan__ceil_div(kernel - axis.first_tap, stride) : 0;
+    axis.start = (phase + pad - axis.first_tap) / stride;
+    return axis;
 }
 
 static void gan__conv_transpose_phase(const gan_conv *p, const gan__conv_geometry *q, int group,
                                       gan__phase row, gan__phase column, const gan_real *y,
-                                      const gan_real *w, gan_real *x)
+                                      const gan_real *weight, gan_real *x)
 {
     ptrdiff_t plane_x = (ptrdiff_t)p->h * p->w;
     ptrdiff_t plane_y = (ptrdiff_t)q->out_h * q->out_w;
@@ -5333,8 +6882,8 @@ static void gan__conv_transpose_phase(const gan_conv *p, const gan__conv_geometr
     product.m = q->group_in;
     product.n = p->n * row.count * column.count;
     product.k = q->group_out * row.taps * column.taps;
-    /* A[c][(o,u,v)] = w[o,c,u,v] for the phase's taps */
-    product.a = w + group * q->group_out * q->group_in * kernel + row.first_tap * p->kernel_w +
+    /* A[c][(o,u,v)] = weight[o,c,u,v] for the phase's taps */
+    product.a = weight + group * q->group_out * q->group_in * kernel + row.first_tap * p->kernel_w +
                 column.first_tap;
     product.a_row = kernel;
     product.a_k.count0 = GAN__MAX(column.taps, 1);
@@ -5356,7 +6905,7 @@ static void gan__conv_transpose_phase(const gan_conv *p, const gan__conv_geometr
 
 /* The other way, for few channels of x, which would leave most rows of a tile empty, and for
    dilated taps, which fit no phase. One product computes what each pixel of y gives to each tap,
-   parts (C*KH*KW, N*OH*OW) = w^T y; then every image of x adds up its own parts, in a fixed order.
+   parts (C*KH*KW, N*OH*OW) = weight^T y; then every image of x adds up its own parts, in a fixed order.
    A few images at a time, so that the parts stay in the cache. */
 typedef struct {
     const gan_conv *p;
@@ -5383,7 +6932,8 @@ static void gan__conv_scatter_image(void *argument, size_t n, size_t end, int th
         int u = tap / p->kernel_w % p->kernel_h;
         int c = tap / p->kernel_w / p->kernel_h;
         int left = v * q->dilation_w - q->pad_w; /* j = 0 meets this column of x */
-        int first = GAN__MAX(0, (stride_w - 1 - left) / stride_w);
+        /* j = first .. last-1 meet columns that are there */
+        int first = left < 0 ? gan__ceil_div(-left, stride_w) : 0;
         int last = left < p->w ? (p->w - 1 - left) / stride_w + 1 : 0;
         for (int i = 0; i < q->out_h; i++) {
             int row = i * q->stride_h + u * q->dilation_h - q->pad_h;
@@ -5422,14 +6972,14 @@ static gan__window gan__pixels_window(const gan_conv *p, ptrdiff_t plane, const 
 }
 
 static void gan__conv_transpose_scatter(const gan_conv *p, const gan__conv_geometry *q, int group,
-                                        const gan_real *y, const gan_real *w, gan_real *x)
+                                        const gan_real *y, const gan_real *weight, gan_real *x)
 {
     ptrdiff_t plane_x = (ptrdiff_t)p->h * p->w;
     ptrdiff_t plane_y = (ptrdiff_t)q->out_h * q->out_w;
     ptrdiff_t taps = (ptrdiff_t)q->group_in * p->kernel_h * p->kernel_w;
     const gan_real *end = y + p->n * p->out_c * plane_y;
     int most = (int)GAN__MIN(p->n, 8192 / plane_y + 1);
-    gan_real *parts = (gan_real *)gan__workspace(1,
+    gan_real *parts = (gan_real *)gan__workspace(GAN__SCRATCH_CALLER,
                                                  (size_t)(taps * most * plane_y) * sizeof *parts);
     for (int n = 0; n < p->n; n += most) {
         int images = GAN__MIN(most, p->n - n);
@@ -5439,7 +6989,7 @@ static void gan__conv_transpose_scatter(const gan_conv *p, const gan__conv_geome
         product.m = (int)taps;
         product.n = (int)(images * plane_y);
         product.k = q->group_out;
-        product.a = w + group * q->group_out * taps;
+        product.a = weight + group * q->group_out * taps;
         product.a_row = 1;
         product.a_k = gan__stride_map(taps);
         product.b = gan__window_source(gan__pixels_window(p, plane_y, y_group, end), false);
@@ -5453,7 +7003,7 @@ static void gan__conv_transpose_scatter(const gan_conv *p, const gan__conv_geome
     }
 }
 
-GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w,
+GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
                                       gan_real *x)
 {
     const gan__conv_geometry q = gan__geometry_of(p);
@@ -5465,14 +7015,14 @@ GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
     bool dilated = q.dilation_h > 1 || q.dilation_w > 1;
     for (int group = 0; group < q.groups; group++) {
         if (few || dilated) {
-            gan__conv_transpose_scatter(p, &q, group, y, w, x);
+            gan__conv_transpose_scatter(p, &q, group, y, weight, x);
             continue;
         }
         for (int a = 0; a < GAN__MIN(q.stride_h, p->h); a++)
             for (int b = 0; b < GAN__MIN(q.stride_w, p->w); b++) {
                 gan__phase row = gan__phase_of(a, p->h, p->kernel_h, q.stride_h, q.pad_h);
                 gan__phase column = gan__phase_of(b, p->w, p->kernel_w, q.stride_w, q.pad_w);
-                gan__conv_transpose_phase(p, &q, group, row, column, y, w, x);
+                gan__conv_transpose_phase(p, &q, group, row, column, y, weight, x);
             }
     }
 }
@@ -5729,6 +7279,18 @@ GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_
 /* ===========================================================================================
    >>resample (implementation)
    =========================================================================================== */
+static gan__cost gan__cost_resample(const gan_resample *p)
+{
+    size_t in = gan__size(GAN__SHAPE(p));
+    size_t out = gan__size(p->n, p->c, p->out_h, p->out_w);
+    size_t rows = 2 * gan__size(p->images, p->out_h, p->taps_h, 1);
+    size_t columns = 2 * gan__size(p->images, p->out_w, p->taps_w, 1);
+    gan__cost cost = {{p->adjoint ? out : in, rows, columns},
+                      {p->adjoint ? in : out},
+                      2.0 * (double)out * p->taps_h * p->taps_w};
+    return cost;
+}
+
 GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
                               const gan_real *columns, gan_real *y)
 {
@@ -5760,18 +7322,6 @@ GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const ga
                             to[small] += weight * from[large];
                     }
     }
-}
-
-static gan__cost gan__cost_resample(const gan_resample *p)
-{
-    size_t small = gan__size(GAN__SHAPE(p));
-    size_t large = gan__size(p->n, p->c, p->out_h, p->out_w);
-    size_t rows = 2 * gan__size(p->images, p->out_h, p->taps_h, 1);
-    size_t columns = 2 * gan__size(p->images, p->out_w, p->taps_w, 1);
-    gan__cost cost = {{p->adjoint ? large : small, rows, columns},
-                      {p->adjoint ? small : large},
-                      2.0 * (double)large * p->taps_h * p->taps_w};
-    return cost;
 }
 
 /* An axis' table as the cpu kernel reads it:
@@ -5839,7 +7389,7 @@ static int gan__axis_most_uses(const gan_real *table, int images, int in, int ou
 {
     size_t each = (size_t)out * taps;
     int most = 1;
-    int *uses = (int *)gan__workspace(0, (size_t)in * sizeof *uses);
+    int *uses = (int *)gan__workspace(GAN__SCRATCH_LEAF, (size_t)in * sizeof *uses);
     for (size_t k = 0; k < images * each; k++) {
         int index = (int)table[2 * k];
         if (k % each == 0)
@@ -5854,7 +7404,7 @@ static int gan__axis_most_uses(const gan_real *table, int images, int in, int ou
 
 /* The table (IMAGES,OUT,TAPS,2) of an axis, read into the workspace. */
 static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, int out, int taps,
-                                     bool adjoint, int workspace)
+                                     bool adjoint, int slot)
 {
     gan__axis_taps axis;
     axis.ins = adjoint ? out : in;
@@ -5865,14 +7415,15 @@ static gan__axis_taps gan__axis_read(const gan_real *table, int images, int in, 
 
     size_t each = (size_t)axis.outs * axis.taps;
     size_t total = images * each;
-    axis.index = (int *)gan__workspace(workspace, total * (sizeof(int) + sizeof(gan_real)) + 8);
+    axis.index = (int *)gan__workspace(slot, total * (sizeof(int) + sizeof(gan_real)) + 8);
     axis.weight = (gan_real *)(axis.index + (total + 1) / 2 * 2);
     for (size_t k = 0; k < total; k++) {
         axis.index[k] = axis.ins;
         axis.weight[k] = 0;
     }
 
-    int *used = (int *)gan__workspace(0, (size_t)in * sizeof *used); /* taps of each so far */
+    /* how many taps each output of the adjoint has so far */
+    int *used = (int *)gan__workspace(GAN__SCRATCH_LEAF, (size_t)in * sizeof *used);
     for (int image = 0; image < images; image++) {
         memset(used, 0, (size_t)in * sizeof *used);
         for (int i = 0; i < out; i++)
@@ -5905,7 +7456,7 @@ static void gan__resample_body(void *argument, size_t begin, size_t end, int thr
 {
     const gan__resample_job *job = (const gan__resample_job *)argument;
     const gan__axis_taps *rows = &job->rows, *columns = &job->columns;
-    const gan__isa *isa = gan__cpu_isa();
+    const gan__simd_table *isa = gan__simd();
     gan_real *line = job->lines + (size_t)thread * job->line_size;
     int regular = columns->regular;
     int repeats = (columns->regular_end - regular) / columns->period;
@@ -5933,14 +7484,14 @@ static void gan__resample_body(void *argument, size_t begin, size_t end, int thr
         const int *index = columns->index + image * columns->taps * columns->outs;
         const gan_real *weight = columns->weight + image * columns->taps * columns->outs;
         if (regular > 0)
-            isa->take(line, index, weight, columns->taps, columns->outs, y, regular);
+            isa->resample_line(line, index, weight, columns->taps, columns->outs, y, regular);
         if (repeats > 0)
-            isa->take_even(line, columns->ins, index + regular, weight + regular, columns->taps,
-                           columns->outs, columns->period, columns->advance,
-                           line + columns->ins + 16, y + regular, repeats);
+            isa->resample_even(line, columns->ins, index + regular, weight + regular, columns->taps,
+                               columns->outs, columns->period, columns->advance,
+                               line + columns->ins + 16, y + regular, repeats);
         if (tail < columns->outs)
-            isa->take(line, index + tail, weight + tail, columns->taps, columns->outs, y + tail,
-                      columns->outs - tail);
+            isa->resample_line(line, index + tail, weight + tail, columns->taps, columns->outs,
+                               y + tail, columns->outs - tail);
     }
 }
 
@@ -5951,13 +7502,16 @@ GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const ga
     gan__resample_job job;
     job.images = p->images;
     job.c = p->c;
-    job.rows = gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, adjoint, 1);
-    job.columns = gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, adjoint, 2);
+    job.rows = gan__axis_read(rows, p->images, p->h, p->out_h, p->taps_h, adjoint,
+                              GAN__SCRATCH_CALLER);
+    job.columns = gan__axis_read(columns, p->images, p->w, p->out_w, p->taps_w, adjoint,
+                                 GAN__SCRATCH_CALLER_2);
     job.x = x;
     job.y = y;
     /* a line of x, and behind it take_even's memory: x's numbers and y's, split in two */
     job.line_size = (size_t)2 * job.columns.ins + job.columns.outs + 64;
-    job.lines = (gan_real *)gan__workspace(0, (size_t)gan__threads() * job.line_size * sizeof *y);
+    job.lines = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
+                                           (size_t)gan__threads() * job.line_size * sizeof *y);
     size_t grain = (size_t)(16384 / job.columns.outs + 1);
     gan__parallel((size_t)p->n * p->c * job.rows.outs, grain, gan__resample_body, &job);
 }
@@ -5977,7 +7531,15 @@ static gan__pool_steps gan__pool_steps_of(const gan_pool *p)
     return q;
 }
 
-GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *y)
+static gan__cost gan__cost_max_index(const gan_pool *p)
+{
+    size_t in = gan__size(p->planes, p->h, p->w, 1);
+    size_t out = gan__size(p->planes, p->out_h, p->out_w, 1);
+    gan__cost cost = {{in}, {out}, (double)out * p->kernel_h * p->kernel_w};
+    return cost;
+}
+
+GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *index)
 {
     const gan__pool_steps q = gan__pool_steps_of(p);
     for (int plane = 0; plane < p->planes; plane++, x += (size_t)p->h * p->w)
@@ -5994,17 +7556,8 @@ GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *y
                         if (best < 0 || x[place] > x[best] || x[place] != x[place])
                             best = place;
                     }
-                *y++ = (gan_real)best;
+                *index++ = (gan_real)best;
             }
-}
-
-static gan__cost gan__cost_max_index(const gan_pool *p)
-{
-    size_t windows = gan__size(p->planes, p->out_h, p->out_w, 1);
-    gan__cost cost = {{gan__size(p->planes, p->h, p->w, 1)},
-                      {windows},
-                      (double)windows * p->kernel_h * p->kernel_w};
-    return cost;
 }
 
 /* A line of outputs at a time: tap (u,v) of all its windows at once, in the order of ref, against
@@ -6014,7 +7567,7 @@ static void gan__max_index_body(void *argument, size_t begin, size_t end, int th
     gan__job *job = (gan__job *)argument;
     const gan_pool *p = (const gan_pool *)job->p;
     const gan__pool_steps q = gan__pool_steps_of(p);
-    const gan__isa *isa = gan__cpu_isa();
+    const gan__simd_table *isa = gan__simd();
     gan_real *best = job->out[1] + (size_t)thread * p->out_w;
     for (size_t line = begin; line < end; line++) {
         int top = (int)(line % p->out_h) * q.stride_h - q.pad_h; /* row of the windows' u = 0 */
@@ -6031,16 +7584,17 @@ static void gan__max_index_body(void *argument, size_t begin, size_t end, int th
                 last = GAN__MIN(p->out_w, last);
                 int place = (top + u) * p->w + first * q.stride_w + left;
                 if (first < last)
-                    isa->max_line(x + place, q.stride_w, place, best + first, y + first,
-                                  last - first);
+                    isa->max_of_line(x + place, q.stride_w, place, best + first, y + first,
+                                     last - first);
             }
     }
 }
 
-GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *y)
+GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *index)
 {
-    gan__job job = {
-        p, {x}, {y, (gan_real *)gan__workspace(0, (size_t)gan__threads() * p->out_w * sizeof *y)}};
+    size_t best = (size_t)gan__threads() * p->out_w; /* numbers: a line for each thread */
+    gan__job job = {p, {x}, {index, NULL}};
+    job.out[1] = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF, best * sizeof *index);
     gan__parallel((size_t)p->planes * p->out_h, (size_t)(4096 / p->out_w + 1), gan__max_index_body,
                   &job);
 }
@@ -6065,7 +7619,8 @@ typedef struct {
 static gan__tap_table gan__tap_table_new(int in, int out, int taps)
 {
     gan__tap_table table = {in, out, taps, NULL};
-    table.pair = (gan_real *)gan__workspace(0, 2 * (size_t)out * taps * sizeof *table.pair);
+    table.pair = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
+                                            2 * (size_t)out * taps * sizeof *table.pair);
     return table;
 }
 
@@ -6409,6 +7964,14 @@ GAN_API gan_tensor *gan_pixel_shuffle(gan_tensor *x, int r)
    frozen: mean and var are constants, and dL/dx_i = weight*r*g_i. norm_sums computes S0 and S1,
    norm_grad the last line. stats and sums are (2,C): the means and the variances, S0 and S1. */
 
+static gan__cost gan__cost_norm_stats(const gan_norm *p)
+{
+    size_t n = p->n * p->c * p->size;
+    size_t c = (size_t)p->c;
+    gan__cost cost = {{n}, {2 * c}, 4.0 * (double)n};
+    return cost;
+}
+
 GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats)
 {
     double count = (double)p->n * (double)p->size;
@@ -6427,10 +7990,11 @@ GAN_API void gan_ref_norm_stats(const gan_norm *p, const gan_real *x, gan_real *
     }
 }
 
-static gan__cost gan__cost_norm_stats(const gan_norm *p)
+static gan__cost gan__cost_norm_apply(const gan_norm *p)
 {
-    size_t c = (size_t)p->c, count = p->n * c * p->size;
-    gan__cost cost = {{count}, {2 * c}, 4.0 * (double)count};
+    size_t n = p->n * p->c * p->size;
+    size_t c = (size_t)p->c;
+    gan__cost cost = {{n, 2 * c, c, c}, {n}, 2.0 * (double)n};
     return cost;
 }
 
@@ -6444,10 +8008,11 @@ GAN_API void gan_ref_norm_apply(const gan_norm *p, const gan_real *x, const gan_
                 *y = (*x - mean[c]) / GAN__F(sqrt, var[c] + p->eps) * weight[c] + bias[c];
 }
 
-static gan__cost gan__cost_norm_apply(const gan_norm *p)
+static gan__cost gan__cost_norm_sums(const gan_norm *p)
 {
-    size_t c = (size_t)p->c, count = p->n * c * p->size;
-    gan__cost cost = {{count, 2 * c, c, c}, {count}, 2.0 * (double)count};
+    size_t n = p->n * p->c * p->size;
+    size_t c = (size_t)p->c;
+    gan__cost cost = {{n, n, 2 * c}, {2 * c}, 4.0 * (double)n};
     return cost;
 }
 
@@ -6469,10 +8034,11 @@ GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_
     }
 }
 
-static gan__cost gan__cost_norm_sums(const gan_norm *p)
+static gan__cost gan__cost_norm_grad(const gan_norm *p)
 {
-    size_t c = (size_t)p->c, count = p->n * c * p->size;
-    gan__cost cost = {{count, count, 2 * c}, {2 * c}, 4.0 * (double)count};
+    size_t n = p->n * p->c * p->size;
+    size_t c = (size_t)p->c;
+    gan__cost cost = {{n, n, 2 * c, c, 2 * c}, {n}, 4.0 * (double)n};
     return cost;
 }
 
@@ -6493,20 +8059,13 @@ GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_
             }
 }
 
-static gan__cost gan__cost_norm_grad(const gan_norm *p)
-{
-    size_t c = (size_t)p->c, count = p->n * c * p->size;
-    gan__cost cost = {{count, count, 2 * c, c, 2 * c}, {count}, 4.0 * (double)count};
-    return cost;
-}
-
 /* ---- cpu: one channel, or one (n,c) line, at a time. Statistics take two passes, so that a large
    mean does not drown a small variance; a channel's numbers stay in the cache for the second. */
 static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
-    const gan__isa *isa = gan__cpu_isa();
+    const gan__simd_table *isa = gan__simd();
     const ptrdiff_t stride = (ptrdiff_t)(p->c * p->size);
     double count = (double)p->n * (double)p->size;
     gan_real *stats = job->out[0];
@@ -6515,7 +8074,7 @@ static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int t
         const gan_real *x = job->in[0] + c * p->size;
         double mean = isa->sum(x, (size_t)p->n, stride, p->size) / count;
         double rounded = mean - (gan_real)mean; /* the squares are about the rounded mean */
-        double squares = isa->squares(x, (size_t)p->n, stride, p->size, (gan_real)mean);
+        double squares = isa->sum_of_squares(x, (size_t)p->n, stride, p->size, (gan_real)mean);
         double var = squares / count - rounded * rounded;
         stats[c] = (gan_real)mean;
         stats[p->c + c] = (gan_real)GAN__MAX(var, 0);
@@ -6540,7 +8099,7 @@ static void gan__norm_apply_body(void *argument, size_t begin, size_t end, int t
         size_t c = line % p->c, first = line * p->size;
         gan_real scale = weight[c] / GAN__F(sqrt, var[c] + p->eps);
         gan_real shift = bias[c] - scale * mean[c];
-        gan__cpu_isa()->scale_shift(job->in[0] + first, scale, shift, job->out[0] + first, p->size);
+        gan__simd()->scale_shift(job->in[0] + first, scale, shift, job->out[0] + first, p->size);
     }
 }
 
@@ -6559,8 +8118,8 @@ static void gan__norm_sums_body(void *argument, size_t begin, size_t end, int th
     (void)thread;
     for (size_t c = begin; c < end; c++) {
         double total[2]; /* of gy and of gy*(x - mean) */
-        gan__cpu_isa()->two_sums(job->in[0] + c * p->size, job->in[1] + c * p->size, (size_t)p->n,
-                                 (ptrdiff_t)(p->c * p->size), p->size, mean[c], total);
+        gan__simd()->norm_sums(job->in[0] + c * p->size, job->in[1] + c * p->size, (size_t)p->n,
+                               (ptrdiff_t)(p->c * p->size), p->size, mean[c], total);
         job->out[0][c] = (gan_real)total[0];
         job->out[0][p->c + c] = (gan_real)(total[1] / sqrt((double)var[c] + p->eps));
     }
@@ -6590,8 +8149,8 @@ static void gan__norm_grad_body(void *argument, size_t begin, size_t end, int th
         double a = weight[c] * r;
         double b = p->frozen ? 0 : -a * r * s1[c] / count;
         double shift = p->frozen ? 0 : -a * s0[c] / count;
-        gan__cpu_isa()->blend(job->in[0] + first, job->in[1] + first, mean[c], (gan_real)a,
-                              (gan_real)b, (gan_real)shift, job->out[0] + first, p->size);
+        gan__simd()->norm_grad(job->in[0] + first, job->in[1] + first, mean[c], (gan_real)a,
+                               (gan_real)b, (gan_real)shift, job->out[0] + first, p->size);
     }
 }
 
@@ -6982,6 +8541,17 @@ static void gan__mark_paths(gan *g, const gan_tensor *y)
     }
 }
 
+/* The gradient of t's input j from t's. Meanwhile messages name the layer that made t. */
+static gan_tensor *gan__call_vjp(gan_tensor *t, int j)
+{
+    t->g->in_vjp = true;
+    t->g->where_vjp = t->layer;
+    gan_tensor *gradient = t->op->vjp(t, t->grad, j);
+    t->g->in_vjp = false;
+    t->g->where_vjp = NULL;
+    return gradient;
+}
+
 /* t's gradient is complete: those of its inputs that are marked are computed from it. The last
    input comes first, and t's gradient is given back before the first input's is added: that may
    then lie in the same memory, and a parameter keep it. */
@@ -6995,7 +8565,7 @@ static void gan__backpropagate(gan *g, gan_tensor *t)
             continue;
         int before = g->temporary_count;
         bool last = !(j > 0 && wanted[0]) && !(j > 1 && wanted[1]);
-        gan_tensor *gradient = t->op->vjp(t, t->grad, j);
+        gan_tensor *gradient = gan__call_vjp(t, j);
         if (g->reclaiming && gradient == t->grad)
             gradient = gan_detach(gradient); /* an addition passes its own on: two need it now */
         if (g->reclaiming && last)
@@ -7369,15 +8939,15 @@ typedef enum gan__mode { GAN__TRAIN, GAN__EVAL, GAN__FREEZE_NORM } gan__mode;
 struct gan_model {
     gan *g;
     char *name;
-    gan_opt *opts;
-    gan_model *next;
+    gan_model *next; /* of the same gan_open */
+    gan_opt *opts;   /* the optimizers of this model, a list */
     gan__mode mode;
     bool frozen;             /* by gan_freeze */
-    gan_weight_kind weights; /* gan_weights' two */
+    gan_weight_kind weights; /* kind and rate of gan_weights */
     gan_real rate;
-    gan_init_kind init; /* gan_init_model's two, for parameters to come */
+    gan_init_kind init; /* kind and gain of gan_init_model, for parameters to come */
     gan_real gain;
-    gan__param *params;
+    gan__param *params; /* in the order in which they were made */
     int count;
     gan__layer *layers; /* in the order of their first use */
     int layer_count;
@@ -7497,20 +9067,42 @@ GAN_API size_t gan_param_count(const gan_model *model)
 
 /* ---- making parameters */
 
-/* Adds a parameter, or a buffer if it is not trainable; its numbers are not set yet. */
-static gan__param *gan__param_new(gan_model *model, const char *name, gan__param_shape shape,
-                                  bool trainable, gan__start start)
+/* Adds a parameter, or a buffer if it is not trainable; its numbers are not set yet. NULL if there
+   is no memory; then model is as before. */
+static gan__param *gan__try_param_new(gan_model *model, const char *name, gan__param_shape shape,
+                                      bool trainable, gan__start start)
 {
     gan__check_shape(model->g, "gan_param", shape.n, shape.c, shape.h, shape.w);
-    model->params = (gan__param *)gan__grow(model->params, (size_t)model->count,
-                                            sizeof *model->params);
+    gan__param *params = (gan__param *)gan__try_grow(model->params, (size_t)model->count,
+                                                     sizeof *params);
+    if (!params)
+        return NULL;
+    model->params = params;
+    char *copy = (char *)gan__try_alloc(strlen(name) + 1);
+    gan_tensor *value = NULL;
+    if (copy)
+        value = gan__persistent_tensor(model->g, shape.n, shape.c, shape.h, shape.w);
+    if (!value) {
+        GAN_FREE(copy);
+        return NULL;
+    }
     gan__param *param = &model->params[model->count++];
     memset(param, 0, sizeof *param);
-    param->name = gan__copy_string(name);
+    param->name = strcpy(copy, name);
     param->rank = shape.rank;
     param->trainable = trainable;
     param->start = start;
-    param->value = gan__persistent_tensor(model->g, shape.n, shape.c, shape.h, shape.w);
+    param->value = value;
+    return param;
+}
+
+static gan__param *gan__param_new(gan_model *model, const char *name, gan__param_shape shape,
+                                  bool trainable, gan__start start)
+{
+    gan__param *param = gan__try_param_new(model, name, shape, trainable, start);
+    if (!param)
+        gan__out_of_memory(model->g, model->g->backend,
+                           (double)shape.n * shape.c * shape.h * shape.w * sizeof(gan_real));
     return param;
 }
 
@@ -7534,7 +9126,7 @@ static bool gan__is_torch_buffer(const char *name)
 
 /* A parameter that a file brings into a model that has none yet. gan_init_model starts it as a
    layer would have: weights of two or more dimensions uniform, normalisation at 1, the rest
-   at 0. */
+   at 0. NULL if there is no memory. */
 static gan__param *gan__param_from_file(gan_model *model, const char *name, gan__param_shape shape,
                                         bool trainable)
 {
@@ -7542,7 +9134,7 @@ static gan__param *gan__param_from_file(gan_model *model, const char *name, gan_
     gan__start start = shape.rank > 1
                          ? gan__start_uniform(1 / sqrt((double)shape.c * shape.h * shape.w))
                          : gan__start_at(scales ? 1 : 0);
-    return gan__param_new(model, name, shape, trainable, start);
+    return gan__try_param_new(model, name, shape, trainable, start);
 }
 
 /* A stream of random numbers for each name, by the hash FNV-1a (Fowler, Noll and Vo): a parameter
@@ -7699,10 +9291,23 @@ GAN_API void gan_init_model(gan_model *model, gan_init_kind kind, gan_real gain)
             gan__init_by_rule(model, &model->params[i]);
 }
 
-/* LAYER.PART, or LAYER alone if part is empty. */
-static void gan__full_name(char *name, size_t size, const char *layer, const char *part)
+/* LAYER.PART, or LAYER alone if part is empty. A name is refused that would be lost or mistaken
+   in a file: see >>files. */
+static void gan__full_name(const gan_model *model, char name[256], const char *layer,
+                           const char *part)
 {
-    snprintf(name, size, *part ? "%s.%s" : "%s%s", layer, part);
+    int length = snprintf(name, 256, *part ? "%s.%s" : "%s%s", layer, part);
+    bool fits = length < 256 && !strchr(name, '#') && strcmp(name, "__metadata__") != 0 &&
+                strcmp(gan__last_part(name), "num_batches_tracked") != 0;
+    for (const char *c = name; *c; c++)
+        fits = fits && (unsigned char)*c >= 32;
+    if (!model)
+        gan__fail(NULL, "gan_param", "\"%s\": the model is NULL", name);
+    if (!fits)
+        gan__fail(model->g, "gan_param",
+                  "\"%.60s\", %d characters: a name has at most 255, no # and no line break, and "
+                  "is not __metadata__ or num_batches_tracked",
+                  name, length);
 }
 
 /* The parameter LAYER.PART, made on first use. */
@@ -7710,9 +9315,7 @@ static gan_tensor *gan__layer_param(gan_model *model, const char *layer, const c
                                     gan__param_shape shape, gan__start start)
 {
     char name[256];
-    gan__full_name(name, sizeof name, layer, part);
-    if (!model)
-        gan__fail(NULL, "gan_param", "\"%s\": the model is NULL", name);
+    gan__full_name(model, name, layer, part);
     gan__param *param = gan__find(model, name);
     if (param)
         return param->value;
@@ -7726,9 +9329,7 @@ static gan_tensor *gan__layer_buffer(gan_model *model, const char *layer, const 
                                      gan__param_shape shape, gan__start start)
 {
     char name[256];
-    gan__full_name(name, sizeof name, layer, part);
-    if (!model)
-        gan__fail(NULL, "gan_param", "\"%s\": the model is NULL", name);
+    gan__full_name(model, name, layer, part);
     gan__param *param = gan__find(model, name);
     if (!param) {
         param = gan__param_new(model, name, shape, false, start);
@@ -7802,6 +9403,8 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model)
         gan__free_unseen_node(g, g->tape[--g->tape_count]);
     g->recording = true;
     g->reclaiming = false;
+    if (g->look)
+        gan__doctor_loss(g, loss, model);
 }
 
 /* ===========================================================================================
@@ -8171,23 +9774,23 @@ static gan_tensor *gan__attention_part(gan_model *model, const char *name, const
                                        gan_tensor *x, int out)
 {
     char inner[256];
-    gan__full_name(inner, sizeof inner, name, part);
+    gan__full_name(model, inner, name, part);
     return gan_reshape(gan_conv2d(model, inner, x, out, 1, 1, 0), x->n, 1, out, x->h * x->w);
 }
 
 GAN_API gan_tensor *gan_self_attention(gan_model *model, const char *name, gan_tensor *x)
 {
     gan__layer_begin(model, "gan_self_attention", name, x);
-    int few = GAN__MAX(x->c / 8, 1);
-    gan_tensor *query = gan__attention_part(model, name, "query", x, few);
-    gan_tensor *key = gan__attention_part(model, name, "key", x, few);
+    int key_channels = GAN__MAX(x->c / 8, 1);
+    gan_tensor *query = gan__attention_part(model, name, "query", x, key_channels);
+    gan_tensor *key = gan__attention_part(model, name, "key", x, key_channels);
     gan_tensor *value = gan__attention_part(model, name, "value", x, x->c);
     gan__layer_begin(model, "gan_self_attention", name, x); /* its parts are layers too */
     gan_tensor *gamma = gan__layer_param(model, name, "gamma", gan__vector(1), gan__start_at(0));
     gan_tensor *scores = gan_matmul_t(query, key, true, false); /* (N,1,H*W,H*W): query, key */
-    gan_tensor *share = gan_softmax(scores, 3);
-    gan_tensor *found = gan_reshape(gan_matmul_t(value, share, false, true), GAN__SHAPE(x));
-    gan_tensor *y = gan_add(x, gan_mul(found, gamma));
+    gan_tensor *attention = gan_softmax(scores, 3);
+    gan_tensor *mean_value = gan_matmul_t(value, attention, false, true); /* (N,1,C,H*W) */
+    gan_tensor *y = gan_add(x, gan_mul(gan_reshape(mean_value, GAN__SHAPE(x)), gamma));
     return gan__layer_end(model, "self_attention", name, y, 1);
 }
 
@@ -8230,7 +9833,7 @@ GAN_API gan_tensor *gan_modulated_conv2d(gan_model *model, const char *name, gan
     const char *function = "gan_modulated_conv2d";
     char inner[256];
     gan__layer_begin(model, function, name, x);
-    gan__full_name(inner, sizeof inner, name, "affine");
+    gan__full_name(model, inner, name, "affine");
     gan_tensor *style = gan_add_scalar(gan_linear(model, inner, latent, x->c), 1);
     gan__layer_begin(model, function, name, x); /* affine is a layer too */
     gan_conv_options options = gan__plain_options(model, function, name, out, kernel, 1, 0);
@@ -8328,21 +9931,6 @@ GAN_API gan_tensor *gan_smooth_l1(gan_tensor *a, gan_tensor *b)
     return gan_mean(gan_mul(e, d_minus_half_e));
 }
 
-/* Labels are whole numbers 0 .. classes-1, as far as the host sees them. */
-static void gan__check_labels(const char *function, const gan_tensor *labels, int classes)
-{
-    const gan *g = labels->g;
-    if (g->backend->alloc || g->plan)
-        return; /* on a device, or not computed yet */
-    for (size_t i = 0; i < gan_count(labels); i++) {
-        double label = (double)labels->data[i];
-        if (!(label >= 0 && label < classes && label == floor(label)))
-            gan__fail(labels->g, function,
-                      "label %g at place %.0f: with %d classes, labels are whole numbers 0 .. %d",
-                      label, (double)i, classes, classes - 1);
-    }
-}
-
 /* The numbers along C of x (N,C,H,W) that labels (N,1,H,W) name: (1,N,1,H*W). In this shape each
    place has its own label, whatever N, H and W are. */
 static gan_tensor *gan__pick_class(gan_tensor *x, gan_tensor *labels)
@@ -8362,7 +9950,7 @@ GAN_API gan_tensor *gan_cross_entropy(gan_tensor *logits, gan_tensor *labels)
         gan__fail(logits->g, "gan_cross_entropy",
                   "logits " GAN__DIMS " want labels (%d,1,%d,%d), they are " GAN__DIMS,
                   GAN__SHAPE(logits), logits->n, logits->h, logits->w, GAN__SHAPE(labels));
-    gan__check_labels("gan_cross_entropy", labels, logits->c);
+    gan__check_whole("gan_cross_entropy", "label", labels, logits->c, "classes");
     gan_tensor *chosen = gan__pick_class(gan_log_softmax(logits, 1), labels);
     return gan_mul_scalar(gan_sum(chosen), (gan_real)(-1.0 / (double)gan_count(labels)));
 }
@@ -8631,6 +10219,13 @@ GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real tempera
 /* ===========================================================================================
    >>optim (implementation)
    =========================================================================================== */
+static gan__cost gan__cost_sgd(const gan_update *p)
+{
+    size_t n = p->count;
+    gan__cost cost = {{n}, {n, n}, 4.0 * (double)n};
+    return cost;
+}
+
 GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m)
 {
     for (size_t i = 0; i < p->count; i++) {
@@ -8639,9 +10234,10 @@ GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, ga
     }
 }
 
-static gan__cost gan__cost_sgd(const gan_update *p)
+static gan__cost gan__cost_adam(const gan_update *p)
 {
-    gan__cost cost = {{p->count}, {p->count, p->count}, 4.0 * (double)p->count};
+    size_t n = p->count;
+    gan__cost cost = {{n}, {n, n, n}, 12.0 * (double)n};
     return cost;
 }
 
@@ -8656,9 +10252,10 @@ GAN_API void gan_ref_adam(const gan_update *p, const gan_real *g, gan_real *w, g
     }
 }
 
-static gan__cost gan__cost_adam(const gan_update *p)
+static gan__cost gan__cost_rmsprop(const gan_update *p)
 {
-    gan__cost cost = {{p->count}, {p->count, p->count, p->count}, 12.0 * (double)p->count};
+    size_t n = p->count;
+    gan__cost cost = {{n}, {n, n}, 4.0 * (double)n};
     return cost;
 }
 
@@ -8668,12 +10265,6 @@ GAN_API void gan_ref_rmsprop(const gan_update *p, const gan_real *g, gan_real *w
         v[i] = p->beta2 * v[i] + (1 - p->beta2) * g[i] * g[i];
         w[i] = w[i] - p->lr * g[i] / (GAN__F(sqrt, v[i]) + p->eps);
     }
-}
-
-static gan__cost gan__cost_rmsprop(const gan_update *p)
-{
-    gan__cost cost = {{p->count}, {p->count, p->count}, 4.0 * (double)p->count};
-    return cost;
 }
 
 /* The loops above in vectors (>>simd), by several threads from 16384 numbers on. */
@@ -8687,17 +10278,17 @@ static void gan__update(gan__body *body, const gan_update *p, const gan_real *g,
 GAN_API void gan_cpu_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
                           gan_real *v)
 {
-    gan__update(gan__cpu_isa()->adam, p, g, w, m, v);
+    gan__update(gan__simd()->adam, p, g, w, m, v);
 }
 
 GAN_API void gan_cpu_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m)
 {
-    gan__update(gan__cpu_isa()->sgd, p, g, w, m, 0);
+    gan__update(gan__simd()->sgd, p, g, w, m, 0);
 }
 
 GAN_API void gan_cpu_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v)
 {
-    gan__update(gan__cpu_isa()->rmsprop, p, g, w, v, 0);
+    gan__update(gan__simd()->rmsprop, p, g, w, v, 0);
 }
 
 /* ---- optimizers */
@@ -8833,23 +10424,44 @@ GAN_API gan_real gan_lr_inverse(gan_real lr, int step, gan_real k)
     return lr / (1 + k * step);
 }
 
-/* The moments of parameter i, zeros before its first step. */
-static gan__moments *gan__moments_of(gan_opt *opt, int i)
+/* The moments of parameter i, zeros before its first step. NULL if there is no memory for them. */
+static gan__moments *gan__try_moments_of(gan_opt *opt, int i)
 {
     while (opt->count < opt->model->count) {
-        opt->moments = (gan__moments *)gan__grow(opt->moments, (size_t)opt->count,
-                                                 sizeof *opt->moments);
+        gan__moments *larger = (gan__moments *)gan__try_grow(opt->moments, (size_t)opt->count,
+                                                             sizeof *larger);
+        if (!larger)
+            return NULL;
+        opt->moments = larger;
         memset(&opt->moments[opt->count++], 0, sizeof *opt->moments);
     }
     gan__moments *moments = &opt->moments[i];
+    const gan_tensor *value = opt->model->params[i].value;
     if (moments->slot)
         return moments;
-    const gan_tensor *value = opt->model->params[i].value;
-    moments->slot = (gan_tensor **)gan__alloc((size_t)opt->slots * sizeof *moments->slot);
-    for (int s = 0; s < opt->slots; s++) {
-        moments->slot[s] = gan__persistent_tensor(value->g, GAN__SHAPE(value));
-        gan__fill_with(moments->slot[s], 0);
+    gan_tensor **slot = (gan_tensor **)gan__try_alloc((size_t)opt->slots * sizeof *slot);
+    for (int s = 0; slot && s < opt->slots; s++) {
+        slot[s] = gan__persistent_tensor(value->g, GAN__SHAPE(value));
+        if (slot[s]) {
+            gan__fill_with(slot[s], 0);
+            continue;
+        }
+        while (s > 0)
+            gan__persistent_tensor_free(slot[--s]);
+        GAN_FREE(slot);
+        return NULL;
     }
+    moments->slot = slot;
+    return slot ? moments : NULL;
+}
+
+static gan__moments *gan__moments_of(gan_opt *opt, int i)
+{
+    gan__moments *moments = gan__try_moments_of(opt, i);
+    if (!moments)
+        gan__out_of_memory(opt->model->g, opt->model->g->backend,
+                           (double)gan_count(opt->model->params[i].value) * opt->slots *
+                               sizeof(gan_real));
     return moments;
 }
 
@@ -9060,7 +10672,7 @@ static void gan__step_param(gan_opt *opt, int i, const gan_real *gradient)
         out[2] = moments->slot[1]->data;
     gan_real *before = g->look ? gan__doctor_before(param, gradient) : NULL;
     gan__run(g, kernels[opt->kind], &p, &gradient, out);
-    gan__changes(g, opt, NULL, i);
+    gan__replay_value_add(g, opt, NULL, i);
     if (before) {
         param->change = gan__length(g, param->value->data, before, p.count);
         GAN_FREE(before);
@@ -9110,7 +10722,7 @@ GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss)
 /* ---- clipping, averages, copies */
 
 /* x = op(x), a gan_map with its two numbers, of all gradients of model. */
-static void gan__map_gradients(gan_model *model, int op, gan_real a, gan_real b)
+static void gan__map_gradients(gan_model *model, gan_map_op op, gan_real a, gan_real b)
 {
     for (int i = 0; i < model->count; i++) {
         gan_tensor *value = model->params[i].value;
@@ -9206,62 +10818,74 @@ GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real ra
 /* ===========================================================================================
    >>data (implementation)
    =========================================================================================== */
-enum { GAN__WAITING, GAN__DECODING, GAN__GOOD, GAN__BROKEN };
+/* ---- reading files: regular ones only, for a device or a pipe may never end */
 
-typedef struct {
-    char *path;
-    int state;
-} gan__picture;
+typedef enum { GAN__REGULAR, GAN__MISSING, GAN__IRREGULAR, GAN__UNREADABLE } gan__kind;
 
-struct gan_data {
-    gan *g;
-    int count, c, h, w;
-    unsigned char *pixels, *labels; /* labels: NULL if there are none */
-    uint32_t *order;                /* a permutation, drawn for epoch */
-    uint64_t epoch, drawn,
-        stream;     /* drawn: images given out since the beginning; all that a resumed run needs */
-    char **classes; /* their names, or NULL */
-    int class_count, style, start; /* style: of the built-in sets, GAN_SHAPES_.. or -1 for digits */
-    gan__picture *pictures;        /* the files that fill pixels, or NULL */
-    int left_out, skipped;         /* files that are not in the set; broken files in all */
-    gan_data *half[2];             /* a pair's, or NULL */
-    /* (COUNT,C,H,W) and (COUNT,1,1,1), on a device with memory of its own, or NULL */
-    gan_tensor *on_device, *labels_on_device;
-    bool lazy, threaded,
-        stop; /* lazy: has pictures; threaded: a thread decodes them in order, from start on */
-#ifdef GAN__PTHREAD
-    pthread_t thread;
+static const char gan__irregular[] = "it is a folder, a device or a pipe, where a file is wanted";
+
+/* What path is; of a regular file its size and its permissions (mode may be NULL). UNREADABLE:
+   errno. */
+static gan__kind gan__file_kind(const char *path, size_t *size, long *mode)
+{
+#if defined(GAN__POSIX) || defined(_WIN32)
+#ifdef _WIN32
+    struct __stat64 about;
+    int missing = _stat64(path, &about);
+    bool regular = !missing && (about.st_mode & _S_IFMT) == _S_IFREG;
+#else
+    struct stat about;
+    int missing = stat(path, &about);
+    bool regular = !missing && S_ISREG(about.st_mode);
 #endif
-    gan_data *next;
-};
+    if (missing)
+        return errno == ENOENT ? GAN__MISSING : GAN__UNREADABLE;
+    if (!regular)
+        return GAN__IRREGULAR;
+    if ((double)about.st_size > (double)(SIZE_MAX / 2)) {
+        errno = ENOMEM;
+        return GAN__UNREADABLE;
+    }
+    *size = (size_t)about.st_size;
+    if (mode)
+        *mode = (long)(about.st_mode & 07777);
+    return GAN__REGULAR;
+#else
+    FILE *file = fopen(path, "rb");
+    long end = file && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+    if (file)
+        fclose(file);
+    *size = (size_t)GAN__MAX(end, 0);
+    (void)mode;
+    return !file ? GAN__MISSING : end < 0 ? GAN__IRREGULAR : GAN__REGULAR;
+#endif
+}
 
-/* The whole of a file, or NULL: then gan_error() says what. */
+/* A regular file, open for reading, and its size. NULL: then gan_error() says why. */
+static FILE *gan__open_file(const char *path, size_t *size)
+{
+    gan__kind kind = gan__file_kind(path, size, NULL);
+    FILE *file = kind == GAN__REGULAR ? fopen(path, "rb") : NULL;
+    if (!file)
+        gan__refuse("%s: %s", path, kind == GAN__IRREGULAR ? gan__irregular : strerror(errno));
+    return file;
+}
+
+/* The whole of a file, or NULL: then gan_error() says why. */
 static unsigned char *gan__read_file(const char *path, size_t *size)
 {
-    FILE *file = fopen(path, "rb");
-    if (!file) {
-        gan__refuse("%s: %s", path, strerror(errno));
-        return (unsigned char *)NULL;
-    }
-    unsigned char *data = NULL, *larger;
-    size_t count = 0, room = 1 << 16;
-    do {
-        room *= 2;
-        larger = (unsigned char *)GAN_MALLOC(room);
-        if (larger && count)
-            memcpy(larger, data, count);
-        GAN_FREE(data);
-        data = larger;
-        if (data)
-            count += fread(data + count, 1, room - count, file);
-    } while (data && count == room);
-    if (!data || ferror(file)) {
-        gan__refuse("%s: %s", path, data ? "it cannot be read" : "no memory to read it");
+    FILE *file = gan__open_file(path, size);
+    if (!file)
+        return NULL;
+    unsigned char *data = (unsigned char *)gan__try_alloc(*size);
+    if (!data)
+        gan__refuse("%s: no memory for its %.0f bytes", path, (double)*size);
+    else if (fread(data, 1, *size, file) != *size) {
+        gan__refuse("%s: it cannot be read", path);
         GAN_FREE(data);
         data = NULL;
     }
     fclose(file);
-    *size = count;
     return data;
 }
 
@@ -9276,39 +10900,63 @@ static uint32_t gan__big(const unsigned char *p)
 }
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-/* Replaces a gzip file (RFC 1952) by its contents; stb_image inflates. crc: the check sum, four
-   bits at a time. */
-static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_t *size)
+/* The check sum of gzip, CRC-32 (RFC 1952), four bits at a time. */
+static uint32_t gan__crc(const unsigned char *data, size_t length)
 {
-    size_t at = 10, n = *size;
-    uint32_t table[16], crc = 0xFFFFFFFFu;
-    for (uint32_t i = 0; i < 80; i++) /* 16 numbers, then each one's four bits */
-        table[i % 16] = i < 16 ? i : table[i % 16] >> 1 ^ (table[i % 16] & 1 ? 0xEDB88320u : 0);
-    int flags = n > 10 ? zipped[3] : 0, length = 0;
-    if (flags & 4)
-        at += n > at + 2 ? 2 + (size_t)(zipped[at] | zipped[at + 1] << 8) : n; /* extra field */
-    for (int text = 8; text <= 16; text *= 2)                                  /* name, comment */
-        while ((flags & text) && at < n && zipped[at++]) {}
-    if (flags & 2)
-        at += 2; /* header check sum */
-    unsigned char *data = NULL;
-    if (n >= at + 8 && n < INT32_MAX && zipped[2] == 8)
-        data = (unsigned char *)stbi_zlib_decode_noheader_malloc((const char *)zipped + at,
-                                                                 (int)(n - at), &length);
-    bool whole = data && gan__little(zipped + n - 4) ==
-                             (uint32_t)length; /* if not, stb may have left numbers unwritten */
-    for (int i = 0; whole && i < length; i++) {
+    uint32_t table[16];
+    uint32_t crc = 0xFFFFFFFFu;
+    for (uint32_t i = 0; i < 16; i++) {
+        table[i] = i;
+        for (int bit = 0; bit < 4; bit++)
+            table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0xEDB88320u : 0);
+    }
+    for (size_t i = 0; i < length; i++) {
         crc ^= data[i];
         crc = crc >> 4 ^ table[crc & 15];
         crc = crc >> 4 ^ table[crc & 15];
     }
-    whole = whole && gan__little(zipped + n - 8) == ~crc;
-    unsigned char *copy = whole ? (unsigned char *)GAN_MALLOC((size_t)length + 1)
-                                : NULL; /* stb's memory may be of another allocator */
+    return ~crc;
+}
+
+/* Where the compressed bytes of a gzip file of n bytes begin, or n. The header has 10 bytes, of
+   which the fourth says which fields follow: 4 an extra one with its length, 8 a name, 16 a
+   comment, both texts that end with 0, 2 a check sum of two bytes. */
+static size_t gan__gzip_header(const unsigned char *zipped, size_t n)
+{
+    size_t at = 10;
+    if (n < 18 || zipped[2] != 8)
+        return n;
+    int flags = zipped[3];
+    if (flags & 4)
+        at += n > at + 2 ? 2 + (size_t)(zipped[at] | zipped[at + 1] << 8) : n;
+    for (int text = 8; text <= 16; text *= 2)
+        while ((flags & text) && at < n && zipped[at++] != 0) {}
+    if (flags & 2)
+        at += 2;
+    return GAN__MIN(at, n);
+}
+
+/* Replaces a gzip file by its contents, which stb_image decompresses. At its end stand the check
+   sum and the length; stb_image alone would take a truncated file for a whole one. */
+static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_t *size)
+{
+    size_t n = *size;
+    size_t at = gan__gzip_header(zipped, n);
+    int length = 0;
+    unsigned char *data = NULL, *copy = NULL;
+    if (at + 8 <= n && n < INT32_MAX)
+        data = (unsigned char *)stbi_zlib_decode_noheader_malloc((const char *)zipped + at,
+                                                                 (int)(n - at), &length);
+    bool whole = data && gan__little(zipped + n - 4) == (uint32_t)length &&
+                 gan__little(zipped + n - 8) == gan__crc(data, (size_t)length);
+    if (whole)
+        copy = (unsigned char *)gan__try_alloc((size_t)length); /* not of stb's allocator */
     if (copy)
         memcpy(copy, data, (size_t)length);
     else
-        gan__refuse("%s: the gzip file is truncated or damaged", path);
+        gan__refuse("%s: %s", path,
+                    whole ? "no memory for what it unpacks to"
+                          : "the gzip file is truncated or damaged, or unpacks to 2 GiB and more");
     stbi_image_free(data);
     GAN_FREE(zipped);
     *size = (size_t)length;
@@ -9316,11 +10964,16 @@ static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_
 }
 #endif
 
+static bool gan__is_gzip(const unsigned char *data, size_t size)
+{
+    return size >= 3 && data[0] == 0x1f && data[1] == 0x8b;
+}
+
 /* The whole of a file, unpacked if it is gzip's. */
 static unsigned char *gan__read_unpacked(const char *path, size_t *bytes)
 {
     unsigned char *data = gan__read_file(path, bytes);
-    if (!data || *bytes < 3 || data[0] != 0x1f || data[1] != 0x8b)
+    if (!data || !gan__is_gzip(data, *bytes))
         return data;
 #ifdef STBI_INCLUDE_STB_IMAGE_H
     return gan__gunzip(path, data, bytes);
@@ -9328,45 +10981,118 @@ static unsigned char *gan__read_unpacked(const char *path, size_t *bytes)
     gan__refuse("%s: to read a .gz file include stb_image.h before gan.h, or unpack it with gunzip",
                 path);
     GAN_FREE(data);
-    return (unsigned char *)NULL;
+    return NULL;
 #endif
 }
 
-/* A file of bytes in IDX: two zero bytes, 8 for bytes, the number of dimensions, each as 32 bits
-   big-endian, then the bytes. */
-static unsigned char *gan__read_idx(const char *path, int dims, int dims_or, int size[4])
+/* ---- IDX, the format of MNIST, of bytes: two zeros, 8 for bytes, the number of dimensions, then
+   each size in 32 bits big-endian, then the numbers. 60,000 images of 28x28 and their labels:
+
+       00 00 08 03  00 00 ea 60  00 00 00 1c  00 00 00 1c   60000*28*28 bytes, 0 black 255 white
+       00 00 08 01  00 00 ea 60                             60000 bytes, a label each            */
+
+enum { GAN__IDX_HEADER = 20 }; /* the longest: four dimensions */
+
+/* Checks the first bytes, as many as there are up to 20, of a file of that many bytes, and reads
+   its sizes: (N,H,W) as (N,1,H,W). False: gan_error(). */
+static bool gan__idx_header(const char *path, const unsigned char *data, size_t bytes, bool labels,
+                            int size[4])
 {
-    size_t bytes = 0;
-    unsigned char *data = gan__read_unpacked(path, &bytes);
-    if (!data)
-        return NULL;
-    int found = bytes >= 4 && data[0] == 0 && data[1] == 0 && data[2] == 8 ? data[3] : 0;
-    const char *what = dims == 1 ? "labels (00 00 08 01)" : "images (00 00 08 03 or 04)";
-    if (found != dims && found != dims_or) {
-        gan__refuse("%s: not an IDX file of %s: it begins with %02x %02x %02x %02x", path, what,
-                    bytes > 0 ? data[0] : 0, bytes > 1 ? data[1] : 0, bytes > 2 ? data[2] : 0,
-                    bytes > 3 ? data[3] : 0);
-        GAN_FREE(data);
-        return (unsigned char *)NULL;
-    }
-    double wanted = 1;
-    size_t header = 4 + 4 * (size_t)found;
+    bool magic = bytes >= 4 && data[0] == 0 && data[1] == 0 && data[2] == 8;
+    int dims = magic ? data[3] : 0;
+    double wanted = 1, image = 1;
+    if (labels ? dims != 1 : dims != 3 && dims != 4)
+        return gan__refuse("%s: not an IDX file of %s: it begins with %02x %02x %02x %02x", path,
+                           labels ? "labels (00 00 08 01)" : "images (00 00 08 03 or 04)",
+                           bytes > 0 ? data[0] : 0, bytes > 1 ? data[1] : 0,
+                           bytes > 2 ? data[2] : 0, bytes > 3 ? data[3] : 0);
+    size_t header = 4 + 4 * (size_t)dims;
     for (int d = 0; d < 4; d++)
         size[d] = 1;
-    for (int d = 0; d < found && bytes >= header; d++) {
+    for (int d = 0; d < dims && bytes >= header; d++) {
         uint32_t value = gan__big(data + 4 + 4 * d);
-        size[found == 3 && d > 0 ? d + 1 : d] = (int)GAN__MIN(
-            value, 0x7FFFFFFFu); /* (N,H,W) is (N,1,H,W) */
+        size[dims == 3 && d > 0 ? d + 1 : d] = (int)GAN__MIN(value, 0x7FFFFFFFu);
         wanted *= value;
+        image *= d > 0 ? value : 1;
+        if (value > 0x7FFFFFFFu || image > 0x7FFFFFFFu)
+            return gan__refuse("%s: its sizes are too large: 2^31 and more", path);
     }
-    if (bytes < header || wanted < 1 || wanted != (double)(bytes - header)) {
-        gan__refuse("%s: its header promises %.0f bytes of data, there are %.0f", path,
-                    bytes < header ? 4.0 * found : wanted, (double)bytes - (double)header);
-        GAN_FREE(data);
-        return (unsigned char *)NULL;
-    }
-    return (unsigned char *)memmove(data, data + header, bytes - header);
+    if (bytes < header || wanted < 1 || wanted != (double)(bytes - header))
+        return gan__refuse("%s: its header promises %.0f bytes of data, there are %.0f", path,
+                           bytes < header ? 4.0 * dims : wanted, (double)bytes - (double)header);
+    return true;
 }
+
+/* The numbers of an IDX file, in new memory. A header that does not fit the file is refused before
+   the rest is read. */
+static unsigned char *gan__read_idx(const char *path, bool labels, int size[4])
+{
+    unsigned char first[GAN__IDX_HEADER] = {0};
+    size_t bytes = 0;
+    FILE *file = gan__open_file(path, &bytes);
+    if (!file)
+        return NULL;
+    size_t begin = fread(first, 1, sizeof first, file);
+    fclose(file);
+    if (begin < GAN__MIN(bytes, sizeof first)) {
+        gan__refuse("%s: it cannot be read", path);
+        return NULL;
+    }
+    if (!gan__is_gzip(first, begin) && !gan__idx_header(path, first, bytes, labels, size))
+        return NULL;
+    unsigned char *data = gan__read_unpacked(path, &bytes);
+    if (data && !gan__idx_header(path, data, bytes, labels, size)) {
+        GAN_FREE(data);
+        data = NULL;
+    }
+    size_t header = data ? 4 + 4 * (size_t)data[3] : 0;
+    return data ? (unsigned char *)memmove(data, data + header, bytes - header) : NULL;
+}
+
+/* ---- a data set: bytes in the host's memory, from which gan_batch makes numbers
+
+   Of a folder each picture has a state, for two threads decode them: one that runs ahead in the
+   order of the epoch, and the one that is in gan_batch, which decodes what it finds WAITING, and
+   waits for what it finds DECODING.
+
+       order of the epoch      17   4  29   8   0  12  33   6  ...
+       state                    G   G   G   B   G   D   W   W        W waiting  D decoding
+                                        ^           ^                G good     B broken
+                                    gan_batch   the thread that decodes ahead
+
+   A mutex guards the states, the pixels belong to the thread that set DECODING, and from GOOD on
+   nobody writes them. */
+enum { GAN__WAITING, GAN__DECODING, GAN__GOOD, GAN__BROKEN };
+
+typedef struct {
+    char *path;
+    int state; /* GAN__WAITING .. */
+} gan__picture;
+
+struct gan_data {
+    gan *g;
+    int count, c, h, w;
+    unsigned char *pixels, *labels; /* labels: NULL if there are none */
+    uint32_t *order;                /* a permutation, drawn for epoch */
+    uint64_t epoch;
+    uint64_t drawn;  /* images given out since the beginning: all that a resumed run needs */
+    uint64_t stream; /* of random numbers, for the order */
+    char **classes;  /* their names, or NULL */
+    int class_count;
+    int style;              /* of the built-in sets: a gan_shape_style, or -1 for digits */
+    gan__picture *pictures; /* the files that fill pixels, or NULL */
+    int left_out, skipped;  /* files that are not in the set; broken files in all */
+    gan_data *half[2];      /* the two sets of a pair, or NULL */
+    /* (COUNT,C,H,W) and (COUNT,1,1,1), on a device with memory of its own, or NULL */
+    gan_tensor *on_device, *labels_on_device;
+    bool lazy;           /* has pictures, or a half that has */
+    bool threaded, stop; /* a thread decodes them, in order from place start on; it is to end */
+    int start;
+#ifdef GAN__PTHREAD
+    pthread_t thread;
+#endif
+    gan_data *next;
+};
 
 static void gan__data_free(gan_data *data)
 {
@@ -9400,35 +11126,44 @@ static gan_data *gan__data_join(gan *g, gan_data *data, const char *name, const 
         i++;
     if (!problem && i == data->count)
         problem = "no picture (.png .jpg ..) that can be read";
+    if (!problem) {
+        data->order = (uint32_t *)gan__try_alloc((size_t)data->count * sizeof *data->order);
+        problem = data->order ? NULL : "no memory for it";
+    }
     if (problem) {
         gan__refuse("%s: %s", name, problem);
         gan__data_free(data);
-        return (gan_data *)NULL;
+        return NULL;
     }
     data->g = g;
-    data->order = (uint32_t *)gan__alloc((size_t)data->count * sizeof *data->order);
-    data->epoch = UINT64_MAX;
+    data->epoch = UINT64_MAX; /* no order has been drawn */
     data->stream = GAN__STREAM_SHUFFLE;
     while (*last) {
         last = &(*last)->next;
-        data->stream += 16;
-    } /* a stream of its own for each data set */
+        data->stream += 16; /* a stream of its own for each data set */
+    }
     return *last = data;
 }
 
-static gan_data *gan__data_new(gan *g, int count, int c, int h, int w, unsigned char *pixels,
-                               unsigned char *labels, char **names, int k)
+/* A set of those pixels and labels, which it takes over, or frees where it is NULL. */
+static gan_data *gan__data_new(gan *g, const char *name, int count, int c, int h, int w,
+                               unsigned char *pixels, unsigned char *labels)
 {
-    gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data);
+    gan_data *data = (gan_data *)gan__try_alloc(sizeof *data);
+    if (!data) {
+        gan__refuse("%s: no memory for it", name);
+        GAN_FREE(pixels);
+        GAN_FREE(labels);
+        return NULL;
+    }
+    memset(data, 0, sizeof *data);
     data->count = count;
     data->c = c;
     data->h = h;
     data->w = w;
     data->pixels = pixels;
     data->labels = labels;
-    data->classes = names;
-    data->class_count = k;
-    return gan__data_join(g, data, "", NULL);
+    return gan__data_join(g, data, name, NULL);
 }
 
 GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_path)
@@ -9437,9 +11172,9 @@ GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_pa
     if (!g || !images)
         gan__fail(g, "gan_data_idx", "the device or the path is NULL");
     unsigned char *labels = NULL;
-    unsigned char *pixels = gan__read_idx(images, 3, 4, size);
+    unsigned char *pixels = gan__read_idx(images, false, size);
     if (pixels && labels_path)
-        labels = gan__read_idx(labels_path, 1, 1, label_size);
+        labels = gan__read_idx(labels_path, true, label_size);
     if (labels && label_size[0] != size[0]) {
         gan__refuse("%s has %d labels, %s has %d images", labels_path, label_size[0], images,
                     size[0]);
@@ -9448,57 +11183,87 @@ GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_pa
     }
     if (!pixels || (labels_path && !labels)) {
         GAN_FREE(pixels);
-        return (gan_data *)NULL;
+        return NULL;
     }
-    return gan__data_new(g, size[0], size[1], size[2], size[3], pixels, labels, NULL, 0);
+    return gan__data_new(g, images, size[0], size[1], size[2], size[3], pixels, labels);
+}
+
+enum { GAN__CIFAR_IMAGE = 3 * 32 * 32, GAN__CIFAR_RECORD = GAN__CIFAR_IMAGE + 1 };
+
+/* A file of records behind those of all, in new memory; all is freed. NULL: gan_error(). */
+static unsigned char *gan__cifar_append(unsigned char *all, size_t *total, const char *path)
+{
+    size_t bytes = 0, at = 0;
+    unsigned char *file = path ? gan__read_unpacked(path, &bytes) : NULL;
+    unsigned char *joined = NULL;
+    while (file && at + GAN__CIFAR_RECORD <= bytes && file[at] <= 9)
+        at += GAN__CIFAR_RECORD;
+    if (file && (bytes == 0 || at != bytes))
+        gan__refuse("%s: record %.0f is cut off or has no label 0 to 9 before its 3072 bytes", path,
+                    (double)(at / GAN__CIFAR_RECORD));
+    else if (file) {
+        joined = (unsigned char *)gan__try_alloc(*total + bytes);
+        if (!joined)
+            gan__refuse("%s: no memory for its images", path);
+    }
+    if (joined) {
+        if (*total)
+            memcpy(joined, all, *total);
+        memcpy(joined + *total, file, bytes);
+        *total += bytes;
+    }
+    GAN_FREE(all);
+    GAN_FREE(file);
+    return joined;
 }
 
 GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count)
 {
     static const char *const names[10] = {"airplane", "automobile", "bird",  "cat",  "deer",
                                           "dog",      "frog",       "horse", "ship", "truck"};
-    const size_t image = 3 * 32 * 32, record = image + 1;
-    unsigned char *all = NULL, *joined = NULL;
-    size_t total = 0, bytes = 0, at;
+    unsigned char *all = NULL;
+    size_t total = 0;
     if (!g || !paths || count < 1)
         gan__fail(g, "gan_data_cifar10",
                   "the device or the paths are NULL, or there are %d of them", count);
-    for (int f = 0; f < count; f++, all = joined) {
-        unsigned char *file = gan__read_unpacked(paths[f], &bytes);
-        for (at = 0; file && at + record <= bytes && file[at] <= 9;)
-            at += record;
-        bool fits = file && bytes > 0 && at == bytes;
-        if (file && !fits)
-            gan__refuse("%s: record %.0f is cut off or has no label 0 to 9 before its 3072 bytes",
-                        paths[f], (double)(at / record));
-        joined = fits ? (unsigned char *)gan__alloc(total + bytes) : NULL;
-        if (fits && total)
-            memcpy(joined, all, total);
-        if (fits) {
-            memcpy(joined + total, file, bytes);
-            total += bytes;
-        }
-        GAN_FREE(all);
-        GAN_FREE(file);
-        if (!fits)
+    for (int i = 0; i < count; i++)
+        if (!paths[i])
+            gan__fail(g, "gan_data_cifar10", "path %d is NULL", i);
+    for (int i = 0; i < count; i++) {
+        all = gan__cifar_append(all, &total, paths[i]);
+        if (!all)
             return NULL;
     }
-    unsigned char *labels = (unsigned char *)gan__alloc(total / record);
-    for (size_t i = 0; i < total / record; i++) {
-        labels[i] = all[i * record];
-        memmove(all + i * image, all + i * record + 1, image);
+    size_t records = total / GAN__CIFAR_RECORD;
+    unsigned char *labels = (unsigned char *)gan__try_alloc(records);
+    if (!labels || records > INT32_MAX) {
+        gan__refuse("%s: no memory for its labels", paths[0]);
+        GAN_FREE(all);
+        GAN_FREE(labels);
+        return NULL;
     }
-    return gan__data_new(g, (int)(total / record), 3, 32, 32, all, labels, (char **)names, 10);
+    for (size_t i = 0; i < records; i++) {
+        labels[i] = all[i * GAN__CIFAR_RECORD];
+        memmove(all + i * GAN__CIFAR_IMAGE, all + i * GAN__CIFAR_RECORD + 1, GAN__CIFAR_IMAGE);
+    }
+    gan_data *data = gan__data_new(g, paths[0], (int)records, 3, 32, 32, all, labels);
+    if (data) {
+        data->classes = (char **)names;
+        data->class_count = 10;
+    }
+    return data;
 }
 
-/* ---- built-in digits: a pen that writes, in place of MNIST where that is not at hand. An image
-   is a function of (seed, index): skeleton -> unsteady knots -> smooth curve -> slanted and
-   fitted -> ink */
+/* ---- built-in digits, in place of MNIST where that is not at hand. An image is a function of
+   (seed, index), in five steps:
 
-/* Skeletons: ten classes, four ways people write each. A point is two digits, x then y, on a
-   10x10 grid with y pointing down; the character after it says how the pen goes on: ' '
-   smoothly, '^' round a sharp corner, '/' lifted. */
-static const char *const gan__skeletons[10][4] = {
+       strokes  ->  knots, moved a little  ->  smooth curve  ->  slanted, scaled  ->  pixels
+       gan__digit_strokes  gan__place_knots    gan__join_knots   gan__fit_to_image    gan__draw_segment */
+
+/* Ten classes, four ways people write each. A point is two digits, x then y, on a 10x10 grid with
+   y pointing down; the character after it says how the pen goes on: ' ' smoothly, '^' round a
+   sharp corner, '/' lifted. */
+static const char *const gan__digit_strokes[10][4] = {
     {"60 31 04 17 49 87 94 71 40", "50 12 05 18 49 87 94 82 50", "71 40 12 06 29 68 94 82 50 31",
      "30 12 05 27 59 88 95 82 60 20"},
     {"50 54 49", "60 55 39", "23 50^49", "23 50^59/19 99"},
@@ -9519,14 +11284,14 @@ static const char *const gan__skeletons[10][4] = {
 };
 
 /* Successive random numbers for one image. Each Philox block holds four, and an image owns 256,
-   far more than the busiest digit uses. */
+   many more than a digit uses. */
 typedef struct {
     uint64_t seed, stream, block;
     uint32_t word[4];
     int left;
-} gan__dice;
+} gan__draws;
 
-static float gan__uniform(gan__dice *d, float lo, float hi)
+static float gan__uniform(gan__draws *d, float lo, float hi)
 {
     if (d->left == 0) {
         gan__philox(d->seed, d->stream, d->block++, d->word);
@@ -9535,59 +11300,60 @@ static float gan__uniform(gan__dice *d, float lo, float hi)
     return lo + (hi - lo) * (float)(d->word[--d->left] >> 8) * (1.0f / 16777216.0f);
 }
 
-/* Bell-shaped in [-size, size]: small slips of the hand are the common ones. */
-static float gan__slip(gan__dice *d, float size)
+/* Between -size and size, small numbers more often: the sum of two uniform ones, whose density is
+   a triangle. */
+static float gan__triangular(gan__draws *d, float size)
 {
     float u = gan__uniform(d, -0.5f, 0.5f);
     return size * (u + gan__uniform(d, -0.5f, 0.5f));
 }
 
-/* A spot on the pen's path: where it is, how wide the nib presses there, and how it goes on ('
-   ', '^', '/' as above, '\0' at the end). */
+/* A point on the pen's path: where it is, half the width of the stroke there, and how the pen goes
+   on (' ', '^', '/' as above, '\0' at the end). */
 typedef struct {
     float x, y, r;
-    char leave;
-} gan__dot;
+    char join;
+} gan__pen_point;
 
 enum { GAN__STEPS = 8, GAN__MAX_KNOTS = 16, GAN__MAX_DOTS = GAN__MAX_KNOTS * GAN__STEPS };
 
-/* Reads a skeleton with an unsteady hand; returns how many knots it has. */
-static int gan__place_knots(const char *skeleton, gan__dice *dice, gan__dot *knots)
+/* The points of strokes, each moved a little; returns how many there are. */
+static int gan__place_knots(const char *strokes, gan__draws *draws, gan__pen_point *knots)
 {
-    float haste = gan__uniform(dice, 0.2f, 0.9f); /* some writers are neater */
-    for (int n = 0;; n++, skeleton += 3) {
-        knots[n].x = (float)(skeleton[0] - '0') + gan__slip(dice, haste);
-        knots[n].y = (float)(skeleton[1] - '0') + gan__slip(dice, haste);
-        knots[n].r = 1.0f + gan__slip(dice, 0.3f);
-        knots[n].leave = skeleton[2];
-        if (skeleton[2] == '\0')
+    float unsteady = gan__uniform(draws, 0.2f, 0.9f); /* some writers are neater */
+    for (int n = 0;; n++, strokes += 3) {
+        knots[n].x = (float)(strokes[0] - '0') + gan__triangular(draws, unsteady);
+        knots[n].y = (float)(strokes[1] - '0') + gan__triangular(draws, unsteady);
+        knots[n].r = 1.0f + gan__triangular(draws, 0.3f);
+        knots[n].join = strokes[2];
+        if (strokes[2] == '\0')
             return n + 1;
     }
 }
 
-/* Catmull-Rom: the cubic from b to c whose end slopes look at a and d. */
+/* Catmull-Rom: the cubic from b to c with the slopes (c - a)/2 in b and (d - b)/2 in c. */
 static float gan__spline(float a, float b, float c, float d, float t)
 {
     return b + 0.5f * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)));
 }
 
-/* Runs a curve through the knots as a chain of dots; returns its length. */
-static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots)
+/* A curve through the knots, as many points close together; returns how many. */
+static int gan__join_knots(const gan__pen_point *knots, int n, gan__pen_point *dots)
 {
     int count = 1;
     dots[0] = knots[0];
     for (int i = 0; i + 1 < n; i++) {
-        const gan__dot *b = &knots[i], *c = b + 1;
-        /* a corner or a stroke's end has no neighbour to lean towards */
-        const gan__dot *a = i > 0 && b->leave == ' ' && b[-1].leave != '/' ? b - 1 : b;
-        const gan__dot *d = c->leave == ' ' ? c + 1 : c;
-        if (b->leave != '/')
+        const gan__pen_point *b = &knots[i], *c = b + 1;
+        /* at a corner or a stroke's end the neighbour does not count */
+        const gan__pen_point *a = i > 0 && b->join == ' ' && b[-1].join != '/' ? b - 1 : b;
+        const gan__pen_point *d = c->join == ' ' ? c + 1 : c;
+        if (b->join != '/')
             for (int k = 1; k < GAN__STEPS; k++, count++) {
                 float t = (float)k / GAN__STEPS;
                 dots[count].x = gan__spline(a->x, b->x, c->x, d->x, t);
                 dots[count].y = gan__spline(a->y, b->y, c->y, d->y, t);
                 dots[count].r = gan__spline(a->r, b->r, c->r, d->r, t);
-                dots[count].leave = ' ';
+                dots[count].join = ' ';
             }
         dots[count++] = *c;
     }
@@ -9597,14 +11363,14 @@ static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots)
 /* Gives the writing a slant, a tilt and proportions of its own, then does what the makers of
    MNIST do: scales it into a 20x20 box and puts its centre of mass at the centre of the 28x28
    paper. */
-static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
+static void gan__fit_to_image(gan__pen_point *dots, int count, gan__draws *draws)
 {
-    float slant = 0.15f + gan__slip(dice, 0.5f);
-    float tilt = gan__slip(dice, 0.22f);
-    float width = gan__uniform(dice, 0.55f, 1.0f);
-    float taper = gan__slip(dice, 0.06f);
-    float waist = gan__slip(dice, 0.06f);
-    float nib = gan__uniform(dice, 0.6f, 1.2f);
+    float slant = 0.15f + gan__triangular(draws, 0.5f);
+    float tilt = gan__triangular(draws, 0.22f);
+    float width = gan__uniform(draws, 0.55f, 1.0f);
+    float taper = gan__triangular(draws, 0.06f);
+    float waist = gan__triangular(draws, 0.06f);
+    float nib = gan__uniform(draws, 0.6f, 1.2f);
     float x0 = 1e9f;
     float y0 = 1e9f;
     float x1 = -1e9f;
@@ -9613,7 +11379,7 @@ static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
     float mx = 0;
     float my = 0;
     float mass = 0;
-    nib += gan__uniform(dice, 0.0f, 0.7f); /* half its width, in pixels */
+    nib += gan__uniform(draws, 0.0f, 0.7f); /* half its width, in pixels */
     for (int i = 0; i < count; i++) {
         float y = dots[i].y, x = dots[i].x - 4.5f;
         x *= width * (1 + taper * (y - 4.5f)); /* narrower above or below */
@@ -9626,12 +11392,12 @@ static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
         y0 = fminf(y0, dots[i].y);
         y1 = fmaxf(y1, dots[i].y);
     }
-    scale = (gan__uniform(dice, 18.4f, 19.4f) - 2 * nib) / fmaxf(x1 - x0, y1 - y0);
+    scale = (gan__uniform(draws, 18.4f, 19.4f) - 2 * nib) / fmaxf(x1 - x0, y1 - y0);
     for (int i = 0; i < count; i++) {
         dots[i].x *= scale;
         dots[i].y *= scale;
         dots[i].r *= nib;
-        if (i > 0 && dots[i - 1].leave != '/') { /* a segment weighs length x width */
+        if (i > 0 && dots[i - 1].join != '/') { /* a segment weighs length x width */
             float dx = dots[i].x - dots[i - 1].x;
             float dy = dots[i].y - dots[i - 1].y;
             float ink = sqrtf(dx * dx + dy * dy) * dots[i].r;
@@ -9640,18 +11406,19 @@ static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
             mass += ink;
         }
     }
-    mx = 14 - mx / mass + gan__uniform(dice, -0.5f, 0.5f); /* MNIST moves by whole pixels, */
-    my = 14 - my / mass + gan__uniform(dice, -0.5f, 0.5f); /* so it is off by up to a half */
+    mx = 14 - mx / mass + gan__uniform(draws, -0.5f, 0.5f); /* MNIST moves by whole pixels, */
+    my = 14 - my / mass + gan__uniform(draws, -0.5f, 0.5f); /* so it is off by up to a half */
     for (int i = 0; i < count; i++) {
         dots[i].x += mx;
         dots[i].y += my;
     }
 }
 
-/* Inks the stroke from a to b. How far a pixel lies inside the nib's edge makes it light or
+/* Draws the stroke from a to b. How far a pixel lies inside the stroke's edge makes it light or
    dark, over about one pixel; taking the darker of old and new keeps joints and crossings from
    adding up. */
-static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char *image)
+static void gan__draw_segment(const gan__pen_point *a, const gan__pen_point *b,
+                              unsigned char *image)
 {
     float dx = b->x - a->x;
     float dy = b->y - a->y;
@@ -9665,7 +11432,7 @@ static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char
         for (int x = x0; x <= x1; x++) {
             float px = (float)x + 0.5f - a->x, py = (float)y + 0.5f - a->y;
             float t = fminf(fmaxf((px * dx + py * dy) / len2, 0),
-                            1); /* nearest spot, 0 = a, 1 = b */
+                            1); /* nearest point, 0 = a, 1 = b */
             float ex = px - t * dx;
             float ey = py - t * dy;
             float inside = a->r + t * (b->r - a->r) - sqrtf(ex * ex + ey * ey);
@@ -9676,21 +11443,21 @@ static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char
 }
 
 /* Draws digit index of the endless set seed: 28x28 bytes, 0 paper, 255 ink. The label and the
-   way of writing it are both even draws. */
+   way of writing it are all equally likely. */
 static void gan__draw_digit(uint64_t seed, uint32_t index, unsigned char *image,
                             unsigned char *label)
 {
-    gan__dot knots[GAN__MAX_KNOTS], dots[GAN__MAX_DOTS];
-    gan__dice dice = {seed, GAN__STREAM_DIGITS, (uint64_t)index << 8, {0, 0, 0, 0}, 0};
-    *label = (unsigned char)gan__uniform(&dice, 0, 10);
-    int style = (int)gan__uniform(&dice, 0, 4);
-    int count = gan__place_knots(gan__skeletons[*label][style], &dice, knots);
+    gan__pen_point knots[GAN__MAX_KNOTS], dots[GAN__MAX_DOTS];
+    gan__draws draws = {seed, GAN__STREAM_DIGITS, (uint64_t)index << 8, {0, 0, 0, 0}, 0};
+    *label = (unsigned char)gan__uniform(&draws, 0, 10);
+    int style = (int)gan__uniform(&draws, 0, 4);
+    int count = gan__place_knots(gan__digit_strokes[*label][style], &draws, knots);
     count = gan__join_knots(knots, count, dots);
-    gan__fit_paper(dots, count, &dice);
+    gan__fit_to_image(dots, count, &draws);
     memset(image, 0, 28 * 28);
     for (int i = 1; i < count; i++)
-        if (dots[i - 1].leave != '/')
-            gan__ink_segment(&dots[i - 1], &dots[i], image);
+        if (dots[i - 1].join != '/')
+            gan__draw_segment(&dots[i - 1], &dots[i], image);
 }
 
 /* ---- built-in shapes: a pixel's colour follows from how far it lies from the outline, so edges
@@ -9699,36 +11466,36 @@ static void gan__draw_digit(uint64_t seed, uint32_t index, unsigned char *image,
 /* How far (x,y) lies outside a shape of radius r around (0,0), in pixels; below 0 inside. A
    polygon of n points is folded into half of one point, between the tip at angle 0 and, at angle
    pi/n, a star's hollow or the middle of an edge: one line is left. */
-static float gan__outside(int kind, float r, float turn, float x, float y)
+static float gan__shape_distance(int kind, float r, float turn, float x, float y)
 {
     static const int points[4] = {1, 4, 3, 5};
-    float far = sqrtf(x * x + y * y);
+    float radius = sqrtf(x * x + y * y);
     float half = 3.14159265f / (float)points[kind];
     float angle = atan2f(y, x) - turn;
     if (kind == 0)
-        return far - 0.85f * r;
+        return radius - 0.85f * r;
     angle = fabsf(angle - 2 * half * floorf(angle / (2 * half) + 0.5f));
     float inner = kind == 3 ? 0.45f * r : r * cosf(half);
     float ex = inner * cosf(half) - r;
     float ey = inner * sinf(half);
-    float px = far * cosf(angle) - r;
-    float py = far * sinf(angle);
+    float px = radius * cosf(angle) - r;
+    float py = radius * sinf(angle);
     float t = fminf(fmaxf((px * ex + py * ey) / (ex * ex + ey * ey), 0), 1);
     float distance = sqrtf((px - t * ex) * (px - t * ex) + (py - t * ey) * (py - t * ey));
     return ex * py > ey * px ? -distance : distance;
 }
 
-static float gan__cover(float outside)
+static float gan__coverage(float outside)
 {
     return fminf(fmaxf(0.5f - outside, 0), 1);
 } /* how much of a pixel is inside */
 
-static float gan__paint(float under, float colour, float cover)
+static float gan__blend(float under, float colour, float cover)
 {
     return under + (colour - under) * cover;
 }
 
-static float gan__band(float x, float period)
+static float gan__band_distance(float x, float period)
 {
     return fabsf(x - period * (floorf(x / period) + 0.5f));
 } /* from a middle */
@@ -9736,47 +11503,48 @@ static float gan__band(float x, float period)
 static void gan__draw_shape(uint64_t seed, uint32_t index, int size, int style,
                             unsigned char *image, unsigned char *label)
 {
-    gan__dice dice = {seed, GAN__STREAM_SHAPES, (uint64_t)index << 8, {0, 0, 0, 0}, 0};
-    int kind = *label = (unsigned char)gan__uniform(&dice, 0, 4);
+    gan__draws draws = {seed, GAN__STREAM_SHAPES, (uint64_t)index << 8, {0, 0, 0, 0}, 0};
+    int kind = *label = (unsigned char)gan__uniform(&draws, 0, 4);
     float side = (float)size;
     float pen = fmaxf(side / 50, 0.6f);
     float period = fmaxf(side / 8, 3);
-    float r = side * gan__uniform(&dice, 0.24f, 0.4f);
-    float cx = gan__uniform(&dice, r + pen, side - r - pen);
-    float cy = gan__uniform(&dice, r + pen, side - r - pen);
-    float turn = gan__uniform(&dice, 0, 6.2831853f);
-    float hue = gan__uniform(&dice, 0, 6.2831853f);
-    float other = gan__uniform(&dice, 0, 6.2831853f);
+    float r = side * gan__uniform(&draws, 0.24f, 0.4f);
+    float cx = gan__uniform(&draws, r + pen, side - r - pen);
+    float cy = gan__uniform(&draws, r + pen, side - r - pen);
+    float turn = gan__uniform(&draws, 0, 6.2831853f);
+    float hue = gan__uniform(&draws, 0, 6.2831853f);
+    float other = gan__uniform(&draws, 0, 6.2831853f);
     for (int i = 0; i < size * size; i++) {
         float x = (float)(i % size) + 0.5f;
         float y = (float)(i / size) + 0.5f;
-        float d = gan__outside(kind, r, turn, x - cx, y - cy);
-        float u = gan__band(x, period);
-        float v = gan__band(y, period);
-        float dot = gan__cover(sqrtf(u * u + v * v) - period / 6);
-        float line = gan__cover(fabsf(d) - pen);
-        float stripe = gan__cover(gan__band((x + y) * 0.7071068f, period) - period / 4);
+        float d = gan__shape_distance(kind, r, turn, x - cx, y - cy);
+        float u = gan__band_distance(x, period);
+        float v = gan__band_distance(y, period);
+        float dot = gan__coverage(sqrtf(u * u + v * v) - period / 6);
+        float line = gan__coverage(fabsf(d) - pen);
+        float stripe = gan__coverage(gan__band_distance((x + y) * 0.7071068f, period) - period / 4);
         for (int c = 0; c < 3; c++) {
             float ink = 0.5f + 0.45f * cosf(hue - 2.0943951f * (float)c);
             float paper = 0.5f + 0.5f * cosf(other - 2.0943951f * (float)c);
-            float cloth = gan__paint(0.08f + 0.12f * paper, 0.3f + 0.2f * paper, dot);
-            float weave = gan__paint(0.35f * ink, ink, stripe);
+            float background = gan__blend(0.08f + 0.12f * paper, 0.3f + 0.2f * paper, dot);
+            float stripes = gan__blend(0.35f * ink, ink, stripe);
             float level = style == GAN_SHAPES_EDGES ? 1 - line
                         : style == GAN_SHAPES_FILLED
-                            ? gan__paint(0.86f + 0.14f * paper, ink, gan__cover(d))
-                            : gan__paint(gan__paint(cloth, weave, gan__cover(d)),
+                            ? gan__blend(0.86f + 0.14f * paper, ink, gan__coverage(d))
+                            : gan__blend(gan__blend(background, stripes, gan__coverage(d)),
                                          0.75f + 0.25f * ink, line);
             image[c * size * size + i] = (unsigned char)(255 * level + 0.5f);
         }
     }
 }
 
+/* Draws image i of a built-in set, for gan__parallel. */
 static void gan__draw_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan_data *data = (gan_data *)argument;
     (void)thread;
     for (size_t i = begin; i < end; i++) {
-        unsigned char *image = data->pixels + i * (size_t)(data->c * data->h * data->w);
+        unsigned char *image = data->pixels + i * data->c * data->h * data->w;
         if (data->style < 0)
             gan__draw_digit(data->g->seed, (uint32_t)i, image, &data->labels[i]);
         else
@@ -9785,16 +11553,27 @@ static void gan__draw_body(void *argument, size_t begin, size_t end, int thread)
     }
 }
 
-static gan_data *gan__drawn(gan *g, int count, int c, int size, int style)
+/* style: a gan_shape_style, or -1 for digits */
+static gan_data *gan__built_in(gan *g, const char *name, int count, int c, int size, int style)
 {
     static const char *const names[4] = {"circle", "square", "triangle", "star"};
-    size_t n = (size_t)count;
-    unsigned char *pixels = (unsigned char *)gan__alloc(n * c * size * size);
-    unsigned char *labels = (unsigned char *)gan__alloc(n);
-    gan_data *data = gan__data_new(g, count, c, size, size, pixels, labels, (char **)names,
-                                   style < 0 ? 0 : 4);
+    double bytes = (double)count * c * size * size;
+    bool fits = bytes < (double)(SIZE_MAX / 2);
+    unsigned char *pixels = fits ? (unsigned char *)gan__try_alloc((size_t)bytes) : NULL;
+    unsigned char *labels = (unsigned char *)gan__try_alloc((size_t)count);
+    if (!pixels || !labels) {
+        gan__refuse("%s: no memory for %d images", name, count);
+        GAN_FREE(pixels);
+        GAN_FREE(labels);
+        return NULL;
+    }
+    gan_data *data = gan__data_new(g, name, count, c, size, size, pixels, labels);
+    if (!data)
+        return NULL;
+    data->classes = style < 0 ? NULL : (char **)names;
+    data->class_count = style < 0 ? 0 : 4;
     data->style = style;
-    gan__parallel(n, 64, gan__draw_body, data);
+    gan__parallel((size_t)count, 64, gan__draw_body, data);
     return data;
 }
 
@@ -9802,17 +11581,17 @@ GAN_API gan_data *gan_data_digits(gan *g, int count)
 {
     if (!g || count < 1)
         gan__fail(g, "gan_data_digits", "the device is NULL or %d digits are asked for", count);
-    return gan__drawn(g, count, 1, 28, -1);
+    return gan__built_in(g, "gan_data_digits", count, 1, 28, -1);
 }
 
-GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, int style)
+GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, gan_shape_style style)
 {
-    if (!g || count < 1 || size < 8 || size > 4096 || style < GAN_SHAPES_FILLED ||
-        style > GAN_SHAPES_STRIPED)
+    if (!g || count < 1 || size < 8 || size > 4096 || (int)style < GAN_SHAPES_FILLED ||
+        (int)style > GAN_SHAPES_STRIPED)
         gan__fail(g, "gan_data_shapes",
                   "no device, or %d (1 or more) of size %d (8 to 4096), style %d (0 to 2)", count,
-                  size, style);
-    return gan__drawn(g, count, 3, size, style);
+                  size, (int)style);
+    return gan__built_in(g, "gan_data_shapes", count, 3, size, (int)style);
 }
 
 /* ---- a folder of pictures: listed at once, each decoded when it is wanted, or before that by a
@@ -9842,8 +11621,18 @@ static void gan__unlock(void)
 }
 #endif
 
+static const gan_data *gan__valid_data(const gan_data *data, const char *function)
+{
+    if (!data)
+        gan__fail(NULL, function,
+                  "the data is NULL; gan_data_... gives NULL when it fails, and gan_error() says "
+                  "why");
+    return data;
+}
+
 GAN_API int gan_data_skipped(const gan_data *data)
 {
+    gan__valid_data(data, "gan_data_skipped");
     if (data->half[0])
         return gan_data_skipped(data->half[0]) + gan_data_skipped(data->half[1]);
     int skipped;
@@ -9854,9 +11643,16 @@ GAN_API int gan_data_skipped(const gan_data *data)
 }
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-/* out (size,lines) from in (lines,n): an average around start + (i + 1/2)*scale, whose weights
-   fall off as a triangle to zero at the next output's centre, or the next input's if that is
-   further, so that no fine pattern turns into a coarse one. The middle stays the middle. */
+/* out (size,lines) from in (lines,n), one direction of a resize. Output i lies at centre = start
+   + (i + 1/2)*scale of the inputs, and averages them with weights that fall off to zero at the
+   next output's centre, or the next input's if that is further, so that no fine pattern turns
+   into a coarse one:
+
+       weight           /\
+                      /    \            scale = 2: an output reaches 2 inputs far
+                    /        \
+       inputs    .  .  .  .  .  .  .
+       outputs       x     x     x                                                            */
 static void gan__shrink(const float *in, int lines, int n, double scale, float *out, int size)
 {
     double reach = GAN__MAX(scale, 1);
@@ -9864,11 +11660,11 @@ static void gan__shrink(const float *in, int lines, int n, double scale, float *
     for (size_t i = 0; i < (size_t)size * lines; i++) {
         const float *line = in + i % lines * n;
         double centre = start + ((double)(i / lines) + 0.5) * scale;
+        int first = (int)GAN__MAX(centre - reach, 0);
+        int last = (int)GAN__MIN(centre + reach, n - 1.0);
         double sum = 0;
         double weights = 0;
-        for (int k = (int)GAN__MAX(centre - reach, 0),
-                 last = (int)GAN__MIN(centre + reach, n - 1.0);
-             k <= last; k++) {
+        for (int k = first; k <= last; k++) {
             double weight = GAN__MAX(1 - fabs(k + 0.5 - centre) / reach, 0);
             sum += weight * (double)line[k];
             weights += weight;
@@ -9877,37 +11673,88 @@ static void gan__shrink(const float *in, int lines, int n, double scale, float *
     }
 }
 
+/* Is this the beginning of a PNG, JPEG, BMP, GIF, PPM or PGM, or a name that ends in .tga? Only
+   those are given to stb_image, which goes by the content: its decoders of PSD, HDR, PIC are
+   little used and tested, and here nothing needs them. TGA has no mark of its own. */
+static bool gan__is_picture(const char *path, const unsigned char *data, size_t size)
+{
+    static const char *const marks[] = {"\x89PNG", "\xff\xd8\xff", "BM", "GIF8", "P5", "P6"};
+    static const char *const others[] = {"8BPS", "#?RA", "#?RG", "\x53\x80\xf6\x34"};
+    const char *dot = strrchr(path, '.');
+    for (int i = 0; i < 6; i++)
+        if (size >= strlen(marks[i]) && memcmp(data, marks[i], strlen(marks[i])) == 0)
+            return true;
+    for (int i = 0; i < 4; i++)
+        if (size >= 4 && memcmp(data, others[i], 4) == 0)
+            return false;
+    return dot && (strcmp(dot, ".tga") == 0 || strcmp(dot, ".TGA") == 0);
+}
+
+/* Does a file begin like a picture of 1 pixel or more? Only its header is read. */
+static bool gan__picture_header(const char *path)
+{
+    unsigned char first[16] = {0};
+    size_t size;
+    int width = 0, height = 0, n = 0;
+    FILE *file = gan__open_file(path, &size);
+    if (!file)
+        return false;
+    size = fread(first, 1, sizeof first, file);
+    rewind(file);
+    bool good = gan__is_picture(path, first, size) &&
+                stbi_info_from_file(file, &width, &height, &n) && width > 0 && height > 0;
+    fclose(file);
+    return good;
+}
+
+/* One channel of height*width pixels of n bytes: grey, grey and alpha, RGB or RGBA. channels: how
+   many the set has. White shows where it is transparent. */
+static void gan__picture_plane(const unsigned char *pixel, size_t area, int n, int channels,
+                               int channel, float *plane)
+{
+    for (size_t i = 0; i < area; i++, pixel += n) {
+        double level = pixel[0];
+        if (n >= 3 && channels == 3)
+            level = pixel[channel];
+        else if (n >= 3)
+            level = 0.299 * pixel[0] + 0.587 * pixel[1] + 0.114 * pixel[2];
+        if (n % 2 == 0)
+            level = 255 + pixel[n - 1] / 255.0 * (level - 255);
+        plane[i] = (float)level;
+    }
+}
+
 /* Fills out (c,h,w) from a file; false if it is broken. */
 static bool gan__read_picture(const char *path, int c, int h, int w, unsigned char *out)
 {
-    int height, width, n;
-    unsigned char *file = stbi_load(path, &width, &height, &n, 0);
-    if (!file)
+    int height = 0, width = 0, n = 0;
+    size_t bytes = 0;
+    unsigned char *pixels = NULL;
+    unsigned char *file = gan__read_file(path, &bytes);
+    if (file && bytes < INT32_MAX && gan__is_picture(path, file, bytes))
+        pixels = stbi_load_from_memory(file, (int)bytes, &width, &height, &n, 0);
+    GAN_FREE(file);
+    if (!pixels || width < 1 || height < 1) {
+        stbi_image_free(pixels);
         return false;
+    }
     double scale = GAN__MIN((double)height / h, (double)width / w);
     size_t area = (size_t)height * width;
     size_t strip = (size_t)height * w;
     size_t size = (size_t)h * w;
-    float *plane = (float *)GAN_MALLOC((area + strip + size) * sizeof *plane);
-    float *narrow = plane + area;
-    float *small = narrow + strip;
+    double numbers = (double)height * width + (double)height * w + (double)size;
+    bool fits = numbers * sizeof(float) < (double)(SIZE_MAX / 2);
+    float *plane = fits ? (float *)gan__try_alloc((area + strip + size) * sizeof *plane) : NULL;
     for (int k = 0; plane && k < c; k++, out += size) {
-        const unsigned char *p = file;
-        for (size_t i = 0; i < area; i++, p += n) {
-            double level = n < 3  ? p[0]
-                         : c == 3 ? p[k]
-                                  : 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2];
-            plane[i] = (float)(n % 2 ? level
-                                     : 255 + p[n - 1] / 255.0 *
-                                                 (level -
-                                                  255)); /* on white where it is transparent */
-        }
+        float *narrow = plane + area;
+        float *small = narrow + strip;
+        gan__picture_plane(pixels, area, n, c, k, plane);
         gan__shrink(plane, height, width, scale, narrow, w);
         gan__shrink(narrow, w, height, scale, small, h);
         for (size_t i = 0; i < size; i++)
             out[i] = (unsigned char)(small[i] + 0.5f);
     }
-    stbi_image_free(file);
+    stbi_image_free(pixels);
     GAN_FREE(plane);
     return plane != NULL;
 }
@@ -9944,16 +11791,14 @@ static bool gan__good(gan_data *data, int i)
     return good;
 }
 
-/* Ends the thread that decodes data's pictures in their order, and begins one if go. Where there
-   are no threads nothing is lost. */
 #ifdef GAN__PTHREAD
+/* The thread: all of an epoch's pictures in its order, until it is told to stop. */
 static void *gan__decode_ahead(void *argument)
 {
     gan_data *data = (gan_data *)argument;
-    bool stop = false;
     for (int k = 0; k < data->count; k++) {
         gan__lock();
-        stop = data->stop;
+        bool stop = data->stop;
         gan__unlock();
         if (stop)
             break;
@@ -9962,6 +11807,8 @@ static void *gan__decode_ahead(void *argument)
     return NULL;
 }
 
+/* Ends the thread that decodes data's pictures ahead, and begins one if go. If none can be made,
+   gan_batch decodes them all. */
 static void gan__ahead(gan_data *data, bool go)
 {
     gan__lock();
@@ -9975,83 +11822,139 @@ static void gan__ahead(gan_data *data, bool go)
                      pthread_create(&data->thread, NULL, gan__decode_ahead, data) == 0;
 }
 #endif
-static int gan__by_name(const void *a, const void *b)
+
+/* Paths of what lies in a folder. */
+typedef struct {
+    char **path;
+    int count;
+    bool failed; /* there was no memory for them all */
+} gan__paths;
+
+static int gan__by_path(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static char **gan__path_add(char **list, int *count, const char *folder, const char *name)
+/* FOLDER/NAME, unless the name begins with a dot. */
+static void gan__path_add(gan__paths *list, const char *folder, const char *name)
 {
-    if (name[0] == '.')
-        return list;
-    list = (char **)gan__grow(list, (size_t)*count, sizeof *list);
-    char *path = list[(*count)++] = (char *)gan__alloc(strlen(folder) + strlen(name) + 2);
-    strcat(strcat(strcpy(path, folder), "/"), name);
-    return list;
+    if (name[0] == '.' || list->failed)
+        return;
+    char **grown = (char **)gan__try_grow(list->path, (size_t)list->count, sizeof *grown);
+    list->path = grown ? grown : list->path;
+    char *path = grown ? (char *)gan__try_alloc(strlen(folder) + strlen(name) + 2) : NULL;
+    list->failed = path == NULL;
+    if (path)
+        list->path[list->count++] = strcat(strcat(strcpy(path, folder), "/"), name);
 }
 
-/* What lies in a folder, sorted by name; -1 if it is none. */
-static int gan__list_folder(const char *folder, char ***list)
+/* What lies in a folder, sorted by name; false and errno if it is none. */
+static bool gan__list_folder(const char *folder, gan__paths *list)
 {
-    int count = 0;
-    *list = NULL;
+    memset(list, 0, sizeof *list);
 #if defined(_WIN32)
     struct _finddata_t entry;
-    char pattern[1024];
-    snprintf(pattern, sizeof pattern, "%s/*", folder);
-    intptr_t search = _findfirst(pattern, &entry);
+    char *pattern = (char *)gan__try_alloc(strlen(folder) + 3);
+    intptr_t search = pattern ? _findfirst(strcat(strcpy(pattern, folder), "/*"), &entry) : -1;
+    GAN_FREE(pattern);
     if (search == -1)
-        return -1;
+        return false;
     do
-        *list = gan__path_add(*list, &count, folder, entry.name);
+        gan__path_add(list, folder, entry.name);
     while (_findnext(search, &entry) == 0);
     _findclose(search);
 #elif defined(GAN__POSIX)
     DIR *search = opendir(folder);
     if (!search)
-        return -1;
+        return false;
     for (struct dirent *entry; (entry = readdir(search)) != NULL;)
-        *list = gan__path_add(*list, &count, folder, entry->d_name);
+        gan__path_add(list, folder, entry->d_name);
     closedir(search);
 #endif
-    if (count)
-        qsort(*list, (size_t)count, sizeof **list, gan__by_name);
-    return count;
+    if (list->count)
+        qsort(list->path, (size_t)list->count, sizeof *list->path, gan__by_path);
+    return true;
 }
 
-/* Adds a folder's pictures to data; or, with classes, its sub-folders, each a class, and the
-   pictures in them. False if it is no folder. */
-static bool gan__scan(gan_data *data, const char *folder, bool classes)
+static bool gan__has_picture_name(const char *path)
 {
-    static const char ends[] = ".png .jpg .jpeg .bmp .tga .gif .psd .ppm .pgm .pnm .PNG .JPG .JPEG "
-                               ".BMP .TGA .GIF .PSD .PPM .PGM .PNM ";
-    char **list;
-    int entries = gan__list_folder(folder, &list), w, h, c;
-    for (int i = 0; i < entries; i++) {
-        const char *dot = strrchr(list[i], '.');
-        const char *end = dot ? strstr(ends, dot) : NULL;
-        bool is_picture = end && end[strlen(dot)] == ' ';
-        if (classes && !is_picture && gan__scan(data, list[i], false)) {
-            data->classes = (char **)gan__grow(data->classes, (size_t)data->class_count,
-                                               sizeof *data->classes);
-            data->classes[data->class_count++] = gan__copy_string(strrchr(list[i], '/') + 1);
-        } else if (!classes && is_picture && stbi_info(list[i], &w, &h, &c)) {
-            gan__picture picture = {list[i], GAN__WAITING};
-            data->pictures = (gan__picture *)gan__grow(data->pictures, (size_t)data->count,
-                                                       sizeof picture);
-            data->labels = (unsigned char *)gan__grow(data->labels, (size_t)data->count, 1);
-            data->labels[data->count] = (unsigned char)data->class_count;
-            data->pictures[data->count++] = picture;
-            list[i] = NULL;
+    static const char ends[] = ".png .jpg .jpeg .bmp .tga .gif .ppm .pgm .pnm "
+                               ".PNG .JPG .JPEG .BMP .TGA .GIF .PPM .PGM .PNM ";
+    const char *dot = strrchr(path, '.');
+    const char *end = dot ? strstr(ends, dot) : NULL;
+    return end && end[strlen(dot)] == ' ';
+}
+
+/* One more picture, whose path data takes over. False: no memory. */
+static bool gan__add_picture(gan_data *data, char *path)
+{
+    gan__picture *pictures = (gan__picture *)gan__try_grow(data->pictures, (size_t)data->count,
+                                                           sizeof *pictures);
+    data->pictures = pictures ? pictures : data->pictures;
+    unsigned char *labels = (unsigned char *)gan__try_grow(data->labels, (size_t)data->count, 1);
+    data->labels = labels ? labels : data->labels;
+    if (!pictures || !labels)
+        return false;
+    labels[data->count] = (unsigned char)data->class_count;
+    pictures[data->count].path = path;
+    pictures[data->count++].state = GAN__WAITING;
+    return true;
+}
+
+static bool gan__add_class(gan_data *data, const char *path)
+{
+    const char *name = strrchr(path, '/') + 1;
+    char **classes = (char **)gan__try_grow(data->classes, (size_t)data->class_count,
+                                            sizeof *classes);
+    data->classes = classes ? classes : data->classes;
+    char *copy = classes ? (char *)gan__try_alloc(strlen(name) + 1) : NULL;
+    if (copy)
+        classes[data->class_count++] = strcpy(copy, name);
+    return copy != NULL;
+}
+
+/* Of memory or file descriptors: no reason to take a folder for a file. */
+static bool gan__is_shortage(int error)
+{
+    return error == ENOMEM || error == EMFILE || error == ENFILE;
+}
+
+static const char gan__no_picture_memory[] = "no memory for its pictures";
+
+/* Adds a folder's pictures to data; or, with classes, its sub-folders, each a class, and the
+   pictures in them. NULL, or what is wrong. */
+static const char *gan__scan(gan_data *data, const char *folder, bool classes)
+{
+    gan__paths list;
+    const char *problem = NULL;
+    if (!gan__list_folder(folder, &list))
+        return strerror(errno);
+    if (list.failed)
+        problem = gan__no_picture_memory;
+    for (int i = 0; i < list.count && !problem; i++) {
+        bool is_picture = gan__has_picture_name(list.path[i]);
+        if (classes && !is_picture) {
+            problem = gan__scan(data, list.path[i], false);
+            if (problem == gan__no_picture_memory || (problem && gan__is_shortage(errno)))
+                break;
+            if (problem) /* not a folder: a file beside the classes */
+                problem = NULL;
+            else if (!gan__add_class(data, list.path[i]))
+                problem = gan__no_picture_memory;
+        } else if (!classes && is_picture && gan__picture_header(list.path[i])) {
+            if (!gan__add_picture(data, list.path[i]))
+                problem = gan__no_picture_memory;
+            else
+                list.path[i] = NULL;
         } else if (!classes && is_picture) {
             data->skipped++;
-            fprintf(stderr, "%s: not a picture; it is left out\n", list[i]);
+            fprintf(stderr, "%s: not a picture; it is left out\n", list.path[i]);
         }
     }
-    for (int i = 0; i < entries; i++)
-        GAN_FREE(list[i]);
-    GAN_FREE(list);
-    return entries >= 0;
+    for (int i = 0; i < list.count; i++)
+        GAN_FREE(list.path[i]);
+    GAN_FREE(list.path);
+    return problem;
 }
 
 GAN_API gan_data *gan_data_folder(gan *g, const char *path, int channels, int h, int w)
@@ -10062,20 +11965,26 @@ GAN_API gan_data *gan_data_folder(gan *g, const char *path, int channels, int h,
         gan__fail(g, "gan_data_folder",
                   "(%d,%d,%d): 1 (grey) or 3 (colour) channels and sizes of 1 or more are wanted",
                   channels, h, w);
-    gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data);
-    const char *problem = gan__scan(data, path, true) &&
-                                  (data->class_count || gan__scan(data, path, false))
-                            ? NULL
-                            : strerror(errno);
+    gan_data *data = (gan_data *)gan__try_alloc(sizeof *data);
+    if (!data) {
+        gan__refuse("%s: %s", path, gan__no_picture_memory);
+        return NULL;
+    }
+    memset(data, 0, sizeof *data);
+    const char *problem = gan__scan(data, path, true);
+    if (!problem && !data->class_count)
+        problem = gan__scan(data, path, false);
     data->c = channels;
     data->h = h;
     data->w = w;
     data->lazy = true;
     data->left_out = data->skipped;
-    data->pixels = (unsigned char *)GAN_MALLOC((size_t)data->count * channels * h * w + 1);
-    if (!data->pixels)
-        problem = "no memory for its pictures";
-    if (data->class_count > 256)
+    double bytes = (double)data->count * channels * h * w + 1;
+    if (bytes < (double)(SIZE_MAX / 2))
+        data->pixels = (unsigned char *)gan__try_alloc((size_t)bytes);
+    if (!problem && !data->pixels)
+        problem = gan__no_picture_memory;
+    if (!problem && data->class_count > 256)
         problem = "it has more than 256 sub-folders";
     if (!data->class_count) {
         GAN_FREE(data->labels);
@@ -10101,48 +12010,58 @@ static void gan__ahead(gan_data *data, bool go)
 
 GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b)
 {
-    if (!a || !b || a->g != g || b->g != g)
+    if (!g || !a || !b || a->g != g || b->g != g)
         gan__fail(g, "gan_data_pair",
                   "a set is NULL or of another gan_open than the first argument");
     if (a->count != b->count || a->h != b->h || a->w != b->w || a->left_out || b->left_out) {
         gan__refuse("gan_data_pair: %d images of %dx%d, %d files left out; %d images of %dx%d, %d "
                     "left out: no pairs",
                     a->count, a->h, a->w, a->left_out, b->count, b->h, b->w, b->left_out);
-        return (gan_data *)NULL;
+        return NULL;
     }
-    gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data);
-    *data = *a;
-    data->c += b->c;
+    gan_data *data = (gan_data *)gan__try_alloc(sizeof *data);
+    unsigned char *labels = a->labels ? (unsigned char *)gan__try_alloc((size_t)a->count) : NULL;
+    if (!data || (a->labels && !labels)) {
+        gan__refuse("gan_data_pair: no memory for it");
+        GAN_FREE(data);
+        GAN_FREE(labels);
+        return NULL;
+    }
+    memset(data, 0, sizeof *data);
+    data->count = a->count;
+    data->c = a->c + b->c;
+    data->h = a->h;
+    data->w = a->w;
+    data->classes = a->classes;
+    data->class_count = a->class_count;
+    data->style = a->style;
     data->half[0] = a;
     data->half[1] = b;
     data->lazy = a->lazy || b->lazy;
-    data->pixels = NULL;
-    data->pictures = NULL;
-    data->next = NULL;
-    data->drawn = 0;
-    data->threaded = false;
-    data->on_device = data->labels_on_device = NULL;
-    data->labels = a->labels ? (unsigned char *)memcpy(gan__alloc((size_t)a->count), a->labels,
-                                                       (size_t)a->count)
-                             : NULL;
+    data->labels = labels;
+    if (labels)
+        memcpy(labels, a->labels, (size_t)a->count);
     return gan__data_join(g, data, "gan_data_pair", NULL);
 }
 
 GAN_API int gan_data_size(const gan_data *data)
 {
-    return data->count;
+    return gan__valid_data(data, "gan_data_size")->count;
 }
 
-GAN_API const char *gan_data_class_name(const gan_data *data, int k)
+GAN_API const char *gan_data_class_name(const gan_data *data, int label)
 {
-    return k >= 0 && k < data->class_count ? data->classes[k] : NULL;
+    gan__valid_data(data, "gan_data_class_name");
+    return label >= 0 && label < data->class_count ? data->classes[label] : NULL;
 }
 
 GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *label)
 {
+    gan__valid_data(data, "gan_data_item");
     size_t size = (size_t)data->c * data->h * data->w;
-    if (i < 0 || i >= data->count)
-        gan__fail(data->g, "gan_data_item", "image %d of %d", i, data->count);
+    if (i < 0 || i >= data->count || !image)
+        gan__fail(data->g, "gan_data_item", "image %d of %d%s", i, data->count,
+                  image ? "" : ": the place for its numbers is NULL");
     while (!gan__good((gan_data *)data, i))
         i = (i + 1) % data->count;
     if (label)
@@ -10183,33 +12102,37 @@ static int gan__next_item(gan_data *data)
     return (int)data->order[data->drawn++ % (uint64_t)data->count];
 }
 
-/* Brings a set to a device that has memory of its own: up to 4 GiB, and not a folder's. */
+/* Brings a set to a device that has memory of its own, up to 4 GiB and not a folder's. Without the
+   memory for that, batches go on coming from the host. */
 static void gan__data_to_device(gan_data *data, size_t size)
 {
     size_t count = (size_t)data->count;
     if (data->on_device || data->lazy || !data->g->backend->alloc || count > 1 << 24 ||
         count * (size + 1) > 1 << 30 || data->g->plan)
         return;
-    gan_real *host = (gan_real *)gan__alloc(count * (size + 1) * sizeof *host);
-    gan_real *labels = host + count * size;
-    for (int i = 0, label; i < data->count; i++) {
-        gan_data_item(data, i, host + (size_t)i * size, &label);
-        labels[i] = (gan_real)label;
+    gan_real *host = (gan_real *)gan__try_alloc(count * (size + 1) * sizeof *host);
+    gan_tensor *images = gan__persistent_tensor(data->g, data->count, data->c, data->h, data->w);
+    gan_tensor *classes = gan__persistent_tensor(data->g, data->count, 1, 1, 1);
+    if (host && images && classes) {
+        gan_real *labels = host + count * size;
+        for (int i = 0, label; i < data->count; i++) {
+            gan_data_item(data, i, host + (size_t)i * size, &label);
+            labels[i] = (gan_real)label;
+        }
+        gan_set(images, host);
+        gan_set(classes, labels);
+        data->on_device = images;
+        data->labels_on_device = classes;
+    } else {
+        gan__persistent_tensor_free(images);
+        gan__persistent_tensor_free(classes);
     }
-    gan_set(
-        data->on_device = gan__persistent_tensor(data->g, data->count, data->c, data->h, data->w),
-        host);
-    gan_set(data->labels_on_device = gan__persistent_tensor(data->g, data->count, 1, 1, 1), labels);
     GAN_FREE(host);
 }
 
 GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels)
 {
-    if (!data)
-        gan__fail(
-            NULL, "gan_batch",
-            "the data is NULL; gan_data_idx gives NULL when it fails, and gan_error() says why");
-    gan *g = data->g;
+    gan *g = gan__valid_data(data, "gan_batch")->g;
     gan__check_shape(g, "gan_batch", n, data->c, data->h, data->w);
     if (labels && !data->labels)
         gan__fail(g, "gan_batch", "labels are asked for, the data has none");
@@ -10229,16 +12152,20 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels)
             classes[i] = (gan_real)label;
         }
     }
-    gan_tensor *places = data->on_device ? gan__constant(g, host, n, 1, 1, 1) : NULL;
-    if (places)
-        gan__changes(g, NULL, data, n);
+    if (!data->on_device) {
+        if (labels)
+            *labels = gan_from_host(g, classes, n, 1, 1, 1);
+        return gan_from_host(g, host, n, data->c, data->h, data->w);
+    }
+    gan_tensor *places = gan__constant(g, host, n, 1, 1, 1);
+    gan__replay_value_add(g, NULL, data, n);
     if (labels)
-        *labels = places ? gan_detach(gan_gather(data->labels_on_device, places, 0))
-                         : gan_from_host(g, classes, n, 1, 1, 1);
-    return places ? gan_detach(gan_gather(data->on_device, places, 0))
-                  : gan_from_host(g, host, n, data->c, data->h, data->w);
+        *labels = gan_detach(gan_gather(data->labels_on_device, places, 0));
+    return gan_detach(gan_gather(data->on_device, places, 0));
 }
 
+/* Until size images are kept, an image of the batch is kept and returned; then a coin decides
+   whether it is returned, or changes places with one of those kept. */
 GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tensor *images, int size)
 {
     gan *g = gan__valid(images, "gan_image_pool");
@@ -10256,8 +12183,12 @@ GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tenso
     if (kept->n != size || kept->c != images->c || kept->h != images->h || kept->w != images->w)
         gan__fail(g, "gan_image_pool", "it keeps " GAN__DIMS ", not " GAN__DIMS ", size %d",
                   GAN__SHAPE(kept), GAN__SHAPE(images), size);
+    double counted = (double)gan_item(counter);
+    if (!(counted >= 0 && counted <= size && counted == floor(counted)))
+        gan__fail(g, "gan_image_pool", "%s.running_count is %g, where 0 to %d is possible", name,
+                  counted, size);
     size_t each = gan_count(images) / (size_t)images->n;
-    size_t count = (size_t)gan_item(counter);
+    size_t count = (size_t)counted;
     size_t before = count;
     gan_map copy = {GAN_AFFINE, each, 1, 0};
     for (int i = 0; i < images->n; i++) {
@@ -10267,9 +12198,8 @@ GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tenso
         if (full)
             gan__philox(g->seed, GAN__STREAM_DRAW, g->drawn++, word);
         bool swap = word[0] >> 31;
-        gan_real *place = kept->data +
-                          (full ? (size_t)((uint64_t)word[1] * (uint64_t)size >> 32) : count++) *
-                              each;
+        size_t which = full ? (size_t)((uint64_t)word[1] * (uint64_t)size >> 32) : count++;
+        gan_real *place = kept->data + which * each;
         gan__run_1(g, GAN__K_map, &copy, swap ? place : image, y->data + (size_t)i * each);
         if (!full || swap)
             gan__run_1(g, GAN__K_map, &copy, image, place);
@@ -10286,18 +12216,29 @@ GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tenso
    call. */
 static gan_real *gan__host_rand(gan *g, int count)
 {
-    gan_real *numbers = (gan_real *)gan__workspace(1, (size_t)count * sizeof *numbers);
+    gan_real *numbers = (gan_real *)gan__workspace(GAN__SCRATCH_CALLER,
+                                                   (size_t)count * sizeof *numbers);
     gan_random p = {0, (size_t)count, g->seed, GAN__STREAM_DRAW, g->drawn, 1, 0};
     g->drawn += ((size_t)count + 3) / 4;
     gan_ref_random(&p, numbers);
     return numbers;
 }
 
-/* A table (N,OUT,1,2) that takes number i of an image's line from start[n] + i, backwards from
-   there if flip[n]; outside is 0. */
-static gan_tensor *gan__moved(gan *g, int n, int in, int out, const int *start, const int *flip)
+/* A resampling table (N,OUT,1,2), one for each image, of (index, weight): number i of a line of
+   image n is number start[n] + i of the input's, or if flip[n] the one as far from its other end.
+   What lies outside has index -1 and weight 0. For lines of 4 numbers:
+
+       shifted, start = 1                 flipped, start = 0
+       in   0   1   2   3                 in   0   1   2   3
+              /   /   /                         \ \   / /
+            /   /   /                            / \ / \
+       out  0   1   2   3                 out  0   1   2   3
+       table (1,1) (2,1) (3,1) (-1,0)     table (3,1) (2,1) (1,1) (0,1) */
+static gan_tensor *gan__line_tables(gan *g, int n, int in, int out, const int *start,
+                                    const int *flip)
 {
-    gan_real *table = (gan_real *)gan__workspace(0, 2 * (size_t)n * out * sizeof *table);
+    gan_real *table = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
+                                                 2 * (size_t)n * out * sizeof *table);
     gan_real *to = table;
     for (int k = 0; k < n; k++)
         for (int i = 0; i < out; i++) {
@@ -10309,10 +12250,10 @@ static gan_tensor *gan__moved(gan *g, int n, int in, int out, const int *start, 
     return gan_from_host(g, table, n, out, 1, 2);
 }
 
-/* Places for each image: rows[n], columns[n], flip[n], in the third workspace; all 0 at first. */
+/* Places for each image: rows[n], columns[n], flip[n]; all 0 at first. */
 static int *gan__places(int n)
 {
-    return (int *)memset(gan__workspace(2, 4 * (size_t)n * sizeof(int)), 0,
+    return (int *)memset(gan__workspace(GAN__SCRATCH_CALLER_2, 4 * (size_t)n * sizeof(int)), 0,
                          4 * (size_t)n * sizeof(int));
 }
 
@@ -10330,8 +12271,8 @@ GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w)
         row[i] = (int)(u[2 * i] * (x->h - h + 1));
         column[i] = (int)(u[2 * i + 1] * (x->w - w + 1));
     }
-    gan_tensor *rows = gan__moved(g, x->n, x->h, h, row, none);
-    return gan__resample(x, rows, gan__moved(g, x->n, x->w, w, column, none));
+    gan_tensor *rows = gan__line_tables(g, x->n, x->h, h, row, none);
+    return gan__resample(x, rows, gan__line_tables(g, x->n, x->w, w, column, none));
 }
 
 static gan_tensor *gan__augment_color(gan_tensor *x, gan_real p)
@@ -10360,7 +12301,7 @@ static gan_tensor *gan__augment_cutout(gan_tensor *x, gan_real p)
     size_t plane = (size_t)x->h * x->w;
     int high = x->h / 2, wide = x->w / 2;
     const gan_real *u = gan__host_rand(x->g, 3 * x->n);
-    gan_real *mask = (gan_real *)gan__workspace(0, plane * x->n * sizeof *mask);
+    gan_real *mask = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF, plane * x->n * sizeof *mask);
     for (size_t i = 0; i < plane * x->n; i++)
         mask[i] = 1;
     for (int n = 0; n < x->n; n++) {
@@ -10373,40 +12314,48 @@ static gan_tensor *gan__augment_cutout(gan_tensor *x, gan_real p)
     return gan_mul(x, gan_from_host(x->g, mask, x->n, 1, x->h, x->w));
 }
 
-GAN_API gan_tensor *gan_augment(gan_tensor *x, int which, gan_real p)
+/* Flips and shifts are one resampling. */
+static gan_tensor *gan__augment_place(gan_tensor *x, int kinds, gan_real p)
+{
+    gan *g = x->g;
+    int *row = gan__places(x->n);
+    int *column = row + x->n;
+    int *flip = column + x->n;
+    int *none = flip + x->n;
+    int high = x->h / 8;
+    int wide = x->w / 8;
+    const gan_real *u = gan__host_rand(g, 5 * x->n);
+    for (int n = 0; n < x->n; n++, u += 5) {
+        if ((kinds & GAN_SHIFT) && u[0] < p) {
+            row[n] = (int)(u[1] * (2 * high + 1)) - high;
+            column[n] = (int)(u[2] * (2 * wide + 1)) - wide;
+        }
+        flip[n] = (kinds & GAN_FLIP) && u[3] < p && u[4] < (gan_real)0.5;
+    }
+    gan_tensor *rows = gan__line_tables(g, x->n, x->h, x->h, row, none);
+    return gan__resample(x, rows, gan__line_tables(g, x->n, x->w, x->w, column, flip));
+}
+
+GAN_API gan_tensor *gan_augment(gan_tensor *x, int kinds, gan_real p)
 {
     gan *g = gan__valid(x, "gan_augment");
-    if (which & ~15 || !(p >= 0 && p <= 1))
+    if (kinds & ~15 || !(p >= 0 && p <= 1))
         gan__fail(g, "gan_augment",
-                  "kinds %d with probability %g: a sum of GAN_FLIP .. GAN_COLOR, and 0 to 1", which,
+                  "kinds %d with probability %g: a sum of GAN_FLIP .. GAN_COLOR, and 0 to 1", kinds,
                   (double)p);
-    if (which & GAN_COLOR)
+    if (kinds & GAN_COLOR)
         x = gan__augment_color(x, p);
-    if (which & (GAN_FLIP | GAN_SHIFT)) {
-        int *row = gan__places(x->n);
-        int *column = row + x->n;
-        int *flip = column + x->n;
-        int *none = flip + x->n;
-        int high = x->h / 8;
-        int wide = x->w / 8;
-        const gan_real *u = gan__host_rand(g, 5 * x->n);
-        for (int n = 0; n < x->n; n++, u += 5) {
-            bool shift = (which & GAN_SHIFT) && u[0] < p;
-            if (shift) {
-                row[n] = (int)(u[1] * (2 * high + 1)) - high;
-                column[n] = (int)(u[2] * (2 * wide + 1)) - wide;
-            }
-            flip[n] = (which & GAN_FLIP) && u[3] < p && u[4] < (gan_real)0.5;
-        }
-        gan_tensor *rows = gan__moved(g, x->n, x->h, x->h, row, none);
-        x = gan__resample(x, rows, gan__moved(g, x->n, x->w, x->w, column, flip));
-    }
-    return which & GAN_CUTOUT ? gan__augment_cutout(x, p) : x;
+    if (kinds & (GAN_FLIP | GAN_SHIFT))
+        x = gan__augment_place(x, kinds, p);
+    return kinds & GAN_CUTOUT ? gan__augment_cutout(x, p) : x;
 }
 
 GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target, double images)
 {
+    gan__check_model(D, "gan_ada");
     gan__valid(real_logits, "gan_ada");
+    if (!(images > 0))
+        gan__fail(D->g, "gan_ada", "images %g: above 0, as 500000", images);
     gan_tensor *p = gan__layer_buffer(D, "ada", "running_p", gan__vector(1), gan__start_at(0));
     gan_real sign = gan_item(
         gan_mean(gan__map("gan_ada", GAN_SIGN, gan_detach(real_logits), 0, 0)));
@@ -10442,8 +12391,8 @@ static void gan__pairs_body(void *job, size_t begin, size_t end, int thread)
         double c[64], v, *out;
         size_t i0 = begin + tile / 64 % down * 8;
         size_t j0 = tile / 64 / down * 8;
-        gan__cpu_isa()->pairs(p->d, p->panels[0] + i0 * p->d, p->panels[1] + j0 * p->d, c,
-                              p->kind >= GAN__PAIR_NEAREST);
+        gan__simd()->pairs_of_rows(p->d, p->panels[0] + i0 * p->d, p->panels[1] + j0 * p->d, c,
+                                   p->kind >= GAN__PAIR_NEAREST);
         for (size_t e = 0; e < 64; e++) {
             size_t i = i0 + e / 8, j = j0 + e % 8;
             if (i >= end || j >= p->nb || (p->same && i == j))
@@ -10493,6 +12442,9 @@ static void gan__all_pairs(int kind, bool same, double *a, int na, double *b, in
    eigenvectors, as long as their eigenvalues. */
 GAN_API void gan_eigen_symmetric(double *a, int n, double *values)
 {
+    if (!a || !values || n < 0)
+        gan__fail(NULL, "gan_eigen_symmetric", "n is %d%s", n,
+                  a && values ? "" : ", an array NULL");
     size_t row = (size_t)n, count = row * row;
     double size = 0, *end = a + count;
     for (size_t i = 0; i < count; i++)
@@ -10550,48 +12502,64 @@ static double *gan__features(const char *function, const gan_real *x, int n, int
     return y;
 }
 
-/* With A = R^T R, tr (A B)^1/2 is the sum of the roots of the eigenvalues of R B R^T. R's rows
-   are A's eigenvectors times the roots of their eigenvalues; those that are rounding, by numpy's
-   matrix_rank, are left out. */
+/* x (d,n), the transposed features: takes each row's mean away, writes it to mean (d), and the
+   unbiased covariance to covariance (d,d). */
+static void gan__covariance(double *x, int d, int n, double *mean, double *covariance)
+{
+    for (int i = 0; i < d; i++) {
+        double *row = x + (size_t)i * n;
+        mean[i] = 0;
+        for (int k = 0; k < n; k++)
+            mean[i] += row[k] / n;
+        for (int k = 0; k < n; k++)
+            row[k] -= mean[i];
+    }
+    gan__all_pairs(GAN__PAIR_DOT, false, x, d, x, d, n, covariance, 0, NULL);
+    for (size_t i = 0; i < (size_t)d * d; i++)
+        covariance[i] /= n - 1;
+}
+
+/* tr (A B)^1/2, A and B (d,d). With A = R^T R it is the sum of the roots of the eigenvalues of
+   R B R^T. R's rows are A's eigenvectors times the roots of their eigenvalues; those that are
+   rounding, by numpy's matrix_rank, are left out. A becomes R; room has 2 d d + d numbers. */
+static double gan__trace_of_root(double *A, double *B, int d, double *room)
+{
+    double *R = A, *RB = room, *RBR = RB + (size_t)d * d, *values = RBR + (size_t)d * d;
+    double trace = 0;
+    int rank = 0;
+    gan_eigen_symmetric(R, d, values);
+    for (; rank < d && values[rank] > d * DBL_EPSILON * values[0]; rank++)
+        for (int k = 0; k < d; k++)
+            R[(size_t)rank * d + k] *= sqrt(values[rank]);
+    gan__all_pairs(GAN__PAIR_DOT, false, R, rank, B, d, d, RB, 0, NULL);
+    gan__all_pairs(GAN__PAIR_DOT, false, RB, rank, R, rank, d, RBR, 0, NULL);
+    gan_eigen_symmetric(RBR, rank, values);
+    for (int i = 0; i < rank; i++)
+        trace += values[i] > 0 ? sqrt(values[i]) : 0;
+    return trace;
+}
+
 GAN_API double gan_frechet_distance(const gan_real *a, int na, const gan_real *b, int nb, int d)
 {
     gan__check_rows("gan_frechet_distance", b, nb, d, 2);
-    double *x[2] = {gan__features("gan_frechet_distance", a, na, d, 2, true),
-                    gan__features("", b, nb, d, 2, true)};
-    size_t square = (size_t)d * d, rank = 0;
+    double *x = gan__features("gan_frechet_distance", a, na, d, 2, true);
+    double *y = gan__features("", b, nb, d, 2, true);
+    size_t square = (size_t)d * d;
+    double *A = (double *)gan__alloc((4 * square + 3 * (size_t)d) * sizeof *A);
+    double *B = A + square;
+    double *room = B + square; /* 2 d d + d */
+    double *mean_a = room + 2 * square + d, *mean_b = mean_a + d;
     double total = 0;
-    double *S = (double *)gan__alloc((4 * square + (size_t)d) * sizeof *S);
-    double *R = S;
-    double *B = R + square;
-    double *RB = B + square;
-    double *RBR = RB + square, *values = RBR + square;
-    for (int side = 0; side < 2; side++) {
-        int n = side ? nb : na;
-        for (int i = 0; i < d; i++) {
-            double mean = 0, *row = x[side] + (size_t)i * n;
-            for (int k = 0; k < n; k++)
-                mean += row[k] / n;
-            for (int k = 0; k < n; k++)
-                row[k] -= mean;
-            values[i] = side ? values[i] - mean : mean;
-        }
-        gan__all_pairs(GAN__PAIR_DOT, false, x[side], d, x[side], d, n, S + side * square, 0, NULL);
-        for (size_t i = 0; i < square; i++)
-            S[side * square + i] /= n - 1;
-        GAN_FREE(x[side]);
+    gan__covariance(x, d, na, mean_a, A);
+    gan__covariance(y, d, nb, mean_b, B);
+    for (int i = 0; i < d; i++) {
+        double apart = mean_b[i] - mean_a[i];
+        total += apart * apart + A[(size_t)i * d + i] + B[(size_t)i * d + i];
     }
-    for (int i = 0; i < d; i++)
-        total += values[i] * values[i] + R[(size_t)i * d + i] + B[(size_t)i * d + i];
-    gan_eigen_symmetric(R, d, values);
-    for (; rank < (size_t)d && values[rank] > d * DBL_EPSILON * values[0]; rank++)
-        for (int k = 0; k < d; k++)
-            R[rank * d + k] *= sqrt(values[rank]);
-    gan__all_pairs(GAN__PAIR_DOT, false, R, (int)rank, B, d, d, RB, 0, NULL);
-    gan__all_pairs(GAN__PAIR_DOT, false, RB, (int)rank, R, (int)rank, d, RBR, 0, NULL);
-    gan_eigen_symmetric(RBR, (int)rank, values);
-    for (size_t i = 0; i < rank; i++)
-        total -= values[i] > 0 ? 2 * sqrt(values[i]) : 0;
-    GAN_FREE(S);
+    total -= 2 * gan__trace_of_root(A, B, d, room);
+    GAN_FREE(x);
+    GAN_FREE(y);
+    GAN_FREE(A);
     return total < 0 ? 0 : total;
 }
 
@@ -10661,6 +12629,8 @@ GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram
 {
     int caught = 0;
     gan__check_rows("gan_modes", scores, n, classes, 1);
+    if (!histogram)
+        gan__fail(NULL, "gan_modes", "histogram is NULL: it takes %d numbers", classes);
     memset(histogram, 0, (size_t)classes * sizeof *histogram);
     for (int i = 0; i < n; i++, scores += classes) {
         int best = 0, numbers = 1;
@@ -10694,8 +12664,8 @@ GAN_API double gan_print_scores(const char *title, const gan_real *real, int n_r
     return distance;
 }
 
-GAN_API double gan_perceptual_path_length(gan_network *G, gan_model *generator, gan_network *F,
-                                          gan_model *features, int latent, int batch, int batches,
+GAN_API double gan_perceptual_path_length(gan_model *generator, gan_network *G, gan_model *features,
+                                          gan_network *F, int latent, int batch, int batches,
                                           double eps)
 {
     double total = 0;
@@ -10729,65 +12699,87 @@ GAN_API double gan_perceptual_path_length(gan_network *G, gan_model *generator, 
     return total;
 }
 
-/* scales 0: PSNR of images; 1: SSIM of planes; 5: MS-SSIM of planes. */
-static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, double range,
-                            int scales, int side)
+static void gan__check_likeness(const char *function, gan_tensor *a, gan_tensor *b, double range,
+                                int side)
 {
-    static const double powers[5] = {0.0448, 0.2856, 0.3001, 0.2363, 0.1333};
     gan__check_same(a, b, function);
     if (!(range > 0))
         gan__fail(a->g, function, "range %g: values from -1 to 1 have range 2", range);
     if (GAN__MIN(a->h, a->w) < side)
         gan__fail(a->g, function, GAN__DIMS ": sides of %d or more are wanted", GAN__SHAPE(a),
                   side);
-    int count = scales ? a->n * a->c : a->n;
-    int last = GAN__MAX(scales - 1, 0);
+}
+
+/* The means of x (N,C,H,W) over each n, on the host, to be freed. */
+static gan_real *gan__means(gan_tensor *x)
+{
+    gan_real *mean = (gan_real *)gan__alloc((size_t)x->n * sizeof *mean);
+    gan_to_host(gan_mean_to(x, x->n, 1, 1, 1), mean);
+    return mean;
+}
+
+/* (1,1,11,11): exp(-r^2 / (2 * 1.5^2)), of sum 1. */
+static gan_tensor *gan__ssim_window(gan *g)
+{
+    gan_real weight[121], sum = 0;
+    for (int i = 0; i < 121; i++) {
+        int down = i / 11 - 5, right = i % 11 - 5;
+        weight[i] = (gan_real)exp((down * down + right * right) / -4.5);
+        sum += weight[i];
+    }
+    return gan_mul_scalar(gan__constant(g, weight, 1, 1, 11, 11), 1 / sum);
+}
+
+/* SSIM's s at each place of the window, or l s; x, y (planes,1,H,W). */
+static gan_tensor *gan__ssim_map(gan_tensor *x, gan_tensor *y, gan_tensor *window, double range,
+                                 bool luminance)
+{
     gan_real c1 = (gan_real)(1e-4 * range * range);
     gan_real c2 = (gan_real)(9e-4 * range * range);
-    gan_real taps[121];
-    gan_real sum = 0;
+    gan_tensor *mx = gan_conv2d_f(x, window, NULL, 1, 0, 1);
+    gan_tensor *my = gan_conv2d_f(y, window, NULL, 1, 0, 1);
+    gan_tensor *mxy = gan_mul(mx, my);
+    gan_tensor *mm = gan_add(gan_square(mx), gan_square(my));
+    gan_tensor *xy = gan_conv2d_f(gan_mul(x, y), window, NULL, 1, 0, 1);
+    gan_tensor *squares = gan_add(gan_square(x), gan_square(y));
+    gan_tensor *v = gan_sub(gan_conv2d_f(squares, window, NULL, 1, 0, 1), mm);
+    gan_tensor *s = gan_div(gan_add_scalar(gan_mul_scalar(gan_sub(xy, mxy), 2), c2),
+                            gan_add_scalar(v, c2));
+    gan_tensor *l = luminance
+                      ? gan_div(gan_add_scalar(gan_mul_scalar(mxy, 2), c1), gan_add_scalar(mm, c1))
+                      : NULL;
+    return l ? gan_mul(s, l) : s;
+}
+
+/* scales 1: SSIM; 5: MS-SSIM. */
+static double gan__ssim(const char *function, gan_tensor *a, gan_tensor *b, double range,
+                        int scales)
+{
+    static const double powers[5] = {0.0448, 0.2856, 0.3001, 0.2363, 0.1333};
+    gan__check_likeness(function, a, b, range, 11 << (scales - 1)); /* halved, 11 are left */
+    int planes = a->n * a->c;
     double total = 0;
-    double *score = (double *)gan__alloc((size_t)count * (sizeof *score + sizeof taps[0]));
-    gan_real *mean = (gan_real *)(score + count);
+    double *score = (double *)gan__alloc((size_t)planes * sizeof *score);
     gan_mark mark = gan_here(a->g);
-    for (int i = 0; i < 121; i++)
-        sum += taps[i] = (gan_real)exp(((i / 11 - 5) * (i / 11 - 5) + (i % 11 - 5) * (i % 11 - 5)) /
-                                       -4.5);
-    gan_tensor *window = gan_mul_scalar(gan__constant(a->g, taps, 1, 1, 11, 11), 1 / sum);
+    gan_tensor *window = gan__ssim_window(a->g);
     gan_tensor *quarter = gan_full(a->g, 0.25f, 1, 1, 2, 2);
-    gan_tensor *x = gan_reshape(a, count, -1, a->h, a->w);
-    gan_tensor *y = gan_reshape(b, count, -1, a->h, a->w);
-    gan_tensor *s = gan_square(gan_sub(x, y));
-    for (int scale = 0; scale <= last; scale++) {
+    gan_tensor *x = gan_reshape(a, planes, 1, a->h, a->w);
+    gan_tensor *y = gan_reshape(b, planes, 1, a->h, a->w);
+    for (int scale = 0; scale < scales; scale++) {
         if (scale > 0) {
             x = gan_conv2d_f(x, quarter, NULL, 2, 0, 1);
             y = gan_conv2d_f(y, quarter, NULL, 2, 0, 1);
         }
-        if (scales > 0) {
-            gan_tensor *mx = gan_conv2d_f(x, window, NULL, 1, 0, 1);
-            gan_tensor *my = gan_conv2d_f(y, window, NULL, 1, 0, 1);
-            gan_tensor *mxy = gan_mul(mx, my);
-            gan_tensor *mm = gan_add(gan_square(mx), gan_square(my));
-            gan_tensor *xy = gan_conv2d_f(gan_mul(x, y), window, NULL, 1, 0, 1);
-            gan_tensor *v = gan_sub(
-                gan_conv2d_f(gan_add(gan_square(x), gan_square(y)), window, NULL, 1, 0, 1), mm);
-            s = gan_div(gan_add_scalar(gan_mul_scalar(gan_sub(xy, mxy), 2), c2),
-                        gan_add_scalar(v, c2));
-            if (scale == last)
-                s = gan_mul(
-                    s, gan_div(gan_add_scalar(gan_mul_scalar(mxy, 2), c1), gan_add_scalar(mm, c1)));
-        }
-        gan_to_host(gan_mean_to(s, count, 1, 1, 1), mean);
-        for (int i = 0; i < count; i++) {
+        gan_real *mean = gan__means(gan__ssim_map(x, y, window, range, scale == scales - 1));
+        for (int i = 0; i < planes; i++) {
             double m = (double)mean[i];
-            double factor = scales > 1 ? pow(m < 0 ? 0 : m, powers[scale])
-                          : scales     ? m
-                                       : 10 * log10(range * range / m);
+            double factor = scales > 1 ? pow(m < 0 ? 0 : m, powers[scale]) : m;
             score[i] = scale == 0 ? factor : score[i] * factor;
         }
+        GAN_FREE(mean);
     }
-    for (int i = 0; i < count; i++)
-        total += score[i] / count;
+    for (int i = 0; i < planes; i++)
+        total += score[i] / planes;
     gan_clear_to(a->g, mark);
     GAN_FREE(score);
     return total;
@@ -10795,193 +12787,405 @@ static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, 
 
 GAN_API double gan_psnr(gan_tensor *a, gan_tensor *b, double range)
 {
-    return gan__likeness("gan_psnr", a, b, range, 0, 1);
+    gan__check_likeness("gan_psnr", a, b, range, 1);
+    gan_mark mark = gan_here(a->g);
+    gan_real *mean = gan__means(gan_square(gan_sub(a, b)));
+    double total = 0;
+    for (int i = 0; i < a->n; i++)
+        total += 10 * log10(range * range / (double)mean[i]) / a->n;
+    GAN_FREE(mean);
+    gan_clear_to(a->g, mark);
+    return total;
 }
 
 GAN_API double gan_ssim(gan_tensor *a, gan_tensor *b, double range)
 {
-    return gan__likeness("gan_ssim", a, b, range, 1, 11);
+    return gan__ssim("gan_ssim", a, b, range, 1);
 }
 
 GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range)
 {
-    return gan__likeness("gan_ms_ssim", a, b, range, 5, 176);
+    return gan__ssim("gan_ms_ssim", a, b, range, 5);
 }
 
 /* ===========================================================================================
    >>files (implementation)
-   =========================================================================================== */
-/* ---- writing: a file is complete under its name, or not there */
+   ===========================================================================================
+   Writing. A file is complete under its name, or not there: it is written under another name in
+   the same folder, flushed to the disk, and renamed.
+
+       out/model.safetensors -> ../best/model.safetensors      the path, a symbolic link
+       best/.gan-5be0cd19137e2179.tmp                          written first, then renamed to ..
+       best/model.safetensors                                  .. the target, with its old mode
+
+   The random name and O_EXCL give each writer a file of its own, so that two programs that save
+   to one path cannot mix; the one that renames last stays. A writer that was killed leaves its
+   temporary file behind. It held a lock on it, which has gone with the process: the next writer
+   in that folder takes every lock that is free and removes the file. */
+
+#if defined(GAN__POSIX) && defined(__STRICT_ANSI__) && !defined(__cplusplus)
+/* gcc -std=c99 hides what is not of the C standard; declared twice it does no harm. */
+extern ssize_t readlink(const char *path, char *to, size_t size);
+#endif
+
+enum { GAN__TEMPORARY_LENGTH = 25 }; /* of .gan-0123456789abcdef.tmp */
 
 typedef struct {
+    const char *path; /* as the caller said it, for messages */
+    char *target;     /* path, its symbolic links followed */
+    char *temporary;  /* FOLDER/.gan-0123456789abcdef.tmp */
     FILE *file;
-    const char *path;
-    char *temporary;
+    int lock;  /* a second descriptor of the temporary file, which holds the lock */
+    long mode; /* permissions of the file that the new one replaces, or -1 */
     bool failed;
-    int error;
+    int error; /* errno of the first failure */
 } gan__writer;
+
+/* path, or where it leads if it is a symbolic link, in new memory. NULL and errno if it leads
+   nowhere. A target that is not there yet is none of its business. */
+static char *gan__follow_links(const char *path)
+{
+    char *target = (char *)gan__try_alloc(strlen(path) + 1);
+    if (!target) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    strcpy(target, path);
+#ifdef GAN__POSIX
+    char to[4096];
+    ssize_t length;
+    for (int links = 0; (length = readlink(target, to, sizeof to)) >= 0; links++) {
+        const char *slash = strrchr(target, '/');
+        size_t folder = slash && to[0] != '/' ? (size_t)(slash + 1 - target) : 0;
+        bool fits = links < 40 && length < (ssize_t)sizeof to;
+        char *next = fits ? (char *)gan__try_alloc(folder + (size_t)length + 1) : NULL;
+        if (next) {
+            memcpy(next, target, folder);
+            memcpy(next + folder, to, (size_t)length);
+            next[folder + (size_t)length] = 0;
+        }
+        GAN_FREE(target);
+        target = next;
+        if (!target) {
+            errno = fits ? ENOMEM : ELOOP;
+            return NULL;
+        }
+    }
+#endif
+    return target;
+}
+
+/* How much of a path is its folder, with the last slash. */
+static size_t gan__folder_length(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+#ifdef _WIN32
+    const char *back = strrchr(path, '\\');
+    slash = !slash || (back && back > slash) ? back : slash;
+#endif
+    return slash ? (size_t)(slash + 1 - path) : 0;
+}
+
+/* A new file beside the target that no other program has, locked. False and errno if there is
+   none. */
+static bool gan__create_temporary(gan__writer *w)
+{
+    size_t folder = gan__folder_length(w->target);
+    w->temporary = (char *)gan__try_alloc(folder + GAN__TEMPORARY_LENGTH + 1);
+    if (!w->temporary) {
+        errno = ENOMEM;
+        return false;
+    }
+    memcpy(w->temporary, w->target, folder);
+    for (int attempt = 0; attempt < 100; attempt++) {
+        uint32_t word[4];
+        uint64_t process = (uint64_t)(uintptr_t)w;
+#ifdef GAN__POSIX
+        process += (uint64_t)getpid() << 32;
+#endif
+        gan__philox((uint64_t)(gan__now() * 1e6), process, (uint64_t)attempt, word);
+        sprintf(w->temporary + folder, ".gan-%08" PRIx32 "%08" PRIx32 ".tmp", word[0], word[1]);
+#if defined(GAN__POSIX)
+        struct stat about;
+        w->lock = open(w->temporary, O_CREAT | O_EXCL | O_RDWR, w->mode < 0 ? 0666 : 0600);
+        if (w->lock >= 0) {
+            /* Between open and flock another program may have taken it for a dead one's. */
+            bool mine = flock(w->lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+            if (mine && (fstat(w->lock, &about) != 0 || about.st_nlink > 0))
+                return true;
+            close(w->lock);
+            w->lock = -1;
+            errno = EEXIST;
+        }
+#elif defined(_WIN32)
+        w->lock = _open(w->temporary, _O_CREAT | _O_EXCL | _O_RDWR, _S_IREAD | _S_IWRITE);
+        if (w->lock >= 0) {
+            _close(w->lock);
+            return true;
+        }
+#else
+        return true;
+#endif
+        if (errno != EEXIST)
+            return false;
+    }
+    return false;
+}
+
+/* Removes what killed writers have left in the folder of w->temporary, whose text is overwritten. */
+static void gan__remove_abandoned(gan__writer *w)
+{
+#ifdef GAN__POSIX
+    char *name = w->temporary + gan__folder_length(w->temporary);
+    *name = 0;
+    DIR *folder = opendir(*w->temporary ? w->temporary : ".");
+    for (struct dirent *entry; folder && (entry = readdir(folder)) != NULL;) {
+        const char *found = entry->d_name;
+        if (strlen(found) != GAN__TEMPORARY_LENGTH || strncmp(found, ".gan-", 5) != 0 ||
+            strspn(found + 5, "0123456789abcdef") != 16 || strcmp(found + 21, ".tmp") != 0)
+            continue;
+        strcpy(name, found);
+        int lock = open(w->temporary, O_RDONLY | O_NONBLOCK);
+        if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0)
+            unlink(w->temporary);
+        if (lock >= 0)
+            close(lock);
+    }
+    if (folder)
+        closedir(folder);
+#else
+    (void)w;
+#endif
+}
 
 static bool gan__write_begin(gan__writer *w, const char *path)
 {
+    size_t size;
     memset(w, 0, sizeof *w);
     w->path = path;
-    w->temporary = (char *)gan__alloc(strlen(path) + 5);
-    strcat(strcpy(w->temporary, path), ".tmp");
-    w->file = fopen(w->temporary, "wb");
-    if (!w->file) {
-        gan__refuse("%s: %s", w->temporary, strerror(errno));
-        GAN_FREE(w->temporary);
+    w->lock = w->mode = -1;
+    w->target = gan__follow_links(path);
+    gan__kind kind = w->target ? gan__file_kind(w->target, &size, &w->mode) : GAN__UNREADABLE;
+    if (kind == GAN__IRREGULAR) {
+        gan__refuse("%s: %s", path, gan__irregular);
+    } else if (kind == GAN__UNREADABLE || !gan__create_temporary(w)) {
+        gan__refuse("%s: it could not be written: %s", path, strerror(errno));
+    } else {
+        w->file = fopen(w->temporary, "wb");
+        if (w->file)
+            return true;
+        gan__refuse("%s: it could not be written: %s", path, strerror(errno));
+        remove(w->temporary);
     }
-    return w->file != NULL;
+#ifdef GAN__POSIX
+    if (w->lock >= 0)
+        close(w->lock);
+#endif
+    GAN_FREE(w->temporary);
+    GAN_FREE(w->target);
+    return false;
 }
 
-static void gan__write_note(gan__writer *w, bool done)
+static void gan__write_note(gan__writer *w, bool done, int error)
 {
     if (!done && !w->failed) {
         w->failed = true;
-        w->error = errno;
+        w->error = error;
     }
 }
 
 static void gan__write(gan__writer *w, const void *data, size_t n)
 {
-    gan__write_note(w, w->failed || fwrite(data, 1, n, w->file) == n);
+    if (!w->failed)
+        gan__write_note(w, fwrite(data, 1, n, w->file) == n, errno);
 }
 
 /* To the disk, not only to the system: else a power cut could leave the new name on an empty
-   file. */
+   file. path: the folder, which holds the name, or NULL. */
+static bool gan__sync(const char *path, int descriptor)
+{
 #ifdef GAN__POSIX
-static bool gan__sync(const char *path)
-{
-    int fd = open(path, O_RDONLY);
-    bool done = fd >= 0 && fsync(fd) == 0;
-    if (fd >= 0)
-        close(fd);
+    int folder = path ? open(path, O_RDONLY) : -1;
+    bool done = fsync(path ? folder : descriptor) == 0;
+    if (folder >= 0)
+        close(folder);
     return done;
-}
 #else
-static bool gan__sync(const char *path)
-{
-    return path != NULL;
-}
+    (void)path;
+    (void)descriptor;
+    return true;
 #endif
+}
 
 #ifdef _WIN32
 __declspec(dllimport) int __stdcall MoveFileExA(const char *from, const char *to,
                                                 unsigned long flags);
-
-static bool gan__rename(const char *from, const char *to)
-{
-    return MoveFileExA(from, to, 1 | 8) != 0;
-} /* replace, and write through */
-#else
-static bool gan__rename(const char *from, const char *to)
-{
-    return rename(from, to) == 0;
-}
 #endif
 
+static bool gan__rename(const char *from, const char *to)
+{
+#ifdef _WIN32
+    return MoveFileExA(from, to, 1 | 8) != 0; /* replace, and write through */
+#else
+    return rename(from, to) == 0;
+#endif
+}
+
+/* False, the target is as it was, and no temporary file is left, if anything went wrong since
+   gan__write_begin. */
 static bool gan__write_end(gan__writer *w)
 {
-    gan__write_note(w, fflush(w->file) == 0);
-    gan__write_note(w, fclose(w->file) == 0);
-    gan__write_note(w,
-                    w->failed || (gan__sync(w->temporary) && gan__rename(w->temporary, w->path)));
+    gan__write_note(w, fflush(w->file) == 0, errno);
+    if (!w->failed)
+        gan__write_note(w, gan__sync(NULL, w->lock), errno);
+    gan__write_note(w, fclose(w->file) == 0, errno);
+#ifdef GAN__POSIX
+    if (!w->failed && w->mode >= 0)
+        (void)!chmod(w->temporary, (mode_t)w->mode); /* some file systems have no permissions */
+#endif
+    if (!w->failed)
+        gan__write_note(w, gan__rename(w->temporary, w->target), errno);
     if (w->failed) {
         remove(w->temporary);
         gan__refuse("%s: it could not be written: %s", w->path, strerror(w->error));
     } else {
-        char *slash = strrchr(w->temporary, '/'); /* the folder too, which holds the name */
-        if (slash)
-            *slash = 0;
-        gan__sync(slash ? (*w->temporary ? w->temporary : "/") : ".");
+        /* The target is the old file or the new one, whole, also where a folder cannot be
+           flushed. */
+        size_t folder = gan__folder_length(w->target);
+        w->target[folder] = 0;
+        gan__sync(folder ? w->target : ".", -1);
+        gan__remove_abandoned(w);
     }
+#ifdef GAN__POSIX
+    close(w->lock);
+#endif
     GAN_FREE(w->temporary);
+    GAN_FREE(w->target);
     return !w->failed;
 }
 
-/* ---- safetensors, out: a list of named tensors and texts, then the file */
+/* A text of any length, put together piece by piece. */
+typedef struct {
+    char *at;
+    size_t length, size;
+    bool failed; /* there was no memory */
+} gan__text;
+
+GAN__PRINTF(2, 3) static void gan__text_add(gan__text *text, const char *format, ...)
+{
+    while (!text->failed) {
+        size_t left = text->size - text->length;
+        va_list list;
+        va_start(list, format);
+        int length = vsnprintf(left ? text->at + text->length : NULL, left, format, list);
+        va_end(list);
+        if (length >= 0 && (size_t)length < left) {
+            text->length += (size_t)length;
+            return;
+        }
+        size_t size = 2 * (text->length + (size_t)GAN__MAX(length, 0) + 64);
+        char *larger = length < 0 ? NULL : (char *)gan__try_alloc(size);
+        text->failed = larger == NULL;
+        if (larger && text->length)
+            memcpy(larger, text->at, text->length);
+        if (larger) {
+            GAN_FREE(text->at);
+            text->at = larger;
+            text->size = size;
+        }
+    }
+}
+
+/* ---- safetensors, out (github.com/huggingface/safetensors). A file of a convolution's weight
+   (16,1,4,4) and bias (16):
+
+       offset 0    8        the length of the header, 64 bits little-endian: here 192
+              8             the header, JSON, filled up with spaces to a multiple of 8:
+                   {"__metadata__":{"format":"pt"},
+                    "conv.weight":{"dtype":"F32","shape":[16,1,4,4],"data_offsets":[0,1024]},
+                    "conv.bias":{"dtype":"F32","shape":[16],"data_offsets":[1024,1088]}}
+            200             1024 bytes: 256 numbers of conv.weight, little-endian
+           1224             64 bytes: 16 numbers of conv.bias; the file ends where they end
+
+   Offsets are counted from the header's end, and leave no gaps. */
 
 typedef struct {
-    char name[384];
-    int rank;
     gan_tensor *tensor;
     double number;
     bool buffer; /* named in the list of buffers */
 } gan__item;     /* tensor NULL: the number, of rank 0 */
 
 typedef struct {
+    gan__text header;
     gan__item *items;
     int count;
-    char meta[4096];
-    bool half;
-} gan__list; /* half: as F16 */
-
-static void gan__list_add(gan__list *list, const char *prefix, const char *name, const char *suffix,
-                          int rank, gan_tensor *tensor, double number)
-{
-    list->items = (gan__item *)gan__grow(list->items, (size_t)list->count, sizeof *list->items);
-    gan__item *item = &list->items[list->count++];
-    snprintf(item->name, sizeof item->name, "%s%s%s", prefix, name, suffix);
-    item->rank = rank;
-    item->tensor = tensor;
-    item->number = number;
-    item->buffer = false;
-}
-
-static void gan__list_add_param(gan__list *list, const char *prefix, const gan__param *param)
-{
-    gan__list_add(list, prefix, param->name, "", param->rank, param->value, 0);
-    list->items[list->count - 1].buffer = !param->trainable;
-}
+    uint64_t bytes; /* of all items so far */
+    size_t largest; /* numbers of the largest tensor */
+    bool half;      /* as F16 */
+} gan__list;
 
 static size_t gan__item_size(const gan_tensor *t, bool half)
 {
     return t ? gan_count(t) * (half ? 2 : sizeof(gan_real)) : sizeof(double);
 }
 
-/* text inside a JSON string: quotes, backslashes and control characters are escaped. */
-static char *gan__json_escape(char *to, const char *text)
+/* s inside a JSON string: quotes, backslashes and control characters escaped. */
+static void gan__text_add_json(gan__text *text, const char *s)
 {
-    for (const char *c = text; *c; c++)
-        if ((unsigned char)*c < 32)
-            to += sprintf(to, "\\u%04x", (unsigned char)*c);
+    for (; *s; s++)
+        if ((unsigned char)*s < 32)
+            gan__text_add(text, "\\u%04x", (unsigned char)*s);
         else
-            to += sprintf(to, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
-    return to;
+            gan__text_add(text, *s == '"' || *s == '\\' ? "\\%c" : "%c", *s);
 }
 
-static char *gan__list_header(const gan__list *list, size_t *length)
+/* The metadata's list of a model's buffers, what is no parameter: MODEL.NAME, a line for each.
+   count: how many so far. */
+static void gan__list_add_buffers(gan__list *list, const char *model, const gan_model *of,
+                                  int *count)
 {
-    char *header = (char *)gan__alloc(8192 + (size_t)list->count * 5000);
-    char *to = header;
-    size_t offset = 0;
-    to += sprintf(to, "{\"__metadata__\":{\"format\":\"pt\"%s,\"buffers\":\"", list->meta);
-    for (int i = 0, some = 0; i < list->count; i++) /* what is no parameter, a line for each */
-        if (list->items[i].buffer) {
-            to = gan__json_escape(to, some++ ? "\n" : "");
-            to = gan__json_escape(to, list->items[i].name);
-        }
-    to += sprintf(to, "\"}");
-    for (const gan__item *item = list->items; item && item < list->items + list->count; item++) {
-        const gan_tensor *t = item->tensor;
-        const int shape[4] = {t ? t->n : 0, t ? t->c : 0, t ? t->h : 0,
-                              t ? t->w : 0}; /* of odd rank: without N */
-        to += sprintf(to, ",\"");
-        to = gan__json_escape(to, item->name);
-        to += sprintf(to, "\":{\"dtype\":\"%s\",\"shape\":[",
-                      list->half                   ? "F16"
-                      : t && sizeof(gan_real) == 4 ? "F32"
-                                                   : "F64");
-        for (int d = 0; t && d < item->rank; d++)
-            to += sprintf(to, d ? ",%d" : "%d", shape[d + item->rank % 2]);
-        to += sprintf(to, "],\"data_offsets\":[%.0f,", (double)offset);
-        to += sprintf(to, "%.0f]}", (double)(offset += gan__item_size(t, list->half)));
+    for (int i = 0; i < of->count; i++) {
+        if (of->params[i].trainable)
+            continue;
+        gan__text_add_json(&list->header, (*count)++ ? "\n" : "");
+        gan__text_add_json(&list->header, model ? model : "");
+        gan__text_add_json(&list->header, model ? "." : "");
+        gan__text_add_json(&list->header, of->params[i].name);
     }
-    for (*to++ = '}'; (to - header) % 8;)
-        *to++ = ' ';
-    *length = (size_t)(to - header);
-    return header;
+}
+
+/* Adds tensor, or number if that is NULL, under the name MODEL.NAMESUFFIX, or NAME if model is
+   NULL. A tensor of odd rank goes without its N: a bias (1,C,1,1) of rank 1 is [C]. */
+static void gan__list_add(gan__list *list, const char *model, const char *name, const char *suffix,
+                          int rank, gan_tensor *tensor, double number)
+{
+    gan__text *header = &list->header;
+    gan__item *items = (gan__item *)gan__try_grow(list->items, (size_t)list->count, sizeof *items);
+    if (!items) {
+        header->failed = true;
+        return;
+    }
+    list->items = items;
+    items[list->count].tensor = tensor;
+    items[list->count++].number = number;
+
+    const int shape[4] = {tensor ? tensor->n : 0, tensor ? tensor->c : 0, tensor ? tensor->h : 0,
+                          tensor ? tensor->w : 0};
+    const char *type = list->half ? "F16" : tensor && sizeof(gan_real) == 4 ? "F32" : "F64";
+    gan__text_add(header, ",\"");
+    if (model) {
+        gan__text_add_json(header, model);
+        gan__text_add(header, ".");
+    }
+    gan__text_add_json(header, name);
+    gan__text_add(header, "%s\":{\"dtype\":\"%s\",\"shape\":[", suffix, type);
+    for (int d = 0; tensor && d < rank; d++)
+        gan__text_add(header, d ? ",%d" : "%d", shape[d + rank % 2]);
+    gan__text_add(header, "],\"data_offsets\":[%" PRIu64 ",", list->bytes);
+    list->bytes += gan__item_size(tensor, list->half);
+    gan__text_add(header, "%" PRIu64 "]}", list->bytes);
+    if (tensor)
+        list->largest = GAN__MAX(list->largest, gan_count(tensor));
 }
 
 /* F16 (IEEE 754 binary16): sign, 5 bits of exponent, 10 of mantissa; below 2^-14 in steps of
@@ -10989,7 +13193,8 @@ static char *gan__list_header(const gan__list *list, size_t *length)
 static uint16_t gan__to_half(double x)
 {
     double size = fabs(x);
-    int exponent = -13, bits = size >= 65520 ? 0x7c00 : 0x7e00; /* infinity, not a number */
+    int exponent = -13;
+    int bits = size >= 65520 ? 0x7c00 : 0x7e00; /* infinity, not a number */
     if (size >= 1.0 / 16384 && size < 65520)
         frexp(size, &exponent); /* size < 2^exponent, in steps of 2^(exponent - 11) */
     if (size < 65520)
@@ -10999,70 +13204,94 @@ static uint16_t gan__to_half(double x)
 
 static double gan__from_half(uint16_t bits)
 {
-    int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+    int exponent = bits >> 10 & 31;
+    int mantissa = bits & 1023;
     double size = ldexp(exponent ? 1024 + mantissa : mantissa, GAN__MAX(exponent, 1) - 25);
     if (exponent == 31)
         size = mantissa ? NAN : INFINITY;
     return bits & 0x8000 ? -size : size;
 }
 
-/* host's numbers as F16, in the same place. */
-static void gan__halve(gan__writer *w, gan_real *host, size_t count)
+/* Numbers as F16, in the same place. */
+static void gan__halve(gan__writer *w, gan_real *numbers, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        uint16_t bits = gan__to_half((double)host[i]);
-        if ((bits & 0x7fff) == 0x7c00 && fabs((double)host[i]) <= DBL_MAX) {
-            w->failed = true;
-            w->error = ERANGE;
-        }
-        memcpy((char *)host + 2 * i, &bits, 2);
+        uint16_t bits = gan__to_half((double)numbers[i]);
+        bool too_large = (bits & 0x7fff) == 0x7c00 && fabs((double)numbers[i]) <= DBL_MAX;
+        gan__write_note(w, !too_large, ERANGE);
+        memcpy((char *)numbers + 2 * i, &bits, 2);
     }
 }
 
-static bool gan__list_write(gan *g, gan__list *list, const char *path)
+/* The header's length, the header, the numbers. */
+static void gan__list_put(gan__writer *w, gan__list *list, gan_real *numbers)
+{
+    unsigned char size[8];
+    for (int i = 0; i < 8; i++)
+        size[i] = (unsigned char)((uint64_t)list->header.length >> 8 * i);
+    gan__write(w, size, 8);
+    gan__write(w, list->header.at, list->header.length);
+    for (int i = 0; i < list->count && !w->failed; i++) {
+        gan_tensor *t = list->items[i].tensor;
+        if (t)
+            gan_to_host(t, numbers);
+        if (t && list->half)
+            gan__halve(w, numbers, gan_count(t));
+        gan__write(w, t ? (void *)numbers : (void *)&list->items[i].number,
+                   gan__item_size(t, list->half));
+    }
+}
+
+/* Writes the file, and frees the list. */
+static bool gan__list_write(gan__list *list, const char *path)
 {
     gan__writer w;
-    unsigned char size[8];
-    size_t length;
-    bool done = gan__write_begin(&w, path);
-    char *header = gan__list_header(list, &length);
-    for (int i = 0; i < 8; i++)
-        size[i] = (unsigned char)((uint64_t)length >> 8 * i);
-    if (done) {
-        gan__write(&w, size, 8);
-        gan__write(&w, header, length);
+    gan__text_add(&list->header, "}");
+    while (list->header.length % 8 != 0 && !list->header.failed)
+        gan__text_add(&list->header, " ");
+    gan_real *numbers = (gan_real *)gan__try_alloc(list->largest * sizeof *numbers);
+    bool done = numbers && !list->header.failed;
+    if (!done)
+        gan__refuse("%s: no memory to write it", path);
+    else if ((done = gan__write_begin(&w, path))) {
+        gan__list_put(&w, list, numbers);
+        done = gan__write_end(&w);
     }
-    for (int i = 0; done && i < list->count; i++) {
-        gan_tensor *t = list->items[i].tensor;
-        void *from = t ? gan__ensure_buffer(g, &gan__ref, &g->staging[0], &g->staging_size[0],
-                                            gan_count(t))
-                       : (void *)&list->items[i].number;
-        if (t)
-            gan_to_host(t, (gan_real *)from);
-        if (t && list->half)
-            gan__halve(&w, (gan_real *)from, gan_count(t));
-        gan__write(&w, from, gan__item_size(t, list->half));
-    }
-    GAN_FREE(header);
+    GAN_FREE(numbers);
+    GAN_FREE(list->header.at);
     GAN_FREE(list->items);
-    return done && gan__write_end(&w);
+    return done;
 }
 
-/* ---- safetensors, in: nothing is believed before it is checked, and nothing is changed before
-   all is checked */
+/* ---- safetensors, in. Nothing in a file is believed before it is checked, and nothing is
+   changed before all is checked, read and given its memory:
+
+       gan__tensors_read     the header, its checks against the file's size, then the numbers
+       gan__model_fits       names and shapes against the model's; each entry learns where it goes
+       gan__make_room        memory for parameters and moments that are not there yet
+       gan__tensors_copy     numbers into the model; this cannot fail */
 
 typedef struct {
-    char *name, dtype[8];
-    int rank, shape[4];
-    uint64_t begin, end;
-} gan__entry; /* shape (N,C,H,W): (C) is (1,C,1,1) */
+    char *name, *dtype;
+    int rank, shape[4];  /* (N,C,H,W): [C] is (1,C,1,1) */
+    uint64_t begin, end; /* bytes of the data */
+    gan_tensor *to;      /* where its numbers go, or NULL */
+    double *steps;       /* or where its one number goes, or NULL */
+    gan_model *made_in;  /* the model that got a parameter for it, or NULL */
+    bool buffer;         /* the metadata lists it as one */
+} gan__entry;
 
 typedef struct {
-    const char *path, *at, *end, *problem; /* at .. end: the JSON that is left */
-    unsigned char *file, *data;            /* data: behind the header */
+    const char *path;
+    char *header;   /* names and texts lie in it, unescaped in place */
+    char *at, *end; /* the part of the header that is still to be read */
+    const char *problem;
+    unsigned char *data;
     uint64_t data_size;
-    gan__entry *entries;
-    char *meta[64][2]; /* __metadata__: names and texts */
+    gan__entry *entries; /* in the order of their data */
+    gan__entry **by_name;
+    char *(*meta)[2];  /* __metadata__: names and texts */
+    gan_real *numbers; /* of one entry, converted */
     int count, meta_count;
 } gan__tensors;
 
@@ -11072,6 +13301,8 @@ static bool gan__json_problem(gan__tensors *f, const char *problem)
         f->problem = problem;
     return false;
 }
+
+static const char gan__no_memory[] = "no memory for what it holds";
 
 static void gan__json_space(gan__tensors *f)
 {
@@ -11091,37 +13322,71 @@ static bool gan__json_want(gan__tensors *f, char c)
            gan__json_problem(f, "its header is not the JSON of safetensors");
 }
 
-/* A string without its quotes, in new memory. Of \u escapes only those below 128 occur in names. */
+/* The number of \uXXXX, f->at at its u; -1 if there are not four digits. */
+static long gan__json_hex(gan__tensors *f)
+{
+    char digits[5] = {0};
+    if (f->end - f->at < 5)
+        return -1;
+    memcpy(digits, f->at + 1, 4);
+    f->at += 4;
+    return strspn(digits, "0123456789abcdefABCDEF") == 4 ? strtol(digits, NULL, 16) : -1;
+}
+
+/* The character of an escape, f->at at what follows the backslash, as UTF-8 at to: never longer
+   than its escape. NULL if there is no such character. */
+static char *gan__json_escape(gan__tensors *f, char *to)
+{
+    static const char from[] = "bfnrt\"\\/";
+    static const char into[] = "\b\f\n\r\t\"\\/";
+    const char *found = *f->at ? strchr(from, *f->at) : NULL;
+    long code = found ? into[found - from] : *f->at == 'u' ? gan__json_hex(f) : -1;
+    if (code >= 0xD800 && code < 0xDC00 && f->end - f->at > 2 && f->at[1] == '\\' &&
+        f->at[2] == 'u') {
+        f->at += 2; /* beyond 16 bits: two escapes make one character */
+        long low = gan__json_hex(f);
+        code = low >= 0xDC00 && low < 0xE000 ? 0x10000 + (code - 0xD800) * 1024 + low - 0xDC00 : -1;
+    }
+    if (code < 1 || (code >= 0xD800 && code < 0xE000))
+        return NULL;
+    int more = code < 0x80    ? 0
+             : code < 0x800   ? 1
+             : code < 0x10000 ? 2
+                              : 3; /* bytes after the first */
+    static const unsigned char mark[4] = {0, 0xC0, 0xE0, 0xF0};
+    *to++ = (char)(mark[more] | code >> 6 * more);
+    while (more-- > 0)
+        *to++ = (char)(0x80 | (code >> 6 * more & 0x3F));
+    return to;
+}
+
+/* A string without its quotes and escapes, in the header's own memory. NULL: there is a problem. */
 static char *gan__json_text(gan__tensors *f)
 {
     if (!gan__json_want(f, '"'))
         return NULL;
-    char *text = (char *)gan__alloc((size_t)(f->end - f->at) + 1);
+    char *text = f->at;
     char *to = text;
     for (; f->at < f->end && *f->at != '"'; f->at++) {
-        char c = *f->at;
-        if (c == '\\' && f->at + 1 < f->end) {
-            static const char from[] = "bfnrt\"\\/";
-            static const char into[] = "\b\f\n\r\t\"\\/";
-            const char *found = strchr(from, *++f->at);
-            if (*f->at == 'u' && f->at + 4 < f->end) {
-                char digits[5] = {f->at[1], f->at[2], f->at[3], f->at[4], 0};
-                c = strspn(digits, "0123456789abcdefABCDEF") == 4
-                      ? (char)GAN__MIN(strtol(digits, NULL, 16), 128)
-                      : 0;
-                f->at += 4;
-            } else
-                c = found && *found ? into[found - from] : 0;
-            if (c <= 0 || (unsigned char)c > 127)
-                gan__json_problem(f, "its header holds an escape that is not allowed in a name");
+        if ((unsigned char)*f->at < 32) {
+            gan__json_problem(f, "a text in its header holds a control character");
+            return NULL;
         }
-        *to++ = c;
+        if (*f->at != '\\') {
+            *to++ = *f->at;
+            continue;
+        }
+        f->at++;
+        to = f->at < f->end ? gan__json_escape(f, to) : NULL;
+        if (!to) {
+            gan__json_problem(f, "a text in its header holds an escape that means no character");
+            return NULL;
+        }
     }
+    if (!gan__json_want(f, '"'))
+        return NULL;
     *to = 0;
-    if (gan__json_want(f, '"'))
-        return text;
-    GAN_FREE(text);
-    return NULL;
+    return text;
 }
 
 /* [a,b,..]: how many whole numbers of 0 or more there are, or -1 if more than most or something
@@ -11153,58 +13418,61 @@ static int gan__json_numbers(gan__tensors *f, int64_t *to, int most)
     return gan__json_want(f, ']') ? count : -1;
 }
 
-/* The next name in an object, its colon taken, in new memory; NULL at the end, or where there is
-   a problem. seen: how many so far. */
+/* The next name in an object, its colon taken; NULL at the end, or where there is a problem.
+   seen: how many so far. */
 static char *gan__json_key(gan__tensors *f, int *seen)
 {
     if (f->problem || (!*seen && (!gan__json_want(f, '{') || gan__json_take(f, '}'))))
         return NULL;
-    if ((*seen)++ && !gan__json_take(f, ',')) {
+    if (*seen && !gan__json_take(f, ',')) {
         gan__json_want(f, '}');
-        return (char *)NULL;
+        return NULL;
     }
+    *seen = 1;
     char *key = gan__json_text(f);
-    if (!key || gan__json_want(f, ':'))
-        return key;
-    GAN_FREE(key);
-    return NULL;
+    return key && gan__json_want(f, ':') ? key : NULL;
+}
+
+static bool gan__json_shape(gan__tensors *f, gan__entry *entry)
+{
+    int64_t size[4] = {0};
+    double count = 1;
+    entry->rank = gan__json_numbers(f, size, 4);
+    bool fits = entry->rank >= 0;
+    for (int d = 0; d < 4; d++)
+        entry->shape[d] = 1;
+    for (int d = 0; d < entry->rank; d++) {
+        fits = fits && size[d] >= 1 && size[d] <= INT32_MAX;
+        entry->shape[d + entry->rank % 2] = (int)GAN__MIN(size[d], INT32_MAX);
+        count *= (double)size[d];
+    }
+    return (fits && count <= INT32_MAX) ||
+           gan__json_problem(f, "a tensor in its header has more than 4 dimensions, an impossible "
+                                "size or 2^31 numbers and more");
 }
 
 /* {"dtype":"F32","shape":[..],"data_offsets":[begin,end]}, in any order */
 static bool gan__json_entry(gan__tensors *f, gan__entry *entry)
 {
-    int64_t size[4] = {0};
+    static const char *const names[] = {"dtype", "shape", "data_offsets"};
     int seen = 0, fields = 0;
-    for (char *key, *text; (key = gan__json_key(f, &seen)) != NULL;) {
-        int field = strcmp(key, "dtype") == 0        ? 1
-                  : strcmp(key, "shape") == 0        ? 2
-                  : strcmp(key, "data_offsets") == 0 ? 4
-                                                     : 0;
-        GAN_FREE(key);
-        if (!field || (fields & field))
+    for (char *key; (key = gan__json_key(f, &seen)) != NULL;) {
+        int64_t offset[2] = {0, 0};
+        int field = 0;
+        while (field < 3 && strcmp(key, names[field]) != 0)
+            field++;
+        if (field == 3 || (fields & 1 << field))
             return gan__json_problem(f, "a tensor in its header has an unknown or a double field");
-        fields |= field;
-        if (field == 1) {
-            if (!(text = gan__json_text(f)))
-                return false;
-            snprintf(entry->dtype, sizeof entry->dtype, "%s", text);
-            GAN_FREE(text);
-        } else if (field == 2) {
-            bool fits = (entry->rank = gan__json_numbers(f, size, 4)) >= 0;
-            for (int d = 0; d < 4; d++)
-                entry->shape[d] = 1;
-            for (int d = 0; d < entry->rank; d++) {
-                entry->shape[d + entry->rank % 2] = (int)size[d];
-                fits = fits && size[d] >= 1 && size[d] <= INT32_MAX;
-            }
-            if (!fits)
-                return gan__json_problem(
-                    f, "a tensor in its header has more than 4 dimensions or an impossible size");
-        } else {
-            if (gan__json_numbers(f, size, 2) != 2 || size[1] < size[0])
-                return gan__json_problem(f, "a tensor in its header has impossible offsets");
-            entry->begin = (uint64_t)size[0];
-            entry->end = (uint64_t)size[1];
+        fields |= 1 << field;
+        if (field == 0 && !(entry->dtype = gan__json_text(f)))
+            return false;
+        if (field == 1 && !gan__json_shape(f, entry))
+            return false;
+        if (field == 2 && (gan__json_numbers(f, offset, 2) != 2 || offset[1] < offset[0]))
+            return gan__json_problem(f, "a tensor in its header has impossible offsets");
+        if (field == 2) {
+            entry->begin = (uint64_t)offset[0];
+            entry->end = (uint64_t)offset[1];
         }
     }
     return !f->problem &&
@@ -11215,14 +13483,45 @@ static bool gan__json_entry(gan__tensors *f, gan__entry *entry)
 static void gan__json_meta(gan__tensors *f)
 {
     int seen = 0;
-    for (char *key, *text; (key = gan__json_key(f, &seen)) != NULL;)
-        if ((text = gan__json_text(f)) != NULL && f->meta_count < 64) {
-            f->meta[f->meta_count][0] = key;
-            f->meta[f->meta_count++][1] = text;
-        } else {
-            GAN_FREE(key);
-            GAN_FREE(text);
+    for (char *key, *text; (key = gan__json_key(f, &seen)) != NULL;) {
+        char *(*meta)[2] = (char *(*)[2])gan__try_grow(f->meta, (size_t)f->meta_count,
+                                                       sizeof *meta);
+        if (!meta) {
+            gan__json_problem(f, gan__no_memory);
+            return;
         }
+        f->meta = meta;
+        text = gan__json_text(f);
+        meta[f->meta_count][0] = key;
+        meta[f->meta_count][1] = text;
+        f->meta_count += text != NULL;
+    }
+}
+
+/* The whole header; false: f->problem. */
+static bool gan__json_header(gan__tensors *f)
+{
+    int seen = 0;
+    for (char *key; (key = gan__json_key(f, &seen)) != NULL;) {
+        if (strcmp(key, "__metadata__") == 0) {
+            gan__json_meta(f);
+            continue;
+        }
+        gan__entry *entries = (gan__entry *)gan__try_grow(f->entries, (size_t)f->count,
+                                                          sizeof *entries);
+        if (!entries)
+            return gan__json_problem(f, gan__no_memory);
+        f->entries = entries;
+        for (const char *c = key; *c; c++)
+            if ((unsigned char)*c < 32)
+                return gan__json_problem(f, "a name in its header holds a control character");
+        memset(&entries[f->count], 0, sizeof *entries);
+        entries[f->count].name = key;
+        gan__json_entry(f, &entries[f->count++]);
+    }
+    gan__json_space(f);
+    return !f->problem &&
+           (f->at == f->end || gan__json_problem(f, "its header goes on after its end"));
 }
 
 static int gan__by_begin(const void *a, const void *b)
@@ -11230,6 +13529,11 @@ static int gan__by_begin(const void *a, const void *b)
     const gan__entry *x = (const gan__entry *)a;
     const gan__entry *y = (const gan__entry *)b;
     return x->begin < y->begin ? -1 : x->begin > y->begin;
+}
+
+static int gan__by_entry_name(const void *a, const void *b)
+{
+    return strcmp((*(gan__entry *const *)a)->name, (*(gan__entry *const *)b)->name);
 }
 
 static int gan__entry_bytes(const gan__entry *entry)
@@ -11243,101 +13547,153 @@ static int gan__entry_bytes(const gan__entry *entry)
     return 0;
 }
 
+static size_t gan__entry_count(const gan__entry *e)
+{
+    return (size_t)e->shape[0] * e->shape[1] * e->shape[2] * e->shape[3];
+}
+
 /* Tensors lie one behind the other, each as long as its shape says, and fill the file; no name
    stands twice. */
 static bool gan__tensors_check(gan__tensors *f)
 {
     uint64_t at = 0;
+    f->by_name = (gan__entry **)gan__try_alloc((size_t)f->count * sizeof *f->by_name);
+    if (!f->by_name)
+        return gan__refuse("%s: %s", f->path, gan__no_memory);
     if (f->count)
         qsort(f->entries, (size_t)f->count, sizeof *f->entries, gan__by_begin);
     for (int i = 0; i < f->count; i++) {
-        const gan__entry *e = &f->entries[i];
-        double size = gan__entry_bytes(e);
+        gan__entry *e = f->by_name[i] = &f->entries[i];
+        uint64_t size = (uint64_t)gan__entry_bytes(e) * gan__entry_count(e);
         if (size == 0)
-            return gan__refuse("%s: \"%s\" is of the unknown type %s", f->path, e->name, e->dtype);
-        for (int d = 0; d < 4; d++)
-            size *= e->shape[d];
-        if (e->begin != at || size != (double)(e->end - e->begin))
+            return gan__refuse("%s: \"%.200s\" is of the unknown type %.20s", f->path, e->name,
+                               e->dtype);
+        if (e->begin != at || size != e->end - e->begin)
             return gan__refuse(
-                "%s: \"%s\" does not lie where its shape and the tensor before it say", f->path,
+                "%s: \"%.200s\" does not lie where its shape and the tensor before it say", f->path,
                 e->name);
         at = e->end;
-        for (int j = 0; j < i; j++)
-            if (strcmp(f->entries[j].name, e->name) == 0)
-                return gan__refuse("%s: \"%s\" stands in its header twice", f->path, e->name);
     }
     if (at != f->data_size)
         return gan__refuse("%s: its header promises %.0f bytes of data, there are %.0f", f->path,
                            (double)at, (double)f->data_size);
+    if (f->count)
+        qsort(f->by_name, (size_t)f->count, sizeof *f->by_name, gan__by_entry_name);
+    for (int i = 1; i < f->count; i++)
+        if (strcmp(f->by_name[i - 1]->name, f->by_name[i]->name) == 0)
+            return gan__refuse("%s: \"%.200s\" stands in its header twice", f->path,
+                               f->by_name[i]->name);
     return true;
 }
 
 static void gan__tensors_free(gan__tensors *f)
 {
-    for (int i = 0; i < f->count; i++)
-        GAN_FREE(f->entries[i].name);
-    for (int i = 0; i < f->meta_count; i++) {
-        GAN_FREE(f->meta[i][0]);
-        GAN_FREE(f->meta[i][1]);
-    }
+    GAN_FREE(f->header);
+    GAN_FREE(f->data);
     GAN_FREE(f->entries);
-    GAN_FREE(f->file);
+    GAN_FREE(f->by_name);
+    GAN_FREE(f->meta);
+    GAN_FREE(f->numbers);
 }
 
-static bool gan__tensors_parse(gan__tensors *f)
+/* The header with its checks, then the numbers, so that a file that promises more than it holds
+   costs no memory. */
+static bool gan__tensors_parse(gan__tensors *f, FILE *file, size_t size)
 {
-    int seen = 0;
-    for (char *key; (key = gan__json_key(f, &seen)) != NULL;)
-        if (strcmp(key, "__metadata__") == 0) {
-            gan__json_meta(f);
-            GAN_FREE(key);
-        } else {
-            f->entries = (gan__entry *)gan__grow(f->entries, (size_t)f->count, sizeof *f->entries);
-            memset(&f->entries[f->count], 0, sizeof *f->entries);
-            f->entries[f->count].name = key;
-            gan__json_entry(f, &f->entries[f->count++]);
-        }
-    gan__json_space(f);
-    return !f->problem &&
-           (f->at == f->end || gan__json_problem(f, "its header goes on after its end"));
+    unsigned char first[8] = {0};
+    uint64_t length = 0;
+    if (size >= 8 && fread(first, 1, 8, file) == 8)
+        length = gan__little(first) | (uint64_t)gan__little(first + 4) << 32;
+    if (length > 100000000)
+        return gan__refuse("%s: a header of %.0f bytes; 100 million are the format's limit",
+                           f->path, (double)length);
+    if (size < 8 || length > size - 8)
+        return gan__refuse(
+            "%s: not a safetensors file, or truncated: %.0f bytes, a header of %.0f promised",
+            f->path, (double)size, (double)length);
+    f->data_size = size - 8 - length;
+    f->header = (char *)gan__try_alloc((size_t)length + 1);
+    if (!f->header)
+        return gan__refuse("%s: %s", f->path, gan__no_memory);
+    if (fread(f->header, 1, (size_t)length, file) != length)
+        return gan__refuse("%s: it cannot be read", f->path);
+    f->at = f->header;
+    f->end = f->header + length;
+    *f->end = 0;
+    if (!gan__json_header(f))
+        return gan__refuse("%s: %s", f->path, f->problem);
+    if (!gan__tensors_check(f))
+        return false;
+
+    size_t most = 1;
+    for (int i = 0; i < f->count; i++)
+        most = GAN__MAX(most, gan__entry_count(&f->entries[i]));
+    f->data = (unsigned char *)gan__try_alloc((size_t)f->data_size);
+    f->numbers = (gan_real *)gan__try_alloc(most * sizeof *f->numbers);
+    if (!f->data || !f->numbers)
+        return gan__refuse("%s: %s", f->path, gan__no_memory);
+    return fread(f->data, 1, (size_t)f->data_size, file) == f->data_size ||
+           gan__refuse("%s: it cannot be read", f->path);
 }
+
+static bool gan__values_fit(const gan__tensors *f);
+static void gan__note_buffers(gan__tensors *f);
 
 static bool gan__tensors_read(gan__tensors *f, const char *path)
 {
     size_t size = 0;
     memset(f, 0, sizeof *f);
     f->path = path;
-    if (!(f->file = gan__read_file(path, &size)))
+    FILE *file = gan__open_file(path, &size);
+    if (!file)
         return false;
-    uint64_t length = size < 8 ? 0
-                               : gan__little(f->file) | (uint64_t)gan__little(f->file + 4) << 32;
-    bool done = size >= 8 && length <= size - 8;
-    if (!done)
-        gan__refuse(
-            "%s: not a safetensors file, or truncated: %.0f bytes, a header of %.0f promised", path,
-            (double)size, (double)length);
-    else {
-        f->at = (const char *)f->file + 8;
-        f->end = f->at + length;
-        f->data = f->file + 8 + length;
-        f->data_size = size - 8 - length;
-        done = gan__tensors_parse(f) ? gan__tensors_check(f)
-                                     : gan__refuse("%s: %s", path, f->problem);
-    }
+    bool done = gan__tensors_parse(f, file, size);
+    fclose(file);
+    if (done)
+        gan__note_buffers(f);
+    done = done && gan__values_fit(f);
     if (!done)
         gan__tensors_free(f);
     return done;
 }
 
-static gan__entry *gan__tensors_find(gan__tensors *f, const char *prefix, const char *name,
+/* As strcmp(MODEL.NAMESUFFIX, entry), or of NAMESUFFIX if model is NULL; NAME is length
+   characters of name. */
+static int gan__compare_name(const char *model, const char *name, size_t length, const char *suffix,
+                             const char *entry)
+{
+    const char *const parts[4] = {model ? model : "", model ? "." : "", name, suffix};
+    const size_t lengths[4] = {strlen(parts[0]), strlen(parts[1]), length, strlen(suffix)};
+    for (int i = 0; i < 4; i++) {
+        int order = strncmp(parts[i], entry, lengths[i]);
+        if (order != 0)
+            return order;
+        entry += lengths[i];
+    }
+    return *entry ? -1 : 0;
+}
+
+static gan__entry *gan__tensors_find_part(const gan__tensors *f, const char *model,
+                                          const char *name, size_t length, const char *suffix)
+{
+    int low = 0, high = f->count;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        int order = gan__compare_name(model, name, length, suffix, f->by_name[middle]->name);
+        if (order == 0)
+            return f->by_name[middle];
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return NULL;
+}
+
+static gan__entry *gan__tensors_find(const gan__tensors *f, const char *model, const char *name,
                                      const char *suffix)
 {
-    char full[384];
-    snprintf(full, sizeof full, "%s%s%s", prefix, name, suffix);
-    for (int i = 0; i < f->count; i++)
-        if (strcmp(f->entries[i].name, full) == 0)
-            return &f->entries[i];
-    return NULL;
+    return gan__tensors_find_part(f, model, name, strlen(name), suffix);
 }
 
 static const char *gan__tensors_meta(const gan__tensors *f, const char *name)
@@ -11348,9 +13704,22 @@ static const char *gan__tensors_meta(const gan__tensors *f, const char *name)
     return NULL;
 }
 
+/* Marks the entries that the metadata lists as buffers, a line for each. */
+static void gan__note_buffers(gan__tensors *f)
+{
+    const char *line = gan__tensors_meta(f, "buffers");
+    while (line && *line) {
+        size_t length = strcspn(line, "\n");
+        gan__entry *e = gan__tensors_find_part(f, NULL, line, length, "");
+        if (e)
+            e->buffer = true;
+        line += length + (line[length] == '\n');
+    }
+}
+
 /* What is wrong with a file, for one message: the first three things, and how many. */
 typedef struct {
-    char text[1536];
+    char text[900];
     int count;
 } gan__wrongs;
 
@@ -11368,15 +13737,28 @@ GAN__PRINTF(2, 3) static void gan__wrong(gan__wrongs *wrongs, const char *format
     va_end(list);
 }
 
+static bool gan__wrongs_refuse(const gan__tensors *f, const gan__wrongs *wrongs)
+{
+    if (wrongs->count > 3)
+        return gan__refuse("%s: %s and %d more", f->path, wrongs->text, wrongs->count - 3);
+    return wrongs->count == 0 || gan__refuse("%s: %s", f->path, wrongs->text);
+}
+
+/* F16, BF16, F32, F64 and U8 are read. */
+static bool gan__entry_readable(const gan__entry *e)
+{
+    return e->dtype[0] == 'F' || strcmp(e->dtype, "BF16") == 0 || strcmp(e->dtype, "U8") == 0;
+}
+
 /* Is an entry of a type that is read, and of t's shape if t is not NULL? */
 static void gan__entry_fits(const gan__entry *e, const gan_tensor *t, gan__wrongs *wrongs)
 {
     const int *s = e->shape;
-    if (e->dtype[0] != 'F' && e->dtype[1] != 'F' && strcmp(e->dtype, "U8") != 0)
-        gan__wrong(wrongs, "\"%.200s\" is %s, which is not read: F16, BF16, F32, F64 and U8 are",
+    if (!gan__entry_readable(e))
+        gan__wrong(wrongs, "\"%.150s\" is %s, which is not read: F16, BF16, F32, F64 and U8 are",
                    e->name, e->dtype);
     else if (t && (s[0] != t->n || s[1] != t->c || s[2] != t->h || s[3] != t->w))
-        gan__wrong(wrongs, "\"%.200s\" is " GAN__DIMS " in the file and " GAN__DIMS " in the model",
+        gan__wrong(wrongs, "\"%.150s\" is " GAN__DIMS " in the file and " GAN__DIMS " in the model",
                    e->name, s[0], s[1], s[2], s[3], GAN__SHAPE(t));
 }
 
@@ -11405,118 +13787,200 @@ static double gan__entry_number(const gan__tensors *f, const gan__entry *e, size
     return single;
 }
 
-static void gan__entry_read(gan__tensors *f, gan__entry *e, gan_tensor *t)
+static bool gan__is_whole(double x, double most)
 {
-    gan *g = t->g;
-    gan_real *host = (gan_real *)gan__ensure_buffer(g, &gan__ref, &g->staging[0],
-                                                    &g->staging_size[0], gan_count(t));
-    for (size_t i = 0; i < gan_count(t); i++)
-        host[i] = (gan_real)gan__entry_number(f, e, i);
-    gan_set(t, host);
+    return x >= 0 && x <= most && floor(x) == x;
 }
 
-/* The part of an entry's name behind prefix, if it is a parameter's: not an optimizer's, not a
-   counter of PyTorch's batch norm. */
-static const char *gan__param_name(const gan__entry *e, const char *prefix)
+/* Numbers that are used as an index, a count or a probability must be one: gan_image_pool's
+   NAME.running_count of NAME.running_images, gan_ada's running_p. */
+static bool gan__values_fit(const gan__tensors *f)
 {
+    for (int i = 0; i < f->count; i++) {
+        const gan__entry *e = &f->entries[i];
+        const char *dot = strrchr(e->name, '.');
+        bool count = dot && strcmp(dot, ".running_count") == 0;
+        bool chance = dot && strcmp(dot, ".running_p") == 0;
+        if ((!count && !chance) || !gan__entry_readable(e))
+            continue;
+        double value = gan__entry_count(e) == 1 ? gan__entry_number(f, e, 0) : -1;
+        double most = 1;
+        if (count) {
+            const gan__entry *images = gan__tensors_find_part(
+                f, NULL, e->name, (size_t)(dot - e->name), ".running_images");
+            most = images ? images->shape[0] : 0;
+        }
+        if (count ? !gan__is_whole(value, most) : !(value >= 0 && value <= 1))
+            return gan__refuse("%s: \"%.200s\" is %g, where %s from 0 to %g is wanted", f->path,
+                               e->name, value, count ? "a whole number" : "one number", most);
+    }
+    return true;
+}
+
+/* The part of an entry's name behind MODEL. (behind nothing if model is NULL), if it is a
+   parameter's: not an optimizer's, not a counter of PyTorch's batch norm. */
+static const char *gan__name_in(const char *model, const gan__entry *e)
+{
+    size_t length = model ? strlen(model) : 0;
     const char *dot = strrchr(e->name, '.');
-    if (strncmp(e->name, prefix, strlen(prefix)) != 0 || strchr(e->name, '#') ||
-        (dot && strcmp(dot, ".num_batches_tracked") == 0))
+    if (model && (strncmp(e->name, model, length) != 0 || e->name[length] != '.'))
         return NULL;
-    return e->name + strlen(prefix);
+    if (strchr(e->name, '#') || (dot && strcmp(dot, ".num_batches_tracked") == 0))
+        return NULL;
+    return e->name + length + (model ? 1 : 0);
 }
 
-/* Does the file hold just model's parameters, under prefix? A model without any takes all. */
-static bool gan__model_fits(gan__tensors *f, gan_model *model, const char *prefix)
+/* Does the file hold just model's parameters, under the names MODEL.NAME, or NAME if of is NULL?
+   A model without any takes all. */
+static bool gan__model_fits(gan__tensors *f, gan_model *model, const char *of)
 {
     gan__wrongs wrongs = {"", 0};
-    for (const gan__param *param = model->params; param && param < model->params + model->count;
-         param++) {
-        gan__entry *e = gan__tensors_find(f, prefix, param->name, "");
-        if (e)
+    for (int i = 0; i < model->count; i++) {
+        const gan__param *param = &model->params[i];
+        gan__entry *e = gan__tensors_find(f, of, param->name, "");
+        if (e) {
             gan__entry_fits(e, param->value, &wrongs);
-        else
-            gan__wrong(&wrongs, "it lacks \"%s%.200s\" " GAN__DIMS " of the model", prefix,
-                       param->name, GAN__SHAPE(param->value));
+            e->to = param->value;
+        } else
+            gan__wrong(&wrongs, "it lacks \"%s%s%.150s\" " GAN__DIMS " of the model", of ? of : "",
+                       of ? "." : "", param->name, GAN__SHAPE(param->value));
     }
-    for (gan__entry *e = f->entries; e && e < f->entries + f->count; e++) {
-        const char *name = gan__param_name(e, prefix);
+    for (int i = 0; i < f->count; i++) {
+        const gan__entry *e = &f->entries[i];
+        const char *name = gan__name_in(of, e);
         const int *s = e->shape;
-        if (name && !model->count)
+        if (!of && strchr(e->name, '#'))
+            gan__wrong(&wrongs, "it holds \"%.150s\", a name that no parameter can have", e->name);
+        else if (name && !model->count)
             gan__entry_fits(e, NULL, &wrongs);
-        else if (name && !gan__find(model, name))
-            gan__wrong(&wrongs, "it holds \"%.200s\" " GAN__DIMS ", which the model lacks", e->name,
+        else if (name && !e->to)
+            gan__wrong(&wrongs, "it holds \"%.150s\" " GAN__DIMS ", which the model lacks", e->name,
                        s[0], s[1], s[2], s[3]);
     }
-    if (wrongs.count > 3)
-        return gan__refuse("%s: %s and %d more", f->path, wrongs.text, wrongs.count - 3);
-    return wrongs.count == 0 || gan__refuse("%s: %s", f->path, wrongs.text);
+    return gan__wrongs_refuse(f, &wrongs);
 }
 
-/* Is that entry a buffer? gan.h's files list theirs, a line for each; those of PyTorch do not. */
-static bool gan__entry_is_buffer(const gan__tensors *f, const gan__entry *e)
+/* Parameters and buffers for a model without any. gan.h's files list the buffers, those of
+   PyTorch do not. */
+static bool gan__make_params(gan__tensors *f, gan_model *model, const char *of)
 {
-    const char *list = gan__tensors_meta(f, "buffers");
-    size_t length = strlen(e->name);
-    for (const char *line = list; line && *line; line += strcspn(line, "\n")) {
-        line += *line == '\n';
-        if (strncmp(line, e->name, length) == 0 && (line[length] == '\n' || line[length] == 0))
-            return true;
-    }
-    return !list && gan__is_torch_buffer(e->name);
-}
-
-static void gan__model_read(gan__tensors *f, gan_model *model, const char *prefix)
-{
-    for (gan__entry *e = f->entries; e && e < f->entries + f->count; e++) {
-        const char *name = gan__param_name(e, prefix);
-        gan__param *param = name ? gan__find(model, name) : NULL;
+    bool empty = model->count == 0;
+    bool listed = gan__tensors_meta(f, "buffers") != NULL;
+    for (int i = 0; empty && i < f->count; i++) {
+        gan__entry *e = &f->entries[i];
+        const char *name = gan__name_in(of, e);
         const int *s = e->shape;
-        if (name && !param)
-            param = gan__param_from_file(model, name,
-                                         gan__shape_of(e->rank, s[0], s[1], s[2], s[3]),
-                                         !gan__entry_is_buffer(f, e));
-        if (name)
-            gan__entry_read(f, e, param->value);
+        if (!name)
+            continue;
+        bool buffer = e->buffer || (!listed && gan__is_torch_buffer(e->name));
+        gan__param *param = gan__param_from_file(
+            model, name, gan__shape_of(e->rank, s[0], s[1], s[2], s[3]), !buffer);
+        if (!param)
+            return false;
+        e->to = param->value;
+        e->made_in = model;
+    }
+    return true;
+}
+
+static void gan__moments_free(const gan_opt *opt, gan__moments *of);
+static void gan__model_cut(gan_model *model, int params, int layers);
+
+/* No memory in the midst of gan__make_params: models that had no parameters have none again. */
+static bool gan__unmake(gan__tensors *f)
+{
+    for (int i = 0; i < f->count; i++) {
+        gan_model *model = f->entries[i].made_in;
+        if (!model || model->count == 0)
+            continue;
+        for (gan_opt *opt = model->opts; opt; opt = opt->next) {
+            for (int k = 0; k < opt->count; k++)
+                gan__moments_free(opt, &opt->moments[k]);
+            opt->count = 0;
+        }
+        gan__model_cut(model, 0, model->layer_count);
+    }
+    return gan__refuse("%s: %s", f->path, gan__no_memory);
+}
+
+/* Numbers to where they go. */
+static void gan__tensors_copy(gan__tensors *f)
+{
+    for (int i = 0; i < f->count; i++) {
+        const gan__entry *e = &f->entries[i];
+        size_t count = e->to ? gan__entry_count(e) : 0;
+        for (size_t k = 0; k < count; k++)
+            f->numbers[k] = (gan_real)gan__entry_number(f, e, k);
+        if (e->to)
+            gan_set(e->to, f->numbers);
+        if (e->steps)
+            *e->steps = gan__entry_number(f, e, 0);
     }
 }
 
-static bool gan__save(gan_model *model, const char *path, bool half)
+static gan *gan__valid_model(const gan_model *model, const char *function, const char *path)
 {
-    gan__list list = {NULL, 0, "", half};
-    if (gan__planned(model->g, "gan_save"))
+    if (!model || !path)
+        gan__fail(model ? model->g : NULL, function, "the %s is NULL", model ? "path" : "model");
+    return model->g;
+}
+
+static bool gan__save(gan_model *model, const char *function, const char *path, bool half)
+{
+    gan__list list;
+    int buffers = 0;
+    memset(&list, 0, sizeof list);
+    if (gan__planned(gan__valid_model(model, function, path), function))
         return true;
-    for (int i = 0; i < model->count; i++)
-        gan__list_add_param(&list, "", &model->params[i]);
-    return gan__list_write(model->g, &list, path);
+    list.half = half;
+    gan__text_add(&list.header, "{\"__metadata__\":{\"format\":\"pt\",\"buffers\":\"");
+    gan__list_add_buffers(&list, NULL, model, &buffers);
+    gan__text_add(&list.header, "\"}");
+    for (int i = 0; i < model->count; i++) {
+        const gan__param *param = &model->params[i];
+        gan__list_add(&list, NULL, param->name, "", param->rank, param->value, 0);
+    }
+    return gan__list_write(&list, path);
 }
 
 GAN_API bool gan_save(gan_model *model, const char *path)
 {
-    return gan__save(model, path, false);
+    return gan__save(model, "gan_save", path, false);
 }
 
 GAN_API bool gan_save_f16(gan_model *model, const char *path)
 {
-    return gan__save(model, path, true);
+    return gan__save(model, "gan_save_f16", path, true);
 }
 
 GAN_API bool gan_load(gan_model *model, const char *path)
 {
     gan__tensors f;
+    gan__valid_model(model, "gan_load", path);
     if (!gan__tensors_read(&f, path))
         return false;
     bool fits = gan__tensors_meta(&f, "drawn")
                   ? gan__refuse("%s: it is the state of a training; gan_load_state reads it", path)
-                  : gan__model_fits(&f, model, "");
+                  : gan__model_fits(&f, model, NULL);
     if (fits)
-        gan__model_read(&f, model, "");
+        fits = gan__make_params(&f, model, NULL) || gan__unmake(&f);
+    if (fits)
+        gan__tensors_copy(&f);
     gan__tensors_free(&f);
     return fits;
 }
 
-/* ---- the state of a training: MODEL.name, and of optimizer K of the model MODEL.name#K.adam0,
-   #K.adam1, #K.adam.steps, if it is Adam */
+/* ---- the state of a training, one safetensors file for all models:
+
+       __metadata__           step, seed, drawn (how many random numbers), and of each data set
+                              data0, data1 .. how many images it has given out
+       G.fc.weight            a parameter of the model "G"
+       G.fc.weight#0.adam0    of G's first optimizer, Adam: the first moment of that parameter
+       G.fc.weight#0.adam1    the second moment
+       G.fc.weight#0.adam.steps   how many steps it has made
+
+   A second optimizer of G would be #1; others are called sgd, rmsprop and lbfgs. What has not
+   been trained yet has no moments. */
 
 /* What follows a parameter's name for slot s of opt, and for the steps, which are s = slots. */
 static const char *gan__slot_suffix(char suffix[48], const gan_opt *opt, int s)
@@ -11531,142 +13995,260 @@ static const char *gan__slot_suffix(char suffix[48], const gan_opt *opt, int s)
     return suffix;
 }
 
-GAN_API bool gan_save_state(gan *g, const char *path, int step)
+static void gan__list_add_model(gan__list *list, gan_model *model)
 {
-    gan__list list = {NULL, 0, "", false};
-    if (gan__planned(g, "gan_save_state"))
-        return true;
-    int length = snprintf(list.meta, sizeof list.meta,
-                          ",\"step\":\"%d\",\"seed\":\"%" PRIu64 "\",\"drawn\":\"%" PRIu64 "\"",
-                          step, g->seed, g->drawn);
-    int k = 0;
-    for (gan_data *data = g->datas; data && length < 4000; data = data->next, k++)
-        length += snprintf(list.meta + length, sizeof list.meta - (size_t)length,
-                           ",\"data%d\":\"%" PRIu64 "\"", k, data->drawn);
-    for (gan_model *model = g->models; model; model = model->next) {
-        char prefix[128], suffix[48];
-        for (gan_model *other = model->next; other; other = other->next)
-            if (strcmp(other->name, model->name) == 0)
-                gan__fail(g, "gan_save_state",
-                          "two models are named \"%s\"; in the file they would be one",
-                          model->name);
-        snprintf(prefix, sizeof prefix, "%s.", model->name);
-        for (int i = 0; i < model->count; i++) {
-            gan__param *param = &model->params[i];
-            gan__list_add_param(&list, prefix, param);
-            for (gan_opt *opt = model->opts; opt; opt = opt->next)
-                for (int s = 0; i < opt->count && opt->moments[i].slot && s <= opt->slots; s++)
-                    gan__list_add(&list, prefix, param->name, gan__slot_suffix(suffix, opt, s),
-                                  param->rank, s < opt->slots ? opt->moments[i].slot[s] : NULL,
-                                  opt->moments[i].steps);
-        }
+    for (int i = 0; i < model->count; i++) {
+        const gan__param *param = &model->params[i];
+        gan__list_add(list, model->name, param->name, "", param->rank, param->value, 0);
+        for (gan_opt *opt = model->opts; opt; opt = opt->next)
+            for (int s = 0; i < opt->count && opt->moments[i].slot && s <= opt->slots; s++) {
+                char suffix[48];
+                gan_tensor *moment = s < opt->slots ? opt->moments[i].slot[s] : NULL;
+                gan__list_add(list, model->name, param->name, gan__slot_suffix(suffix, opt, s),
+                              param->rank, moment, opt->moments[i].steps);
+            }
     }
-    return gan__list_write(g, &list, path);
 }
 
-/* Do the moments in the file fit model's optimizers? Asked before anything is changed, so shapes
-   come from the file's own parameters. */
-static bool gan__moments_fit(gan__tensors *f, gan_model *model, const char *prefix)
+static void gan__names_differ(gan *g, const char *function)
 {
-    gan__wrongs wrongs = {"", 0};
-    for (gan__entry *e = f->entries; e && e < f->entries + f->count; e++) {
-        const char *mark = strchr(e->name, '#');
-        char owner[384], suffix[48];
-        bool known = false, number = false;
-        if (!mark || strncmp(e->name, prefix, strlen(prefix)) != 0)
+    for (gan_model *model = g->models; model; model = model->next)
+        for (gan_model *other = model->next; other; other = other->next)
+            if (strcmp(other->name, model->name) == 0)
+                gan__fail(g, function,
+                          "two models are named \"%.100s\"; in the file they would be one",
+                          model->name);
+}
+
+GAN_API bool gan_save_state(gan *g, const char *path, int step)
+{
+    gan__list list;
+    int k = 0, buffers = 0;
+    memset(&list, 0, sizeof list);
+    if (!g || !path)
+        gan__fail(g, "gan_save_state", "the device or the path is NULL");
+    if (step < 0)
+        gan__fail(g, "gan_save_state", "step %d: 0 or more is wanted", step);
+    if (gan__planned(g, "gan_save_state"))
+        return true;
+    gan__names_differ(g, "gan_save_state");
+    gan__text_add(&list.header,
+                  "{\"__metadata__\":{\"format\":\"pt\",\"step\":\"%d\",\"seed\":\"%" PRIu64
+                  "\",\"drawn\":\"%" PRIu64 "\"",
+                  step, g->seed, g->drawn);
+    for (gan_data *data = g->datas; data; data = data->next, k++)
+        gan__text_add(&list.header, ",\"data%d\":\"%" PRIu64 "\"", k, data->drawn);
+    gan__text_add(&list.header, ",\"buffers\":\"");
+    for (gan_model *model = g->models; model; model = model->next)
+        gan__list_add_buffers(&list, model->name, model, &buffers);
+    gan__text_add(&list.header, "\"}");
+    for (gan_model *model = g->models; model; model = model->next)
+        gan__list_add_model(&list, model);
+    return gan__list_write(&list, path);
+}
+
+/* Which of model's optimizers does an entry belong to, mark being its '#', and to which slot?
+   NULL if to none. */
+static gan_opt *gan__slot_of(const gan_model *model, const char *mark, int *slot)
+{
+    char suffix[48];
+    for (gan_opt *opt = model->opts; opt; opt = opt->next) {
+        size_t length = strlen(gan__slot_suffix(suffix, opt, opt->slots)) - strlen(".steps");
+        if (strncmp(mark, suffix, length) != 0)
             continue;
-        snprintf(owner, sizeof owner, "%.*s", (int)(mark - e->name), e->name);
-        gan__entry *of = gan__tensors_find(f, "", owner, "");
-        for (gan_opt *opt = model->opts; opt; opt = opt->next)
-            for (int s = 0; s <= opt->slots && !known; s++) {
-                known = strcmp(mark, gan__slot_suffix(suffix, opt, s)) == 0;
-                number = known && s == opt->slots;
-            }
-        if (!known)
-            return gan__refuse("%s: \"%s\" belongs to an optimizer that the model \"%s\" lacks",
-                               f->path, e->name, model->name);
-        gan__entry_fits(e, NULL, &wrongs);
-        if (wrongs.count)
-            return gan__refuse("%s: %s", f->path, wrongs.text);
-        if (!of ||
-            (number ? e->rank != 0
-                    : e->rank != of->rank || memcmp(e->shape, of->shape, sizeof e->shape) != 0))
-            return gan__refuse("%s: \"%s\" does not fit its parameter", f->path, e->name);
+        long number = strtol(mark + length, NULL, 10);
+        *slot = number >= 0 && number < opt->slots ? (int)number : opt->slots;
+        if (strcmp(mark + length, ".steps") == 0)
+            *slot = opt->slots;
+        if (strcmp(mark, gan__slot_suffix(suffix, opt, *slot)) == 0)
+            return opt;
     }
+    return NULL;
+}
+
+/* A second moment is a mean of squares, steps are a count. */
+static bool gan__moment_numbers_fit(const gan__tensors *f, const gan__entry *e, const gan_opt *opt,
+                                    int slot)
+{
+    bool squares = (opt->kind == GAN__ADAM && slot == 1) ||
+                   (opt->kind == GAN__RMSPROP && slot == 0);
+    if (slot == opt->slots && !gan__is_whole(gan__entry_number(f, e, 0), 9007199254740992.0))
+        return gan__refuse("%s: \"%.200s\" is not a count", f->path, e->name);
+    for (size_t i = 0; squares && i < gan__entry_count(e); i++)
+        if (gan__entry_number(f, e, i) < 0)
+            return gan__refuse("%s: \"%.200s\", a mean of squares, holds %g", f->path, e->name,
+                               gan__entry_number(f, e, i));
     return true;
 }
 
-static void gan__moments_read(gan__tensors *f, gan_model *model, const char *prefix)
+/* One entry MODEL.NAME#K.KIND: is it of an optimizer of model, of the shape of its parameter in
+   the file, and complete: a moment with its steps, steps with all their moments? */
+static bool gan__moment_fits(gan__tensors *f, gan_model *model, gan__entry *e)
+{
+    gan__wrongs wrongs = {"", 0};
+    const char *mark = strchr(e->name, '#');
+    size_t length = (size_t)(mark - e->name); /* of its parameter's name */
+    char suffix[48];
+    int slot = 0;
+    const gan_opt *opt = gan__slot_of(model, mark, &slot);
+    if (!opt)
+        return gan__refuse("%s: \"%.200s\" belongs to an optimizer that the model \"%.100s\" lacks",
+                           f->path, e->name, model->name);
+    gan__entry_fits(e, NULL, &wrongs);
+    if (wrongs.count)
+        return gan__wrongs_refuse(f, &wrongs);
+    const gan__entry *of = gan__tensors_find_part(f, NULL, e->name, length, "");
+    bool steps = slot == opt->slots;
+    bool same = of && e->rank == of->rank && memcmp(e->shape, of->shape, sizeof e->shape) == 0;
+    bool whole = true;
+    for (int s = steps ? 0 : opt->slots; s <= opt->slots; s++) {
+        gan__slot_suffix(suffix, opt, s);
+        whole = whole && gan__tensors_find_part(f, NULL, e->name, length, suffix);
+    }
+    if (!of || !whole || (steps ? e->rank != 0 : !same))
+        return gan__refuse("%s: \"%.200s\" does not fit its parameter, or others of its optimizer "
+                           "are missing",
+                           f->path, e->name);
+    return gan__moment_numbers_fit(f, e, opt, slot);
+}
+
+/* Memory for model's parameters and moments; moments learn where they go. */
+static bool gan__make_room(gan__tensors *f, gan_model *model)
+{
+    char suffix[48];
+    if (!gan__make_params(f, model, model->name))
+        return false;
+    for (gan_opt *opt = model->opts; opt; opt = opt->next)
+        for (int i = 0; i < model->count; i++) {
+            const char *name = model->params[i].name;
+            gan__entry *steps = gan__tensors_find(f, model->name, name,
+                                                  gan__slot_suffix(suffix, opt, opt->slots));
+            gan__moments *of = steps ? gan__try_moments_of(opt, i) : NULL;
+            if (steps && !of)
+                return false;
+            for (int s = 0; of && s < opt->slots; s++)
+                gan__tensors_find(f, model->name, name, gan__slot_suffix(suffix, opt, s))->to =
+                    of->slot[s];
+            if (steps)
+                steps->steps = &of->steps;
+        }
+    return true;
+}
+
+/* Moments that model has and the file has not were made after it was saved: zeros. */
+static void gan__clear_moments(const gan__tensors *f, gan_model *model)
 {
     char suffix[48];
     for (gan_opt *opt = model->opts; opt; opt = opt->next)
-        for (int i = 0; i < model->count; i++) {
-            gan__entry *steps = gan__tensors_find(f, prefix, model->params[i].name,
-                                                  gan__slot_suffix(suffix, opt, opt->slots));
-            if (!steps && (i >= opt->count || !opt->moments[i].slot))
+        for (int i = 0; i < opt->count; i++) {
+            gan__slot_suffix(suffix, opt, opt->slots);
+            if (gan__tensors_find(f, model->name, model->params[i].name, suffix))
                 continue;
-            gan__moments *of = gan__moments_of(opt, i);
-            for (int s = 0; s < opt->slots; s++) {
-                gan__entry *e = gan__tensors_find(f, prefix, model->params[i].name,
-                                                  gan__slot_suffix(suffix, opt, s));
-                if (e)
-                    gan__entry_read(f, e, of->slot[s]);
-                else
-                    gan__fill_with(of->slot[s], 0);
-            }
-            of->steps = steps ? gan__entry_number(f, steps, 0) : 0;
+            for (int s = 0; opt->moments[i].slot && s < opt->slots; s++)
+                gan__fill_with(opt->moments[i].slot[s], 0);
+            opt->moments[i].steps = 0;
         }
+}
+
+/* The whole number that a text of the metadata is; false if it is none, or above most. */
+static bool gan__meta_number(const gan__tensors *f, const char *name, uint64_t most,
+                             uint64_t *number)
+{
+    const char *text = gan__tensors_meta(f, name);
+    uint64_t value = 0;
+    const char *c = text ? text : "";
+    for (; *c >= '0' && *c <= '9'; c++) {
+        uint64_t digit = (uint64_t)(*c - '0');
+        if (value > (most - digit) / 10)
+            break;
+        value = value * 10 + digit;
+    }
+    if (!text || c == text || *c)
+        return gan__refuse("%s: its %s is \"%.40s\", where a whole number is wanted", f->path, name,
+                           text ? text : "");
+    *number = value;
+    return true;
+}
+
+/* The model whose name stands before the first dot of an entry's, or NULL. */
+static gan_model *gan__model_of_name(gan *g, const char *name)
+{
+    for (gan_model *model = g->models; model; model = model->next) {
+        size_t length = strlen(model->name);
+        if (strncmp(name, model->name, length) == 0 && name[length] == '.')
+            return model;
+    }
+    return NULL;
+}
+
+/* All checks of a state, before anything is changed. number: step, seed, drawn. */
+static bool gan__state_fits(gan__tensors *f, gan *g, uint64_t number[3])
+{
+    int k = 0;
+    if (!gan__tensors_meta(f, "step") || !gan__tensors_meta(f, "seed") ||
+        !gan__tensors_meta(f, "drawn"))
+        return gan__refuse("%s: it is not the state of a training; gan_load reads a single model",
+                           f->path);
+    if (!gan__meta_number(f, "step", INT32_MAX, &number[0]) ||
+        !gan__meta_number(f, "seed", UINT64_MAX, &number[1]) ||
+        !gan__meta_number(f, "drawn", UINT64_MAX, &number[2]))
+        return false;
+    for (gan_data *data = g->datas; data; data = data->next, k++) {
+        char name[32];
+        uint64_t drawn;
+        snprintf(name, sizeof name, "data%d", k);
+        if (!gan__tensors_meta(f, name))
+            return gan__refuse("%s: it was saved with %d data sets, this program has more", f->path,
+                               k);
+        if (!gan__meta_number(f, name, INT64_MAX, &drawn))
+            return false;
+    }
+    for (gan_model *model = g->models; model; model = model->next)
+        if (!gan__model_fits(f, model, model->name))
+            return false;
+    for (int i = 0; i < f->count; i++) {
+        gan__entry *e = &f->entries[i];
+        gan_model *owner = gan__model_of_name(g, e->name);
+        if (!owner)
+            return gan__refuse("%s: \"%.200s\" belongs to no model of this program", f->path,
+                               e->name);
+        if (strchr(e->name, '#') && !gan__moment_fits(f, owner, e))
+            return false;
+    }
+    return true;
 }
 
 GAN_API bool gan_load_state(gan *g, const char *path, int *step)
 {
     gan__tensors f;
-    char name[160];
+    uint64_t number[3];
+    int k = 0;
+    if (!g || !path)
+        gan__fail(g, "gan_load_state", "the device or the path is NULL");
+    gan__names_differ(g, "gan_load_state");
     if (!gan__tensors_read(&f, path))
         return false;
-    const char *saved = gan__tensors_meta(&f, "step");
-    const char *seed = gan__tensors_meta(&f, "seed");
-    const char *drawn = gan__tensors_meta(&f, "drawn");
-    bool fits = (saved && seed && drawn) ||
-                gan__refuse("%s: it is not the state of a training; gan_load reads a single model",
-                            path);
-    for (int pass = 0; fits && pass < 2; pass++) { /* first all is checked, then all is read */
-        int k = 0;
-        for (gan_model *model = g->models; fits && model; model = model->next) {
-            snprintf(name, sizeof name, "%s.", model->name);
-            if (pass) {
-                gan__model_read(&f, model, name);
-                gan__moments_read(&f, model, name);
-            } else
-                fits = gan__model_fits(&f, model, name) && gan__moments_fit(&f, model, name);
-        }
-        for (int i = 0; fits && i < f.count; i++) {
-            gan_model *owner = g->models;
-            const char *of = f.entries[i].name;
-            while (owner && (strncmp(of, owner->name, strlen(owner->name)) != 0 ||
-                             of[strlen(owner->name)] != '.'))
-                owner = owner->next;
-            if (!owner)
-                fits = gan__refuse("%s: \"%s\" belongs to no model of this program", path, of);
-        }
-        for (gan_data *data = g->datas; fits && data; data = data->next) {
-            snprintf(name, sizeof name, "data%d", k++);
-            const char *at = gan__tensors_meta(&f, name);
-            if (!at)
-                fits = gan__refuse("%s: it was saved with %d data sets, this program has more",
-                                   path, k - 1);
-            else if (pass) {
-                data->drawn = strtoull(at, NULL, 10);
-                data->epoch = UINT64_MAX;
-            }
-        }
-    }
+    bool fits = gan__state_fits(&f, g, number);
+    bool made = fits;
+    for (gan_model *model = g->models; made && model; model = model->next)
+        made = gan__make_room(&f, model);
+    if (fits && !made)
+        fits = gan__unmake(&f);
     if (fits) {
-        g->seed = strtoull(seed, NULL, 10);
-        g->drawn = strtoull(drawn, NULL, 10);
+        gan__tensors_copy(&f);
+        for (gan_model *model = g->models; model; model = model->next)
+            gan__clear_moments(&f, model);
+        for (gan_data *data = g->datas; data; data = data->next) {
+            char name[32];
+            snprintf(name, sizeof name, "data%d", k++);
+            gan__meta_number(&f, name, INT64_MAX, &data->drawn);
+            data->epoch = UINT64_MAX;
+        }
+        g->seed = number[1];
+        g->drawn = number[2];
+        if (step)
+            *step = (int)number[0];
     }
-    if (fits && step)
-        *step = atoi(saved);
     gan__tensors_free(&f);
     return fits;
 }
@@ -11681,74 +14263,118 @@ static void gan__png_write(void *writer, void *data, int size)
     gan__write((gan__writer *)writer, data, (size_t)size);
 }
 
+/* Pixel (row, column) of the grid is image row/(H+gap)*columns + column/(W+gap)'s, or part of a
+   black gap:
+
+       +-----------------------+
+       |  gap                  |
+       |  +-----+ gap +-----+  |     columns = 2, gap = 2 pixels; one picture has no gap
+       |  |  0  |     |  1  |  |
+       |  +-----+     +-----+  |
+       |  +-----+              |
+       |  |  2  |    black     |
+       |  +-----+              |
+       +-----------------------+ */
+static void gan__draw_grid(const gan_tensor *x, const gan_real *from, int columns, int gap,
+                           int width, unsigned char *pixels)
+{
+    for (int n = 0; n < x->n; n++)
+        for (int c = 0; c < x->c; c++)
+            for (int i = 0; i < x->h; i++)
+                for (int j = 0; j < x->w; j++, from++) {
+                    int row = n / columns * (x->h + gap) + gap + i;
+                    int column = n % columns * (x->w + gap) + gap + j;
+                    double level = *from >= -1 ? *from <= 1 ? (double)*from : 1 : -1; /* NaN: -1 */
+                    pixels[((size_t)row * width + column) * x->c + c] =
+                        (unsigned char)((level + 1) * 127.5 + 0.5);
+                }
+}
+
 GAN_API bool gan_save_png(gan_tensor *x, int columns, const char *path)
 {
     gan *g = gan__valid(x, "gan_save_png");
-    gan__writer w;
     if (x->c != 1 && x->c != 3)
         gan__fail(g, "gan_save_png",
                   "the tensor " GAN__DIMS " has %d channels, 1 (grey) or 3 (colour) are wanted",
                   GAN__SHAPE(x), x->c);
-    if (columns < 1)
-        gan__fail(g, "gan_save_png", "%d columns", columns);
+    if (columns < 1 || !path)
+        gan__fail(g, "gan_save_png", path ? "%d columns" : "the path is NULL", columns);
     if (gan__planned(g, "gan_save_png"))
         return true;
     columns = GAN__MIN(columns, x->n);
     int gap = x->n > 1 ? 2 : 0;
     int rows = (x->n + columns - 1) / columns;
-    int width = columns * (x->w + gap) + gap;
-    int height = rows * (x->h + gap) + gap;
-    gan_real *host = (gan_real *)gan__alloc(gan_count(x) * sizeof *host);
-    gan_real *from = host;
-    unsigned char *pixels = (unsigned char *)gan__alloc_zero((size_t)width * height * x->c);
-    gan_to_host(x, host);
-    for (int line = 0; line < x->n * x->c * x->h; line++)
-        for (int n = line / x->h / x->c, c = line / x->h % x->c, j = 0; j < x->w; j++, from++) {
-            int row = n / columns * (x->h + gap) + gap + line % x->h;
-            int column = n % columns * (x->w + gap) + gap + j;
-            double level = *from >= -1 ? *from <= 1 ? (double)*from : 1 : -1; /* NaN is black */
-            pixels[((size_t)row * width + column) * x->c + c] =
-                (unsigned char)((level + 1) * 127.5 + 0.5);
-        }
-    bool done = gan__write_begin(&w, path);
-    if (done &&
-        !stbi_write_png_to_func(gan__png_write, &w, width, height, x->c, pixels, width * x->c)) {
-        w.failed = true;
-        w.error = ENOMEM;
+    double width = columns * ((double)x->w + gap) + gap;
+    double height = rows * ((double)x->h + gap) + gap;
+    if ((width + 1) * height * x->c > INT32_MAX) /* stb_image_write counts in int */
+        return gan__refuse("%s: a picture of %.0f x %.0f pixels is too large for a PNG", path,
+                           width, height);
+    size_t size = (size_t)(width * height) * x->c;
+    gan_real *host = (gan_real *)gan__try_alloc(gan_count(x) * sizeof *host);
+    unsigned char *pixels = (unsigned char *)gan__try_alloc(size);
+    gan__writer w;
+    bool done = host && pixels;
+    if (!done)
+        gan__refuse("%s: no memory for its %.0f pixels", path, width * height);
+    else {
+        memset(pixels, 0, size);
+        gan_to_host(x, host);
+        gan__draw_grid(x, host, columns, gap, (int)width, pixels);
+        done = gan__write_begin(&w, path);
+    }
+    if (done) {
+        bool coded = stbi_write_png_to_func(gan__png_write, &w, (int)width, (int)height, x->c,
+                                            pixels, (int)width * x->c);
+        gan__write_note(&w, coded, ENOMEM);
+        done = gan__write_end(&w);
     }
     GAN_FREE(pixels);
     GAN_FREE(host);
-    return done && gan__write_end(&w);
+    return done;
 }
 #endif
 
 /* ===========================================================================================
    >>progress (implementation)
    =========================================================================================== */
+enum { GAN__MAX_COLUMNS = 8 };
+
 struct gan_progress {
     gan *g;
     FILE *csv;
-    char names[8][24];
-    int columns, first, steps, batch;
+    char *columns; /* "D,G" */
+    int count;     /* of them */
+    int first, steps, batch;
     bool terminal;
-    double start, shown;
+    double start, shown; /* seconds: when it began, and when the line was last printed */
     gan_progress *next;
 };
 
-/* Drops csv's rows from step first on: a new file, put in its place. */
-static bool gan__progress_cut(const char *csv, const char *header, int first)
+/* A new file of the header and, of the rows that are there, those of the steps before first. A
+   log that is there and cannot be read is left as it is. */
+static bool gan__progress_cut(const char *csv, const char *columns, int first)
 {
     gan__writer w;
     size_t size = 0;
-    char *rows = first > 0 ? (char *)gan__read_file(csv, &size) : NULL;
+    char *rows = NULL;
+    if (first > 0 && gan__file_kind(csv, &size, NULL) != GAN__MISSING) {
+        rows = (char *)gan__read_file(csv, &size);
+        if (!rows)
+            return false;
+    }
     char *end = rows ? rows + size : NULL;
     bool done = gan__write_begin(&w, csv);
-    if (done)
-        gan__write(&w, header, strlen(header));
-    for (char *row = rows, *next; done && row && row < end; row = next) {
+    if (done) {
+        gan__write(&w, "step,", 5);
+        gan__write(&w, columns, strlen(columns));
+        gan__write(&w, "\n", 1);
+    }
+    for (char *row = rows, *next; done && row < end; row = next) {
         next = (char *)memchr(row, '\n', (size_t)(end - row));
-        next = next ? next + 1 : end;
-        if (*row >= '0' && *row <= '9' && next[-1] == '\n' && atoi(row) < first)
+        if (!next)
+            break; /* a row without its end was being written when the program was killed */
+        next++;
+        if (*row >= '0' && *row <= '9' && strtol(row, NULL, 10) < first)
             gan__write(&w, row, (size_t)(next - row));
     }
     GAN_FREE(rows);
@@ -11758,28 +14384,43 @@ static bool gan__progress_cut(const char *csv, const char *header, int first)
 GAN_API gan_progress *gan_progress_open(gan *g, const char *csv, const char *columns, int first,
                                         int steps, int batch)
 {
-    char header[256];
-    FILE *file = NULL;
-    snprintf(header, sizeof header, "step,%s\n", columns);
-    if (csv && (!gan__progress_cut(csv, header, first) || !(file = fopen(csv, "a"))))
+    int count = 1;
+    if (!g || !columns)
+        gan__fail(g, "gan_progress_open", "the device or the columns are NULL");
+    for (const char *c = columns; *c; c++)
+        count += *c == ',';
+    if (count > GAN__MAX_COLUMNS || strpbrk(columns, "\r\n"))
+        gan__fail(g, "gan_progress_open", "\"%.200s\": one line of at most %d columns is wanted",
+                  columns, (int)GAN__MAX_COLUMNS);
+    if (csv && !gan__progress_cut(csv, columns, first))
         return NULL;
-    gan_progress *log = (gan_progress *)gan__alloc_zero(sizeof *log);
-    gan_progress **last = &g->logs;
+    FILE *file = csv ? fopen(csv, "a") : NULL;
+    gan_progress *log = (gan_progress *)gan__try_alloc(sizeof *log);
+    char *copy = (char *)gan__try_alloc(strlen(columns) + 1);
+    if ((csv && !file) || !log || !copy) {
+        gan__refuse("%s: %s", csv ? csv : "gan_progress_open",
+                    csv && !file ? strerror(errno) : "no memory for it");
+        if (file)
+            fclose(file);
+        GAN_FREE(log);
+        GAN_FREE(copy);
+        return NULL;
+    }
+    memset(log, 0, sizeof *log);
     log->g = g;
     log->csv = file;
+    log->columns = strcpy(copy, columns);
+    log->count = count;
     log->first = first;
     log->steps = steps;
     log->batch = batch;
-    for (const char *name = columns; name && log->columns < 8;
-         name = strchr(name, ',') ? strchr(name, ',') + 1 : NULL)
-        snprintf(log->names[log->columns++], sizeof log->names[0], "%.*s", (int)strcspn(name, ","),
-                 name);
 #if defined(GAN__POSIX)
     log->terminal = isatty(1) != 0;
 #elif defined(_WIN32)
     log->terminal = _isatty(1) != 0;
 #endif
     log->start = log->shown = gan__now();
+    gan_progress **last = &g->logs;
     while (*last)
         last = &(*last)->next;
     *last = log;
@@ -11790,15 +14431,22 @@ GAN_API gan_progress *gan_progress_open(gan *g, const char *csv, const char *col
 static void gan__progress_show(gan_progress *log, int step, const double *values)
 {
     double spent = gan__now() - log->start;
-    int done = step + 1 - log->first;
-    int left = (int)(spent / done * (log->steps - step - 1) + 0.5);
-    int filled = (int)(20.0 * (step + 1) / log->steps);
+    double done = GAN__MAX((double)step + 1 - log->first, 1);
+    double total = GAN__MAX(log->steps, 1);
+    double share = GAN__MIN(GAN__MAX((step + 1.0) / total, 0), 1);
+    double seconds = GAN__MIN(GAN__MAX(spent / done * (total - step - 1), 0) + 0.5, 1e9);
+    int filled = (int)(20 * share);
+    int left = (int)seconds;
     if (log->terminal)
         printf("\r\033[K[%.*s%.*s] ", filled, "####################", 20 - filled,
                "....................");
-    printf("step %d/%d", step + 1, log->steps);
-    for (int i = 0; i < log->columns; i++)
-        printf("  %s %.3f", log->names[i], values[i]);
+    printf("step %.0f/%d", step + 1.0, log->steps);
+    const char *name = log->columns;
+    for (int i = 0; i < log->count; i++) {
+        int length = (int)strcspn(name, ",");
+        printf("  %.*s %.3f", length, name, values[i]);
+        name += length + 1;
+    }
     printf("  %.0f images/s  %d:%02d left%s", done * (double)log->batch / GAN__MAX(spent, 1e-9),
            left / 60, left % 60, log->terminal ? "" : "\n");
     fflush(stdout);
@@ -11806,24 +14454,30 @@ static void gan__progress_show(gan_progress *log, int step, const double *values
 
 GAN_API void gan_progress_step(gan_progress *log, int step, ...)
 {
-    double values[8], now = gan__now();
-    bool last = step + 1 >= log->steps;
+    double values[GAN__MAX_COLUMNS];
+    double now = gan__now();
     va_list list;
+    if (!log)
+        gan__fail(NULL, "gan_progress_step",
+                  "the log is NULL; gan_progress_open gives NULL when it fails, and gan_error() "
+                  "says why");
+    bool last = step >= log->steps - 1;
     if (gan__planned(log->g, "gan_progress_step"))
         return;
     va_start(list, step);
-    for (int i = 0; i < log->columns; i++)
+    for (int i = 0; i < log->count; i++)
         values[i] = va_arg(list, double);
     va_end(list);
     if (log->csv) {
         fprintf(log->csv, "%d", step);
-        for (int i = 0; i < log->columns; i++)
+        for (int i = 0; i < log->count; i++)
             fprintf(log->csv, ",%.9g", values[i]);
         fprintf(log->csv, "\n");
         fflush(log->csv);
     }
-    if (log->terminal ? now - log->shown < 0.1 && !last
-                      : (step + 1) % GAN__MAX(log->steps / 20, 1) != 0 && !last)
+    int every = GAN__MAX(log->steps / 20, 1); /* lines where there is no terminal: 20 in all */
+    bool due = log->terminal ? now - log->shown >= 0.1 : step % every == every - 1;
+    if (!due && !last)
         return;
     gan__progress_show(log, step, values);
     log->shown = now;
@@ -11841,6 +14495,7 @@ GAN_API void gan_progress_close(gan_progress *log)
         printf("\n");
     if (log->csv)
         fclose(log->csv);
+    GAN_FREE(log->columns);
     GAN_FREE(log);
 }
 
@@ -11849,6 +14504,7 @@ GAN_API void gan_progress_close(gan_progress *log)
    =========================================================================================== */
 GAN_API void gan_summary(gan_model *model)
 {
+    gan__check_model(model, "gan_summary");
     printf("%-24s %-18s %-22s %12s\n", model->name, "layer", "output (N,C,H,W)", "parameters");
     for (const gan__layer *layer = model->layers;
          layer && layer < model->layers + model->layer_count; layer++) {
@@ -11862,25 +14518,34 @@ GAN_API void gan_summary(gan_model *model)
 
 GAN_API size_t gan_profile_flops(gan *g)
 {
+    if (!g)
+        gan__fail(NULL, "gan_profile_flops", "the device is NULL");
     return (size_t)(g->profile_flops[GAN__K_matmul] + g->profile_flops[GAN__K_conv2d] +
                     g->profile_flops[GAN__K_conv_transpose2d] +
                     g->profile_flops[GAN__K_conv2d_weight]);
 }
 
+/* The kernel that took longest of those with calls, or -1. */
+static int gan__slowest_kernel(const gan *g)
+{
+    int slowest = -1;
+    for (int i = 0; i < GAN__KERNEL_COUNT; i++)
+        if (g->profile_calls[i] &&
+            (slowest < 0 || g->profile_seconds[i] > g->profile_seconds[slowest]))
+            slowest = i;
+    return slowest;
+}
+
 GAN_API void gan_profile(gan *g)
 {
     double total = 0;
+    if (!g)
+        gan__fail(NULL, "gan_profile", "the device is NULL");
     for (int k = 0; k < GAN__KERNEL_COUNT; k++)
         total += g->profile_seconds[k];
     printf("%-18s %10s %12s %10s %10s %7s\n", g->backend->name, "calls", "ms", "GFLOP/s", "GB/s",
            "share");
-    for (int k;; g->profile_calls[k] = 0) { /* the longest of those that are left */
-        k = -1;
-        for (int i = 0; i < GAN__KERNEL_COUNT; i++)
-            if (g->profile_calls[i] && (k < 0 || g->profile_seconds[i] > g->profile_seconds[k]))
-                k = i;
-        if (k < 0)
-            break;
+    for (int k; (k = gan__slowest_kernel(g)) >= 0; g->profile_calls[k] = 0) {
         double seconds = GAN__MAX(g->profile_seconds[k], 1e-12);
         printf("%-18s %10.0f %12.2f %10.1f %10.1f %6.1f%%\n", gan__kernels[k].name,
                g->profile_calls[k], 1e3 * seconds, g->profile_flops[k] / seconds * 1e-9,
@@ -11933,7 +14598,7 @@ static void gan__model_free(gan_model *model)
     GAN_FREE(model);
 }
 
-static void gan__captures_drop(gan *g, bool all);
+static void gan__captures_free(gan *g, bool all);
 
 GAN_API void gan_close(gan *g)
 {
@@ -11941,7 +14606,7 @@ GAN_API void gan_close(gan *g)
         return;
     while (g->logs)
         gan_progress_close(g->logs);
-    gan__captures_drop(g, true);
+    gan__captures_free(g, true);
     for (gan_model *model = g->models, *next; model; model = next) {
         next = model->next;
         gan__model_free(model);
@@ -11956,12 +14621,17 @@ GAN_API void gan_close(gan *g)
         gan__device_free(g->backend, g->slabs[i].memory);
     for (int i = 0; i < g->node_slab_count; i++)
         GAN_FREE(g->node_slabs[i]);
-    for (int i = 0; i < 3; i++)
-        if (g->spare[i])
-            gan__device_free(g->other, g->spare[i]);
-    for (int i = 0; i < 5; i++)
-        if (g->spare_in[i])
-            gan__device_free(g->other, g->spare_in[i]);
+    for (int i = 0; i < 5; i++) {
+        GAN_FREE(g->compare_input[i].memory);
+        if (g->compare_in[i].memory)
+            gan__device_free(g->other, g->compare_in[i].memory);
+        if (i < 3 && g->compare_out[i].memory)
+            gan__device_free(g->other, g->compare_out[i].memory);
+    }
+    GAN_FREE(g->guarded);
+    for (int i = 0; i < g->layer_name_count; i++)
+        GAN_FREE(g->layer_names[i]);
+    GAN_FREE(g->layer_names);
     GAN_FREE(g->staging[0]);
     GAN_FREE(g->staging[1]);
     GAN_FREE(g->doctor);
@@ -11976,28 +14646,104 @@ GAN_API void gan_close(gan *g)
 
 /* ===========================================================================================
    >>doctor (implementation)
-   =========================================================================================== */
-enum {
-    GAN__VANISHES,
-    GAN__EXPLODES,
-    GAN__FAST,
-    GAN__NOT_FINITE,
-    GAN__CONSTANT,
-    GAN__COLLAPSED,
-    GAN__WON,
-    GAN__DECEIVED,
-    GAN__FROZEN,
-    GAN__DEAD,
-    GAN__CLASSES,
-    GAN__ILLNESSES
+   ===========================================================================================
+   A look measures symptoms. Each has a threshold, and counts when it was above it at so many looks
+   in a row, over so many steps: what a training shows for a moment at its start is no illness. An
+   illness usually shows several symptoms, those of its effects among them: a learning rate that is
+   too high kills ReLUs, and dead ReLUs collapse the generator. So the list is in the order of
+   causes. The first that counts is the diagnosis, the others are "also seen".
+
+     S(symptom, threshold, looks, steps, short name)                what is measured, and why there */
+#define GAN__SYMPTOMS(S)                                                                          \
+    /* numbers of the batch that are NaN or infinite: none may be */                              \
+    S(DATA_NOT_FINITE, 0, 1, 0, "data not finite")                                                \
+    /* the same in a logit, or an update of a parameter */                                        \
+    S(NOT_FINITE, 0, 1, 0, "numbers not finite")                                                  \
+    /* 0.001 over the difference of two images, per number */                                     \
+    S(DATA_CONSTANT, 1, 1, 0, "constant data")                                                    \
+    /* |number| over the largest that the generator can give (8, if it has no tanh at its end) */ \
+    S(DATA_RANGE, 1.05, 1, 0, "range of the data")                                                \
+    /* steps in a row with more tensors on the tape than in the step before */                    \
+    S(MEMORY, 15, 1, 0, "memory grows")                                                           \
+    /* losses that take a logit, and get a sigmoid of it */                                       \
+    S(SIGMOID, 0, 1, 0, "sigmoid before the loss")                                                \
+    /* looks in a row at which the generator's inputs were those of the look before */            \
+    S(SAME_NOISE, 0, 2, 0, "the same noise")                                                      \
+    /* steps without a change of any parameter: five critic's steps for one of G are usual */     \
+    S(D_FROZEN, 9, 1, 0, "D does not learn")                                                      \
+    S(G_FROZEN, 9, 1, 0, "G does not learn")                                                      \
+    /* derivative of G's loss by D(fake) over D's pull on it: below 0, as they are opponents */   \
+    S(SWAPPED, 0.1, 3, 3, "labels swapped")                                                       \
+    S(SIGN, 0.1, 3, 3, "sign of G's loss")                                                        \
+    /* |update| over |weight| when it was new: 0.001 to 0.05 is usual, 0.7 once in a while */     \
+    S(RATE, 0.3, 2, 0, "learning rate")                                                           \
+    /* the largest of those so far, if an effect is seen: 0.15 alone harms few */                 \
+    S(JUMPED, 0.15, 1, 0, "weights jumped")                                                       \
+    /* share of a layer's channels that are 0 for the whole batch; ReLU's usual one is small */   \
+    S(DEAD, 0.5, 3, 20, "dead ReLUs")                                                             \
+    /* |gradient| over |weight| */                                                                \
+    S(EXPLODES, 1e3, 3, 10, "gradient explodes")                                                  \
+    /* largest gradient of a model's layers, per number, over the smallest */                     \
+    S(VANISHES, 1e5, 3, 20, "gradient vanishes")                                                  \
+    /* share of the fakes' numbers outside of the data's range */                                 \
+    S(G_RANGE, 0.02, 3, 20, "range of the fakes")                                                 \
+    /* mean logit of real images less that of fakes: sigmoid'(8) is 0.0003 */                     \
+    S(WON, 16, 3, 30, "D has won")                                                                \
+    /* share of the pairs (real, fake) that D takes for each other; a coin's is 0.5 */            \
+    S(DECEIVED, 0.8, 3, 30, "D takes fakes for real")                                             \
+    /* difference of two real images over that of two fakes */                                    \
+    S(COLLAPSED, 10, 3, 30, "collapsed generator")                                                \
+    /* classes without a fake */                                                                  \
+    S(CLASSES, 0, 1, 0, "missing classes")
+
+#define GAN__SYMPTOM(name, threshold, looks, steps, text) GAN__##name,
+
+enum { GAN__SYMPTOMS(GAN__SYMPTOM) GAN__SYMPTOM_COUNT };
+
+#undef GAN__SYMPTOM
+
+static const struct {
+    double threshold;
+    int looks, steps;
+    const char *name;
+} gan__symptoms[GAN__SYMPTOM_COUNT] = {
+
+#define GAN__SYMPTOM(name, threshold, looks, steps, text) {threshold, looks, steps, text},
+    GAN__SYMPTOMS(GAN__SYMPTOM)
+#undef GAN__SYMPTOM
 };
 
+/* A symptom's course: value and text are of the last look that saw it. */
+typedef struct {
+    int last_look, looks; /* the last look that saw it, how many in a row did */
+    int since, next;      /* the first step of that row; the step from which it is told again */
+    double value;
+    char text[500];
+} gan__course;
+
 struct gan__doctor {
-    int step, looks, told, streak[GAN__ILLNESSES],
-        seen[GAN__ILLNESSES]; /* looks in a row that saw the illness, the last of them */
-    double weights;           /* of the discriminator: their lengths, summed up at the last look */
-    char first[300], text[2048]; /* first: what gan__run saw become not finite in this step */
+    int start, step, every; /* step: of the last call; start: of the first */
+    int looks;              /* how many there were */
+    int told;               /* in this step */
+    gan__course course[GAN__SYMPTOM_COUNT];
+    int tape_count, growing; /* tensors on the tape at the last call, steps in a row of growth */
+    uint64_t noise;          /* checksum of the generator's inputs at the last look */
+    uint64_t weights[2];     /* checksums of the parameters of D and G, */
+    int changed[2];          /* and the look's step that saw them change */
+
+    struct {
+        gan_tensor *loss;
+        gan_model *model;
+    } losses[8]; /* gan_backward's in this step */
+
+    int loss_count;
+    double jump, gap; /* |update| / |weight|, the largest so far; D(real) - D(fake) */
+    char jumped[80];  /* the weight's name */
+    char first[300];  /* what gan__run saw become not finite in this step */
+    char text[4096];  /* gan_doctor_text */
 };
+
+/* ---- reading numbers */
 
 /* The parameter whose numbers lie at data, and its model; or NULL. */
 static gan__param *gan__owner(gan *g, const gan_real *data, gan_model **model)
@@ -12007,6 +14753,13 @@ static gan__param *gan__owner(gan *g, const gan_real *data, gan_model **model)
             if ((*model)->params[i].value->data == data)
                 return &(*model)->params[i];
     return NULL;
+}
+
+static gan_tensor *gan__param_at(gan *g, const gan_real *data)
+{
+    gan_model *model;
+    gan__param *param = gan__owner(g, data, &model);
+    return param ? param->value : NULL;
 }
 
 static gan_real *gan__on_host(gan *g, const gan_real *data, size_t count)
@@ -12022,7 +14775,7 @@ static double gan__length(gan *g, const gan_real *data, const gan_real *from, si
     gan_real *host = gan__on_host(g, data, count);
     double squares = 0;
     for (size_t i = 0; i < count; i++)
-        squares += pow((double)host[i] - (from ? from[i] : 0), 2);
+        squares += pow((double)host[i] - (from ? (double)from[i] : 0), 2);
     GAN_FREE(host);
     return sqrt(squares);
 }
@@ -12037,14 +14790,60 @@ static bool gan__finite(const gan_tensor *t)
     return gan__tensor_length(t) <= DBL_MAX;
 }
 
-/* gan_step's call in a step that is looked at: notes the gradient, returns the parameter as it
-   still is. */
+/* Adds t's bytes to a checksum (FNV-1a). Equal checksums: equal numbers. */
+static uint64_t gan__checksum(uint64_t sum, const gan_tensor *t)
+{
+    size_t count = gan_count(t);
+    gan_real *host = gan__on_host(t->g, t->data, count);
+    const unsigned char *byte = (const unsigned char *)host;
+    for (size_t i = 0; i < count * sizeof *host; i++)
+        sum = (sum ^ byte[i]) * 1099511628211u;
+    GAN_FREE(host);
+    return sum;
+}
+
+/* How far an image of the batch t lies from the next, per number (root mean square). */
+static double gan__spread(const gan_tensor *t)
+{
+    size_t count = gan_count(t), size = count / (size_t)t->n;
+    double squares = 0;
+    gan_real *x = gan__on_host(t->g, t->data, count);
+    for (size_t i = size; i < count; i++)
+        squares += pow((double)x[i] - (double)x[i - size], 2);
+    GAN_FREE(x);
+    return sqrt(squares / (double)(count - size));
+}
+
+/* ---- what the rest of gan.h tells the doctor in a step that is looked at */
+
+/* gan_step: notes the gradient, returns the parameter as it still is. */
 static gan_real *gan__doctor_before(gan__param *param, const gan_real *gradient)
 {
     gan *g = param->value->g;
     param->gradient = gan__length(g, gradient, NULL, gan_count(param->value));
     param->look = g->doctor->looks + 1;
     return gan__on_host(g, param->value->data, gan_count(param->value));
+}
+
+/* gan_backward: the losses, and whose they are. */
+static void gan__doctor_loss(gan *g, gan_tensor *loss, gan_model *model)
+{
+    struct gan__doctor *d = g->doctor;
+    if (d->loss_count == 8)
+        return;
+    d->losses[d->loss_count].loss = loss;
+    d->losses[d->loss_count++].model = model;
+}
+
+/* gan_clear_to: the tape's tensors from tape on are gone. */
+static void gan__doctor_forget(gan *g, int tape)
+{
+    struct gan__doctor *d = g->doctor;
+    int kept = 0;
+    for (int i = 0; i < d->loss_count; i++)
+        if (d->losses[i].loss->tape < tape)
+            d->losses[kept++] = d->losses[i];
+    d->loss_count = kept;
 }
 
 static const char *gan__title(gan *g, int k, const void *p)
@@ -12054,7 +14853,8 @@ static const char *gan__title(gan *g, int k, const void *p)
     return gan__where(g, k == GAN__K_map ? gan__map_ops[((const gan_map *)p)->op].name : name);
 }
 
-/* gan__run's call in a step that is looked at. A copy makes no new numbers, and leaves gaps. */
+/* gan__run: the first kernel whose result is not finite. A copy makes no new numbers, and leaves
+   gaps. */
 static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cost,
                               const gan_real *y)
 {
@@ -12068,25 +14868,90 @@ static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cos
         snprintf(first + strlen(first), 64, " " GAN__DIMS, GAN__SHAPE(top));
 }
 
-/* Notes an illness in this look. It is told when need looks in a row have seen it, then after
-   twice as many, and so on. */
-static void gan__complain(gan *g, int illness, int need, const char *format, ...)
+/* ---- symptoms, and what is told of them */
+
+/* This look measured value; the text, if it is above the symptom's threshold. */
+GAN__PRINTF(4, 5)
+
+static void gan__measured(gan *g, int symptom, double value, const char *format, ...)
 {
     struct gan__doctor *d = g->doctor;
-    int streak = d->streak[illness] = d->seen[illness] == d->looks - 1 ? d->streak[illness] + 1 : 1;
-    int times = streak / need;
-    char line[600];
+    gan__course *c = &d->course[symptom];
     va_list list;
-    d->seen[illness] = d->looks;
-    if (streak % need || (times & (times - 1)))
+    if (!(value > gan__symptoms[symptom].threshold))
         return;
+    if (!c->looks || c->last_look < d->looks - 1) {
+        c->looks = c->next = 0;
+        c->since = d->step;
+    }
+    c->looks += c->last_look != d->looks;
+    c->last_look = d->looks;
+    c->value = value;
     va_start(list, format);
-    vsnprintf(line, sizeof line, format, list);
+    vsnprintf(c->text, sizeof c->text, format, list);
     va_end(list);
-    size_t used = d->told++ ? strlen(d->text) : 0;
+}
+
+/* Seen at this look, and for long enough. */
+static bool gan__counts(const struct gan__doctor *d, int symptom)
+{
+    const gan__course *c = &d->course[symptom];
+    return c->last_look == d->looks && c->looks >= gan__symptoms[symptom].looks &&
+           d->step - c->since >= gan__symptoms[symptom].steps;
+}
+
+/* New, or told the last time when it had lasted half as long. Notes that it is told now. */
+static bool gan__due(struct gan__doctor *d, int symptom)
+{
+    gan__course *c = &d->course[symptom];
+    if (c->next && d->step < c->next)
+        return false;
+    c->next = d->step + GAN__MAX(d->every, d->step - c->since);
+    return true;
+}
+
+/* Puts a line behind those of this step, and on the screen. */
+static void gan__doctor_say(gan *g, const char *line)
+{
+    struct gan__doctor *d = g->doctor;
+    size_t used = d->told ? strlen(d->text) : 0;
     snprintf(d->text + used, sizeof d->text - used, "doctor, step %d: %s\n", d->step, line);
     printf("%s%s", g->logs && g->logs->terminal ? "\r\033[K" : "", d->text + used);
     fflush(stdout);
+}
+
+/* Of all symptoms that count the first is the diagnosis. */
+static void gan__doctor_tell(gan *g)
+{
+    struct gan__doctor *d = g->doctor;
+    char line[2000];
+    int diagnosis = 0, others = 0;
+    while (diagnosis < GAN__SYMPTOM_COUNT && !gan__counts(d, diagnosis))
+        diagnosis++;
+    if (diagnosis == GAN__SYMPTOM_COUNT || !gan__due(d, diagnosis))
+        return;
+    int used = snprintf(line, sizeof line, "%s", d->course[diagnosis].text);
+    for (int i = diagnosis + 1; i < GAN__SYMPTOM_COUNT; i++)
+        if (gan__counts(d, i))
+            used += snprintf(line + used, sizeof line - (size_t)used, "%s%s (%.2g)",
+                             others++ ? ", " : ". Also seen: ", gan__symptoms[i].name,
+                             d->course[i].value);
+    gan__doctor_say(g, line);
+    d->told += 1 + others;
+}
+
+/* ---- which tensors belong to what */
+
+/* Marks all that t was computed from, t itself too: those whose needs_grad_in is the result. */
+static uint64_t gan__mark_ancestors(gan_tensor *t)
+{
+    gan *g = t->g;
+    uint64_t now = t->needs_grad_in = ++g->differentiation;
+    for (int i = t->tape; i >= 0; i--)
+        for (int j = 0; g->tape[i]->needs_grad_in == now && j < 3; j++)
+            if (g->tape[i]->in[j])
+                g->tape[i]->in[j]->needs_grad_in = now;
+    return now;
 }
 
 /* A parameter of the layer that made t, or of the last one before it. */
@@ -12113,117 +14978,334 @@ static void gan__doctor_name(const gan_tensor *t, char *name)
         snprintf(name + n, 70, ", whose %.30s is not finite by now", param->name);
 }
 
-/* What the discriminator made of x: the first (N,1,1,1) on the tape that comes from x's numbers. */
-static gan_tensor *gan__find_logits(gan *g, gan_tensor *x)
+/* on[i], to be freed: tensor i of the tape was computed from the numbers at data, and loss (if it
+   is not NULL) from it. */
+static bool *gan__paths_to(gan *g, const gan_real *data, gan_tensor *loss)
 {
-    uint64_t now = ++g->differentiation;
+    bool *on = (bool *)gan__alloc((size_t)g->tape_count * sizeof *on);
+    uint64_t now = loss ? gan__mark_ancestors(loss) : 0;
+    for (int i = 0; i < g->tape_count; i++)
+        on[i] = !loss || g->tape[i]->needs_grad_in == now;
+    now = ++g->differentiation;
     for (int i = 0; i < g->tape_count; i++) {
         gan_tensor *t = g->tape[i];
-        bool from = t->data == x->data;
+        bool from = t->data == data;
         for (int j = 0; j < 3; j++)
             from = from || (t->in[j] && t->in[j]->needs_grad_in == now);
         if (from)
             t->needs_grad_in = now;
-        if (from && t->op && !t->overwritten && t->data != x->data && t->n == x->n &&
-            t->c * t->h * t->w == 1)
-            return t;
+        on[i] = on[i] && from;
     }
-    gan__fail(g, "gan_doctor",
-              "no tensor (%d,1,1,1) comes from the images " GAN__DIMS ": hand over the logits",
-              x->n, GAN__SHAPE(x));
+    return on;
+}
+
+/* What the discriminator made of the images x: the first tensor on the way from x's numbers to
+   loss (or anywhere, if that is NULL) that looks like known (or has one number per image, if that
+   is NULL). NULL if there is none. */
+static gan_tensor *gan__find_logits(gan_tensor *x, const gan_tensor *known, gan_tensor *loss)
+{
+    gan *g = x->g;
+    gan_tensor *found = NULL;
+    bool *on = gan__paths_to(g, x->data, loss);
+    for (int i = 0; i < g->tape_count && !found; i++) {
+        gan_tensor *t = g->tape[i];
+        bool alike = known ? t->op == known->op && gan__same_shape(t, known)
+                           : t->n == x->n && t->c * t->h * t->w == 1;
+        if (on[i] && alike && t->op && !t->overwritten && t->data != x->data)
+            found = t;
+    }
+    GAN_FREE(on);
+    return found;
+}
+
+/* The first model with a parameter from which t was computed, or NULL. */
+static gan_model *gan__model_of(gan_tensor *t)
+{
+    uint64_t now = gan__mark_ancestors(t);
+    for (gan_model *model = t->g->models; model; model = model->next)
+        for (int i = 0; i < model->count; i++)
+            if (model->params[i].trainable && model->params[i].value->needs_grad_in == now)
+                return model;
     return NULL;
 }
 
-/* How far an image of the batch t lies from the next, per number (root mean square). */
-static double gan__spread(const gan_tensor *t)
+/* Is y a map of this kind? */
+static bool gan__is_map(const gan_tensor *y, int op)
 {
-    size_t count = gan_count(t), size = count / (size_t)t->n;
-    double squares = 0;
-    gan_real *x = gan__on_host(t->g, t->data, count);
-    for (size_t i = size; i < count; i++)
-        squares += pow((double)x[i] - x[i - size], 2);
-    GAN_FREE(x);
-    return sqrt(squares / (double)(count - size));
+    return y && y->op && y->op->vjp == gan__map_vjp && y->attr[0] == op;
 }
 
-static void gan__doctor_discriminator(gan *g, gan_tensor *real, gan_tensor *fake)
+/* ---- rules: each measures one thing, or a few that belong together */
+
+/* An infinity that no weight meets, as in clamp(log 0), does no harm; one in a logit or in an
+   update does. */
+static bool gan__all_finite(gan *g, gan_tensor *real_logits, gan_tensor *fake_logits)
 {
-    size_t n = gan_count(real);
-    size_t m = gan_count(fake);
-    size_t jump = 1 + GAN__MAX(n, m) / 512;
+    bool finite = gan__finite(real_logits) && gan__finite(fake_logits);
+    for (gan_model *model = g->models; model; model = model->next)
+        for (int i = 0; i < model->count; i++)
+            finite = finite && (model->params[i].look <= g->doctor->looks ||
+                                model->params[i].change <= DBL_MAX);
+    return finite;
+}
+
+static void gan__look_not_finite(gan *g, gan_tensor *real)
+{
+    struct gan__doctor *d = g->doctor;
+    gan_model *model;
+    for (int i = 0; i < g->tape_count && !d->first[0]; i++)
+        if (!g->tape[i]->overwritten && !gan__owner(g, g->tape[i]->data, &model) &&
+            !gan__finite(g->tape[i]))
+            gan__doctor_name(g->tape[i], d->first);
+    if (!gan__finite(real))
+        gan__measured(g, GAN__DATA_NOT_FINITE, 1,
+                      "the data itself is not finite: a batch holds NaN or infinity. How is it "
+                      "read and scaled?");
+    else
+        gan__measured(g, GAN__NOT_FINITE, 1,
+                      "numbers are not finite, first in %s. Go back to a saved state; lower the "
+                      "learning rate; look for a logarithm, root or quotient of 0",
+                      d->first);
+}
+
+/* The share of the n numbers x below low or above high. */
+static double gan__share_outside(const gan_real *x, size_t n, double low, double high)
+{
+    size_t outside = 0;
+    for (size_t i = 0; i < n; i++)
+        outside += (double)x[i] < low || (double)x[i] > high;
+    return (double)outside / (double)n;
+}
+
+static void gan__range_of(const gan_real *x, size_t n, double *low, double *high)
+{
+    *low = *high = (double)x[0];
+    for (size_t i = 1; i < n; i++) {
+        *low = GAN__MIN(*low, (double)x[i]);
+        *high = GAN__MAX(*high, (double)x[i]);
+    }
+}
+
+/* The data: where the generator cannot go. The fakes: where no data is, though no
+   tanh or sigmoid bounds them. */
+static void gan__look_ranges(gan *g, gan_tensor *real, gan_tensor *fake)
+{
+    const gan_tensor *last = fake; /* below views, as gan_reshape makes them */
+    while (last->op && last->in[0] && last->in[0]->buffer == last->buffer)
+        last = last->in[0];
+    bool tanh_ends = gan__is_map(last, GAN_TANH), sigmoid_ends = gan__is_map(last, GAN_SIGMOID);
+    bool bounded = tanh_ends || sigmoid_ends;
+    size_t n = gan_count(real), m = gan_count(fake);
     gan_real *x = gan__on_host(g, real->data, n);
     gan_real *y = gan__on_host(g, fake->data, m);
-    double a = 0, b = 0, right = 0, pairs = 0, weights = 0;
-    bool saturates =
-        /* the loss is flat where the discriminator is sure: a sigmoid or softplus of (-)logits */
-        false;
-    gan_model *model;
-    for (size_t i = 0; i < n; i++)
-        a += (double)x[i] / (double)n;
-    for (size_t j = 0; j < m; j++)
-        b += (double)y[j] / (double)m;
-    for (size_t i = 0; i < n; i += jump)
-        for (size_t j = 0; j < m; j += jump) {
-            pairs++;
-            right += x[i] > y[j] ? 100 : x[i] == y[j] ? 50 : 0;
-        }
-    right /= pairs;
+    double least, most, low, high;
+    gan__range_of(x, n, &least, &most);
+    gan__range_of(y, m, &low, &high);
+    double margin = 0.1 * (most - least);
+    double outside = gan__share_outside(y, m, least - margin, most + margin);
     GAN_FREE(x);
     GAN_FREE(y);
-    for (int i = 0; i < g->tape_count; i++) {
-        const gan_tensor *t = g->tape[i];
-        const gan_tensor *in = t->op && t->op->vjp == gan__map_vjp &&
-                                       (t->attr[0] == GAN_SOFTPLUS || t->attr[0] == GAN_SIGMOID)
-                                 ? t->in[0]
-                                 : NULL;
-        saturates = saturates || (in && (in == real || in == fake ||
-                                         (in->op && (in->in[0] == real || in->in[0] == fake))));
-    }
-    if (saturates && right > 99 && a - b > 16)
-        gan__complain(g, GAN__WON, 3,
-                      "the discriminator has won: it tells %.0f%% of all pairs apart, logits %.1f "
-                      "against %.1f, and has nothing left to teach. Lower its "
-                      "learning rate, train it less often, add R1, or call real images 0.9",
-                      right, a, b);
-    if (right < 10)
-        gan__complain(g, GAN__DECEIVED, 3,
-                      "the discriminator takes fakes for real: it is right on %.0f%% of all pairs, "
-                      "logits %.1f (real) against %.1f (fake). Are labels "
-                      "swapped?",
-                      right, a, b);
-    gan__layer_of(real, &model);
-    for (int i = 0; model && i < model->count; i++)
-        if (model->params[i].trainable)
-            weights += gan__tensor_length(model->params[i].value);
-    if (model && weights == g->doctor->weights)
-        gan__complain(g, GAN__FROZEN, 2,
-                      "the discriminator does not learn: no parameter of %s has changed since the "
-                      "last look. Is its optimizer called, with a rate above 0, "
-                      "and the loss made of its logits?",
-                      model->name);
-    g->doctor->weights = weights;
+    gan__measured(g, GAN__DATA_RANGE, GAN__MAX(most, -least) / (bounded ? 1 : 8),
+                  "the data runs from %.3g to %.3g, %s. Scale it: bytes by x/127.5 - 1", least,
+                  most,
+                  tanh_ends      ? "the generator's tanh gives -1 to 1"
+                  : sigmoid_ends ? "the generator's sigmoid gives 0 to 1"
+                                 : "a network works best with numbers around -1 to 1");
+    if (!bounded)
+        gan__measured(g, GAN__G_RANGE, outside,
+                      "the fakes run from %.2g to %.2g, the data from %.2g to %.2g: %.0f%% of "
+                      "their numbers are where no data is. Does the generator end in tanh?",
+                      low, high, least, most, 100 * outside);
 }
 
-/* The weights that gan_step changed in this step; of each illness the worst is named. A bias may
-   be 0, or do nothing before batch norm. */
-static void gan__doctor_weights(gan *g)
+/* At every call: the tape begins anew with gan_clear, and has the same length at the end of each
+   step. */
+static void gan__count_growth(gan *g, int tape_count)
 {
-    static const char *say[3] = {
-        "the gradient vanishes on its way to %s.%s: it is %.2g times smaller there than where it "
-        "is largest. Batch norm, leaky ReLU, fewer layers",
-        "the gradient explodes at %s.%s: it is %.2g times as long as the weight. Batch norm, "
-        "smaller first weights, a lower learning rate",
-        "the learning rate is too high for %s.%s: one update is %.2g of the weight's first length, "
+    struct gan__doctor *d = g->doctor;
+    d->growing = tape_count > d->tape_count ? d->growing + 1 : 0;
+    d->tape_count = tape_count;
+}
+
+static void gan__look_memory(gan *g)
+{
+    int steps = g->doctor->growing;
+    gan__measured(g, GAN__MEMORY, steps,
+                  "memory grows from step to step: %d tensors and %.1f MB are held, and in each "
+                  "of the last %d steps there were more. gan_clear(g) belongs at the end of a "
+                  "step",
+                  g->tape_count, (double)gan_memory(g, NULL) / 1e6, steps);
+}
+
+/* softplus and the hinge's ReLU want a logit, any number; of s(x) in (0,1) they learn little. */
+static void gan__look_sigmoid(gan *g)
+{
+    int wrong = 0;
+    for (int i = 0; i < g->tape_count; i++) {
+        const gan_tensor *t = g->tape[i];
+        bool loss = gan__is_map(t, GAN_SOFTPLUS) ||
+                    (gan__is_map(t, GAN_LEAKY) && t->real[0] == 0 && t->c == 1);
+        const gan_tensor *from = loss ? t->in[0] : NULL;
+        while (gan__is_map(from, GAN_AFFINE)) /* 1 - x and the like */
+            from = from->in[0];
+        wrong += gan__is_map(from, GAN_SIGMOID);
+    }
+    gan__measured(g, GAN__SIGMOID, wrong,
+                  "the discriminator ends in a sigmoid, and %d terms of the losses want logits: "
+                  "of a number between 0 and 1 they cannot tell how sure it is. Leave the "
+                  "sigmoid out",
+                  wrong);
+}
+
+/* All that the fakes were computed from, parameters aside. */
+static void gan__look_noise(gan *g, gan_tensor *fake)
+{
+    struct gan__doctor *d = g->doctor;
+    uint64_t now = gan__mark_ancestors(fake), sum = 14695981039346656037u;
+    gan_model *model;
+    for (int i = 0; i <= fake->tape; i++) {
+        const gan_tensor *t = g->tape[i];
+        if (t->needs_grad_in == now && !t->op && !t->overwritten && !gan__owner(g, t->data, &model))
+            sum = gan__checksum(sum, t);
+    }
+    gan__measured(g, GAN__SAME_NOISE, sum == d->noise,
+                  "the noise is the same at every look: the generator is taught %d images only. "
+                  "Draw it anew in each step",
+                  fake->n);
+    d->noise = sum;
+}
+
+/* Why a network that has an optimizer does not learn. */
+static const char *gan__why_frozen(gan *g, const gan_model *model)
+{
+    struct gan__doctor *d = g->doctor;
+    bool rate = false, stepped = false;
+    int own = 0, others = 0;
+    for (int i = 0; i < model->count; i++)
+        stepped = stepped || model->params[i].look == d->looks;
+    for (const gan_opt *opt = model->opts; opt; opt = opt->next)
+        rate = rate || opt->lr != 0;
+    for (int i = 0; i < d->loss_count; i++) {
+        own += d->losses[i].model == model;
+        others += d->losses[i].model != model;
+    }
+    if (!model->opts)
+        return "It has no optimizer";
+    if (!rate)
+        return "Its optimizer has the learning rate 0";
+    if (own == 0 && others > 1)
+        return "Is its loss given to the other network's optimizer?";
+    if (stepped)
+        return "Its gradients are 0: its loss asks for nothing more";
+    return own ? "Is gan_step called after gan_backward?"
+               : "Is gan_minimize called with its optimizer?";
+}
+
+/* side 0: the discriminator, whose output is the logits; 1: the generator, whose is the fakes. */
+static void gan__look_frozen(gan *g, int side, gan_tensor *output)
+{
+    struct gan__doctor *d = g->doctor;
+    const gan_model *model = gan__model_of(output);
+    uint64_t sum = 14695981039346656037u;
+    if (!model)
+        return;
+    for (int i = 0; i < model->count; i++)
+        if (model->params[i].trainable)
+            sum = gan__checksum(sum, model->params[i].value);
+    if (sum != d->weights[side])
+        d->changed[side] = d->step;
+    d->weights[side] = sum;
+    gan__measured(g, side ? GAN__G_FROZEN : GAN__D_FROZEN, d->step - d->changed[side],
+                  "the %s does not learn: no parameter of %s has changed in %d steps. %s",
+                  side ? "generator" : "discriminator", model->name, d->step - d->changed[side],
+                  gan__why_frozen(g, model));
+}
+
+/* The derivative of loss by the logits that were computed from images on the way to it, their
+   mean; 0 where there are none, or where an in-place function overwrote what it needs. */
+static double gan__loss_slope(gan_tensor *loss, gan_tensor *images, const gan_tensor *known)
+{
+    gan *g = loss->g;
+    gan_tensor *logits = gan__find_logits(images, known, loss);
+    if (!logits)
+        return 0;
+    bool overwritten = false;
+    bool *on = gan__paths_to(g, logits->data, loss);
+    for (int i = 0; i < g->tape_count; i++)
+        for (int j = 0; on[i] && g->tape[i]->data != logits->data && j < 3; j++)
+            overwritten = overwritten || g->tape[i]->overwritten ||
+                          (g->tape[i]->in[j] && g->tape[i]->in[j]->overwritten);
+    GAN_FREE(on);
+    if (overwritten)
+        return 0;
+    gan_mark mark = gan_here(g);
+    gan_tensor *slope = gan_grad(loss, logits);
+    gan_real *x = gan__on_host(g, slope->data, gan_count(slope));
+    double sum = 0;
+    for (size_t i = 0; i < gan_count(slope); i++)
+        sum += (double)x[i];
+    GAN_FREE(x);
+    gan_clear_to(g, mark);
+    return sum;
+}
+
+/* Let D's loss be L and G's K, a = D(real) and b = D(fake). D's step moves a by -dL/da and b by
+   -dL/db, so it pulls them apart by dL/db - dL/da, above 0 where real images are to have the larger
+   logits. G's moves b by -dK/db, and should go against that: dK/db and D's pull have opposite
+   signs. Where D's pull is next to nothing, its sign says nothing. */
+static void gan__look_signs(gan *g, gan_tensor *real, gan_tensor *fake, gan_tensor *real_logits,
+                            gan_tensor *fake_logits)
+{
+    struct gan__doctor *d = g->doctor;
+    const gan_model *D = gan__model_of(real_logits), *G = gan__model_of(fake);
+    double L_a = 0, L_b = 0, K_b = 0;
+    int given = d->loss_count; /* differentiating adds none */
+    for (int i = 0; i < given; i++) {
+        gan_tensor *loss = d->losses[i].loss;
+        if (d->losses[i].model == D) {
+            L_a += gan__loss_slope(loss, real, real_logits);
+            L_b += gan__loss_slope(loss, fake, fake_logits);
+        } else if (d->losses[i].model == G)
+            K_b += gan__loss_slope(loss, fake, fake_logits);
+    }
+    double pull = L_b - L_a;
+    if (D == G || fabs(pull) <= 0.1 * fabs(K_b))
+        return;
+    if (pull < 0)
+        gan__measured(g, GAN__SWAPPED, K_b / pull,
+                      "the discriminator's labels are swapped: the derivative of its loss by "
+                      "D(real) is %.2g and by D(fake) %.2g, so it learns to take fakes for real. "
+                      "Real images have the label 1",
+                      L_a, L_b);
+    else
+        gan__measured(g, GAN__SIGN, K_b / pull,
+                      "the sign of the generator's loss is wrong: its derivative by D(fake) is "
+                      "%.2g, that of the discriminator's loss %.2g, so both want D(fake) lower. "
+                      "The generator's loss is to fall as D(fake) rises",
+                      K_b, L_b);
+}
+
+/* The weights that gan_step changed in this step; of each symptom the worst is named. A bias may
+   be 0, or do nothing before batch norm; no gradient at all comes of dead ReLUs or of zeros. */
+static void gan__look_weights(gan *g)
+{
+    static const int symptom[3] = {GAN__VANISHES, GAN__EXPLODES, GAN__RATE};
+    static const char *const say[3] = {
+        "the gradient vanishes on its way to %s: it is %.2g times smaller there than where it is "
+        "largest. Batch norm, leaky ReLU, fewer layers",
+        "the gradient explodes at %s: it is %.2g times as long as the weight. Batch norm, smaller "
+        "first weights, a lower learning rate",
+        "the learning rate is too high for %s: one update is %.2g of the weight's first length, "
         "0.001 to 0.05 is usual. Divide it by 10"};
-    double most[3] = {1e5, 1e3, 0.5}, largest = 0;
-    gan__param *worst[3] = {NULL, NULL, NULL};
-    const char *of[3];
-    for (gan_model *model = g->models; model; model = model->next, largest = 0)
+    double most[3] = {0, 0, 0};
+    char worst[3][80] = {"", "", ""};
+    for (gan_model *model = g->models; model; model = model->next) {
+        double largest = 0;
         for (int i = 0; i < 2 * model->count; i++) { /* the second time the largest is known */
             gan__param *p = &model->params[i % model->count];
             double each = p->gradient / sqrt((double)gan_count(p->value));
             double size = GAN__MAX(p->size, sqrt(p->value->n / 3.0)); /* as PyTorch's begin */
-            if (p->look != g->doctor->looks || p->rank < 2)
+            if (p->look != g->doctor->looks || p->rank < 2 || each == 0)
                 continue;
             largest = GAN__MAX(largest, each);
             double found[3] = {largest / GAN__MAX(each, 1e-9 * largest), p->gradient / size,
@@ -12231,118 +15313,247 @@ static void gan__doctor_weights(gan *g)
             for (int k = 0; i >= model->count && k < 3; k++)
                 if (found[k] > most[k]) {
                     most[k] = found[k];
-                    worst[k] = p;
-                    of[k] = model->name;
+                    snprintf(worst[k], sizeof worst[k], "%.30s.%.40s", model->name, p->name);
                 }
-        }
-    for (int k = 0; k < 3; k++)
-        if (worst[k])
-            gan__complain(g, GAN__VANISHES + k, k == 2 ? 2 : 3, say[k], of[k], worst[k]->name,
-                          most[k]);
-}
-
-/* Channels of a ReLU's result that are 0 for every image and place; one channel alone is a hinge
-   loss. */
-static void gan__doctor_relus(gan *g)
-{
-    double worst = 0.5;
-    char name[300] = "";
-    for (int i = 0; i < g->tape_count; i++) {
-        const gan_tensor *t = g->tape[i];
-        if (!t->op || t->overwritten || t->op->vjp != gan__map_vjp || t->attr[0] != GAN_LEAKY ||
-            t->real[0] != 0 || t->c == 1)
-            continue;
-        gan_real *x = gan__on_host(g, t->data, gan_count(t));
-        int dead = t->c, size = t->h * t->w;
-        for (int c = 0; c < t->c; c++)
-            for (int k = 0; k < t->n * size; k++)
-                if (x[((size_t)(k / size) * t->c + c) * size + k % size] != 0) {
-                    dead--;
-                    break;
-                }
-        GAN_FREE(x);
-        if ((double)dead / t->c > worst) {
-            worst = (double)dead / t->c;
-            gan__doctor_name(t, name);
         }
     }
-    if (name[0])
-        gan__complain(g, GAN__DEAD, 3,
-                      "ReLUs are dead: %.0f%% of the channels of %s are 0 for the whole batch and "
-                      "let no gradient through. A lower learning rate, "
-                      "leaky ReLU, batch norm before it",
-                      100 * worst, name);
+    for (int k = 0; k < 3; k++)
+        gan__measured(g, symptom[k], most[k], say[k], worst[k], most[k]);
+    struct gan__doctor *d = g->doctor;
+    d->jump *= 0.95; /* what was long ago is no cause */
+    if (most[2] > d->jump) {
+        d->jump = most[2];
+        memcpy(d->jumped, worst[2], sizeof d->jumped);
+    }
+}
+
+/* Weights that jumped at first may hardly move later, when all has gone wrong: then the effects
+   remain. */
+static void gan__look_jumped(gan *g)
+{
+    static const int effects[] = {GAN__DEAD, GAN__EXPLODES, GAN__WON, GAN__DECEIVED,
+                                  GAN__COLLAPSED};
+    struct gan__doctor *d = g->doctor;
+    bool seen = d->gap > 16 && d->step - d->start > 30; /* no loss asks for that much so soon */
+    for (int i = 0; i < 5; i++)
+        seen = seen || gan__counts(d, effects[i]);
+    if (seen)
+        gan__measured(g, GAN__JUMPED, d->jump,
+                      "the learning rate is too high for %s: one update was %.2g of the weight's "
+                      "first length, 0.001 to 0.05 is usual. Divide it by 10",
+                      d->jumped, d->jump);
+}
+
+/* Channels of t (N,C,H,W) that are 0 for every image and place. */
+static int gan__dead_channels(const gan_tensor *t)
+{
+    gan_real *x = gan__on_host(t->g, t->data, gan_count(t));
+    int dead = t->c, size = t->h * t->w;
+    for (int c = 0; c < t->c; c++)
+        for (int k = 0; k < t->n * size; k++)
+            if (x[((size_t)(k / size) * t->c + c) * size + k % size] != 0) {
+                dead--;
+                break;
+            }
+    GAN_FREE(x);
+    return dead;
+}
+
+/* Of all results of ReLUs the one with most dead channels; one channel alone is a hinge loss. */
+static void gan__look_relus(gan *g)
+{
+    const gan_tensor *worst = NULL;
+    double most = 0;
+    for (int i = 0; i < g->tape_count; i++) {
+        const gan_tensor *t = g->tape[i];
+        if (!gan__is_map(t, GAN_LEAKY) || t->overwritten || t->real[0] != 0 || t->c == 1)
+            continue;
+        double share = (double)gan__dead_channels(t) / t->c;
+        worst = share > most ? t : worst;
+        most = GAN__MAX(most, share);
+    }
+    char name[300];
+    if (!worst)
+        return;
+    gan__doctor_name(worst, name);
+    gan__measured(g, GAN__DEAD, most,
+                  "ReLUs are dead: %.0f%% of the channels of %s are 0 for the whole batch and "
+                  "let no gradient through. A lower learning rate, leaky ReLU, batch norm before "
+                  "it",
+                  100 * most, name);
+}
+
+/* Does a loss go through softplus or sigmoid, which are flat where the discriminator is sure? */
+static bool gan__loss_saturates(gan *g, const gan_tensor *real, const gan_tensor *fake)
+{
+    for (int i = 0; i < g->tape_count; i++) {
+        const gan_tensor *t = g->tape[i];
+        const gan_tensor *in = gan__is_map(t, GAN_SOFTPLUS) || gan__is_map(t, GAN_SIGMOID)
+                                 ? t->in[0]
+                                 : NULL;
+        if (in && (in == real || in == fake ||
+                   (in->op && (in->in[0] == real || in->in[0] == fake)))) /* or of -logits */
+            return true;
+    }
+    return false;
+}
+
+static double gan__mean(const gan_real *x, size_t count)
+{
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += (double)x[i];
+    return sum / (double)count;
+}
+
+/* How well D tells real images from fakes: the share of pairs in which the real one has the
+   larger logit (of at most some 512 x 512). */
+static void gan__look_contest(gan *g, gan_tensor *real, gan_tensor *fake)
+{
+    size_t n = gan_count(real), m = gan_count(fake);
+    size_t jump = 1 + GAN__MAX(n, m) / 512;
+    gan_real *x = gan__on_host(g, real->data, n);
+    gan_real *y = gan__on_host(g, fake->data, m);
+    double a = gan__mean(x, n), b = gan__mean(y, m), right = 0, pairs = 0;
+    for (size_t i = 0; i < n; i += jump)
+        for (size_t j = 0; j < m; j += jump) {
+            pairs++;
+            right += x[i] > y[j] ? 1 : x[i] == y[j] ? 0.5 : 0;
+        }
+    right /= pairs;
+    GAN_FREE(x);
+    GAN_FREE(y);
+    g->doctor->gap = right > 0.99 ? a - b : 0;
+    if (right > 0.99 && gan__loss_saturates(g, real, fake))
+        gan__measured(g, GAN__WON, a - b,
+                      "the discriminator has won: it tells %.0f%% of all pairs apart, logits %.1f "
+                      "against %.1f, and has nothing left to teach. Lower its learning rate, train "
+                      "it less often, add R1, or call real images 0.9",
+                      100 * right, a, b);
+    gan__measured(g, GAN__DECEIVED, 1 - right,
+                  "the discriminator takes fakes for real: it is right on %.0f%% of all pairs, "
+                  "logits %.1f (real) against %.1f (fake). Is it trained, and less than the "
+                  "generator?",
+                  100 * right, a, b);
+}
+
+/* How much images differ: those of the data, and the fakes. */
+static void gan__look_variety(gan *g, gan_tensor *real, gan_tensor *fake)
+{
+    double reals = gan__spread(real), fakes = gan__spread(fake);
+    gan__measured(g, GAN__DATA_CONSTANT, 1e-3 / GAN__MAX(reals, 1e-9),
+                  "the images of the data are all the same: two differ by %.2g. How are they read "
+                  "and scaled?",
+                  reals);
+    gan__measured(g, GAN__COLLAPSED, reals / GAN__MAX(fakes, 1e-9),
+                  "the generator has collapsed: two fakes differ by %.2g, two real images by %.2g. "
+                  "Lower its learning rate, try R1 or batch norm, or start anew",
+                  fakes, reals);
+}
+
+static void gan__look_all(gan *g, gan_tensor *real, gan_tensor *fake, gan_tensor *real_logits,
+                          gan_tensor *fake_logits)
+{
+    gan__look_ranges(g, real, fake);
+    gan__look_memory(g);
+    gan__look_sigmoid(g);
+    gan__look_noise(g, fake);
+    gan__look_frozen(g, 0, real_logits);
+    gan__look_frozen(g, 1, fake);
+    gan__look_signs(g, real, fake, real_logits, fake_logits);
+    gan__look_weights(g);
+    gan__look_relus(g);
+    gan__look_contest(g, real_logits, fake_logits);
+    gan__look_variety(g, real, fake);
+    gan__look_jumped(g); /* reads what the others found */
+}
+
+/* ---- the public functions */
+
+/* The first call: the parameters as they are now are what updates are compared with. */
+static void gan__doctor_new(gan *g, int step)
+{
+    g->doctor = (struct gan__doctor *)gan__alloc_zero(sizeof *g->doctor);
+    g->doctor->start = step;
+    g->doctor->changed[0] = g->doctor->changed[1] = step;
+    for (gan_model *model = g->models; model; model = model->next)
+        for (int i = 0; i < model->count; i++)
+            model->params[i].size = gan__tensor_length(model->params[i].value);
+}
+
+/* Steps 1, 2, 4, 8 .. after the first, and each every-th. */
+static bool gan__look_at(const struct gan__doctor *d, int step)
+{
+    int since = step - d->start;
+    return step % d->every == 0 || (since > 0 && since < d->every && !(since & (since - 1)));
 }
 
 GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor *fake,
                        gan_tensor *real_logits, gan_tensor *fake_logits)
 {
+    if (!g)
+        gan__fail(NULL, "gan_doctor", "the device is NULL");
     gan__valid_pair(real, fake, "gan_doctor");
     if (every < 1 || real->n < 2 || fake->n < 2)
         gan__fail(g, "gan_doctor", "it wants every >= 1, not %d, and batches of 2 or more", every);
-    if (!real_logits)
-        real_logits = gan__find_logits(g, real);
-    if (!fake_logits)
-        fake_logits = gan__find_logits(g, fake);
+    int tape_count = g->tape_count;
+    gan_tensor *images[2] = {real, fake}, *logits[2] = {real_logits, fake_logits};
+    for (int i = 0; i < 2; i++) {
+        if (logits[i])
+            gan__valid(logits[i], "gan_doctor");
+        logits[i] = logits[i] ? logits[i] : gan__find_logits(images[i], NULL, NULL);
+        if (!logits[i])
+            gan__fail(g, "gan_doctor",
+                      "no tensor (%d,1,1,1) comes from the images " GAN__DIMS
+                      ": hand over the logits",
+                      images[i]->n, GAN__SHAPE(images[i]));
+    }
     if (gan__planned(g, "gan_doctor"))
         return 0;
-    gan_model *model = g->doctor ? NULL : g->models;
     if (!g->doctor)
-        g->doctor = (struct gan__doctor *)gan__alloc_zero(sizeof *g->doctor);
-    for (; model; model = model->next)
-        for (int i = 0; i < model->count; i++)
-            model->params[i].size = gan__tensor_length(model->params[i].value);
+        gan__doctor_new(g, step);
     struct gan__doctor *d = g->doctor;
-    bool finite = gan__finite(real_logits) && gan__finite(fake_logits);
-    for (model = g->models; model;
-         model =
-             model->next) /* an infinity that no weight meets, as in clamp(log 0), does no harm */
-        for (int i = 0; i < model->count; i++)
-            finite = finite &&
-                     (model->params[i].look <= d->looks || model->params[i].change <= DBL_MAX);
+    bool finite = gan__all_finite(g, logits[0], logits[1]);
     d->step = step;
+    d->every = every;
     d->told = 0;
-    d->looks += !finite || step % every == 0;
-    for (int i = 0; !finite && i < g->tape_count && !d->first[0]; i++)
-        if (!g->tape[i]->overwritten && !gan__owner(g, g->tape[i]->data, &model) &&
-            !gan__finite(g->tape[i]))
-            gan__doctor_name(g->tape[i], d->first);
-    if (!finite && !gan__finite(real))
-        gan__complain(g, GAN__NOT_FINITE, 1,
-                      "the data itself is not finite: a batch holds NaN or infinity. How is it "
-                      "read and scaled?");
-    else if (!finite)
-        gan__complain(g, GAN__NOT_FINITE, 1,
-                      "numbers are not finite, first in %s. Go back to a saved state; lower the "
-                      "learning rate; look for a logarithm, root or "
-                      "quotient of 0",
-                      d->first);
-    else if (step % every == 0) {
-        double apart = gan__spread(real), fakes = gan__spread(fake);
-        if (apart < 1e-3)
-            gan__complain(g, GAN__CONSTANT, 1,
-                          "the images of the data are all the same: two differ by %.2g. How are "
-                          "they read and scaled?",
-                          apart);
-        else if (fakes < 0.1 * apart)
-            gan__complain(g, GAN__COLLAPSED, 3,
-                          "the generator has collapsed: two fakes differ by %.2g, two real images "
-                          "by %.2g. Lower its learning rate, try R1 "
-                          "or batch norm, or start anew",
-                          fakes, apart);
-        gan__doctor_discriminator(g, real_logits, fake_logits);
-        gan__doctor_weights(g);
-        gan__doctor_relus(g);
+    gan__count_growth(g, tape_count);
+    if (!finite || gan__look_at(d, step)) {
+        d->looks++;
+        if (!finite)
+            gan__look_not_finite(g, real);
+        else
+            gan__look_all(g, real, fake, logits[0], logits[1]);
+        gan__doctor_tell(g);
     }
     d->first[0] = 0;
-    g->look = (step + 1) % every == 0;
+    d->loss_count = 0;
+    g->look = gan__look_at(d, step + 1);
     return d->told;
+}
+
+/* Which of k classes no row of scores (n,k) is best in: their number, and the first 20 in list. */
+static int gan__classes_missing(const gan_real *scores, int n, int k, char *list, size_t size)
+{
+    int missing = 0;
+    list[0] = 0;
+    for (int c = 0; c < k; c++) {
+        bool found = false;
+        for (int i = 0; i < n && !found; i++) {
+            int better = 0;
+            for (int j = 0; j < k; j++)
+                better += scores[i * k + j] > scores[i * k + c];
+            found = better == 0;
+        }
+        if (!found && ++missing <= 20)
+            snprintf(list + strlen(list), size - strlen(list), " %d", c);
+    }
+    return missing;
 }
 
 GAN_API int gan_doctor_classes(gan *g, gan_tensor *scores)
 {
-    char list[200] = "";
-    int missing = 0;
+    char list[200];
     int k = gan__valid(scores, "gan_doctor_classes") ? scores->c : 0;
     if (scores->n < 10 * k || scores->h * scores->w != 1)
         gan__fail(g, "gan_doctor_classes", "the scores " GAN__DIMS " must be (N,K,1,1), N >= 10*K",
@@ -12350,1081 +15561,396 @@ GAN_API int gan_doctor_classes(gan *g, gan_tensor *scores)
     if (g->plan || !g->doctor)
         return 0;
     gan_real *x = gan__on_host(g, scores->data, gan_count(scores));
-    for (int c = 0, found = 0; c < k; c++, found = 0) {
-        for (int i = 0, j; i < scores->n && !found; i++, found = j == k)
-            for (j = 0; j < k && x[i * k + j] <= x[i * k + c];)
-                j++;
-        if (!found && ++missing <= 20)
-            snprintf(list + strlen(list), sizeof list - strlen(list), " %d", c);
-    }
+    int missing = gan__classes_missing(x, scores->n, k, list, sizeof list);
     GAN_FREE(x);
-    if (missing)
-        gan__complain(g, GAN__CLASSES, 1,
-                      "the generator leaves out %d of %d classes in %d fakes:%s. Train longer, or "
-                      "make the class an input",
-                      missing, k, scores->n, list);
+    gan__measured(g, GAN__CLASSES, missing,
+                  "the generator leaves out %d of %d classes in %d fakes:%s. Train longer, or make "
+                  "the class an input",
+                  missing, k, scores->n, list);
+    if (missing && gan__due(g->doctor, GAN__CLASSES)) {
+        gan__doctor_say(g, g->doctor->course[GAN__CLASSES].text);
+        g->doctor->told++;
+    }
     return missing;
 }
 
 GAN_API const char *gan_doctor_text(const gan *g)
 {
-    return g->doctor ? g->doctor->text : "";
+    return g && g->doctor ? g->doctor->text : "";
 }
 
 /* ===========================================================================================
    >>plan (implementation)
    ===========================================================================================
-   While there is g->plan, gan__run notes a kernel in place of running it; memory is taken and
-   given back as ever. What a step changes without a kernel is kept and put back, what it makes
-   is freed. */
+   A plan calls a step whose kernels are listed and not run: while there is g->plan, gan__run calls
+   gan__plan_kernel instead of the kernel, and memory is taken and given back as ever. Afterwards
+   all is as before: what a step changes without a kernel (counts, rates, positions) was saved and
+   is restored, and what it made (parameters, optimizer state) is freed.
 
+   A captured step is a sequence of kernels and uploads that the backend took down while the step
+   was called once, and can replay without the step (cuda: a graph). It is captured inside of a plan,
+   so that a step which turns out to be impossible to capture leaves no trace. What differs from
+   replay to replay lies in memory that the replayed kernels read, and is written before each:
+
+       the step as captured     random    upload of a batch    conv2d  ...  adam    adam  ...
+                                  ^             ^                             ^       ^
+       written before a replay   its counter   the images' numbers           rate and step count */
+
+/* What a plan keeps. */
 struct gan__plan {
-    uint64_t *kept; /* a word for each number, in the order of gan__plan_walk */
-    gan_mark mark;
-    int at, kernels;
-    bool undo, listing;
-    double params, adds, all_adds, bytes,
-        held; /* from here on: the row being noted, and the sum of all adds */
-    const gan_tensor *result;
+    /* To make all as before. */
+    uint64_t *saved; /* a word for each number, in the order of gan__plan_state */
+    int saved_count; /* how many have been saved, or restored */
+    bool restoring;
+    gan_mark mark; /* tensors made after it are freed */
+
+    /* The table. */
+    bool printing;     /* the second call of the step */
+    double total_adds; /* multiply-adds of all rows */
+
+    /* Its row: the kernels of a layer, of a tensor function, of a gan_backward or of a gan_step. */
     char name[160], shape[64];
+    int kernels;
+    const gan_tensor *result;
+    double params, adds; /* parameters that are trained, multiply-adds */
+    double bytes, held;  /* of the result; the most that was held */
 };
 
-#define GAN__KEEP(field) gan__keep(g->plan, &(field), sizeof(field))
+#define GAN__PLAN_STATE(field) gan__plan_field(g->plan, &(field), sizeof(field))
 
-static void gan__keep(struct gan__plan *plan, void *field, size_t size)
+/* Saves a field, or restores it. */
+static void gan__plan_field(struct gan__plan *plan, void *field, size_t size)
 {
-    if (!plan->undo)
-        plan->kept = (uint64_t *)gan__grow(plan->kept, (size_t)plan->at, sizeof *plan->kept);
-    if (plan->undo)
-        memcpy(field, &plan->kept[plan->at++], size);
-    else
-        memcpy(&plan->kept[plan->at++], field, size);
+    if (plan->restoring) {
+        memcpy(field, &plan->saved[plan->saved_count++], size);
+        return;
+    }
+    plan->saved = (uint64_t *)gan__grow(plan->saved, (size_t)plan->saved_count, sizeof(uint64_t));
+    memcpy(&plan->saved[plan->saved_count++], field, size);
 }
 
-/* Keeps what a step may change, or puts it back. */
-static void gan__plan_walk(gan *g, bool undo)
+/* An optimizer's state. What the step made of it is freed when the rest is restored. */
+static void gan__plan_optimizer(gan *g, gan_opt *opt)
 {
-    g->plan->undo = undo;
-    g->plan->at = 0;
-    GAN__KEEP(g->drawn);
+    int count = opt->count;
+    GAN__PLAN_STATE(count);
+    GAN__PLAN_STATE(opt->lr);
+    for (int i = 0; i < opt->count; i++) {
+        gan__moments *moments = &opt->moments[i];
+        if (i < count)
+            GAN__PLAN_STATE(moments->steps);
+        if (i >= count || moments->steps <= 0)
+            gan__moments_free(opt, moments);
+    }
+    opt->count = count;
+}
+
+/* Saves what a step may change without a kernel, or restores it and frees what the step made. */
+static void gan__plan_state(gan *g, bool restoring)
+{
+    g->plan->restoring = restoring;
+    g->plan->saved_count = 0;
+    GAN__PLAN_STATE(g->drawn);
     for (gan_data *data = g->datas; data; data = data->next)
-        GAN__KEEP(data->drawn);
+        GAN__PLAN_STATE(data->drawn);
     for (gan_model *model = g->models; model; model = model->next) {
-        int params = model->count, layers = model->layer_count;
-        GAN__KEEP(model->mode);
-        GAN__KEEP(model->frozen);
-        GAN__KEEP(model->weights);
-        GAN__KEEP(model->rate);
-        GAN__KEEP(params);
-        GAN__KEEP(layers);
-        for (gan_opt *opt = model->opts; opt; opt = opt->next) {
-            int count = opt->count;
-            GAN__KEEP(count);
-            GAN__KEEP(opt->lr);
-            for (int i = 0; i < opt->count; i++) {
-                gan__moments *of = &opt->moments[i];
-                if (i < count)
-                    GAN__KEEP(of->steps);
-                if (i >= count || of->steps <= 0)
-                    gan__moments_free(opt, of);
-            }
-            opt->count = count;
-        }
+        int params = model->count;
+        int layers = model->layer_count;
+        GAN__PLAN_STATE(model->mode);
+        GAN__PLAN_STATE(model->frozen);
+        GAN__PLAN_STATE(model->weights);
+        GAN__PLAN_STATE(model->rate);
+        GAN__PLAN_STATE(params);
+        GAN__PLAN_STATE(layers);
+        for (gan_opt *opt = model->opts; opt; opt = opt->next)
+            gan__plan_optimizer(g, opt);
         for (int i = 0; i < model->count; i++)
             gan__drop_gradient(model, i);
         gan__model_cut(model, params, layers);
     }
 }
 
+static void gan__plan_begin(gan *g)
+{
+    g->plan = (struct gan__plan *)gan__alloc_zero(sizeof *g->plan);
+    gan__thread.planning = g;
+    g->plan->mark = gan_here(g);
+    gan__plan_state(g, false);
+}
+
+/* Also after an error in the step. */
 static void gan__plan_end(gan *g)
 {
-    if (g->recorded) {
-        g->backend->forget(g->backend->recorded());
-        g->recorded = NULL;
-    }                               /* ended by an error */
-    gan_clear_to(g, g->plan->mark); /* views of parameters go before them */
-    gan__plan_walk(g, true);
-    GAN_FREE(g->plan->kept);
+    if (g->capturing) {
+        g->backend->capture_free(g->backend->capture_end());
+        g->capturing = NULL;
+    }
+    gan_clear_to(g, g->plan->mark); /* views of parameters, before the parameters themselves */
+    gan__plan_state(g, true);
+    GAN_FREE(g->plan->saved);
     GAN_FREE(g->plan);
     g->plan = NULL;
     gan__thread.planning = NULL;
 }
 
-static void gan__plan_row(struct gan__plan *r)
+/* The row that is complete, if there is one; an empty one follows. */
+static void gan__plan_print_row(struct gan__plan *row)
 {
-    if (r->kernels)
-        printf("%-44s %-20s %11.0f %15.0f %11.1f %11.1f\n", r->name, r->shape, r->params, r->adds,
-               r->bytes / 1024, r->held / 1024);
-    r->all_adds += r->adds;
-    r->params = r->adds = r->bytes = r->held = 0;
-    r->kernels = 0;
+    if (row->kernels)
+        printf("%-44s %-20s %11.0f %15.0f %11.1f %11.1f\n", row->name, row->shape, row->params,
+               row->adds, row->bytes / 1024, row->held / 1024);
+    row->total_adds += row->adds;
+    row->params = row->adds = row->bytes = row->held = 0;
+    row->kernels = 0;
 }
 
-/* The kernels of one layer, of one result, of one gan_backward or gan_step are one row. */
-static void gan__plan_note(gan *g, int k, const void *p, const gan__cost *cost,
-                           const gan_real *const *x, const gan_real *y)
+/* The model whose parameter is an operand of kernel k, or NULL; *params: how many numbers of it are
+   trained. A parameter that the kernel writes counts once, though it is read too. */
+static gan_model *gan__plan_model(gan *g, int k, const gan_real *const *x, const gan_real *y,
+                                  double *params)
 {
-    struct gan__plan *r = g->plan;
-    const gan_tensor *top = g->tape_count && !g->reclaiming ? g->tape[g->tape_count - 1] : NULL;
-    gan_model *model = NULL, *other;
-    double params = 0;
-    char name[160];
-    if (!r->listing)
-        return;
-    if (top && !g->where[0] && top->data != y)
-        top = NULL;
-    for (int in = gan__kernels[k].in, i = in; i >= 0 && !g->reclaiming; i--) {
-        gan__param *param = gan__owner(g, i < in ? x[i] : y, &other);
-        if (param) {
-            model = other;
-            params += param->trainable ? (double)gan_count(param->value) : 0;
-        }
-        if (param && i == in)
-            break; /* what changes a parameter reads it too */
+    gan_model *model = NULL, *owner;
+    int in = gan__kernels[k].in;
+    for (int i = in; i >= 0; i--) {
+        gan__param *param = gan__owner(g, i < in ? x[i] : y, &owner);
+        if (!param)
+            continue;
+        model = owner;
+        *params += param->trainable ? (double)gan_count(param->value) : 0;
+        if (i == in)
+            break;
     }
+    return model;
+}
+
+/* A plan's kernel k: added to the row, or the first of a new one. */
+static void gan__plan_kernel(gan *g, int k, const void *p, const gan__cost *cost,
+                             const gan_real *const *x, const gan_real *y)
+{
+    struct gan__plan *row = g->plan;
+    if (!row->printing)
+        return;
+    bool in_layer = g->where[0] != 0;
+    const gan_tensor *top = g->tape_count && !g->reclaiming ? g->tape[g->tape_count - 1] : NULL;
+    if (top && !in_layer && top->data != y)
+        top = NULL; /* the kernel writes no new tensor, but a parameter or optimizer state */
+    double params = 0;
+    gan_model *model = g->reclaiming ? NULL : gan__plan_model(g, k, x, y, &params);
     const char *title = g->reclaiming ? "gan_backward" : gan__title(g, k, p);
+    char name[160];
     snprintf(name, sizeof name, "%s%s%s", model ? model->name : "", model ? " " : "", title);
-    bool same = strcmp(r->name, name) == 0 ||
-                (g->where[0] && strstr(r->name, title) && (!model || strcmp(r->name, title) == 0));
-    if (!(top && r->result == top) && !((g->where[0] || !top) && same))
-        gan__plan_row(r);
-    if (model || !r->kernels)
-        strcpy(r->name, name);
-    r->result = top;
-    r->kernels++;
-    r->params += params;
-    r->held = GAN__MAX(r->held, (double)g->held);
-    snprintf(r->shape, sizeof r->shape, "%d kernels", r->kernels);
+    bool same_name = strcmp(row->name, name) == 0;
+    bool same_layer = in_layer && strstr(row->name, title) &&
+                      (!model || strcmp(row->name, title) == 0);
+    bool same_result = top && row->result == top;
+    if (!same_result && !((in_layer || !top) && (same_name || same_layer)))
+        gan__plan_print_row(row);
+
+    if (model || !row->kernels)
+        strcpy(row->name, name);
+    row->result = top;
+    row->kernels++;
+    row->params += params;
+    row->held = GAN__MAX(row->held, (double)g->held);
+    snprintf(row->shape, sizeof row->shape, "%d kernels", row->kernels);
     if (top) {
-        snprintf(r->shape, sizeof r->shape, GAN__DIMS, GAN__SHAPE(top));
-        r->bytes = (double)gan_count(top) * sizeof(gan_real);
+        snprintf(row->shape, sizeof row->shape, GAN__DIMS, GAN__SHAPE(top));
+        row->bytes = (double)gan_count(top) * sizeof(gan_real);
     }
     if (gan__products_summed(k) == 2)
-        r->adds += cost->flops / 2;
+        row->adds += cost->flops / 2;
+}
+
+/* What gan_plan and gan_capture want before they begin. */
+static void gan__plan_check(gan *g, gan_step_fn *step, const char *function)
+{
+    gan__check_device(g, function);
+    if (!step)
+        gan__fail(g, function, "the step is NULL; a function (gan *, void *user) is wanted");
+    if (g->plan)
+        gan__fail(g, function, "it was called inside of a plan or of a step that is captured");
+    if (g->gradients)
+        gan__fail(g, function, "a gradient of gan_backward still waits for gan_step");
 }
 
 GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user)
 {
-    if (!g || !step || g->plan || g->gradients)
-        gan__fail(g, "gan_plan",
-                  "it wants a device, a function, no other plan, and no gradient that waits for "
-                  "gan_step");
-    size_t before = g->peak, peak;
-    double params = 0;
-    g->plan = (struct gan__plan *)gan__alloc_zero(sizeof *g->plan);
-    gan__thread.planning = g;
-    g->plan->mark = gan_here(g);
-    gan__plan_walk(g, false);
+    gan__plan_check(g, step, "gan_plan");
+    size_t peak_before = g->peak;
+    gan__plan_begin(g);
     g->peak = g->held;
-    step(g, user);
+    step(g, user); /* makes parameters and optimizer state */
     gan_clear_to(g, g->plan->mark);
     printf("%-44s %-20s %11s %15s %11s %11s\n", "operation", "result (N,C,H,W)", "parameters",
            "multiply-adds", "its KiB", "held KiB");
-    g->plan->listing = true;
+    g->plan->printing = true;
     step(g, user);
     gan_clear_to(g, g->plan->mark);
-    gan__plan_row(g->plan);
+    gan__plan_print_row(g->plan);
+
+    double params = 0;
     for (gan_model *model = g->models; model; model = model->next)
         params += (double)gan_param_count(model);
-    printf("%-44s %-20s %11.0f %15.0f %11s %11.1f\n", "total, peak", "", params, g->plan->all_adds,
-           "", (double)g->peak / 1024);
+    printf("%-44s %-20s %11.0f %15.0f %11s %11.1f\n", "total, peak", "", params,
+           g->plan->total_adds, "", (double)g->peak / 1024);
     printf("%-44s %72.1f\n", "of it parameters and optimizer state", (double)g->held / 1024);
-    peak = g->peak;
-    g->peak = GAN__MAX(before, peak);
+    size_t peak = g->peak;
+    g->peak = GAN__MAX(peak_before, peak);
     gan__plan_end(g);
     return peak;
 }
 
-/* A step is recorded inside a plan, so that nothing shows if it cannot be. changes: what is
-   other in each play, where the backend noted it: the sizes of an update of parameter n, the
-   places of a batch of n, or the sizes of random numbers. */
+/* ---- captured steps */
+
+/* The place of a number, or numbers, that differ in each replay. */
 typedef struct {
-    void *noted;
-    gan_opt *opt;
-    gan_data *data;
-    int n;
-} gan__change;
+    void *memory;   /* read by the replayed kernel or upload */
+    gan_opt *opt;   /* it holds the sizes of the update of parameter n, */
+    gan_data *data; /* or the numbers of a batch of n images, */
+    int n;          /* or, without both, the sizes of a kernel of random numbers */
+} gan__replay_value;
 
 struct gan__capture {
     gan_step_fn *step;
-    void *user, *recording;
-    const char *why; /* it cannot be recorded */
-    int calls, count;
-    gan__change *changes;
-    uint64_t drawn, draws; /* g->drawn at the last play; how much a step adds to it */
+    void *user;
+    int calls;            /* of the step by gan_capture; the second one captures it */
+    const char *obstacle; /* why the step cannot be captured, or NULL */
+    void *captured;       /* the backend's, or NULL: the step is called each time */
+    gan__replay_value *values;
+    int value_count;
+    uint64_t drawn;          /* g->drawn before the last replay */
+    uint64_t drawn_per_step; /* what a step adds to it */
     struct gan__capture *next;
 };
 
-/* A plan or a recording is under way, and function is no part of either. */
+/* Is nothing computed now, in a plan or in a step that is captured? A function that asks cannot be
+   a part of a captured step: its name is noted as the reason. */
 static bool gan__planned(gan *g, const char *function)
 {
-    if (g->recorded && !g->recorded->why)
-        g->recorded->why = function;
+    if (g->capturing && !g->capturing->obstacle)
+        g->capturing->obstacle = function;
     return g->plan != NULL;
 }
 
-static void gan__changes(gan *g, gan_opt *opt, gan_data *data, int n)
+/* The kernel or upload just called differs in each replay: see gan__replay_value. */
+static void gan__replay_value_add(gan *g, gan_opt *opt, gan_data *data, int n)
 {
-    struct gan__capture *c = g->recorded;
+    struct gan__capture *c = g->capturing;
     if (!c)
         return;
-    gan__change change = {g->backend->noted(), opt, data, n};
-    c->changes = (gan__change *)gan__grow(c->changes, (size_t)c->count, sizeof change);
-    c->changes[c->count++] = change;
+    gan__replay_value value = {g->backend->capture_last(), opt, data, n};
+    c->values = (gan__replay_value *)gan__grow(c->values, (size_t)c->value_count, sizeof value);
+    c->values[c->value_count++] = value;
 }
 
-static void gan__captures_drop(gan *g, bool all)
+/* Frees what was captured; each step is called again, and captured again if nothing is in the way.
+   closing: at gan_close. */
+static void gan__captures_free(gan *g, bool closing)
 {
     for (struct gan__capture *c = g->captures, *next; c; c = next) {
-        if (c->recording)
-            g->backend->forget(c->recording);
-        GAN_FREE(c->changes);
-        c->recording = NULL;
-        c->changes = NULL;
-        c->count = 0;
-        c->calls = c->why ? 2 : 0;
         next = c->next;
-        if (all)
+        if (c->captured)
+            g->backend->capture_free(c->captured);
+        GAN_FREE(c->values);
+        c->captured = NULL;
+        c->values = NULL;
+        c->value_count = 0;
+        c->calls = c->obstacle ? 2 : 0;
+        if (closing)
             GAN_FREE(c);
     }
     memset(&g->floor, 0, sizeof g->floor);
-    g->recordings = 0;
+    g->captured_count = 0;
 }
 
-static void gan__capture_record(gan *g, struct gan__capture *c)
+/* Calls the step once, without computing it, while the backend takes down what it does. */
+static void gan__capture_step(gan *g, struct gan__capture *c)
 {
-    g->plan = (struct gan__plan *)gan__alloc_zero(sizeof *g->plan);
-    gan__thread.planning = g;
-    g->plan->mark = gan_here(g);
-    gan__plan_walk(g, false);
-    g->recorded = c;
+    gan__plan_begin(g);
+    g->capturing = c;
     c->drawn = g->drawn;
-    g->backend->record();
+    g->backend->capture_begin();
     c->step(g, c->user);
     if (g->gradients)
         gan__planned(g, "a gradient that waits for gan_step");
-    c->draws = g->drawn - c->drawn;
-    c->recording = g->backend->recorded();
-    g->recorded = NULL;
-    if (!c->recording && !c->why)
-        c->why = "the device gives no reason";
-    if (!c->why) {
-        g->plan->mark = g->floor = gan_here(g);
-        g->recordings++;
+    c->drawn_per_step = g->drawn - c->drawn;
+    c->captured = g->backend->capture_end();
+    g->capturing = NULL;
+    if (!c->captured && !c->obstacle)
+        c->obstacle = "the device gives no reason";
+    if (!c->obstacle) {
+        g->plan->mark = g->floor = gan_here(g); /* the step's tensors stay for its replays */
+        g->captured_count++;
     } else {
         fprintf(stderr, "gan_capture: the step is called each time, as it cannot be recorded: %s\n",
-                c->why);
-        g->backend->forget(c->recording);
-        c->recording = NULL;
+                c->obstacle);
+        g->backend->capture_free(c->captured);
+        c->captured = NULL;
     }
     gan__plan_end(g);
 }
 
-GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user)
+/* Writes what differs in this replay: the next images, the next random numbers, the optimizers'
+   rates and counts of now. */
+static void gan__replay(gan *g, struct gan__capture *c)
 {
-    if (!g || !step || g->plan || g->gradients)
-        gan__fail(
-            g, "gan_capture",
-            "it wants a device, a function, no plan, and no gradient that waits for gan_step");
-    struct gan__capture *c = g->captures;
-    while (c && c->user != user)
-        c = c->next;
-    if (!c) {
-        c = (struct gan__capture *)gan__alloc_zero(sizeof *c);
-        c->step = step;
-        c->user = user;
-        c->next = g->captures;
-        g->captures = c;
-    }
-    if (c->step != step || g->look) {
-        c->why = c->step == step ? c->why : NULL;
-        gan__captures_drop(g, false);
-        c->step = step;
-    }
-    gan_clear(g);
-    if (g->backend->play && !g->other && c->calls < 2 && c->calls++ == 1)
-        gan__capture_record(g, c);
-    if (!c->recording) {
-        step(g, user);
-        return;
-    }
-    for (int i = 0; i < c->count; i++) {
-        gan__change *at = &c->changes[i];
-        gan_random *random = (gan_random *)at->noted;
-        if (at->opt)
-            *(gan_update *)at->noted = gan__update_of(at->opt, at->n,
-                                                      ++at->opt->moments[at->n].steps);
-        else if (at->data)
-            for (int k = 0; k < at->n; k++)
-                ((gan_real *)at->noted)[k] = (gan_real)gan__next_item(at->data);
-        else {
+    for (int i = 0; i < c->value_count; i++) {
+        gan__replay_value *value = &c->values[i];
+        if (value->opt) {
+            int steps = ++value->opt->moments[value->n].steps;
+            *(gan_update *)value->memory = gan__update_of(value->opt, value->n, steps);
+        } else if (value->data) {
+            for (int k = 0; k < value->n; k++)
+                ((gan_real *)value->memory)[k] = (gan_real)gan__next_item(value->data);
+        } else {
+            gan_random *random = (gan_random *)value->memory;
             random->seed = g->seed;
             random->index += g->drawn - c->drawn;
         }
     }
     c->drawn = g->drawn;
-    g->drawn += c->draws;
-    g->backend->play(c->recording);
+    g->drawn += c->drawn_per_step;
+    g->backend->replay(c->captured);
+}
+
+/* The capture of this user's step, new if it has none. */
+static struct gan__capture *gan__find_capture(gan *g, gan_step_fn *step, void *user)
+{
+    for (struct gan__capture *c = g->captures; c; c = c->next)
+        if (c->user == user)
+            return c;
+    struct gan__capture *c = (struct gan__capture *)gan__alloc_zero(sizeof *c);
+    c->step = step;
+    c->user = user;
+    c->next = g->captures;
+    return g->captures = c;
+}
+
+GAN_API void gan_capture(gan *g, gan_step_fn *step, void *user)
+{
+    gan__plan_check(g, step, "gan_capture");
+    struct gan__capture *c = gan__find_capture(g, step, user);
+    bool another_step = c->step != step;
+    if (another_step || g->look) { /* gan_doctor's look wants every kernel called */
+        if (another_step)
+            c->obstacle = NULL;
+        c->step = step;
+        gan__captures_free(g, false);
+    }
+    gan_clear(g);
+    bool can_replay = g->backend->replay && !g->other;
+    if (can_replay && c->calls < 2 && c->calls++ == 1)
+        gan__capture_step(g, c);
+    if (c->captured)
+        gan__replay(g, c);
+    else
+        step(g, user);
 }
 
 #ifdef __cplusplus
 }
 #endif
-#endif /* GAN_IMPLEMENTATION */
-
-/* ===========================================================================================
-   The inner loops, compiled once per instruction set (see GAN__ISA above)
-   ===========================================================================================
-   Plain loops that the compiler vectorises, but for the micro-kernel of the matrix product,
-   which keeps its tile in vector registers. The options below are this section's own, whatever
-   the program is compiled with: contraction of a*b + c into one operation, and the vectoriser.
-   Sums are kept in a fixed number of lanes, so that their order is the same everywhere. Macros
-   that read the same every time stay defined. */
-#ifdef GAN__LANES
-
-#if defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES == 64
-#pragma clang attribute push(__attribute__((target("avx512f,avx2,fma"))), apply_to = function)
-#elif defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES == 32
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#elif defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
-#pragma GCC push_options
-#pragma GCC optimize("O3", "fp-contract=fast", "no-trapping-math", "no-math-errno", \
-                     "no-tree-loop-distribute-patterns")
-#if defined(GAN__IS_X86) && GAN__BYTES == 64
-#pragma GCC target("avx512f,avx2,fma")
-#elif defined(GAN__IS_X86) && GAN__BYTES == 32
-#pragma GCC target("avx2,fma")
-#endif
-#endif
-
-/* ---- the matrix product: a tile of C in registers, C (+)= A B over depth terms
-   a (depth, ROWS) and b (depth, COLUMNS) are packed panels; c (ROWS, COLUMNS). */
-#if GAN__BYTES > 0
-
-/* 32 vector registers hold 8 x 3 of C, 16 hold 4 x 3; the rest is b's three and the broadcast of
-   an element of a. */
-#if GAN__BYTES == 64 || defined(__aarch64__)
-#define GAN__ROWS   8
-#define GAN__ALL(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
-#else
-#define GAN__ROWS   4
-#define GAN__ALL(X) X(0) X(1) X(2) X(3)
-#endif
-#define GAN__COLUMNS (3 * GAN__LANES)
-typedef gan_real GAN__ISA(vector) __attribute__((vector_size(GAN__BYTES)));
-typedef gan_real GAN__ISA(loose)
-    __attribute__((vector_size(GAN__BYTES), aligned(sizeof(gan_real)), may_alias));
-#define GAN__VEC      GAN__ISA(vector)
-#define GAN__AT(p, i) (*(GAN__ISA(loose) *)((p) + (i)*GAN__LANES))
-
-#define GAN__ZERO(r) GAN__VEC c##r##0 = {0}, c##r##1 = {0}, c##r##2 = {0};
-#define GAN__STEP(r) c##r##0 += a[r] * b0, c##r##1 += a[r] * b1, c##r##2 += a[r] * b2;
-#define GAN__SAVE(r)                                                    \
-    if (add)                                                            \
-        c##r##0 += GAN__AT(c, 3 * r), c##r##1 += GAN__AT(c, 3 * r + 1), \
-            c##r##2 += GAN__AT(c, 3 * r + 2);                           \
-    GAN__AT(c, 3 * r) = c##r##0, GAN__AT(c, 3 * r + 1) = c##r##1, GAN__AT(c, 3 * r + 2) = c##r##2;
-
-static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add)
-{
-    GAN__ALL(GAN__ZERO)
-    for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS) {
-        GAN__VEC b0 = GAN__AT(b, 0);
-        GAN__VEC b1 = GAN__AT(b, 1);
-        GAN__VEC b2 = GAN__AT(b, 2);
-        GAN__ALL(GAN__STEP)
-    }
-    GAN__ALL(GAN__SAVE)
-}
-
-#undef GAN__ALL
-
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_shufflevector)
-typedef gan_real GAN__ISA(loose16)
-    __attribute__((vector_size(4 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
-typedef gan_real GAN__ISA(loose32)
-    __attribute__((vector_size(8 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
-typedef gan_real GAN__ISA(loose64)
-    __attribute__((vector_size(16 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
-#define GAN__SHUFFLE(type, dst, src, second, ...)                                                \
-    *(GAN__ISA(loose##type) *)(dst) = __builtin_shufflevector(                                   \
-        *(const GAN__ISA(loose##type) *)(src), *(const GAN__ISA(loose##type) *)((src) + second), \
-        __VA_ARGS__)
-#endif
-#endif
-#else
-#define GAN__ROWS    4
-#define GAN__COLUMNS 12
-
-static void GAN__ISA(tile)(int depth, const gan_real *a, const gan_real *b, gan_real *c, bool add)
-{
-    gan_real sum[GAN__ROWS * GAN__COLUMNS] = {0};
-    for (int k = 0; k < depth; k++, a += GAN__ROWS, b += GAN__COLUMNS)
-        for (int r = 0; r < GAN__ROWS; r++)
-            for (int j = 0; j < GAN__COLUMNS; j++)
-                sum[r * GAN__COLUMNS + j] += a[r] * b[j];
-    for (int i = 0; i < GAN__ROWS * GAN__COLUMNS; i++)
-        c[i] = sum[i] + (add ? c[i] : 0);
-}
-#endif
-
-/* panel (depth, ROWS) = rows of the left matrix, element (r,k) at src[r*row_stride +
-   k_offset[k]]; rows that are not there are 0. */
-static void GAN__ISA(pack_left)(const gan_real *src, ptrdiff_t row_stride,
-                                const ptrdiff_t *k_offset, int rows, int depth, gan_real *panel)
-{
-    for (int k = 0; k < depth; k++, panel += GAN__ROWS) {
-        const gan_real *at = src + k_offset[k];
-        if (rows == GAN__ROWS)
-            for (int r = 0; r < GAN__ROWS; r++)
-                panel[r] = at[r * row_stride];
-        else
-            for (int r = 0; r < GAN__ROWS; r++)
-                panel[r] = r < rows ? at[r * row_stride] : 0;
-    }
-}
-
-/* dst[0..n) = src[j*step]. Copies of fixed length become vector instructions; every second
-   number comes from two vectors that overlap by one, so that nothing behind the last is read. */
-static inline GAN__INLINE void GAN__ISA(copy_line)(gan_real *dst, const gan_real *src, int step,
-                                                   int n)
-{
-    int j = 0;
-#define GAN__COPY(size)                           \
-    for (; step == 1 && j + size <= n; j += size) \
-    memcpy(dst + j, src + j, size * sizeof *dst)
-    GAN__COPY(16);
-    GAN__COPY(8);
-    GAN__COPY(4);
-#ifdef GAN__SHUFFLE
-    for (; GAN__LANES >= 16 && step == 2 && j + 16 <= n; j += 16)
-        GAN__SHUFFLE(64, dst + j, src + 2 * j, 15, 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25,
-                     27, 29, 31);
-    for (; GAN__LANES >= 8 && step == 2 && j + 8 <= n; j += 8)
-        GAN__SHUFFLE(32, dst + j, src + 2 * j, 7, 0, 2, 4, 6, 9, 11, 13, 15);
-    for (; step == 2 && j + 4 <= n; j += 4)
-        GAN__SHUFFLE(16, dst + j, src + 2 * j, 3, 0, 2, 5, 7);
-#endif
-    for (; j < n; j++)
-        dst[j] = src[j * step];
-}
-
-/* One run of n positions in a line of the grid, from (i, j) on: rows k .. k+depth of the window
-   into panel. A tap that reaches over the border of the image is read over it where the tensor
-   has numbers there, and the border's zeros are written after. */
-static inline GAN__INLINE void GAN__ISA(pack_run)(const gan__window *s, const gan_real *plane,
-                                                  int i, int j, int n, int k, int depth,
-                                                  gan_real *dst)
-{
-    int taps = s->tu * s->tv;
-    int channel = k / taps;
-    int u = k % taps / s->tv;
-    int v = k % s->tv;
-    int step = s->step_w;
-    plane += (ptrdiff_t)channel * s->h * s->w;
-    for (int left = depth; left > 0;) {
-        int line = i * s->step_h + s->u0 + u * s->dir_h;
-        int part = GAN__MIN(s->tv - v, left);
-        int first = j * step + s->v0 + v * s->dir_w;
-        const gan_real *row = plane + (ptrdiff_t)line * s->w;
-        for (int t = 0; t < part; t++, first += s->dir_w, dst += GAN__COLUMNS) {
-            int last = first + (n - 1) * step;
-            if (line < 0 || line >= s->h)
-                for (int q = 0; q < n; q++)
-                    dst[q] = 0;
-            else if (first >= 0 && last < s->w)
-                GAN__ISA(copy_line)(dst, row + first, step, n);
-            else if (row + first >= s->src && row + last < s->end) {
-                GAN__ISA(copy_line)(dst, row + first, step, n);
-                for (int q = 0; q < n && first + q * step < 0; q++)
-                    dst[q] = 0;
-                for (int q = n - 1; q >= 0 && first + q * step >= s->w; q--)
-                    dst[q] = 0;
-            } else
-                for (int q = 0; q < n; q++)
-                    dst[q] = first + q * step >= 0 && first + q * step < s->w
-                               ? row[first + q * step]
-                               : 0;
-        }
-        left -= part;
-        v = 0;
-        if (++u == s->tu) {
-            u = 0;
-            plane += (ptrdiff_t)s->h * s->w;
-        }
-    }
-}
-
-/* Rows k .. k+depth of a window, columns column .. column+columns. Frequent lengths of runs are
-   compiled as constants. */
-static void GAN__ISA(pack_window)(const gan__window *s, int column, int columns, int k, int depth,
-                                  gan_real *panel)
-{
-    for (int n; columns > 0; columns -= n, column += n, panel += n) {
-        int i = column / s->cols % s->rows, j = column % s->cols;
-        const gan_real *image = s->src + column / (s->rows * s->cols) * s->image;
-        n = GAN__MIN(s->cols - j, columns);
-        switch (n) {
-#define GAN__RUN(length) \
-    case length: GAN__ISA(pack_run)(s, image, i, j, length, k, depth, panel); break
-            GAN__RUN(4);
-            GAN__RUN(7);
-            GAN__RUN(8);
-            GAN__RUN(14);
-            GAN__RUN(16);
-            GAN__RUN(32);
-        default: GAN__ISA(pack_run)(s, image, i, j, n, k, depth, panel);
-        }
-    }
-}
-
-/* The transpose: rows are positions k .. k+depth of the grid, columns (channel, u, v).
-   Neighbouring v are neighbours in memory. */
-static void GAN__ISA(pack_window_t)(const gan__window *s, int column, int columns, int k, int depth,
-                                    gan_real *panel)
-{
-    int taps = s->tu * s->tv;
-    for (int done = 0, run; done < depth; done += run) {
-        int place = k + done;
-        int image = place / (s->rows * s->cols);
-        int i = place / s->cols % s->rows;
-        int j = place % s->cols;
-        run = GAN__MIN(s->cols - j, depth - done);
-        for (int q = 0, part; q < columns; q += part) {
-            int channel = (column + q) / taps;
-            int u = (column + q) % taps / s->tv;
-            int v = (column + q) % s->tv;
-            int line = i * s->step_h + s->u0 + u * s->dir_h;
-            int at = j * s->step_w + s->v0 + v * s->dir_w;
-            part = GAN__MIN(s->tv - v, columns - q);
-            const gan_real *row = s->src + image * s->image +
-                                  ((ptrdiff_t)channel * s->h + line) * s->w;
-            gan_real *dst = panel + (size_t)done * GAN__COLUMNS + q;
-            for (int t = 0; t < run; t++, at += s->step_w, dst += GAN__COLUMNS) {
-                if (line < 0 || line >= s->h)
-                    for (int e = 0; e < part; e++)
-                        dst[e] = 0;
-                else if (at >= 0 && at + part <= s->w && part == 4 && s->dir_w == 1)
-                    memcpy(dst, row + at, 4 * sizeof *dst);
-                else
-                    for (int e = 0, f = at; e < part; e++, f += s->dir_w)
-                        dst[e] = f >= 0 && f < s->w ? row[f] : 0;
-            }
-        }
-    }
-}
-
-/* panel (depth, COLUMNS) = rows k .. k+depth and columns column .. column+columns of the right
-   matrix; the rest of a row is 0. */
-static void GAN__ISA(pack_right)(const gan__matrix_source *right, int column, int columns, int k,
-                                 int depth, gan_real *panel)
-{
-    if (depth == 0)
-        return; /* a phase that no tap reaches */
-    if (columns < GAN__COLUMNS)
-        memset(panel, 0, (size_t)depth * GAN__COLUMNS * sizeof *panel);
-    if (right->kind == GAN__WINDOW)
-        GAN__ISA(pack_window)(&right->window, column, columns, k, depth, panel);
-    else if (right->kind == GAN__WINDOW_T)
-        GAN__ISA(pack_window_t)(&right->window, column, columns, k, depth, panel);
-    else {
-        const gan_real *src = right->src + column * right->column_stride + k * right->k_stride;
-        for (int t = 0; t < depth; t++, src += right->k_stride, panel += GAN__COLUMNS) {
-            if (right->column_stride == 1)
-                memcpy(panel, src, (size_t)columns * sizeof *panel);
-            else
-                for (int j = 0; j < columns; j++)
-                    panel[j] = src[j * right->column_stride];
-        }
-    }
-}
-
-/* dst[r*row_stride + column_offset[j]] = tile[r][j]. Offsets grow, so 16 of them are neighbours
-   if the ends are 15 apart. */
-static void GAN__ISA(store)(const gan_real *tile, int rows, int columns, gan_real *dst,
-                            ptrdiff_t row_stride, const ptrdiff_t *column_offset)
-{
-    for (int j = 0, run; j < columns; j += run) {
-        run = GAN__MIN(16, columns - j);
-        bool together = run == 16 && column_offset[j + 15] == column_offset[j] + 15;
-        gan_real *to = dst;
-        for (const gan_real *from = tile + j, *end = from + rows * GAN__COLUMNS; from < end;
-             to += row_stride, from += GAN__COLUMNS)
-            if (together)
-                memcpy(to + column_offset[j], from, 16 * sizeof *to);
-            else
-                for (int t = 0; t < run; t++)
-                    to[column_offset[j + t]] = from[t];
-    }
-}
-
-/* ---- elementwise */
-
-/* e^x, tanh and the square root in forms that compilers vectorise, to about 2 units in the last
-   place (polynomials: Cephes, S. Moshier). e^x is 2^n times a polynomial of what is left, and 0
-   where that is not normal; tanh has its own polynomial near 0, where 1 - small cancels; the
-   root is Newton's from a guess at the bits, for numbers that are not negative. */
-#if GAN__SIZE == 4
-static inline GAN__INLINE float GAN__ISA(bits)(int32_t n)
-{
-    float x;
-    memcpy(&x, &n, sizeof x);
-    return x;
-}
-
-static inline GAN__INLINE float GAN__ISA(exp)(float x)
-{
-    float t = x >= -87.33654f ? (x <= 88.72284f ? x : 88.72284f) : -87.33654f;
-    float whole = (t * 1.44269504f + 12582912.0f) - 12582912.0f;
-    float r = t - whole * 0.693359375f + whole * 2.12194440e-4f;
-    float y = (((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r +
-                 4.1665795894e-2f) *
-                    r +
-                1.6666665459e-1f) *
-                   r +
-               5.0000001201e-1f) *
-                  r * r +
-              r + 1;
-    int32_t n = (int32_t)whole, half = n >> 1;
-    y = y * GAN__ISA(bits)((half + 127) * (1 << 23)) * GAN__ISA(bits)((n - half + 127) * (1 << 23));
-    y = x < -87.33654f ? 0 : x > 88.72284f ? (float)HUGE_VAL : y;
-    return x != x ? x : y;
-}
-
-static inline GAN__INLINE float GAN__ISA(tanh)(float x)
-{
-    float z = x * x;
-    float size = x < 0 ? -x : x;
-    float far = 1 - 2 / (GAN__ISA(exp)(2 * size) + 1);
-    float near = ((((-5.70498872745e-3f * z + 2.06390887954e-2f) * z - 5.37397155531e-2f) * z +
-                   1.33314422036e-1f) *
-                      z -
-                  3.33332819422e-1f) *
-                     z * x +
-                 x;
-    return size < 0.625f ? near : x < 0 ? -far : far;
-}
-
-static inline GAN__INLINE float GAN__ISA(root)(float x)
-{
-    int32_t i;
-    memcpy(&i, &x, sizeof i);
-    float y = GAN__ISA(bits)(0x5f3759df - (i >> 1)), half = 0.5f * x; /* about 1/sqrt(x) */
-    y = y * (1.5f - half * y * y);
-    y = y * (1.5f - half * y * y);
-    y = y * (1.5f - half * y * y);
-    float root = x * y;
-    return x <= FLT_MAX ? root + 0.5f * y * (x - root * root) : x;
-}
-#else
-static inline GAN__INLINE double GAN__ISA(exp)(double x)
-{
-    return exp(x);
-}
-
-static inline GAN__INLINE double GAN__ISA(tanh)(double x)
-{
-    return tanh(x);
-}
-
-static inline GAN__INLINE double GAN__ISA(root)(double x)
-{
-    return sqrt(x);
-}
-#endif
-
-#define GAN__EACH(expression)          \
-    for (size_t i = 0; i < n; i++) {   \
-        gan_real v = x[i];             \
-        y[i] = (gan_real)(expression); \
-    }                                  \
-    break
-
-static void GAN__ISA(map)(const gan_map *p, const gan_real *x, gan_real *y, size_t n)
-{
-    const gan_real a = p->a, b = p->b;
-    switch (p->op) {
-    case GAN_AFFINE: GAN__EACH(a * v + b);
-    case GAN_EXP: GAN__EACH(GAN__ISA(exp)(v));
-    case GAN_LOG: GAN__EACH(GAN__F(log, v));
-    case GAN_SQRT: GAN__EACH(GAN__F(sqrt, v));
-    case GAN_RSQRT: GAN__EACH(1 / GAN__F(sqrt, v));
-    case GAN_SQUARE: GAN__EACH(v * v);
-    case GAN_ABS: GAN__EACH(v < 0 ? -v : v + 0);
-    case GAN_SIGN: GAN__EACH((v > 0) - (v < 0));
-    case GAN_CLAMP: GAN__EACH(v < a ? a : v > b ? b : v);
-    case GAN_LEAKY: GAN__EACH(v > 0 ? v : a * v);
-    case GAN_TANH: GAN__EACH(GAN__ISA(tanh)(v));
-    case GAN_SIGMOID: GAN__EACH(1 / (1 + GAN__ISA(exp)(-v)));
-    case GAN_SOFTPLUS: GAN__EACH((v > 0 ? v : 0) + GAN__F(log1p, GAN__F(exp, v > 0 ? -v : v)));
-    case GAN_ERF: GAN__EACH(GAN__F(erf, v));
-    }
-}
-
-#undef GAN__EACH
-
-#define GAN__EACH(expression)            \
-    if (a_step && b_step)                \
-        for (size_t i = 0; i < n; i++) { \
-            gan_real u = a[i], v = b[i]; \
-            y[i] = expression;           \
-        }                                \
-    else if (a_step) {                   \
-        gan_real v = b[0];               \
-        for (size_t i = 0; i < n; i++) { \
-            gan_real u = a[i];           \
-            y[i] = expression;           \
-        }                                \
-    } else if (b_step) {                 \
-        gan_real u = a[0];               \
-        for (size_t i = 0; i < n; i++) { \
-            gan_real v = b[i];           \
-            y[i] = expression;           \
-        }                                \
-    } else {                             \
-        gan_real u = a[0], v = b[0];     \
-        for (size_t i = 0; i < n; i++)   \
-            y[i] = expression;           \
-    }                                    \
-    break
-
-static void GAN__ISA(zip)(const gan_zip *p, const gan_real *a, int a_step, const gan_real *b,
-                          int b_step, gan_real *y, size_t n)
-{
-    const gan_real k = p->k, l = p->l;
-    switch (p->op) {
-    case GAN_MIX: GAN__EACH(k * u + l * v);
-    case GAN_MUL: GAN__EACH(u * v);
-    case GAN_DIV: GAN__EACH(u / v);
-    case GAN_GATE: GAN__EACH(v > 0 ? u : k * u);
-    case GAN_INSIDE: GAN__EACH(v >= k && v <= l ? u : 0);
-    case GAN_DTANH: GAN__EACH(u * (1 - v * v));
-    case GAN_DSIGMOID: GAN__EACH(u * v * (1 - v));
-    case GAN_EQUAL: GAN__EACH((gan_real)(u == v));
-    }
-}
-
-#undef GAN__EACH
-
-/* ---- sums over rows of n numbers that lie stride apart: 16 lanes in the working precision,
-   folded into double every 1024 numbers */
-
-#if GAN__BYTES > 0
-typedef gan_real GAN__ISA(lanes)
-    __attribute__((vector_size(16 * sizeof(gan_real)), aligned(sizeof(gan_real)), may_alias));
-#define GAN__WIDE 16
-#define GAN__FOLD(total, lane)   \
-    for (int j = 0; j < 16; j++) \
-    (total) += (lane)[j]
-#define GAN__TAKE(p) (*(const GAN__ISA(lanes) *)(p))
-#else
-typedef double GAN__ISA(lanes);
-#define GAN__WIDE              1
-#define GAN__FOLD(total, lane) (total) += (lane)
-#define GAN__TAKE(p)           (double)*(p)
-#endif
-
-/* Returns the sum of gy, or if square of (x - center)^2; if weigh, *weighted = sum of gy * (x -
-   center). Both are constants. */
-static inline GAN__INLINE double GAN__ISA(lane_sums)(bool square, bool weigh, const gan_real *gy,
-                                                     const gan_real *x, size_t rows,
-                                                     ptrdiff_t stride, size_t n, gan_real center,
-                                                     double *weighted)
-{
-    const GAN__ISA(lanes) zero = {0};
-    GAN__ISA(lanes) one = zero, two = zero, d;
-    double total = 0, products = 0;
-    for (size_t pending = 0; rows > 0; rows--, x += stride, gy += stride)
-        for (size_t i = 0; i < n;) {
-            size_t stop = GAN__MIN(n, i + 1024);
-            for (pending += stop - i; i + GAN__WIDE <= stop; i += GAN__WIDE) {
-                if (square) {
-                    d = GAN__TAKE(x + i) - center;
-                    one += d * d;
-                } else
-                    one += GAN__TAKE(gy + i);
-                if (weigh)
-                    two += GAN__TAKE(gy + i) * (GAN__TAKE(x + i) - center);
-            }
-            for (; i < stop; i++) {
-                if (square)
-                    total += (x[i] - center) * (x[i] - center);
-                else
-                    total += gy[i];
-                if (weigh)
-                    products += gy[i] * (x[i] - center);
-            }
-            if (pending < 1024)
-                continue;
-            GAN__FOLD(total, one);
-            GAN__FOLD(products, two);
-            one = two = zero;
-            pending = 0;
-        }
-    GAN__FOLD(total, one);
-    GAN__FOLD(products, two);
-    if (weigh)
-        *weighted = products;
-    return total;
-}
-
-static double GAN__ISA(sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n)
-{
-    return GAN__ISA(lane_sums)(false, false, x, x, rows, stride, n, 0, NULL);
-}
-
-static double GAN__ISA(squares)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n,
-                                gan_real center)
-{
-    return GAN__ISA(lane_sums)(true, false, x, x, rows, stride, n, center, NULL);
-}
-
-/* sums[0] = sum of gy, sums[1] = sum of gy * (x - mean) */
-static void GAN__ISA(two_sums)(const gan_real *gy, const gan_real *x, size_t rows, ptrdiff_t stride,
-                               size_t n, gan_real mean, double sums[2])
-{
-    sums[0] = GAN__ISA(lane_sums)(false, true, gy, x, rows, stride, n, mean, &sums[1]);
-}
-
-/* y[j] = sum over rows of x[row*row_stride + j] */
-static void GAN__ISA(add_rows)(const gan_real *x, size_t rows, ptrdiff_t row_stride, gan_real *y,
-                               size_t n)
-{
-    for (size_t j = 0; j < n; j++)
-        y[j] = 0;
-    for (size_t r = 0; r < rows; r++, x += row_stride)
-        for (size_t j = 0; j < n; j++)
-            y[j] += x[j];
-}
-
-static void GAN__ISA(scale_shift)(const gan_real *x, gan_real scale, gan_real shift, gan_real *y,
-                                  size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        y[i] = scale * x[i] + shift;
-}
-
-/* gx = a*gy + b*(x - mean) + c */
-static void GAN__ISA(blend)(const gan_real *gy, const gan_real *x, gan_real mean, gan_real a,
-                            gan_real b, gan_real c, gan_real *gx, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        gx[i] = a * gy[i] + (b * (x[i] - mean) + c);
-}
-
-/* y = k*x, or y += k*x */
-static void GAN__ISA(add_scaled)(const gan_real *x, gan_real k, gan_real *y, size_t n, bool add)
-{
-    if (add)
-        for (size_t i = 0; i < n; i++)
-            y[i] += k * x[i];
-    else
-        for (size_t i = 0; i < n; i++)
-            y[i] = k * x[i];
-}
-
-/* y[j] = sum over taps of weight[t*apart + j] * x[index[t*apart + j]] */
-static void GAN__ISA(take)(const gan_real *x, const int *index, const gan_real *weight, int taps,
-                           int apart, gan_real *y, int n)
-{
-    for (int j = 0; j < n; j++)
-        y[j] = weight[j] * x[index[j]];
-    for (int t = 1; t < taps; t++) {
-        index += apart;
-        weight += apart;
-        for (int j = 0; j < n; j++)
-            y[j] += weight[j] * x[index[j]];
-    }
-}
-
-/* The same where y[PHASES*q + f] takes x[index[f] + STEP*q] with the weights of f: every second
-   number of x, and of y, is kept apart in room while it is worked on, so that all that is
-   multiplied lies side by side. */
-static void GAN__ISA(take_even)(const gan_real *x, int in, const int *index, const gan_real *weight,
-                                int taps, int apart, int phases, int step, gan_real *room,
-                                gan_real *y, int n)
-{
-    gan_real *half = room + in / 2 + 1, *part[2] = {y, y};
-    if (step == 2)
-        for (int k = 0; k < (in + 1) / 2; k++) {
-            room[k] = x[2 * k];
-            half[k] = x[2 * k + 1];
-        }
-    if (phases == 2) {
-        part[0] = room;
-        part[1] = room + n + 16;
-    }
-    for (int f = 0; f < phases; f++, index++, weight++) {
-        bool any = false;
-        for (int t = 0; t < taps; t++) {
-            const int i = index[t * apart];
-            const gan_real k = weight[t * apart];
-            const gan_real *from = step == 1 ? x + i : i % 2 ? half + i / 2 : room + i / 2;
-            if (k != 0) {
-                GAN__ISA(add_scaled)(from, k, part[f], (size_t)n, any);
-                any = true;
-            }
-        }
-        if (!any)
-            memset(part[f], 0, (size_t)n * sizeof *y);
-    }
-    for (int q = 0; q < n && phases == 2; q++) {
-        y[2 * q] = part[0][q];
-        y[2 * q + 1] = part[1][q];
-    }
-}
-
-/* Where x[j*step] is above best[j], or a NaN, or the first (index below 0): best[j] is it, and
-   index[j] its place at + j*step. */
-static void GAN__ISA(max_line)(const gan_real *x, int step, int at, gan_real *best, gan_real *index,
-                               int n)
-{
-#define GAN__EACH(step)                                                       \
-    for (int j = 0; j < n; j++) {                                             \
-        gan_real value = x[j * (step)], place = (gan_real)(at + j * (step));  \
-        bool wins = (index[j] < 0) | (value > best[j]) | (value != value);    \
-        best[j] = wins ? value : best[j], index[j] = wins ? place : index[j]; \
-    }
-    if (step == 2)
-        GAN__EACH(2)
-    else
-        GAN__EACH(step)
-#undef GAN__EACH
-}
-
-static void GAN__ISA(softmax)(const gan_real *x, gan_real *y, size_t n, int log_)
-{
-    gan_real lane[64] = {0};
-    for (size_t j = 0; j < GAN__MIN(n, 64); j++)
-        lane[j] = x[j];
-    for (size_t i = 64; i < n; i += 64)
-        for (size_t j = 0, m = GAN__MIN(n - i, 64); j < m; j++)
-            lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-    gan_real most = lane[0];
-    for (size_t j = 1; j < GAN__MIN(n, 64); j++)
-        most = lane[j] > most ? lane[j] : most;
-    for (size_t i = 0; i < n; i++)
-        y[i] = GAN__ISA(exp)(x[i] - most);
-    double total = GAN__ISA(sum)(y, 1, 0, n);
-    gan_real shift = (gan_real)log(total);
-    gan_real scale = (gan_real)(1 / total);
-    if (log_)
-        for (size_t i = 0; i < n; i++)
-            y[i] = x[i] - most - shift;
-    else
-        for (size_t i = 0; i < n; i++)
-            y[i] *= scale;
-}
-
-static void GAN__ISA(softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n,
-                                   int log_)
-{
-    double total[2];
-    GAN__ISA(two_sums)(gy, y, 1, 0, n, 0, total);
-    const gan_real sum = (gan_real)total[log_ ? 0 : 1];
-    if (log_)
-        for (size_t i = 0; i < n; i++)
-            gx[i] = gy[i] - GAN__ISA(exp)(y[i]) * sum;
-    else
-        for (size_t i = 0; i < n; i++)
-            gx[i] = y[i] * (gy[i] - sum);
-}
-
-/* ---- optimizers */
-
-static inline GAN__INLINE void GAN__ISA(update)(int kind, void *argument, size_t begin, size_t end)
-{
-    const gan__job *job = (const gan__job *)argument;
-    const gan_update *p = (const gan_update *)job->p;
-    const gan_real *g = job->in[0];
-    const gan_real beta1 = p->beta1;
-    const gan_real beta2 = p->beta2;
-    const gan_real eps = p->eps;
-    const gan_real lr = p->lr;
-    const gan_real keep = 1 - lr * p->decay;
-    const gan_real rate = lr / p->bias1;
-    const gan_real scale = (gan_real)(1 / sqrt((double)p->bias2));
-    gan_real *w = job->out[0];
-    gan_real *m = job->out[1];
-    gan_real *v = kind == GAN__K_adam ? job->out[2] : m;
-    if (kind == GAN__K_sgd)
-        for (size_t i = begin; i < end; i++) {
-            m[i] = beta1 * m[i] + g[i];
-            w[i] -= lr * m[i];
-        }
-    else if (kind == GAN__K_adam)
-        for (size_t i = begin; i < end; i++) {
-            gan_real u = g[i];
-            gan_real mi = beta1 * m[i] + (1 - beta1) * u;
-            gan_real vi = beta2 * v[i] + (1 - beta2) * u * u;
-            gan_real wi = keep * w[i];
-            m[i] = mi;
-            v[i] = vi;
-            w[i] = wi - rate * mi / (GAN__ISA(root)(vi) * scale + eps);
-        }
-    else
-        for (size_t i = begin; i < end; i++) {
-            gan_real u = g[i], vi = beta2 * v[i] + (1 - beta2) * u * u;
-            v[i] = vi;
-            w[i] -= lr * u / (GAN__ISA(root)(vi) + eps);
-        }
-}
-
-#define GAN__UPDATE(name)                                                     \
-    static void GAN__ISA(name)(void *p, size_t begin, size_t end, int thread) \
-    {                                                                         \
-        (void)thread;                                                         \
-        GAN__ISA(update)(GAN__K_##name, p, begin, end);                       \
-    }
-GAN__UPDATE(sgd)
-GAN__UPDATE(adam)
-GAN__UPDATE(rmsprop)
-
-/* c (8,8) = dot products, or squared distances, of the rows in two panels (d,8). */
-static void GAN__ISA(pairs)(size_t d, const double *a, const double *b, double *c, bool squares)
-{
-#if GAN__BYTES > 0
-    typedef double line __attribute__((vector_size(64), aligned(8), may_alias));
-#else
-    typedef double line;
-#endif
-    const int wide = sizeof(line) / sizeof *c;
-    for (int i = 0; i < 8; i += GAN__ROWS)
-        for (int j = 0; j < 8; j += wide) {
-            line sum[GAN__ROWS], y;
-            memset(sum, 0, sizeof sum);
-            for (size_t k = 0; k < 8 * d; k += 8)
-                for (int r = i; r < i + GAN__ROWS; r++) {
-                    y = *(const line *)(b + k + j);
-                    if (squares) {
-                        y -= a[k + r];
-                        sum[r - i] += y * y;
-                    } else
-                        sum[r - i] += a[k + r] * y;
-                }
-            for (int r = 0; r < GAN__ROWS; r++)
-                memcpy(c + 8 * (i + r) + j, sum + r, sizeof *sum);
-        }
-}
-
-static const gan__isa GAN__ISA(table) = {
-    GAN__ROWS,           GAN__COLUMNS,           GAN__ISA(tile),
-    GAN__ISA(pack_left), GAN__ISA(pack_right),   GAN__ISA(store),
-    GAN__ISA(map),       GAN__ISA(zip),          GAN__ISA(sum),
-    GAN__ISA(squares),   GAN__ISA(add_rows),     GAN__ISA(scale_shift),
-    GAN__ISA(two_sums),  GAN__ISA(blend),        GAN__ISA(add_scaled),
-    GAN__ISA(take),      GAN__ISA(take_even),    GAN__ISA(max_line),
-    GAN__ISA(softmax),   GAN__ISA(softmax_grad), GAN__ISA(sgd),
-    GAN__ISA(adam),      GAN__ISA(rmsprop),      GAN__ISA(pairs)};
-#undef GAN__ROWS
-#undef GAN__COLUMNS
-#if defined(__clang__) && defined(GAN__IS_X86) && GAN__BYTES >= 32
-#pragma clang attribute pop
-#elif defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
-#pragma GCC pop_options
-#endif
-#endif /* GAN__LANES */
+#endif /* GAN__SECOND_HALF */
 
 /* LICENCE. Choose the one that you like; both let you do anything.
 

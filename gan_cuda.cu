@@ -32,6 +32,8 @@
 #define GAN_SHARED(type, name, count)                __shared__ type name[count]
 #define GAN_LAUNCH(kernel, grid, block, stream, ...) kernel<<<grid, block, 0, stream>>>(__VA_ARGS__)
 #endif
+/* gan.h's functions that both compute with: Philox, and the elementwise operations. */
+#define GAN_HOST_DEVICE __host__ __device__ static inline
 #include "gan.h"
 #include <math.h>
 #include <stdio.h>
@@ -652,27 +654,6 @@ __device__ static bool gan__last_block(unsigned *arrivals, int count)
    >>random
    =========================================================================================== */
 
-__device__ static void gan__philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4])
-{
-    uint32_t c0 = (uint32_t)index;
-    uint32_t c1 = (uint32_t)(index >> 32);
-    uint32_t c2 = (uint32_t)stream;
-    uint32_t c3 = (uint32_t)(stream >> 32);
-    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
-        uint64_t a = (uint64_t)0xD2511F53u * c0;
-        uint64_t b = (uint64_t)0xCD9E8D57u * c2;
-        c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
-        c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
-        c1 = (uint32_t)b;
-        c3 = (uint32_t)a;
-    }
-    out[0] = c0;
-    out[1] = c1;
-    out[2] = c2;
-    out[3] = c3;
-}
-
 /* A thread draws the four numbers of one Philox block. noted: the sizes in a recording, or NULL. */
 __global__ static void gan__random_kernel(gan_random p, const gan_random *noted, float *y)
 {
@@ -680,19 +661,10 @@ __global__ static void gan__random_kernel(gan_random p, const gan_random *noted,
         p = *noted;
     GAN__EACH(block, (p.count + 3) / 4)
     {
-        uint32_t word[4];
-        float out[4];
-        gan__philox(p.seed, p.stream, p.index + block, word);
-        for (int i = 0; i < 4; i++)
-            out[i] = (float)(word[i] >> 8) * (1.0f / 16777216);
-        for (int i = 0; p.normal && i < 4; i += 2) {
-            float radius = (float)sqrt(-2 * log((double)out[i] + 0.5 / 16777216));
-            float angle = (float)(6.28318530717958647692 * (double)out[i + 1]);
-            out[i] = radius * (float)cos((double)angle);
-            out[i + 1] = radius * (float)sin((double)angle);
-        }
+        float four[4];
+        gan__random_block(&p, block, four);
         for (int i = 0; i < 4 && 4 * block + i < p.count; i++)
-            y[4 * block + i] = p.shift + p.scale * out[i];
+            y[4 * block + i] = four[i];
     }
 }
 
@@ -717,41 +689,21 @@ extern "C" void gan_cuda_fill(const gan_fill *p, gan_real *y)
     GAN__RUN("fill", gan__fill_kernel, gan__blocks(p->count), 256, p->count, p->value, y);
 }
 
-template <int OP> __device__ static float gan__map_one(float x, float a, float b)
-{
-    switch (OP) {
-    case GAN_AFFINE: return a * x + b;
-    case GAN_EXP: return expf(x);
-    case GAN_LOG: return logf(x);
-    case GAN_SQRT: return sqrtf(x);
-    case GAN_RSQRT: return 1 / sqrtf(x);
-    case GAN_SQUARE: return x * x;
-    case GAN_ABS: return fabsf(x);
-    case GAN_SIGN: return (float)((x > 0) - (x < 0));
-    case GAN_CLAMP: return x < a ? a : x > b ? b : x;
-    case GAN_LEAKY: return x > 0 ? x : a * x;
-    case GAN_TANH: return tanhf(x);
-    case GAN_SIGMOID: return 1 / (1 + expf(-x));
-    case GAN_SOFTPLUS: return (x > 0 ? x : 0) + log1pf(expf(-fabsf(x)));
-    default: return erff(x); /* GAN_ERF */
-    }
-}
-
-template <int OP>
+template <gan_map_op OP>
 __global__ static void gan__map_kernel(size_t count, float a, float b, const float *x, float *y,
                                        bool four)
 {
     if (!four) {
-        GAN__EACH(i, count) y[i] = gan__map_one<OP>(x[i], a, b);
+        GAN__EACH(i, count) y[i] = gan__map_one(OP, x[i], a, b);
         return;
     }
     GAN__EACH(i, count / 4)
     {
         float4 v = ((const float4 *)x)[i];
-        v.x = gan__map_one<OP>(v.x, a, b);
-        v.y = gan__map_one<OP>(v.y, a, b);
-        v.z = gan__map_one<OP>(v.z, a, b);
-        v.w = gan__map_one<OP>(v.w, a, b);
+        v.x = gan__map_one(OP, v.x, a, b);
+        v.y = gan__map_one(OP, v.y, a, b);
+        v.z = gan__map_one(OP, v.z, a, b);
+        v.w = gan__map_one(OP, v.w, a, b);
         ((float4 *)y)[i] = v;
     }
 }
@@ -761,7 +713,7 @@ static bool gan__aligned(const void *a, const void *b)
     return ((uintptr_t)a | (uintptr_t)b) % 16 == 0;
 }
 
-template <int OP> static void gan__map_launch(const gan_map *p, const float *x, float *y)
+template <gan_map_op OP> static void gan__map_launch(const gan_map *p, const float *x, float *y)
 {
     bool four = p->count % 4 == 0 && gan__aligned(x, y);
     GAN__RUN("map", gan__map_kernel<OP>, gan__blocks(four ? p->count / 4 : p->count), 256, p->count,
@@ -771,29 +723,10 @@ template <int OP> static void gan__map_launch(const gan_map *p, const float *x, 
 extern "C" void gan_cuda_map(const gan_map *p, const gan_real *x, gan_real *y)
 {
     typedef void launch(const gan_map *p, const float *x, float *y);
-    static launch *const table[] = {/* in the order of GAN_AFFINE .. */
-                                    gan__map_launch<0>,  gan__map_launch<1>,  gan__map_launch<2>,
-                                    gan__map_launch<3>,  gan__map_launch<4>,  gan__map_launch<5>,
-                                    gan__map_launch<6>,  gan__map_launch<7>,  gan__map_launch<8>,
-                                    gan__map_launch<9>,  gan__map_launch<10>, gan__map_launch<11>,
-                                    gan__map_launch<12>, gan__map_launch<13>};
-    static_assert(sizeof table / sizeof *table == GAN_ERF + 1,
-                  "one entry for each operation of gan_map");
+#define GAN__ROW(op, name, needs_y, formula, derivative) gan__map_launch<op>,
+    static launch *const table[] = {GAN_MAP_OPS(GAN__ROW)};
+#undef GAN__ROW
     table[p->op](p, x, y);
-}
-
-template <int OP> __device__ static float gan__zip_one(float a, float b, float k, float l)
-{
-    switch (OP) {
-    case GAN_MIX: return k * a + l * b;
-    case GAN_MUL: return a * b;
-    case GAN_DIV: return a / b;
-    case GAN_GATE: return b > 0 ? a : k * a;
-    case GAN_INSIDE: return b >= k && b <= l ? a : 0;
-    case GAN_DTANH: return a * (1 - b * b);
-    case GAN_DSIGMOID: return a * b * (1 - b);
-    default: return (float)(a == b); /* GAN_EQUAL */
-    }
 }
 
 /* Where element i of (N,C,H,W) lies in two arrays with these strides. */
@@ -814,7 +747,7 @@ __device__ static void gan__place(const gan__view &v, size_t i, ptrdiff_t *a, pt
     }
 }
 
-template <int OP>
+template <gan_zip_op OP>
 __global__ static void gan__zip_kernel(size_t count, gan__view v, float k, float l, const float *a,
                                        const float *b, float *y, bool flat)
 {
@@ -822,10 +755,10 @@ __global__ static void gan__zip_kernel(size_t count, gan__view v, float k, float
         GAN__EACH(i, count / 4)
         {
             float4 s = ((const float4 *)a)[i], t = ((const float4 *)b)[i];
-            s.x = gan__zip_one<OP>(s.x, t.x, k, l);
-            s.y = gan__zip_one<OP>(s.y, t.y, k, l);
-            s.z = gan__zip_one<OP>(s.z, t.z, k, l);
-            s.w = gan__zip_one<OP>(s.w, t.w, k, l);
+            s.x = gan__zip_one(OP, s.x, t.x, k, l);
+            s.y = gan__zip_one(OP, s.y, t.y, k, l);
+            s.z = gan__zip_one(OP, s.z, t.z, k, l);
+            s.w = gan__zip_one(OP, s.w, t.w, k, l);
             ((float4 *)y)[i] = s;
         }
         return;
@@ -834,7 +767,7 @@ __global__ static void gan__zip_kernel(size_t count, gan__view v, float k, float
     {
         ptrdiff_t in_a, in_b;
         gan__place(v, i, &in_a, &in_b);
-        y[i] = gan__zip_one<OP>(a[in_a], b[in_b], k, l);
+        y[i] = gan__zip_one(OP, a[in_a], b[in_b], k, l);
     }
 }
 
@@ -848,7 +781,7 @@ static bool gan__is_flat(const int size[4], const ptrdiff_t stride[4])
     return true;
 }
 
-template <int OP>
+template <gan_zip_op OP>
 static void gan__zip_launch(const gan_zip *p, const float *a, const float *b, float *y)
 {
     size_t count = (size_t)p->n * p->c * p->h * p->w;
@@ -866,12 +799,9 @@ static void gan__zip_launch(const gan_zip *p, const float *a, const float *b, fl
 extern "C" void gan_cuda_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y)
 {
     typedef void launch(const gan_zip *p, const float *a, const float *b, float *y);
-    static launch *const table[] = {gan__zip_launch<0>, gan__zip_launch<1>,
-                                    gan__zip_launch<2>, gan__zip_launch<3>, /* GAN_MIX .. */
-                                    gan__zip_launch<4>, gan__zip_launch<5>,
-                                    gan__zip_launch<6>, gan__zip_launch<7>};
-    static_assert(sizeof table / sizeof *table == GAN_EQUAL + 1,
-                  "one entry for each operation of gan_zip");
+#define GAN__ROW(op, name, needs_y, formula, of_a, of_b) gan__zip_launch<op>,
+    static launch *const table[] = {GAN_ZIP_OPS(GAN__ROW)};
+#undef GAN__ROW
     table[p->op](p, a, b, y);
 }
 
@@ -2684,6 +2614,8 @@ static bool gan__cuda_register(void)
                      gan_cuda_sgd,
                      gan_cuda_adam,
                      gan_cuda_rmsprop};
+    static_assert(sizeof b == offsetof(gan_backend, fill) + 22 * sizeof(void (*)()),
+                  "gan_backend has another number of kernels than this table");
     gan_backend tf32 = b, bf16 = b;
     tf32.name = "cuda:tf32";
     bf16.name = "cuda:bf16";

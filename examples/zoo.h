@@ -12,11 +12,12 @@
      zoo_microast      any style in one pass (Wang et al. 2023, MicroAST)
      zoo_lenet         the digit classifier whose features the metrics use (LeCun et al. 1998)
 
-   Pictures are (N,3,H,W). A network that is asked for features hands them out in a zoo_features,
-   by name. */
+   Pictures are (N,3,H,W). A network that is given a zoo_features puts its feature maps there, by
+   name. */
 #ifndef ZOO_H
 #define ZOO_H
 
+/* Feature maps and their names, 40 at most. */
 typedef struct {
     int count;
     char name[40][64];
@@ -192,10 +193,10 @@ static inline gan_tensor *zoo_johnson(gan_model *m, gan_tensor *x)
         }
         x = gan_add(x, y);
     }
-    x = gan_relu(zoo_johnson_conv(m, "deconv1", "in4",
-                                  gan_resize(x, 2 * x->h, 2 * x->w, GAN_NEAREST), 64, 3, 1));
-    x = gan_relu(zoo_johnson_conv(m, "deconv2", "in5",
-                                  gan_resize(x, 2 * x->h, 2 * x->w, GAN_NEAREST), 32, 3, 1));
+    x = gan_resize(x, 2 * x->h, 2 * x->w, GAN_NEAREST);
+    x = gan_relu(zoo_johnson_conv(m, "deconv1", "in4", x, 64, 3, 1));
+    x = gan_resize(x, 2 * x->h, 2 * x->w, GAN_NEAREST);
+    x = gan_relu(zoo_johnson_conv(m, "deconv2", "in5", x, 32, 3, 1));
     return zoo_johnson_conv(m, "deconv3", NULL, x, 3, 9, 1);
 }
 
@@ -257,41 +258,48 @@ static gan_tensor *zoo_grouped(gan_model *m, const char *first, const char *last
     return gan_conv2d_with(m, name, p ? gan_pad(x, p, p, p, p, GAN_REFLECT) : x, options);
 }
 
+/* A 3x3 convolution in groups, FIRST.SPACE, and a 1x1 convolution of all channels,
+   FIRST.CHANNELS, each with ReLU: far fewer weights than one convolution that does both. */
+static gan_tensor *zoo_separable(gan_model *m, const char *first, const char *space,
+                                 const char *channels, gan_tensor *x, int out, int stride,
+                                 int groups)
+{
+    x = gan_relu(zoo_grouped(m, first, space, x, out, 3, stride, groups));
+    return gan_relu(zoo_grouped(m, first, channels, x, out, 1, 1, 1));
+}
+
+/* x + conv2(ReLU(conv1(x))) */
 static gan_tensor *zoo_residual(gan_model *m, const char *first, const char *block, gan_tensor *x)
 {
     char name[64];
     snprintf(name, sizeof name, "%s.%s", first, block);
-    return gan_add(x, zoo_grouped(m, name, "conv2",
-                                  gan_relu(zoo_grouped(m, name, "conv1", x, 64, 3, 1, 1)), 64, 3, 1,
-                                  1));
+    gan_tensor *y = gan_relu(zoo_grouped(m, name, "conv1", x, 64, 3, 1, 1));
+    return gan_add(x, zoo_grouped(m, name, "conv2", y, 64, 3, 1, 1));
 }
 
+/* x (N,3,H,W) -> two maps (N,64,H/4,W/4). */
 static void zoo_microast_encoder(gan_model *m, const char *first, gan_tensor *x,
                                  gan_tensor *features[2])
 {
     x = gan_relu(zoo_grouped(m, first, "enc1.0", x, 16, 9, 1, 1));
-    x = gan_relu(zoo_grouped(m, first, "enc1.4",
-                             gan_relu(zoo_grouped(m, first, "enc1.2", x, 32, 3, 2, 16)), 32, 1, 1,
-                             1));
-    x = gan_relu(zoo_grouped(m, first, "enc1.8",
-                             gan_relu(zoo_grouped(m, first, "enc1.6", x, 64, 3, 2, 32)), 64, 1, 1,
-                             1));
+    x = zoo_separable(m, first, "enc1.2", "enc1.4", x, 32, 2, 16);
+    x = zoo_separable(m, first, "enc1.6", "enc1.8", x, 64, 2, 32);
     features[0] = zoo_residual(m, first, "enc1.10", x);
     features[1] = zoo_residual(m, first, "enc2.0", features[0]);
 }
 
-/* x + w*conv2(r) + b*r, r = ReLU(w*conv1(x) + b*x): the style's scales w and shifts b work on
-   the filters. */
+/* x + w*conv2(r) + b*r, r = ReLU(w*conv1(x) + b*x): the style's scales w and shifts b change the
+   filters. */
 static gan_tensor *zoo_modulated(gan_model *m, const char *name, gan_tensor *x, gan_tensor *w,
                                  gan_tensor *b)
 {
-    gan_tensor *r = gan_relu(
-        gan_add(gan_mul(w, zoo_grouped(m, name, "conv1", x, 64, 3, 1, 1)), gan_mul(b, x)));
-    return gan_add(
-        x, gan_add(gan_mul(w, zoo_grouped(m, name, "conv2", r, 64, 3, 1, 1)), gan_mul(b, r)));
+    gan_tensor *first = gan_mul(w, zoo_grouped(m, name, "conv1", x, 64, 3, 1, 1));
+    gan_tensor *r = gan_relu(gan_add(first, gan_mul(b, x)));
+    gan_tensor *second = gan_mul(w, zoo_grouped(m, name, "conv2", r, 64, 3, 1, 1));
+    return gan_add(x, gan_add(second, gan_mul(b, r)));
 }
 
-/* The sum of weights[k] * AdaIN(x, map k of the styles). */
+/* The sum of weights[k] * AdaIN(x, map k of the styles); one style's weight is 1. */
 static gan_tensor *zoo_adain_mix(gan_tensor *x, gan_tensor **style, const gan_real *weights,
                                  int count)
 {
@@ -305,38 +313,64 @@ static gan_tensor *zoo_adain_mix(gan_tensor *x, gan_tensor **style, const gan_re
     return sum;
 }
 
-/* Several styles, whose statistics and filters are mixed with weights that add up to 1 (at most
-   16). */
-static inline gan_tensor *zoo_microast_mix(gan_model *m, gan_tensor *content, gan_tensor **styles,
-                                           const gan_real *weights, int count)
+/* What the decoder takes of the styles, 16 at most: the encoder's two maps of each, and the
+   filters' scales and shifts (1,64,1,1), mixed. */
+typedef struct {
+    int count;
+    const gan_real *weights;
+    gan_tensor *map[2][16];
+    gan_tensor *scale[2];
+    gan_tensor *shift[2];
+} zoo_styles;
+
+/* total + weight * x of style k; the first style begins the sum. */
+static gan_tensor *zoo_mix(const zoo_styles *styles, int k, gan_tensor *total, gan_tensor *x)
 {
-    static const char *const part[4] = {"weight1.0", "bias1.0", "weight2.0", "bias2.0"};
-    gan_tensor *c[2], *s[2], *map[2][16], *filter[4] = {NULL, NULL, NULL, NULL}, *x;
-    zoo_microast_encoder(m, "content_encoder", content, c);
-    for (int k = 0; k < count; k++) {
-        zoo_microast_encoder(m, "style_encoder", styles[k], s);
-        map[0][k] = s[0];
-        map[1][k] = s[1];
-        for (int i = 0; i < 4; i++) {
-            x = gan_avg_pool2d(zoo_grouped(m, "modulator", part[i], s[i / 2], 64, 3, 1, 64), 0, 1,
-                               0);
-            if (count > 1)
-                x = gan_mul_scalar(x, weights[k]);
-            filter[i] = k ? gan_add(filter[i], x) : x;
+    if (styles->count > 1)
+        x = gan_mul_scalar(x, styles->weights[k]);
+    return k > 0 ? gan_add(total, x) : x;
+}
+
+/* modulator.PART of a style's map, averaged over its places: (1,64,1,1). */
+static gan_tensor *zoo_modulator(gan_model *m, const char *part, gan_tensor *map)
+{
+    return gan_avg_pool2d(zoo_grouped(m, "modulator", part, map, 64, 3, 1, 64), 0, 1, 0);
+}
+
+static void zoo_take_styles(gan_model *m, zoo_styles *styles, gan_tensor **pictures)
+{
+    static const char *const scale_names[2] = {"weight1.0", "weight2.0"};
+    static const char *const shift_names[2] = {"bias1.0", "bias2.0"};
+    for (int k = 0; k < styles->count; k++) {
+        gan_tensor *features[2];
+        zoo_microast_encoder(m, "style_encoder", pictures[k], features);
+        for (int i = 0; i < 2; i++) {
+            gan_tensor *scale = zoo_modulator(m, scale_names[i], features[i]);
+            gan_tensor *shift = zoo_modulator(m, shift_names[i], features[i]);
+            styles->map[i][k] = features[i];
+            styles->scale[i] = zoo_mix(styles, k, styles->scale[i], scale);
+            styles->shift[i] = zoo_mix(styles, k, styles->shift[i], shift);
         }
     }
-    x = zoo_modulated(m, "decoder.dec1", zoo_adain_mix(c[1], map[1], weights, count), filter[2],
-                      filter[3]);
-    x = zoo_modulated(m, "decoder.dec2", zoo_adain_mix(x, map[0], weights, count), filter[0],
-                      filter[1]);
+}
+
+/* Several styles (at most 16), whose statistics and filters are mixed with weights that add up
+   to 1. */
+static inline gan_tensor *zoo_microast_mix(gan_model *m, gan_tensor *content, gan_tensor **pictures,
+                                           const gan_real *weights, int count)
+{
+    zoo_styles styles = {.count = count, .weights = weights};
+    gan_tensor *features[2];
+    zoo_microast_encoder(m, "content_encoder", content, features);
+    zoo_take_styles(m, &styles, pictures);
+    gan_tensor *x = zoo_adain_mix(features[1], styles.map[1], weights, count);
+    x = zoo_modulated(m, "decoder.dec1", x, styles.scale[1], styles.shift[1]);
+    x = zoo_adain_mix(x, styles.map[0], weights, count);
+    x = zoo_modulated(m, "decoder.dec2", x, styles.scale[0], styles.shift[0]);
     x = gan_resize(x, 2 * x->h, 2 * x->w, GAN_BILINEAR);
-    x = gan_relu(zoo_grouped(m, "decoder", "dec3.3",
-                             gan_relu(zoo_grouped(m, "decoder", "dec3.1", x, 32, 3, 1, 32)), 32, 1,
-                             1, 1));
+    x = zoo_separable(m, "decoder", "dec3.1", "dec3.3", x, 32, 1, 32);
     x = gan_resize(x, 2 * x->h, 2 * x->w, GAN_BILINEAR);
-    x = gan_relu(zoo_grouped(m, "decoder", "dec3.8",
-                             gan_relu(zoo_grouped(m, "decoder", "dec3.6", x, 16, 3, 1, 16)), 16, 1,
-                             1, 1));
+    x = zoo_separable(m, "decoder", "dec3.6", "dec3.8", x, 16, 1, 16);
     return zoo_grouped(m, "decoder", "dec3.10", x, 3, 9, 1, 1);
 }
 
@@ -374,58 +408,76 @@ static inline gan_model *zoo_classifier(gan *g)
              : NULL;
 }
 
-/* Hands out the next n images (n,1,28,28) in [-1,1]. */
+/* Gives the next n images (n,1,28,28) in [-1,1]. */
 typedef gan_tensor *zoo_source(gan *g, int n, void *user);
+
+enum { ZOO_FEATURES = 500, ZOO_CLASSES = 10, ZOO_PIXELS = 28 * 28 };
+
+/* images (n,1,28,28) in [-1,1] -> their n x 500 features and, where wanted, n x 10 class
+   probabilities. */
+static inline void zoo_classify(gan_model *classifier, gan_tensor *images, gan_real *features,
+                                gan_real *probabilities)
+{
+    gan_tensor *f;
+    gan_tensor *from_0_to_1 = gan_mul_scalar(gan_add_scalar(images, 1), (gan_real)0.5);
+    gan_tensor *logits = zoo_lenet(classifier, from_0_to_1, &f);
+    gan_to_host(f, features);
+    if (probabilities)
+        gan_to_host(gan_softmax(logits, 1), probabilities);
+}
 
 /* The classifier's features (n,500) and class probabilities (n,10) of n images from next. */
 static inline void zoo_measure(gan_model *classifier, gan *g, zoo_source *next, void *user, int n,
                                gan_real *features, gan_real *probabilities)
 {
-    for (int done = 0, some; done < n; done += some) {
+    for (int done = 0; done < n; done += 100) {
         gan_mark mark = gan_here(g);
-        gan_tensor *f, *logits;
-        some = n - done < 100 ? n - done : 100;
-        logits = zoo_lenet(
-            classifier, gan_mul_scalar(gan_add_scalar(next(g, some, user), 1), (gan_real)0.5), &f);
-        gan_to_host(f, features + (size_t)done * 500);
-        gan_to_host(gan_softmax(logits, 1), probabilities + (size_t)done * 10);
+        int some = n - done < 100 ? n - done : 100;
+        zoo_classify(classifier, next(g, some, user), features + (size_t)done * ZOO_FEATURES,
+                     probabilities + (size_t)done * ZOO_CLASSES);
         gan_clear_to(g, mark);
     }
 }
 
-/* Prints the scores of n images from next against the set real, in its order, and how many
-   images each class got. Returns the Frechet distance. */
+/* The features of the first n images of a data set. */
+static inline void zoo_measure_data(gan_model *classifier, gan *g, gan_data *data, int n,
+                                    gan_real *features)
+{
+    gan_real *pixels = (gan_real *)malloc((size_t)100 * ZOO_PIXELS * sizeof *pixels);
+    for (int done = 0; done < n; done += 100) {
+        gan_mark mark = gan_here(g);
+        int some = n - done < 100 ? n - done : 100;
+        for (int k = 0; k < some; k++)
+            gan_data_item(data, done + k, pixels + ZOO_PIXELS * k, NULL);
+        zoo_classify(classifier, gan_from_host(g, pixels, some, 1, 28, 28),
+                     features + (size_t)done * ZOO_FEATURES, NULL);
+        gan_clear_to(g, mark);
+    }
+    free(pixels);
+}
+
+/* Prints the scores of n images from next against the first images of the set real, n or as many
+   as it has, and how many images each class got. Returns the Frechet distance. */
 static inline double zoo_score(const char *title, gan_model *classifier, gan *g, gan_data *real,
                                zoo_source *next, void *user, int n)
 {
-    int count = gan_data_size(real) < n ? gan_data_size(real) : n, histogram[10];
-    gan_real *f = (gan_real *)malloc((size_t)(count + n) * 510 * sizeof *f);
-    gan_real *fake = f + (size_t)count * 500;
-    gan_real *p = fake + (size_t)n * 500;
-    gan_real pixels[784];
-    for (int i = 0; i < count; i += 100) {
-        gan_mark mark = gan_here(g);
-        int some = count - i < 100 ? count - i : 100;
-        gan_tensor *x = gan_zeros(g, some, 1, 28, 28), *features;
-        gan_real *host = (gan_real *)malloc((size_t)some * 784 * sizeof *host);
-        for (int k = 0; k < some; k++) {
-            gan_data_item(real, i + k, pixels, NULL);
-            memcpy(host + 784 * k, pixels, sizeof pixels);
-        }
-        gan_set(x, host);
-        zoo_lenet(classifier, gan_mul_scalar(gan_add_scalar(x, 1), (gan_real)0.5), &features);
-        gan_to_host(features, f + (size_t)i * 500);
-        gan_clear_to(g, mark);
-        free(host);
-    }
-    zoo_measure(classifier, g, next, user, n, fake, p);
-    double distance = gan_print_scores(title, f, count, fake, n, 500, p, 10);
-    gan_modes(p, n, 10, histogram);
+    int count = gan_data_size(real) < n ? gan_data_size(real) : n;
+    int histogram[ZOO_CLASSES];
+    gan_real *real_features = (gan_real *)malloc((size_t)count * ZOO_FEATURES * sizeof(gan_real));
+    gan_real *features = (gan_real *)malloc((size_t)n * ZOO_FEATURES * sizeof(gan_real));
+    gan_real *probabilities = (gan_real *)malloc((size_t)n * ZOO_CLASSES * sizeof(gan_real));
+    zoo_measure_data(classifier, g, real, count, real_features);
+    zoo_measure(classifier, g, next, user, n, features, probabilities);
+    double distance = gan_print_scores(title, real_features, count, features, n, ZOO_FEATURES,
+                                       probabilities, ZOO_CLASSES);
+    gan_modes(probabilities, n, ZOO_CLASSES, histogram);
     printf("%*s classes", (int)strlen(title), "");
-    for (int k = 0; k < 10; k++)
+    for (int k = 0; k < ZOO_CLASSES; k++)
         printf(" %d:%d", k, histogram[k]);
     printf("\n");
-    free(f);
+    free(real_features);
+    free(features);
+    free(probabilities);
     return distance;
 }
 

@@ -61,9 +61,8 @@ static void test_slices(void)
     gan_close(g);
 }
 
-/* <gather(x), y> = <x, scatter(y)>, along each dimension and in both layouts. Both are sums of up to
-   600 terms of size 1, summed in double after some roundings of 6e-8 each: 1e-4 is 3 of them in
-   every term. */
+/* The inner product of gather(x) and y is that of x and scatter(y), along each dimension and in
+   both layouts: sums of up to 600 terms of size 1. 1e-4 is three roundings of 6e-8 in each. */
 static void test_adjoint(void)
 {
     static const int shape[4] = {3, 4, 5, 6};

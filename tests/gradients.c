@@ -495,6 +495,84 @@ static void test_operation(void)
     gan_close(g);
 }
 
+/* ---- a layer's own parameters, which the rows above leave out */
+
+enum { LAYERS = 12 };
+
+static gan_tensor *layer_with(gan_model *m, int which, gan_tensor *x)
+{
+    gan_tensor *labels = whole(x->g, 3, x->n, 1, 1, 1);
+    switch (which) {
+    case 0: return gan_linear(m, "a", x, 3);
+    case 1: return gan_conv2d(m, "a", x, 3, 3, 2, 1);
+    case 2: return gan_conv_transpose2d(m, "a", x, 2, 4, 2, 1);
+    case 3: return gan_batch_norm(m, "a", x);
+    case 4: return gan_instance_norm(m, "a", x);
+    case 5: return gan_group_norm(m, "a", x, 2);
+    case 6: return gan_layer_norm(m, "a", x);
+    case 7: return gan_prelu(m, "a", x);
+    case 8: return gan_self_attention(m, "a", x);
+    case 9: return gan_modulated_conv2d(m, "a", x, fixed(x->g, x->n, 3, 1, 1), 2, 3, true);
+    case 10: return gan_conditional_batch_norm(m, "a", x, labels, 3);
+    default: return gan_mul(x, gan_embedding(m, "a", labels, 3, x->c));
+    }
+}
+
+typedef struct {
+    gan_model *model;
+    int which;
+    bool cut; /* a mistake: no gradient reaches the layer */
+} layer_case;
+
+static gan_tensor *layer_function(gan *g, gan_tensor **in, void *user)
+{
+    layer_case *l = (layer_case *)user;
+    (void)g;
+    gan_tensor *y = gan_tanh(layer_with(l->model, l->which, in[0]));
+    return l->cut ? gan_add(gan_detach(y), gan_mean(gan_square(in[0]))) : y;
+}
+
+/* x, then all parameters that have a derivative, with random numbers in place of zeros and ones. */
+static int layer_inputs(layer_case *l, gan *g, gan_tensor *in[16])
+{
+    int count = 1;
+    in[0] = gan_add_scalar(gan_randn(g, 3, 4, 2, 3), 0.25);
+    layer_with(l->model, l->which, in[0]);
+    for (int i = 0; count < 16 && gan_param_name(l->model, i); i++) {
+        const char *name = gan_param_name(l->model, i);
+        double values[512];
+        if (strstr(name, "running"))
+            continue;
+        gan_tensor *param = gan_find_param(l->model, name);
+        gan_to_host(gan_add_scalar(gan_rand(g, param->n, param->c, param->h, param->w), -0.4),
+                    values);
+        gan_set(param, values);
+        in[count++] = param;
+    }
+    return count;
+}
+
+static void test_layer_parameters(void)
+{
+    for (int which = 0; which < LAYERS; which++) {
+        gan *g = gan_open("cpu", 11);
+        gan_tensor *in[16];
+        layer_case l = {gan_model_new(g, "m"), which, false};
+        int count = layer_inputs(&l, g, in);
+        CHECK(count > 1, "layer %d has no parameter", which);
+        double first = gan_gradcheck(g, layer_function, in, count, &l);
+        CHECK(first <= TOLERANCE, "layer %d: gan_gradcheck says %g: %s", which, first, gan_error());
+        double second = gan_gradgradcheck(g, layer_function, in, count, &l);
+        CHECK(second <= TOLERANCE, "layer %d: gan_gradgradcheck says %g: %s", which, second,
+              gan_error());
+        l.cut = true;
+        first = gan_gradcheck(g, layer_function, in, count, &l);
+        CHECK(first == INFINITY && strstr(gan_error(), "by input 1 is 0"),
+              "layer %d, cut off by gan_detach: %g: %s", which, first, gan_error());
+        gan_close(g);
+    }
+}
+
 /* ---- that a wrong derivative is caught: ref with one kernel spoiled ---- */
 
 static void negate(gan_real *y, size_t n)
@@ -701,6 +779,7 @@ int main(void)
             snprintf(name, sizeof name, "%s on %s", op->name, device);
             run(name, test_operation);
         }
+    run("layers' own parameters", test_layer_parameters);
     run("a wrong derivative is caught", test_wrong_is_caught);
     run("the message names the input", test_message_names_input);
     run("the message names the element", test_message_names_element);

@@ -10,6 +10,9 @@
    surely as one that computes something else. */
 
 #include "test.h"
+#ifdef TEST_BACKEND /* a kernel of one's own in the place of cpu's: see gan_backend in gan.h */
+#include TEST_BACKEND
+#endif
 #ifdef TEST_CUDA
 #include "cuda/cuda_names.h"
 

@@ -111,6 +111,29 @@ static const gan_real filter[4] = {1, 2, 2, 1};
     M(max_with_pad, "gan_max_pool2d_with", "padding 2", "kernel 3",                                \
       gan_max_pool2d_with(Z(1, 1, 7, 7), WINDOW(.kernel = 3, .kernel_h = 7, .pad_w = 2)))          \
     M(max_with_null, "gan_max_pool2d_with", "NULL", "", gan_max_pool2d_with(NULL, WINDOW(0)))      \
+    M(conv_out_h_null, "gan_conv_out_h", "NULL", "", gan_conv_out_h(NULL))                         \
+    M(conv_out_w_null, "gan_conv_out_w", "NULL", "", gan_conv_out_w(NULL))                         \
+    M(matmul_null, "gan_matmul", "NULL", "", gan_matmul(NULL, Z(1, 1, 2, 2)))                      \
+    M(matmul_t_null, "gan_matmul", "NULL", "", gan_matmul_t(Z(1, 1, 2, 2), NULL, true, false))     \
+    M(linear_null, "gan_linear_f", "NULL", "", gan_linear_f(Z(2, 3, 1, 1), NULL, NULL))            \
+    M(conv_null, "gan_conv2d_f", "NULL", "", gan_conv2d_f(NULL, Z(3, 2, 3, 3), NULL, 1, 1, 1))     \
+    M(up_null, "gan_conv_transpose2d_f", "NULL", "",                                               \
+      gan_conv_transpose2d_f(Z(1, 2, 4, 4), NULL, NULL, 1, 1, 0, 1))                               \
+    M(conv_weight_null, "gan_conv2d_weight", "NULL", "",                                           \
+      gan_conv2d_weight(Z(1, 2, 4, 4), NULL, 3, 3, 1, 1, 1))                                       \
+    M(fir_null, "gan_upfirdn2d", "NULL", "", gan_upfirdn2d(NULL, filter, 4, 2, 1, 0, 0, 1))        \
+    M(avg_null, "gan_avg_pool2d", "NULL", "", gan_avg_pool2d(NULL, 2, 2, 0))                       \
+    M(max_null, "gan_max_pool2d", "NULL", "", gan_max_pool2d(NULL, 2, 2, 0, false))                \
+    M(shuffle_null, "gan_pixel_shuffle", "NULL", "", gan_pixel_shuffle(NULL, 2))                   \
+    M(batch_null, "gan_batch_norm_f", "NULL", "",                                                  \
+      gan_batch_norm_f(Z(2, 3, 2, 2), Z(1, 3, 1, 1), NULL, Z(1, 3, 1, 1), Z(1, 3, 1, 1), true,     \
+                       0.1, 1))                                                                    \
+    M(instance_null, "gan_instance_norm_f", "NULL", "", gan_instance_norm_f(NULL, NULL, NULL, 1))  \
+    M(group_null, "gan_group_norm_f", "NULL", "", gan_group_norm_f(NULL, NULL, NULL, 2, 1))        \
+    M(layer_null, "gan_layer_norm_f", "NULL", "", gan_layer_norm_f(NULL, NULL, NULL, 1))           \
+    M(adain_null, "gan_adain", "NULL", "", gan_adain(Z(2, 3, 2, 2), NULL, 1))                      \
+    M(normalize_null, "gan_normalize", "NULL", "", gan_normalize(NULL, 1))                         \
+    M(stddev_null, "gan_minibatch_stddev", "NULL", "", gan_minibatch_stddev(NULL, 2))              \
     M(conv_with_null, "gan_conv2d_with_f", "NULL", "",                                             \
       gan_conv2d_with_f(Z(1, 2, 9, 9), NULL, NULL, OPTIONS(0)))                                    \
     M(conv_with_stride, "gan_conv2d_with_f", "stride 1x-2", "1 or more",                           \

@@ -411,6 +411,8 @@ static gan_tensor *path_length(gan_tensor *w, gan_tensor *first, gan_tensor *sec
     THREE(X, identity, _one, _odd, gan_identity_loss(a, b))          \
     THREE(X, cross_entropy, _map, _one, gan_cross_entropy(a, b))     \
     X(cross_entropy_n1, gan_cross_entropy(a, b))                     \
+    X(cross_entropy_masked, gan_cross_entropy(a, b))                 \
+    X(cross_entropy_masked_map, gan_cross_entropy(a, b))             \
     THREE(X, gram, _n1, _c1, gan_gram(a))                            \
     X(perceptual, features(0, a, b, c, d))                           \
     X(perceptual_one, features(0, a, b, c, d))                       \

@@ -188,6 +188,31 @@ static void test_lbfgs_minimum(void)
     gan_close(g);
 }
 
+/* gan_step without a gradient is no step, and leaves no trace in the history, though another model
+   holds a gradient. */
+static void test_lbfgs_other_model(void)
+{
+    gan_real end[2][6];
+    for (int disturbed = 0; disturbed < 2; disturbed++) {
+        gan *g = gan_open("cpu", 3);
+        gan_model *m = gan_model_new(g, "m");
+        gan_model *waits = gan_model_new(g, "waits");
+        gan_opt *opt = gan_lbfgs(m, (gan_real)0.1, 5);
+        gan_tensor *p = gan_param(m, "p", 1, 6, 1, 1);
+        for (int step = 0; step < 6; step++) {
+            gan_minimize(opt, gan_sum(gan_square(gan_add_scalar(p, -5))));
+            gan_backward(gan_sum(gan_param(waits, "q", 1, 2, 1, 1)), waits);
+            if (disturbed)
+                gan_step(opt);
+        }
+        gan_to_host(p, end[disturbed]);
+        CHECK(gan_item(gan_sum(gan_param_grad(gan_find_param(waits, "q")))) == 12,
+              "the other model has lost its gradients");
+        gan_close(g);
+    }
+    CHECK(!memcmp(end[0], end[1], sizeof end[0]), "another model's gradient changed the steps");
+}
+
 /* -------------------------------------------------------------------------------------------
    N + N steps are 2N
    ------------------------------------------------------------------------------------------- */
@@ -901,6 +926,7 @@ int main(int argc, char **argv)
     snprintf(other, sizeof other, "%s.2.tmp", argc > 0 ? argv[0] : "optim");
     run("optim: every optimizer as PyTorch's", test_trainings);
     run("optim: L-BFGS finds a minimum", test_lbfgs_minimum);
+    run("optim: L-BFGS waits for its own gradient", test_lbfgs_other_model);
     run("optim: 7 + 7 steps are 14, to the bit", test_resume);
     run("optim: parts of a batch add up", test_accumulation);
     run("optim: clipping", test_clip);

@@ -75,7 +75,7 @@ static gan_real number[1];
     U(grad_y, "gan_grad", gan_grad(used, one()))                            \
     U(grad_x, "gan_grad", gan_grad(one(), used))                            \
     U(backward, "gan_backward", gan_backward(used, model))                  \
-    U(minimize, "gan_backward", gan_minimize(opt, used))                    \
+    U(minimize, "gan_minimize", gan_minimize(opt, used))                    \
     U(param_grad, "gan_param_grad", gan_param_grad(used))                   \
     U(gradcheck, "gan_gradcheck", gan_gradcheck(g, itself, &used, 1, NULL))
 

@@ -30,7 +30,7 @@ static double median(double *seconds, int count)
 
 static void peak_body(void *job, size_t begin, size_t end, int thread)
 {
-    const gan__isa *isa = gan__cpu_isa();
+    const gan__simd_table *simd = gan__simd();
     gan_real panel[(8 + 48) * 64 + 8 * 48 + 32],
         *a = (gan_real *)(((uintptr_t)panel + 63) & ~(uintptr_t)63);
     gan_real *b = a + 8 * 64, *c = b + 48 * 64;
@@ -38,12 +38,12 @@ static void peak_body(void *job, size_t begin, size_t end, int thread)
     (void)thread;
     memset(panel, 0, sizeof panel);
     for (size_t i = begin; i < end; i++)
-        isa->tile(64, a, b, c, true);
+        simd->tile(64, a, b, c, true);
 }
 
 static double peak_gflops(int threads)
 {
-    const gan__isa *isa = gan__cpu_isa();
+    const gan__simd_table *simd = gan__simd();
     double best = 0;
     for (int i = 0; i < 9; i++) {
         size_t rounds =
@@ -51,7 +51,7 @@ static double peak_gflops(int threads)
             (size_t)threads; /* in pieces, so that a thread that wakes late still has its share */
         double start = gan__now();
         gan__parallel(rounds, 5000, peak_body, NULL);
-        best = GAN__MAX(best, 2.0 * 64 * isa->rows * isa->columns * (double)rounds /
+        best = GAN__MAX(best, 2.0 * 64 * simd->tile_rows * simd->tile_columns * (double)rounds /
                                   (gan__now() - start) * 1e-9);
     }
     return best;
