@@ -20,10 +20,12 @@ make dcgan      train on handwritten digits and draw some: out/01_dcgan/   (3 to
 make 05_pix2pix the same for any numbered example; examples/README.md lists them
 make examples   all of them, one after the other
 make classifier train the network that scores samples: out/classifier/   (4 minutes)
+make gallery    what sick trainings look like: out/gallery/   (2 minutes)
 make data       fetch MNIST into data/mnist/
 make emoji      fetch 3,700 colour emoji; make avatars: 6,000 drawn faces (both with npm)
 make test       every test that needs nothing but a compiler
 make test-all   sanitizers, valgrind, compile matrix, kill and resume, PyTorch
+make fuzz       readers of files against broken ones, TIME=20 seconds each (clang)
 make format     lay out all C and CUDA files as .clang-format says (clang-format 14)
 make notebook   open the notebooks in a browser; make notebooks: run them all
 make bench      how fast: against the machine's peak, and PyTorch if it is there
@@ -154,9 +156,14 @@ classifier: found
 	@$(MAKE) --no-print-directory data build/classifier
 	build/classifier $(strip $(RUN_FLAGS))
 
+# What sick trainings look like, for examples/README.md, whose picture is out/gallery/gallery.png.
+gallery: found
+	@$(MAKE) --no-print-directory build/gallery
+	build/gallery $(strip $(RUN_FLAGS))
+
 # gan.h and stb once, and each example linked to them. With DEVICE=cuda the GPU kernels too.
 WITH_CUDA = $(if $(findstring cuda,$(DEVICE)),build/gan_cuda.o)
-CUDA_LIBS = -L$(dir $(NVCC))../lib64 -lcudart -lstdc++
+CUDA_LIBS = -L$(dir $(NVCC))../lib64 -lcudart_static -ldl -lrt -lpthread -lstdc++
 build/gan.o: gan.h examples/common.h
 	@mkdir -p build
 	$(CC) $(CFLAGS) -I. -Ibuild $(STB_FLAGS) $(OPENMP_FLAGS) -x c -c examples/common.h -o $@
@@ -290,7 +297,7 @@ STB_INCLUDES += \043include <stb/stb_image.h>\n\043include <stb/stb_image_write.
 # make test, make test-all
 
 # A test program is tests/NAME.c; a second build of it with other flags is NAME-VARIANT.
-NOT_PLAIN = %/library.c %/gradients.c %/cuda.c
+NOT_PLAIN = %/library.c %/gradients.c
 TESTS     = $(patsubst tests/%.c,%,$(filter-out $(NOT_PLAIN),$(wildcard tests/*.c)))
 VARIANTS  = gradients-double gradcheck-double operations-double optim-double \
             folders-nothreads device-nothreads \
@@ -316,11 +323,15 @@ define program
 $(2)/$(1): tests/$(call test_name,$(1)).c $(2)/library-$(call variant,$(1)).o \
            $(wildcard tests/*.h examples/*.h)
 	$(TEST_CC) $(3) -DTEST_LINKED $(FLAGS_$(call variant,$(1))) \
-	    $$< $(2)/library-$(call variant,$(1)).o -o $$@ $(LDLIBS)
+	    $$< $(2)/library-$(call variant,$(1)).o -o $$@ $$(OWN_FLAGS) $(LDLIBS)
 endef
 VARIANT_NAMES = $(sort $(foreach p,$(PROGRAMS),$(call variant,$(p))))
 ADDRESS  = -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE = -O1 -g1 -fno-omit-frame-pointer $(ADDRESS)
+# tests/faults.c takes the place of these functions of the C library, where the linker can do that.
+FAULTS = malloc realloc free fopen fclose fread fwrite fflush fsync rename open close opendir closedir
+WRAP   = $(if $(call links,int main(void) { return 0; }\n,,-Wl$(,)--wrap=malloc),-DHAVE_WRAP $(FAULTS:%=-Wl$(,)--wrap=%))
+build/tests/faults build/sanitized/faults: OWN_FLAGS = $(WRAP)
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),build/tests,$(CFLAGS))))
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),build/sanitized,$(SANITIZE))))
 $(foreach v,$(VARIANT_NAMES),$(eval $(call library,$(v),build/tests,$(CFLAGS))))
@@ -328,7 +339,7 @@ $(foreach v,$(VARIANT_NAMES),$(eval $(call library,$(v),build/sanitized,$(SANITI
 
 # CUDA's words on a CPU (tests/cuda_on_cpu.h), tried by a test of their own: with fibers under the
 # address sanitizer, with threads under ThreadSanitizer, and under clang's MemorySanitizer.
-ON_CPU_SOURCES = tests/cuda_on_cpu.cpp $(wildcard tests/cuda*.h)
+ON_CPU_SOURCES = tests/cuda/cuda_on_cpu.cpp tests/cuda_on_cpu.h $(wildcard tests/cuda/*.h)
 ON_CPU_FLAGS   = -std=c++17 -O1 -g1 -fno-omit-frame-pointer $(filter-out -pedantic,$(WARN)) \
                  -fno-strict-aliasing -Wno-unknown-pragmas -pthread
 ON_CPU_TESTS   = $(if $(ON_CPU),cuda_on_cpu) $(if $(RACES),cuda_on_cpu-races) \
@@ -342,19 +353,28 @@ build/tests/cuda_on_cpu build/tests/cuda_on_cpu-races build/tests/cuda_on_cpu-un
 	$(ON_CPU_CXX) $(ON_CPU_FLAGS) $< -o $@
 
 # gan_cuda.cu itself on a CPU, under the sanitizers: the bare kernels by tests/kernels.c, every
-# operation by tests/operations.c, the device by tests/cuda.c.
+# operation by tests/operations.c, the device by tests/cuda/cuda.c; and each kernel once under
+# ThreadSanitizer by tests/cuda/races.c.
 CUDA_TESTS = $(if $(ON_CPU),cuda kernels-cuda operations-cuda)
-CUDA_SOURCES = $(patsubst %,tests/%.c,cuda kernels operations)
-build/tests/gan_cuda.o: gan_cuda.cu gan.h $(wildcard tests/cuda*.h)
+CUDA_SOURCES = $(patsubst %,tests/%.c,cuda/cuda kernels operations)
+build/tests/gan_cuda.o: gan_cuda.cu gan.h tests/cuda_on_cpu.h $(wildcard tests/cuda/*.h)
 	@mkdir -p build/tests
 	$(CXX) -std=c++17 $(SANITIZE) -x c++ -DGAN_CUDA_ON_CPU -fno-strict-aliasing \
 	    -Wno-unknown-pragmas -I. -c gan_cuda.cu -o $@
 build/tests/cuda build/tests/kernels-cuda build/tests/operations-cuda: $(CUDA_SOURCES) \
-        tests/test.h tests/cuda_names.h build/sanitized/library-plain.o build/tests/gan_cuda.o
+        tests/test.h tests/cuda/cuda_names.h build/sanitized/library-plain.o build/tests/gan_cuda.o
 	$(TEST_CC) $(SANITIZE) -DTEST_LINKED -DGAN_CUDA_ON_CPU -DTEST_CUDA -DTEST_ALIGNED \
-	    -c tests/$(call test_name,$(@F)).c -o $@.o
+	    -c $(filter %/$(call test_name,$(@F)).c,$(CUDA_SOURCES)) -o $@.o
 	$(CXX) $(SANITIZE) $@.o build/sanitized/library-plain.o build/tests/gan_cuda.o -o $@ \
 	    $(LDLIBS)
+
+RACES_TEST = $(if $(RACES),cuda-races)
+build/tests/cuda-races: tests/cuda/races.c tests/test.h tests/cuda/cuda_names.h gan_cuda.cu \
+        tests/cuda_on_cpu.h $(wildcard tests/cuda/*.h) build/tests/library-plain.o
+	$(TEST_CC) -O1 -g1 -fsanitize=thread -DTEST_LINKED -c $< -o $@.o
+	$(CXX) -x c++ -DGAN_CUDA_ON_CPU -DGAN_CUDA_RACES -fsanitize=thread $(ON_CPU_FLAGS) -w -I. \
+	    -c gan_cuda.cu -o $@-kernels.o
+	$(CXX) -fsanitize=thread $@.o $@-kernels.o build/tests/library-plain.o -o $@ $(LDLIBS) -pthread
 
 # With nvcc: compiles for the cards from Turing (7.5) to Hopper (9.0), with PTX for later ones, and
 # links a program.
@@ -364,15 +384,15 @@ CUDA_CARDS = $(foreach sm,75 80 90,-gencode arch=compute_$(sm),code=sm_$(sm)) \
 cuda: build/gan_cuda.o
 	$(CC) $(CFLAGS) -I. examples/15_compare.c build/gan_cuda.o -o build/compare_cuda \
 	    $(CUDA_LIBS) $(LDLIBS)
-	@echo "build/gan_cuda.o: link it with -lcudart -lstdc++, and gan_open(\"cuda\", seed) is there"
+	@echo "build/gan_cuda.o: link it with $(CUDA_LIBS), and gan_open(\"cuda\", seed) is there"
 build/gan_cuda.o: gan_cuda.cu gan.h
 	@test -n "$(NVCC)" || { echo "no nvcc here: install the CUDA toolkit (11.8 or later)"; exit 1; }
 	@mkdir -p build
 	$(NVCC) -std=c++17 -O3 $(CUDA_CARDS) -I. -Xcompiler -fPIC -c gan_cuda.cu -o $@
 
-# On a GPU: everything that tests/gpu.sh proves; without one it says in a line what is missing.
+# On a GPU: everything that tests/cuda/gpu.sh proves; without one it says in a line what is missing.
 test-cuda:
-	@bash tests/gpu.sh out/gpu || test $$? = 77
+	@bash tests/cuda/gpu.sh out/gpu || test $$? = 77
 
 EXAMPLE_PROGRAMS = $(EXAMPLES:%=build/%) $(if $(STB_FOUND),build/picture)
 build/picture: tests/tools/picture.c
@@ -387,14 +407,15 @@ no_sanitizer = $(1) -std=c++17 -fsanitize=$(2) does not work here
 build_all = $(MAKE) -k -j$(JOBS) --no-print-directory $(1) || true
 
 test: found
-	@$(call build_all,$(addprefix build/tests/,$(PROGRAMS) $(ON_CPU_TESTS) $(CUDA_TESTS)) \
-	    $(EXAMPLE_PROGRAMS))
+	@$(call build_all,$(EXAMPLE_PROGRAMS) \
+	    $(addprefix build/tests/,$(PROGRAMS) $(ON_CPU_TESTS) $(CUDA_TESTS) $(RACES_TEST)))
 	@sh tests/tools/run.sh $(PROGRAMS:%=build/tests/%) "bash tests/tools/examples.sh" \
 	    "bash tests/tools/style.sh" \
 	    $(call run_or_skip,$(ON_CPU),build/tests/cuda_on_cpu \
 	        $(CUDA_TESTS:%=build/tests/%),$(call no_sanitizer,$(CXX),address)) \
 	    $(call run_or_skip,$(RACES),"$(call under,$(RACES)) \
-	        build/tests/cuda_on_cpu-races",$(call no_sanitizer,$(CXX),thread)) \
+	        build/tests/cuda_on_cpu-races" \
+	        "$(call under,$(RACES)) build/tests/cuda-races",$(call no_sanitizer,$(CXX),thread)) \
 	    $(call run_or_skip,$(UNWRITTEN),"$(call under,$(UNWRITTEN)) \
 	        build/tests/cuda_on_cpu-unwritten",$(call no_sanitizer,clang++,memory))
 
@@ -413,8 +434,15 @@ test-all: found
 	        $(VALGRIND_TESTS:%="$(VALGRIND) build/tests/%"),valgrind is not here) \
 	    "bash tests/tools/examples.sh compare" "bash tests/tools/tags.sh" \
 	    "bash tests/tools/proofs.sh" "bash tests/tools/matrix.sh" "bash tests/tools/resume.sh" \
+	    "bash tests/cuda/spills.sh" \
+	    "bash tests/tools/fuzz.sh" "bash tests/tools/kills.sh" \
 	    $(call run_or_skip,$(TORCH),\
 	        "$(TORCH) tests/expected/reference.py --check",PyTorch is not here)
+
+# Every reader of files for TIME seconds on inputs that libFuzzer makes: make fuzz TIME=60
+TIME ?= 20
+fuzz:
+	@TIME=$(TIME) bash tests/tools/fuzz.sh libfuzzer
 
 # Lays out every C, C++ and CUDA file; tests/tools/style.sh says what it would change.
 CLANG_FORMAT ?= $(or $(shell command -v clang-format-14),clang-format)
@@ -466,5 +494,6 @@ build/bench: tests/bench/bench.c gan.h
 clean:
 	rm -rf build
 
-.PHONY: help found dcgan $(EXAMPLES) examples classifier stb data emoji avatars npm-is-here lib \
+.PHONY: help fuzz found dcgan $(EXAMPLES) examples classifier gallery stb data emoji avatars \
+        npm-is-here lib \
         notebook-packages notebooks notebook cuda test test-all test-cuda format bench clean

@@ -137,6 +137,19 @@ typedef struct gan_opt gan_opt;           /* an optimizer of one model's paramet
 typedef struct gan_data gan_data;         /* a data set in host memory */
 typedef struct gan_progress gan_progress; /* the progress line and its CSV file */
 
+/* Every object that includes gan.h refers to a name that holds its number type, and only the
+   object with the code defines one: float and double do not link to each other ("undefined
+   reference to gan__compiled_with_GAN_REAL_double"). */
+#ifndef GAN_STATIC
+#define GAN__REAL_NAME_OF(type) gan__compiled_with_GAN_REAL_##type
+#define GAN__REAL_NAME(type)    GAN__REAL_NAME_OF(type)
+extern const char GAN__REAL_NAME(GAN_REAL);
+#ifdef __GNUC__
+__attribute__((used))
+#endif
+static const char *const gan__real_wanted = &GAN__REAL_NAME(GAN_REAL);
+#endif
+
 /* ===========================================================================================
    >>errors
    ===========================================================================================
@@ -174,10 +187,10 @@ GAN_API void gan_fail(const char *where, const char *message);
         cuda, the enum and the derivative are made from the row.
      2. a tensor function in >>arithmetic, both parts, that calls gan__map or gan__zip with the
         constant.
-     3. tests: the row's name and a tolerance in tests/kernels.c (map_table or zip_table), a line
-        in CASES of tests/gradients.c and of tests/operations.c, its value in
-        tests/expected/reference.py (run with PyTorch it writes reference.safetensors), a row in
-        tests/tools/proofs.txt.
+     3. tests: tests/kernels.c compares cpu and cuda with ref for every row by itself. A line in
+        OPERATIONS of tests/gradients.c, one in the list of tests/operations.c where its like
+        are, its value in tests/expected/reference.py (run with PyTorch it writes
+        reference.safetensors), a row in tests/tools/proofs.txt.
 
    ADDING AN OPERATION with a kernel of its own:
 
@@ -194,7 +207,8 @@ GAN_API void gan_fail(const char *where, const char *message);
         What the derivative wants to know of the sizes goes to attr and real. The derivative is
         made of tensor functions, so that it has derivatives itself. Its prototype in PART I.
      5. in gan_cuda.cu, the same chapter: a __global__ function and gan_cuda_NAME, which launches
-        it; a line in the table of gan__cuda_register and one in tests/cuda_names.h.
+        it; a line in the table of gan__cuda_register, whose number of kernels is checked below
+        it, and two in tests/cuda_names.h.
      6. tests: the bare kernel against numbers made another way in tests/kernels.c (of ref and of
         cpu), and the rest as above.
 
@@ -576,7 +590,8 @@ typedef struct gan_backend {
     void *(*capture_end)(void);  /* up to here: what replay does, or NULL if that cannot be */
     void (*replay)(void *captured);
     void (*capture_free)(void *captured_or_NULL);
-    /* the kernels, as gan_ref_NAME above */
+
+    /* The kernels, as gan_ref_NAME above. */
     void (*fill)(const gan_fill *p, gan_real *y);
     void (*random)(const gan_random *p, gan_real *y);
     void (*map)(const gan_map *p, const gan_real *x, gan_real *y);
@@ -1537,177 +1552,234 @@ GAN_API void gan_copy_params(gan_model *into, gan_model *from);
 
 /* ===========================================================================================
    >>data
-   =========================================================================================== */
-/* Images from an IDX file (magic 0x00000803: N,H,W; 0x00000804: N,C,H,W; bytes), labels from
-   another (0x00000801) or NULL; .gz files where stb_image.h was included before gan.h. NULL if a
-   file is missing, truncated, corrupt, or the two do not fit. */
+   ===========================================================================================
+   A data set is bytes in the host's memory, made once, freed by gan_close. What cannot be made
+   (a file that is missing, truncated, damaged or of another kind, a shape of 2^31 numbers and
+   more, no memory) gives NULL, and gan_error() names the file and what is wrong. Only regular
+   files are read: a device, a pipe or a folder in their place is refused. */
+
+/* Images from a file in IDX, MNIST's format: bytes of (N,H,W) (it begins with 00 00 08 03) or
+   (N,C,H,W) (00 00 08 04), and labels from another (00 00 08 01) or NULL. Files of gzip are
+   unpacked where stb_image.h was included before gan.h. NULL also if there are not as many labels
+   as images. */
 GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_or_NULL);
 
-/* CIFAR-10's binary batches (Krizhevsky 2009), count files joined: records of a label 0..9 and
-   planes R,G,B of 32x32 bytes -> (n,3,32,32). Any whole number of records, .gz as above. NULL if
+/* CIFAR-10's binary batches (Krizhevsky 2009) -> (n,3,32,32): count files, one behind the other.
+   A file is records of 3073 bytes, a label 0..9 and planes R,G,B of 32x32; gzip as above. NULL if
    a file is not that. */
 GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count);
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-/* The pictures of a folder (.png .jpg .jpeg .bmp .tga .gif .psd .ppm .pgm .pnm) in order of
-   their names -> (n,channels,h,w). Sub-folders, in that order, are the classes 0,1,2.. (at most
-   256); without any there are no labels. A picture is scaled until it just covers h x w,
-   averaging over what becomes one pixel, and what sticks out is cut off; channels is 1 (0.299 R
-   + 0.587 G + 0.114 B) or 3; white shows where it is transparent. It is decoded once, by a
-   thread that works ahead of gan_batch. A file without a picture's header is left out, one that
-   proves broken later has the next good one in its place; stderr names both. NULL if there is no
-   folder or no good picture. Of pairs side by side in one file (Isola et al. 2017) ask for 2*w
-   columns and take gan_slice(x, 3, 0, w) and gan_slice(x, 3, w, w). */
+/* The pictures of a folder (.png .jpg .jpeg .bmp .tga .gif .ppm .pgm .pnm) in the order of their
+   names -> (n,channels,h,w). Its sub-folders, in that order, are the classes 0,1,2.. (at most
+   256); without any there are no labels.
+
+   A picture is scaled until it just covers h x w, averaging over what becomes one pixel, and what
+   sticks out is cut off. channels is 1 (0.299 R + 0.587 G + 0.114 B) or 3; white shows where it is
+   transparent. It is decoded once, by a thread that works ahead of gan_batch.
+
+   A file that does not begin like one of these formats is left out, one that proves broken later
+   has the next good one in its place; stderr names both. NULL if there is no folder or no good
+   picture. Of pairs side by side in one file (Isola et al. 2017) ask for 2*w columns and take
+   gan_slice(x, 3, 0, w) and gan_slice(x, 3, w, w). */
 GAN_API gan_data *gan_data_folder(gan *g, const char *path, int channels, int h, int w);
 #endif
 
-/* Image i of a and image i of b, their channels one behind the other, with a's labels:
-   gan_slice(x, 1, ..) takes them apart. Two folders with the same names in both will do, or any
-   sets; NULL if count, height or width differ, or a folder left files out. For unpaired domains
-   (Zhu et al. 2017) call gan_batch on two sets: their orders differ. */
+/* Image i of a and image i of b, their channels one behind the other, with a's labels: gan_slice
+   along dimension 1 takes them apart. Two folders with the same names in both will do, or any
+   sets; NULL if their counts, heights or widths differ, or a folder left files out. For unpaired
+   domains (Zhu et al. 2017) call gan_batch on two sets: their orders differ. */
 GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b);
 
-/* count handwritten-looking digits of 28x28 with their labels, drawn from strokes: no file
-   needed. */
+/* count digits (1,28,28) with their labels that look handwritten, drawn from strokes: no file is
+   needed. They depend on the seed and the place in the set. */
 GAN_API gan_data *gan_data_digits(gan *g, int count);
 
-/* count pictures (3,size,size) of a circle 0, square 1, triangle 2 or star 3 of any colour,
-   place, size and turn; size 8 to 4096. FILLED: one colour on pale paper. EDGES: a black outline
-   on white. STRIPED: stripes of that colour in a light outline, on dark dotted cloth. Shape i is
-   the same in each style: edges and filled make a gan_data_pair, filled and striped two unpaired
-   domains. */
-enum { GAN_SHAPES_FILLED, GAN_SHAPES_EDGES, GAN_SHAPES_STRIPED };
+/* count pictures (3,size,size) of a circle 0, square 1, triangle 2 or star 3 of any colour, place,
+   size and turn; size is 8 to 4096. Shape i is the same in each style: edges and filled make a
+   gan_data_pair, filled and striped two unpaired domains. */
+typedef enum gan_shape_style {
+    GAN_SHAPES_FILLED, /* one colour on pale paper */
+    GAN_SHAPES_EDGES,  /* a black outline on white */
+    GAN_SHAPES_STRIPED /* stripes of that colour in a light outline, on dark dotted cloth */
+} gan_shape_style;
 
-GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, int style);
+GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, gan_shape_style style);
 
-/* n images (n,c,h,w) in [-1,1], and their class numbers (n,1,1,1) if labels is not NULL. Every
-   image once per epoch, in an order drawn for each epoch; a batch may end one epoch and begin
-   the next. */
+/* n images (n,c,h,w) in [-1,1], bytes b as b/127.5 - 1, and their class numbers (n,1,1,1) if labels
+   is not NULL. Every image comes once per epoch, in an order drawn for each epoch; a batch may end
+   one epoch and begin the next. */
 GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels_or_NULL);
 
-GAN_API int gan_data_size(const gan_data *data); /* how many images */
-GAN_API void gan_data_item(
-    const gan_data *data, int i, gan_real *image,
-    int *label_or_NULL); /* image i in file order, in [-1,1]; label -1 if none */
-GAN_API const char *gan_data_class_name(
-    const gan_data *data, int label); /* "star", a sub-folder's name ..; NULL if none */
-GAN_API int gan_data_skipped(
-    const gan_data *data); /* files of a folder that were found broken so far */
+/* How many images there are. */
+GAN_API int gan_data_size(const gan_data *data);
 
-/* CycleGAN's history of generated images (Shrivastava et al. 2017). For each of images
-   (N,C,H,W): until size are kept, it is kept and returned; then, with probability 1/2 each, it
-   is returned, or changes places with a random one of those kept. The result has no past. size 0
-   returns images. What is kept are name.running_images and name.running_count, parameters of
-   model that are saved, not trained. */
+/* Image i in file order: C*H*W numbers in [-1,1], and its label, -1 if there are none. */
+GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *label_or_NULL);
+
+/* "star", the name of a sub-folder ..; NULL if the label has no name. */
+GAN_API const char *gan_data_class_name(const gan_data *data, int label);
+
+/* How many files of a folder were found broken so far. */
+GAN_API int gan_data_skipped(const gan_data *data);
+
+/* CycleGAN's history of generated images (Shrivastava et al. 2017). For each of images (N,C,H,W):
+   until size are kept, it is kept and returned; then, with probability 1/2 each, it is returned,
+   or changes places with a random one of those kept. No gradient flows through the result. size 0
+   returns images. What is kept are name.running_images (size,C,H,W) and name.running_count,
+   buffers of model: saved, not trained. */
 GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tensor *images,
                                    int size);
 
 /* ===========================================================================================
    >>augment
    ===========================================================================================
-   Random changes that gradients go through, drawn for each image: GAN_FLIP left and right
-   exchanged; GAN_SHIFT by up to an eighth, zeros move in; GAN_CUTOUT a square hole of half the
-   size; GAN_COLOR brightness + U(-.5,.5), saturation * U(0,2), contrast * U(.5,1.5). The last
-   three with p = 1 are DiffAugment (Zhao et al. 2020): give real and fake images to D through
-   it. */
-enum { GAN_FLIP = 1, GAN_SHIFT = 2, GAN_CUTOUT = 4, GAN_COLOR = 8, GAN_DIFFAUGMENT = 14 };
+   Random changes of images, drawn anew for each image of a batch. Gradients go through them, so
+   the generator can be trained through them, too. */
 
-GAN_API gan_tensor *gan_augment(gan_tensor *x, int which,
-                                gan_real p); /* each of which, for each image, with probability p */
+/* What gan_augment may do to an image. They are bits, to be combined by |, so gan_augment takes an
+   int: GAN_FLIP | GAN_SHIFT is none of the values that an enum type would list. */
+enum {
+    GAN_FLIP = 1,   /* left and right are exchanged in half of the images */
+    GAN_SHIFT = 2,  /* moved by up to 1/8 of the sides, along both; zeros move in */
+    GAN_CUTOUT = 4, /* a hole of zeros, half as high and wide as the image, anywhere */
+    GAN_COLOR = 8, /* brightness + U(-.5,.5), then saturation * U(0,2), then contrast * U(.5,1.5) */
+    GAN_DIFFAUGMENT = GAN_SHIFT | GAN_CUTOUT | GAN_COLOR
+};
 
-/* The probability for the next steps (ADA, Karras et al. 2020): after each call p, kept in D's
-   ada.running_p, moves by N/images towards where the mean of sign(D(real)) is target (0.6),
-   within [0,1]; images 500000 in the paper. */
+/* (N,C,H,W) -> (N,C,H,W): each kind in kinds, for each image, with probability p in [0,1].
+   GAN_DIFFAUGMENT with p = 1 is DiffAugment (Zhao et al. 2020): D sees real and fake images
+   through it, T being the function,
+
+       D's loss of D(T(real)), D(T(fake));      G's loss of D(T(fake)) */
+GAN_API gan_tensor *gan_augment(gan_tensor *x, int kinds, gan_real p);
+
+/* The p for gan_augment in the next step, when D learns its few images by heart (ADA, Karras et
+   al. 2020). Each call moves p, which is kept in D's ada.running_p and starts at 0, by N/images:
+   up if the mean of sign(D(real)) is above target, else down, within [0,1]. In the paper target
+   is 0.6 and images 500000. real_logits: N of them, any shape with N first. */
 GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target, double images);
 
-GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h,
-                                    int w); /* (N,C,H,W) -> (N,C,h,w), a place for each image */
+/* (N,C,H,W) -> (N,C,h,w): a part of each image, from a place of its own. */
+GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w);
 
 /* ===========================================================================================
    >>metrics
    ===========================================================================================
-   Features are n rows of d numbers in host memory: a classifier's layer, read with gan_to_host.
-   Their scores are computed in double, on OpenMP's threads, with the same bits on any number of
-   them; a number that is not finite makes a score NaN. */
+   How good samples are. Features are n rows of d numbers in host memory: what a layer of a
+   classifier makes of n images, read with gan_to_host. They are compared in double precision, on
+   OpenMP's threads, with the same result on any number of them. A score is NaN if a feature is
+   not finite. */
 
-/* |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^1/2), A and B the unbiased covariances (numpy.cov),
-   which may be singular (Heusel et al. 2017: FID, where the features are Inception's). n is 2 or
-   more. */
+/* |m_a - m_b|^2 + tr(A + B - 2 (A B)^1/2): the squared distance of two normal distributions with
+   the means m and the covariances A and B of the rows of a and b (unbiased, as numpy.cov; they may
+   be singular). 0 is best. With Inception's features it is the FID (Heusel et al. 2017). na and
+   nb are 2 or more. */
 GAN_API double gan_frechet_distance(const gan_real *a, int na, const gan_real *b, int nb, int d);
 
-/* mean k(a,a') + mean k(b,b') - 2 mean k(a,b) over all pairs of rows, none with itself, k(x,y) =
-   (x.y/d + 1)^3: the unbiased squared maximum mean discrepancy (KID, Binkowski et al. 2018), for
-   equal distributions about 0, also below. n is 2 or more. */
+/* E k(a,a') + E k(b,b') - 2 E k(a,b), k(x,y) = (x.y/d + 1)^3, means over all pairs of rows, but
+   none of a row with itself: KID (Binkowski et al. 2018), the squared maximum mean discrepancy,
+   unbiased: for equal distributions it lies around 0, on both sides. na and nb are 2 or more. */
 GAN_API double gan_kernel_distance(const gan_real *a, int na, const gan_real *b, int nb, int d);
 
-/* The share of fake rows within reach of a real row, its distance to the k-th nearest other real
-   row: precision; recall is the same with real and fake in each other's place (Kynkaanniemi et
-   al. 2019, k = 3). n_real is above k, k and n_fake 1 or more. */
+/* Precision: the share of the fakes that are near the data. Around each real row lies a ball that
+   reaches to its k-th nearest other real row, and a fake counts if it is in one (here k = 1):
+
+           . - ~ - .
+         /           \              R  a real row
+        |   R---------R    f        f  a fake in no ball
+         \    F      /  \           F  a fake in a ball: 1 of 2, precision 0.5
+           ' - ~ - '
+   Recall is the same with real and fake exchanged: the share of the data that lies near fakes.
+   Many like one another: high precision, low recall. Kynkaanniemi et al. 2019, k = 3. k and
+   n_fake are 1 or more, n_real above k. */
 GAN_API double gan_precision(const gan_real *real, int n_real, const gan_real *fake, int n_fake,
                              int d, int k);
 
-/* exp of the mean over n of sum_y p(y|x) ln(p(y|x)/p(y)), p(y) the mean of p(y|x): 1 if all rows
-   are the same, classes if each is sure of one and all are equally frequent (Salimans et al.
-   2016, but all n at once). Rows (n,classes) sum to 1. */
+/* exp of the mean over n of sum over y of p(y|x) ln(p(y|x)/p(y)), p(y) the mean of p(y|x), which
+   are n rows (n,classes), each of sum 1. From 1, all rows are the same, to classes: each is sure of
+   one class, and all classes are equally frequent. Salimans et al. 2016, there in ten parts. */
 GAN_API double gan_inception_score(const gan_real *probabilities, int n, int classes);
 
-/* How many classes hold the largest score, the first of equals, of some of n rows (n,classes)
-   without NaN. histogram (classes) counts. */
+/* How many classes are some row's best, the largest number of a row (n,classes) and the first of
+   equals. histogram (classes) is written: how many rows chose each. A row with a NaN chooses none. */
 GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram);
 
-/* Prints title, N, d and all of the above (k = 3) in one line, the last two only if fake's
-   probabilities are there; returns the first. */
+/* Prints title, the sizes and all scores above in one line, precision and recall with k = 3, the
+   last two only with probabilities (n_fake,classes). Returns the Frechet distance. */
 GAN_API double gan_print_scores(const char *title, const gan_real *real, int n_real,
                                 const gan_real *fake, int n_fake, int d,
                                 const gan_real *probabilities_or_NULL, int classes);
 
-/* Mean over batch*batches draws of |F(G(z(t + eps))) - F(G(z(t)))|^2 / eps^2 (Karras et al.
-   2019), F NULL: of pixels. z (latent,1,1) goes from a to b, each gan_randn, by cos(wt) a +
-   sin(wt) b, w = pi/2 (slerp at the angle that independent normal vectors have in many
-   dimensions), t uniform in [0,1). StyleGAN also leaves out 1% at both ends. With eps 1e-4, the
-   paper's, float is right to 1e-3. */
-GAN_API double gan_perceptual_path_length(gan_network *G, gan_model *generator,
-                                          gan_network *F_or_NULL, gan_model *features_or_NULL,
+/* How far an image moves when its noise moves a little (Karras et al. 2019): the mean over
+   batch*batches draws of |F(G(z(t + eps))) - F(G(z(t)))|^2 / eps^2, F the identity if it is NULL.
+   z(t) (latent,1,1) goes from one normal vector to another, cos(wt) a + sin(wt) b with w = pi/2,
+   which is slerp where vectors are at right angles, as in many dimensions they nearly are; t is
+   uniform in [0,1). StyleGAN also leaves out 1% at both ends. eps is 1e-4 in the paper: single
+   precision is then right to 1e-3. */
+GAN_API double gan_perceptual_path_length(gan_model *generator, gan_network *G,
+                                          gan_model *features_or_NULL, gan_network *F_or_NULL,
                                           int latent, int batch, int batches, double eps);
 
-/* Means over images of two tensors of one shape, whose values span range (2 for -1..1). psnr: 10
-   log10(range^2 / MSE) dB. ssim: l*s, l = (2 mx my + C1)/(mx^2 + my^2 + C1), s = (2 cov +
-   C2)/(vx + vy + C2), of each channel in all 11x11 Gaussian windows, sigma 1.5, that fit in; C1
-   = (0.01 range)^2, C2 = (0.03 range)^2 (Wang et al. 2004). Sides of 11 or more.  ms_ssim: the
-   product of the mean s of five scales, each the 2x2 means of the last, the fifth's l*s, to
-   powers that sum to 1, negative means as 0 (Wang et al. 2003). Sides of 176 or more. */
+/* How alike two tensors (N,C,H,W) are: means over images. range is how far apart the values can
+   be, 2 for -1..1. PSNR in dB: 10 log10(range^2 / MSE), infinite for equals. */
 GAN_API double gan_psnr(gan_tensor *a, gan_tensor *b, double range);
+
+/* SSIM (Wang et al. 2004): a window of 11x11 with Gaussian weights, sigma 1.5, goes over both,
+   and where it lies inside, means m, variances v and the covariance are taken:
+
+       +-----------+                 luminance  l = (2 m_a m_b + C1) / (m_a^2 + m_b^2 + C1)
+       |  . : . .  |  at every       structure  s = (2 cov + C2) / (v_a + v_b + C2)
+       |  : # : .  |  place, every   C1 = (0.01 range)^2, C2 = (0.03 range)^2
+       |  . : . .  |  channel        SSIM = the mean of l s, from -1 to 1 for equals
+       +-----------+
+   Sides of 11 or more. */
 GAN_API double gan_ssim(gan_tensor *a, gan_tensor *b, double range);
+
+/* MS-SSIM (Wang et al. 2003): the product of the mean s at five scales, each half as large as the
+   last (means of 2x2), the fifth's l s, to powers that sum to 1; a negative mean counts as 0.
+   Sides of 176 or more. */
 GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range);
 
-/* a (n,n), symmetric: values, the largest first, and row i of a becomes values[i]'s unit
-   eigenvector. NaN if a number is not finite. */
+/* The eigenvalues of the symmetric a (n,n), the largest first, in values (n); row i of a becomes
+   the eigenvector of values[i], of length 1. All NaN if a number is not finite. */
 GAN_API void gan_eigen_symmetric(double *a, int n, double *values);
 
 /* ===========================================================================================
    >>files
    ===========================================================================================
-   Safetensors: 8 bytes little-endian header length, JSON, raw little-endian data. A file is
-   written beside its target, flushed to the disk and renamed over it: at every moment the target
-   is the old file or the new one, whole. */
+   Checkpoints in safetensors: 8 bytes little-endian header length, JSON, raw little-endian data.
 
-/* Parameters and running statistics under their names; torch's load_file opens it. False:
-   gan_error(). */
+   Saving: a new file is written beside the target under a random name, flushed to the disk and
+   renamed over it. At every moment the target is the old file or the new one, whole: after a kill,
+   a power cut, a full disk, or with two programs that save to one path (the last one stays). A
+   symbolic link is followed, permissions stay, and what is no regular file is refused.
+
+   Loading: all is checked before anything is changed. False leaves everything as it was, and
+   gan_error() names the file and what is wrong with it. */
+
+/* Parameters and buffers (running statistics ..) under their names; torch's load_file opens the
+   file. False: gan_error(). */
 GAN_API bool gan_save(gan_model *model, const char *path);
 
-/* The same in F16, half the size: rounded to 11 bits, ties to even. False if a number is too
-   large for it (65520 and up). */
+/* The same in F16, half the size: rounded to 11 bits, ties to even. False if a number is too large
+   for it (65520 and up). */
 GAN_API bool gan_save_f16(gan_model *model, const char *path);
 
-/* Fills model. Into a model without parameters: all that the file holds. Else names and shapes
-   must be the same on both sides: false and nothing changed if not, and gan_error() names the
-   first three that differ. F16, BF16, F32, F64, and bytes (U8) as 0 .. 255; PyTorch's
-   num_batches_tracked is passed over. */
+/* Fills model. A model without parameters takes all that the file holds. Else names and shapes must
+   be the same on both sides, or gan_error() names the first three that differ. F16, BF16, F32, F64
+   are read, and bytes (U8) as 0 .. 255; PyTorch's num_batches_tracked is passed over. */
 GAN_API bool gan_load(gan_model *model, const char *path);
 
-/* The whole of a training: every model, its optimizer, random numbers, place in the data, and
-   step. A program that makes the same models, optimizers and data, then loads, goes on exactly
-   where it was. */
+/* The whole of a training: each model's parameters and buffers, its optimizers' moments and steps,
+   the seed and how many random numbers were drawn, the place in each data set, and step (0 or
+   more), which is the program's own count.
+
+   A program that makes the same models, optimizers and data in the same order, then loads, goes on
+   from the last gan_save_state and computes the same bits as if it had not stopped. What it did
+   after that save is lost, and done again. The file's seed takes the place of gan_open's. Not in
+   the file, and the program's to set: learning rates, gan_freeze and gan_eval, and what the program
+   computes from its own options, such as another batch size. step may be NULL. */
 GAN_API bool gan_save_state(gan *g, const char *path, int step);
 GAN_API bool gan_load_state(gan *g, const char *path, int *step);
 
@@ -1715,54 +1787,79 @@ GAN_API bool gan_load_state(gan *g, const char *path, int *step);
    >>pictures
    =========================================================================================== */
 #ifdef INCLUDE_STB_IMAGE_WRITE_H
-/* Writes x (N,1 or 3,H,W), [-1,1] to black..white, as a grid of N pictures with columns a row.
-   False: gan_error(). */
+/* Writes x (N,1 or 3,H,W), with -1 black and 1 white, as a PNG: a grid of N pictures, columns in a
+   row, saved like a checkpoint. False: gan_error(). */
 GAN_API bool gan_save_png(gan_tensor *x, int columns, const char *path);
 #endif
 
 /* ===========================================================================================
    >>progress
    =========================================================================================== */
-/* Begins a log of values named in columns, "D,G": on a terminal one line with a bar, step,
-   values, images/s and time left; elsewhere a plain line now and then; every step a row of csv
-   (or NULL for none). With first > 0, a training that goes on, rows of csv from step first on
-   are dropped and the others kept. NULL if csv cannot be written. */
+/* Begins a log of the values named in columns, "D,G", at most 8: on a terminal one line with a bar,
+   step, values, images/s and time left; elsewhere a plain line now and then; and every step a row
+   of the file csv, which may be NULL. With first > 0, a training that goes on, rows of csv from
+   step first on are dropped and the others kept. NULL if csv cannot be written, or is there and
+   cannot be read: then it stays as it is. */
 GAN_API gan_progress *gan_progress_open(gan *g, const char *csv, const char *columns, int first,
                                         int steps, int batch);
-GAN_API void gan_progress_step(gan_progress *log, int step, ...); /* one double per column */
+
+/* Logs a step: one double for each column. */
+GAN_API void gan_progress_step(gan_progress *log, int step, ...);
 GAN_API void gan_progress_close(gan_progress *log);
 
 /* ===========================================================================================
    >>look
    =========================================================================================== */
-GAN_API void gan_summary(
-    gan_model *model); /* prints the layers used so far: output shapes, parameter counts */
-GAN_API void gan_profile(
-    gan *g); /* prints, per kernel: calls, ms, GFLOP/s, GB/s, share of the time; then starts anew */
-GAN_API size_t gan_profile_flops(
-    gan *g); /* operations (a multiply-add is two) of products and convolutions since then */
+/* Prints the layers that were used so far, in the order of first use, with the shape of their
+   output and how many numbers they learn. */
+GAN_API void gan_summary(gan_model *model);
+
+/* Prints for each kernel: calls, milliseconds, billions of operations and of bytes per second,
+   share of the time. Then counting starts anew. */
+GAN_API void gan_profile(gan *g);
+
+/* The operations of products and convolutions since then; a multiply-add is two. */
+GAN_API size_t gan_profile_flops(gan *g);
 
 /* ===========================================================================================
    >>doctor
    =========================================================================================== */
-/* One line at the end of a training step, before gan_clear:  gan_doctor(g, step, 20, real, fake,
-   NULL, NULL);  Every 20th step it prints what is wrong, the number that shows it and what to
-   try; it is silent when all is well, and changes nothing. An illness is told when it lasts for
-   some looks, and again after twice as long. Returns how many were told now. real, fake: the
-   batches (N,C,H,W). The logits: what the discriminator made of them, any shape; NULL finds them
-   if they are (N,1,1,1). It sees: numbers that are not finite (at every step, by the logits;
-   every = 1 also names the kernel of a derivative), constant data, a discriminator that has won
-   (where its logits go through a sigmoid or softplus), takes fakes for real or does not learn, a
-   collapsed generator, gradients that vanish or explode, updates too large for their weights (of
-   two or more dimensions), dead ReLUs. */
+/* One line at the end of a training step, before gan_clear:
+
+       gan_doctor(g, step, 20, real, fake, NULL, NULL);
+
+   It prints what is wrong, the number that shows it and what to try; it is silent when all is
+   well, and changes nothing. It looks at the first step, 1, 2, 4, 8 .. steps later, and at every
+   20th step. Where several things are wrong it names the one that most likely causes the others,
+   and puts those behind it:
+
+       doctor, step 40: the learning rate is too high for D.fc.weight: one update is 0.29 of the
+       weight's first length, 0.001 to 0.05 is usual. Divide it by 10. Also seen: dead ReLUs (0.6)
+
+   (in one line). It says so again when the trouble has lasted twice as long. Returns how many
+   things it named, 0 if it said nothing.
+
+     real, fake                the batches (N,C,H,W), N >= 2, fake with its past (not detached)
+     real_logits, fake_logits  what the discriminator made of them, of any shape; NULL finds them
+                               if they are (N,1,1,1)
+
+   It sees, causes first: numbers that are not finite (this at every step; with every = 1 it also
+   names the kernel of a derivative); data that is constant or out of the generator's range;
+   memory that grows from step to step; a sigmoid where the loss wants logits; noise that repeats;
+   a network of which no parameter changes; swapped labels; a generator's loss of the wrong sign;
+   updates that are large beside their weights (those of two or more dimensions); dead ReLUs;
+   gradients that explode or vanish; fakes far outside of the data's range, where no tanh ends the
+   generator; a discriminator that has won (if its loss has a sigmoid or softplus in it) or takes
+   fakes for real; a collapsed generator. */
 GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor *fake,
                        gan_tensor *real_logits, gan_tensor *fake_logits);
 
-/* After gan_doctor, at a look: scores (N,K,1,1), N >= 10*K, that a classifier gives fakes. Tells
-   of classes that no fake is best in. */
+/* After gan_doctor, in the same step: names the classes that no fake is best in, and returns how
+   many those are. scores (N,K,1,1), N >= 10*K, are what a classifier makes of N fakes. */
 GAN_API int gan_doctor_classes(gan *g, gan_tensor *scores);
-GAN_API const char *gan_doctor_text(
-    const gan *g); /* the lines of the last step that had any; "" before the first */
+
+/* The lines of the last step that had any; "" before the first. */
+GAN_API const char *gan_doctor_text(const gan *g);
 
 /* ===========================================================================================
    >>plan
@@ -1784,9 +1881,9 @@ typedef void gan_step_fn(gan *g, void *user);
 GAN_API size_t gan_plan(gan *g, gan_step_fn *step, void *user);
 
 /* gan_clear(g), then step(g, user), for a training's loop; faster where the backend can replay a
-   step (cuda does, as a CUDA graph), and with the same bits. step is called the first time, captured
-   at the second (its kernels are noted in order), and from then on replayed: not called, its kernels
-   are run again in the same memory.
+   step (cuda does, as a CUDA graph), and with the same bits. step is called the first time; at the
+   second it is captured, which notes its kernels in order; from then on it is replayed: not called,
+   its kernels are run again in the same memory.
 
      goes on in a replay    random numbers, gan_batch, Adam's step count, gan_set_lr outside of step
      stays as captured      step's own ifs, loops and numbers
@@ -1920,10 +2017,15 @@ GAN_HOST_DEVICE void gan__random_block(const gan_random *p, uint64_t block, gan_
 #include <string.h>
 #include <time.h>
 #if defined(_WIN32)
+#include <fcntl.h>
 #include <io.h>
+#include <sys/stat.h>
 #elif defined(__unix__) || defined(__APPLE__)
 #define GAN__POSIX
+#include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 #endif
@@ -1944,9 +2046,6 @@ GAN_HOST_DEVICE void gan__random_block(const gan_random *p, uint64_t block, gan_
 #define GAN__PTHREAD
 #include <pthread.h>
 #endif
-#endif
-#if defined(GAN__POSIX) && defined(STBI_INCLUDE_STB_IMAGE_H)
-#include <dirent.h>
 #endif
 
 #ifndef GAN_MALLOC
@@ -1979,9 +2078,11 @@ GAN_HOST_DEVICE void gan__random_block(const gan_random *p, uint64_t block, gan_
 #define GAN__PRINTF(a, b)
 #endif
 #if defined(__GNUC__)
-#define GAN__INLINE __attribute__((always_inline))
+#define GAN__INLINE   __attribute__((always_inline))
+#define GAN__NOINLINE __attribute__((noinline))
 #else
 #define GAN__INLINE
+#define GAN__NOINLINE
 #endif
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -2000,6 +2101,10 @@ GAN_HOST_DEVICE void gan__random_block(const gan_random *p, uint64_t block, gan_
 
 #ifdef __cplusplus
 extern "C" {
+#endif
+
+#ifndef GAN_STATIC
+const char GAN__REAL_NAME(GAN_REAL) = 1;
 #endif
 
 /* ===========================================================================================
@@ -2079,10 +2184,16 @@ GAN_API void gan_fail(const char *where, const char *message)
     gan__fail(NULL, where ? where : "gan_fail", "%s", message ? message : "the message is NULL");
 }
 
+/* Memory that the program can go on without: NULL if there is none. */
+static void *gan__try_alloc(size_t bytes)
+{
+    return GAN_MALLOC(bytes ? bytes : 1);
+}
+
 /* Memory that the program cannot go on without. */
 static void *gan__alloc(size_t bytes)
 {
-    void *memory = GAN_MALLOC(bytes ? bytes : 1);
+    void *memory = gan__try_alloc(bytes);
     if (!memory)
         gan__fail(NULL, "gan.h", "out of memory: %.0f bytes wanted", (double)bytes);
     return memory;
@@ -2099,15 +2210,25 @@ static char *gan__copy_string(const char *s)
 }
 
 /* An array of elements of size bytes with room for one more than count: moved to twice the room
-   when count is a power of two. */
-static void *gan__grow(void *array, size_t count, size_t size)
+   when count is a power of two. NULL if there is no memory; then array stays as it is. */
+static void *gan__try_grow(void *array, size_t count, size_t size)
 {
     if (count != 0 && (count & (count - 1)) != 0)
         return array;
-    void *larger = gan__alloc((count ? 2 * count : 1) * size);
+    void *larger = gan__try_alloc((count ? 2 * count : 1) * size);
+    if (!larger)
+        return NULL;
     if (count)
         memcpy(larger, array, count * size);
     GAN_FREE(array);
+    return larger;
+}
+
+static void *gan__grow(void *array, size_t count, size_t size)
+{
+    void *larger = gan__try_grow(array, count, size);
+    if (!larger)
+        gan__fail(NULL, "gan.h", "out of memory: %.0f bytes wanted", 2.0 * (double)(count * size));
     return larger;
 }
 
@@ -2651,8 +2772,8 @@ typedef struct {
     void (*store_tile)(const gan_real *tile, int rows, int columns, gan_real *dst,
                        ptrdiff_t row_stride, const ptrdiff_t *column_offset);
     void (*map)(const gan_map *p, const gan_real *x, gan_real *y, size_t n);
-    void (*zip)(const gan_zip *p, const gan_real *a, int a_step, const gan_real *b, int b_step,
-                gan_real *y, size_t n);
+    void (*zip)(const gan_zip *p, const gan_real *a, const gan_real *b, int b_step, gan_real *y,
+                size_t n);
     double (*sum)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n);
     double (*sum_of_squares)(const gan_real *x, size_t rows, ptrdiff_t stride, size_t n,
                              gan_real center);
@@ -2879,6 +3000,8 @@ enum { GAN__GUARD_BYTES = 64 };
 static gan_tensor *gan__param_at(gan *g, const gan_real *data);
 static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cost,
                               const gan_real *y);
+static void gan__doctor_loss(gan *g, gan_tensor *loss, gan_model *model);
+static void gan__doctor_forget(gan *g, int tape);
 static void gan__plan_kernel(gan *g, int k, const void *p, const gan__cost *cost,
                              const gan_real *const *x, const gan_real *y);
 static bool gan__planned(gan *g, const char *function);
@@ -2945,12 +3068,22 @@ static double gan__now(void)
 #endif
 }
 
+static void *gan__try_device_alloc(const gan_backend *b, size_t bytes)
+{
+    return b->alloc ? b->alloc(bytes) : GAN_MALLOC(bytes + 64);
+}
+
+static void gan__out_of_memory(gan *g, const gan_backend *b, double bytes)
+{
+    gan__fail(g, "gan.h", "out of memory on \"%s\": %.0f bytes wanted, %.0f held", b->name, bytes,
+              (double)g->held);
+}
+
 static void *gan__device_alloc(gan *g, const gan_backend *b, size_t bytes)
 {
-    void *memory = b->alloc ? b->alloc(bytes) : GAN_MALLOC(bytes + 64);
+    void *memory = gan__try_device_alloc(b, bytes);
     if (!memory)
-        gan__fail(g, "gan.h", "out of memory on \"%s\": %.0f bytes wanted, %.0f held", b->name,
-                  (double)bytes, (double)g->held);
+        gan__out_of_memory(g, b, (double)bytes);
     return memory;
 }
 
@@ -3121,8 +3254,8 @@ static void gan__slab_add(gan *g, size_t size)
 static void gan__guarded_add(gan *g, char *memory, size_t bytes);
 static void gan__guarded_remove(gan *g, const char *memory);
 
-/* The number of the smallest free block of size bytes or more, in a new slab if there is none. Small
-   blocks share slabs of 1 MiB. */
+/* The number of the smallest free block of size bytes or more, in a new slab if there is none.
+   Small blocks share slabs of 1 MiB. */
 static int gan__best_block(gan *g, size_t size)
 {
     int best = -1;
@@ -3202,6 +3335,8 @@ GAN_API void gan_clear_to(gan *g, gan_mark mark)
         gan__fail(g, "gan_clear_to",
                   "the mark is of %d tensors, %d are there: gan_here came before a gan_clear",
                   mark.tape, g->tape_count);
+    if (g->look)
+        gan__doctor_forget(g, mark.tape);
     g->longest_tape = GAN__MAX(g->longest_tape, g->tape_count);
     while (g->tape_count > mark.tape) {
         gan_tensor *t = g->tape[--g->tape_count];
@@ -3311,14 +3446,17 @@ static void gan__guarded_remove(gan *g, const char *memory)
         }
 }
 
-/* Device memory of its own for bytes bytes, outside of the slabs: a parameter's, for instance. */
+/* Device memory of its own for bytes bytes, outside of the slabs: a parameter's, for instance. NULL
+   if there is none. */
 static void *gan__persistent_alloc(gan *g, size_t bytes)
 {
     size_t guard = g->other ? GAN__GUARD_BYTES : 0;
-    char *memory = (char *)gan__device_alloc(g, g->backend, bytes + 2 * guard) + guard;
+    char *memory = (char *)gan__try_device_alloc(g->backend, bytes + 2 * guard);
+    if (!memory)
+        return NULL;
     if (guard)
-        gan__guarded_add(g, memory, bytes);
-    return memory;
+        gan__guarded_add(g, memory + guard, bytes);
+    return memory + guard;
 }
 
 static void gan__persistent_free(gan *g, void *memory)
@@ -3777,23 +3915,34 @@ static gan_tensor *gan__record(gan_tensor *y, const struct gan__op *op, gan_tens
     return y;
 }
 
-/* A parameter or a piece of optimizer state: on no tape, its memory its own, until gan_close. */
+/* A parameter or a piece of optimizer state: on no tape, its memory its own, until gan_close. NULL
+   if there is no memory. */
 static gan_tensor *gan__persistent_tensor(gan *g, int n, int c, int h, int w)
 {
     gan__planned(g, "a new parameter or optimizer state");
-    gan_tensor *t = (gan_tensor *)gan__alloc_zero(sizeof *t);
+    size_t size = (size_t)n * c * h * w * sizeof(gan_real);
+    gan_tensor *t = (gan_tensor *)gan__try_alloc(sizeof *t);
+    gan__buffer *buffer = (gan__buffer *)gan__try_alloc(sizeof *buffer);
+    void *numbers = t && buffer ? gan__persistent_alloc(g, size) : NULL;
+    if (!numbers) {
+        GAN_FREE(t);
+        GAN_FREE(buffer);
+        return NULL;
+    }
+    memset(t, 0, sizeof *t);
+    memset(buffer, 0, sizeof *buffer);
     t->n = n;
     t->c = c;
     t->h = h;
     t->w = w;
     t->g = g;
     t->tape = -1;
-    t->buffer = (gan__buffer *)gan__alloc_zero(sizeof *t->buffer);
+    t->buffer = buffer;
     t->buffer->references = 1;
-    t->buffer->block.size = gan_count(t) * sizeof(gan_real);
-    t->buffer->block.memory = (char *)gan__persistent_alloc(g, t->buffer->block.size);
-    t->data = (gan_real *)t->buffer->block.memory;
-    gan__account(g, (ptrdiff_t)t->buffer->block.size);
+    t->buffer->block.size = size;
+    t->buffer->block.memory = (char *)numbers;
+    t->data = (gan_real *)numbers;
+    gan__account(g, (ptrdiff_t)size);
     return t;
 }
 
@@ -4032,8 +4181,18 @@ GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b,
                         b[n * p->b[0] + c * p->b[1] + h * p->b[2] + w * p->b[3]], p->k, p->l);
 }
 
-/* A tour of two arrays whose neighbours along four dimensions lie a and b apart. part and
-   stretch are the sum's. */
+/* A loop over y (front to back) that follows two arrays whose neighbours along each dimension lie
+   a and b apart. part and stretch are the sum's. Bias (1,C,1,1) added to (N,C,H,W) = (8,3,4,5):
+
+       size    8   3   4   5        dimensions as they come
+       a      60  20   5   1
+       b       0   1   0   0
+                       \___/        H and W become one of 20: the next row begins where this one
+       size    8   3    20          ends, in both (a: 5 = 1 * 5; b: 0 = 0 * 5). N and C do not:
+       a      60  20     1          b's next image would have to begin 3 on, and begins 0 on
+       b       0   1     0
+
+   The last dimension, the inner loop, is thus as long as can be. */
 typedef struct {
     int dims, size[4];
     ptrdiff_t a[4], b[4];
@@ -4077,27 +4236,41 @@ static void gan__strided_loop_offsets(const gan__strided_loop *j, size_t line, p
     }
 }
 
-/* y's numbers begin .. end: the stretches of it that lie in one line of the last dimension. */
+/* Numbers 0 .. n of an array whose neighbours lie step apart: the array itself, or a copy. */
+static const gan_real *gan__neighbours(const gan_real *x, ptrdiff_t step, size_t n, gan_real *copy)
+{
+    if (step == 1)
+        return x;
+    for (size_t i = 0; i < n; i++)
+        copy[i] = x[(ptrdiff_t)i * step];
+    return copy;
+}
+
+/* y's numbers begin .. end: the stretches of it that lie in one line of the last dimension. Where
+   a's, or b's, are not neighbours in memory, they are copied first, 256 at a time; that one number
+   of b is repeated is frequent, and needs no copy. */
 static void gan__zip_body(void *job, size_t begin, size_t end, int thread)
 {
     const gan__strided_loop *j = (const gan__strided_loop *)job;
+    const gan__simd_table *simd = gan__simd();
     const gan_zip *p = (const gan_zip *)j->p;
     const size_t length = (size_t)j->size[j->dims - 1];
     const ptrdiff_t step_a = j->a[j->dims - 1];
     const ptrdiff_t step_b = j->b[j->dims - 1];
+    const bool repeated = step_b == 0;
+    const size_t most = step_a == 1 && step_b <= 1 ? length : 256;
+    gan_real copy_a[256], copy_b[256];
     (void)thread;
     for (size_t n; begin < end; begin += n) {
-        ptrdiff_t from_a, from_b, at = (ptrdiff_t)(begin % length);
+        ptrdiff_t from_a, from_b;
+        const size_t at = begin % length;
         gan__strided_loop_offsets(j, begin / length, &from_a, &from_b);
-        const gan_real *a = j->in[0] + from_a + at * step_a;
-        const gan_real *b = j->in[1] + from_b + at * step_b;
-        n = GAN__MIN(end - begin, length - (size_t)at);
-        if (step_a <= 1 && step_b <= 1)
-            gan__simd()->zip(p, a, (int)step_a, b, (int)step_b, j->y + begin, n);
-        else
-            for (ptrdiff_t i = 0; i < (ptrdiff_t)n; i++)
-                j->y[begin + (size_t)i] = gan__zip_one(p->op, a[i * step_a], b[i * step_b], p->k,
-                                                       p->l);
+        const gan_real *a = j->in[0] + from_a + (ptrdiff_t)at * step_a;
+        const gan_real *b = j->in[1] + from_b + (ptrdiff_t)at * step_b;
+        n = GAN__MIN(GAN__MIN(end - begin, length - at), most);
+        a = gan__neighbours(a, step_a, n, copy_a);
+        b = repeated ? b : gan__neighbours(b, step_b, n, copy_b);
+        simd->zip(p, a, b, !repeated, j->y + begin, n);
     }
 }
 
@@ -5330,6 +5503,8 @@ enum { GAN__PLAIN, GAN__WINDOW, GAN__WINDOW_T };
 #define gan__simd_max_of_line    GAN__SIMD(max_of_line)
 #define gan__simd_norm_grad      GAN__SIMD(norm_grad)
 #define gan__simd_norm_sums      GAN__SIMD(norm_sums)
+#define gan__simd_pack_border    GAN__SIMD(pack_border)
+#define gan__simd_pack_careful   GAN__SIMD(pack_careful)
 #define gan__simd_pack_left      GAN__SIMD(pack_left)
 #define gan__simd_pack_right     GAN__SIMD(pack_right)
 #define gan__simd_pack_run       GAN__SIMD(pack_run)
@@ -5530,6 +5705,25 @@ static inline GAN__INLINE void gan__simd_copy_line(gan_real *dst, const gan_real
         dst[j] = src[j * step];
 }
 
+/* 0 for those of n numbers whose places first + q*step in a row are outside of 0 .. w. */
+static GAN__NOINLINE void gan__simd_pack_border(gan_real *dst, int first, int step, int n, int w)
+{
+    for (int q = 0; q < n && first + q * step < 0; q++)
+        dst[q] = 0;
+    for (int q = n - 1; q >= 0 && first + q * step >= w; q--)
+        dst[q] = 0;
+}
+
+/* dst[q] = row[first + q*step], or 0 outside of the row, where nothing is read. */
+static GAN__NOINLINE void gan__simd_pack_careful(gan_real *dst, const gan_real *row, int first,
+                                                 int step, int n, int w)
+{
+    for (int q = 0; q < n; q++) {
+        int place = first + q * step;
+        dst[q] = place >= 0 && place < w ? row[place] : 0;
+    }
+}
+
 /* One run of n positions in a line of the grid, from (i, j) on: rows k .. k+depth of the window
    into panel. A tap that reaches over the border of the image is read over it where the tensor
    has numbers there, and the border's zeros are written after. */
@@ -5553,19 +5747,12 @@ static inline GAN__INLINE void gan__simd_pack_run(const gan__window *s, const ga
             if (line < 0 || line >= s->h)
                 for (int q = 0; q < n; q++)
                     dst[q] = 0;
-            else if (first >= 0 && last < s->w)
-                gan__simd_copy_line(dst, row + first, step, n);
             else if (row + first >= s->src && row + last < s->end) {
                 gan__simd_copy_line(dst, row + first, step, n);
-                for (int q = 0; q < n && first + q * step < 0; q++)
-                    dst[q] = 0;
-                for (int q = n - 1; q >= 0 && first + q * step >= s->w; q--)
-                    dst[q] = 0;
+                if (first < 0 || last >= s->w)
+                    gan__simd_pack_border(dst, first, step, n, s->w);
             } else
-                for (int q = 0; q < n; q++)
-                    dst[q] = first + q * step >= 0 && first + q * step < s->w
-                               ? row[first + q * step]
-                               : 0;
+                gan__simd_pack_careful(dst, row, first, step, n, s->w);
         }
         left -= part;
         v = 0;
@@ -5679,7 +5866,12 @@ static void gan__simd_store_tile(const gan_real *tile, int rows, int columns, ga
     }
 }
 
-/* ---- elementwise */
+/* ---- elementwise: vectorised, but with less of the optimizer's time than the loops above, as
+   memory is the limit here */
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
+#pragma GCC push_options
+#pragma GCC optimize("O2", "tree-vectorize", "vect-cost-model=dynamic")
+#endif
 
 /* e^x, tanh and the square root in forms that compilers vectorise, to about 2 units in the last
    place (polynomials: Cephes, S. Moshier). e^x is 2^n times a polynomial of what is left, and 0
@@ -5729,9 +5921,10 @@ static inline GAN__INLINE float gan__simd_tanh(float x)
 
 static inline GAN__INLINE float gan__simd_sqrt(float x)
 {
-    int32_t i;
+    uint32_t i; /* without a sign: -0 and NaN must not overflow below */
     memcpy(&i, &x, sizeof i);
-    float y = gan__simd_float_of_bits(0x5f3759df - (i >> 1)), half = 0.5f * x; /* about 1/sqrt(x) */
+    float y = gan__simd_float_of_bits((int32_t)(0x5f3759df - (i >> 1))); /* about 1/sqrt(x) */
+    float half = 0.5f * x;
     y = y * (1.5f - half * y * y);
     y = y * (1.5f - half * y * y);
     y = y * (1.5f - half * y * y);
@@ -5778,40 +5971,48 @@ static void gan__simd_map(const gan_map *p, const gan_real *in, gan_real *out, s
 #undef GAN__CASE
 }
 
-/* y = f(a, b), for each row of GAN_ZIP_OPS four loops: a step of 0 repeats the first number. */
-static void gan__simd_zip(const gan_zip *p, const gan_real *in_a, int a_step, const gan_real *in_b,
-                          int b_step, gan_real *y, size_t n)
+/* y = f(a, b), for each row of GAN_ZIP_OPS two loops: a step of 0 repeats b's first number. y may
+   be a or b. */
+static void gan__simd_zip(const gan_zip *p, const gan_real *in_a, const gan_real *in_b, int b_step,
+                          gan_real *y, size_t n)
 {
-#define GAN__LOOP(of_a, of_b, formula) \
-    for (size_t i = 0; i < n; i++) {   \
-        const gan_real a = of_a;       \
-        const gan_real b = of_b;       \
-        y[i] = (gan_real)(formula);    \
-    }
-#define GAN__CASE(op, name, needs_y, formula, grad_a, grad_b) \
-    case op:                                                  \
-        if (a_step && b_step)                                 \
-            GAN__LOOP(in_a[i], in_b[i], formula)              \
-        else if (a_step)                                      \
-            GAN__LOOP(in_a[i], first_b, formula)              \
-        else if (b_step)                                      \
-            GAN__LOOP(first_a, in_b[i], formula)              \
-        else                                                  \
-            GAN__LOOP(first_a, first_b, formula)              \
+#define GAN__CASE(op, name, needs_y, formula, of_a, of_b) \
+    case op:                                              \
+        if (b_step)                                       \
+            for (size_t i = 0; i < n; i++) {              \
+                const gan_real a = in_a[i];               \
+                const gan_real b = in_b[i];               \
+                y[i] = (gan_real)(formula);               \
+            }                                             \
+        else                                              \
+            for (size_t i = 0; i < n; i++) {              \
+                const gan_real a = in_a[i];               \
+                const gan_real b = first_b;               \
+                y[i] = (gan_real)(formula);               \
+            }                                             \
         break;
     const gan_real k = p->k;
     const gan_real l = p->l;
-    const gan_real first_a = in_a[0];
     const gan_real first_b = in_b[0];
     switch (p->op) {
         GAN_ZIP_OPS(GAN__CASE)
     }
 #undef GAN__CASE
-#undef GAN__LOOP
 }
 
-/* ---- sums over rows of n numbers that lie stride apart: 16 lanes in the working precision,
-   folded into double every 1024 numbers */
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
+#pragma GCC pop_options
+#endif
+
+/* ---- sums over rows of n numbers that lie stride apart: in 16 lanes, that is, 16 sums at once in
+   the working precision, which are folded into a total in double every 1024 numbers:
+
+       x    0  1  2 ... 15 | 16 17 18 ... 31 | 32 ...        lane 0 adds x[0], x[16], x[32] ...
+            |  |  |     |    |  |  |      |                  lane 1 adds x[1], x[17], x[33] ...
+       lane 0  1  2 ... 15 | 0  1  2 ...  15 | 0  ...        total += lane 0 + lane 1 + ... + lane 15
+
+   16 lanes are one vector of AVX-512, two of AVX2 and four of SSE2, with the same additions in
+   the same order. What is left of a row goes to the total directly. */
 
 #if GAN__BYTES > 0
 typedef gan_real gan__simd_lanes
@@ -6776,8 +6977,8 @@ static void gan__conv_transpose_phase(const gan_conv *p, const gan__conv_geometr
 
 /* The other way, for few channels of x, which would leave most rows of a tile empty, and for
    dilated taps, which fit no phase. One product computes what each pixel of y gives to each tap,
-   parts (C*KH*KW, N*OH*OW) = weight^T y; then every image of x adds up its own parts, in a fixed order.
-   A few images at a time, so that the parts stay in the cache. */
+   parts (C*KH*KW, N*OH*OW) = weight^T y; then every image of x adds up its own parts, in a fixed
+   order. A few images at a time, so that the parts stay in the cache. */
 typedef struct {
     const gan_conv *p;
     gan__conv_geometry q;
@@ -6934,8 +7135,8 @@ static gan_tensor *gan__conv(const gan_conv *p, int made, gan_tensor *x, gan_ten
     return gan__record(t, &gan__conv_ops[made], a, b, NULL);
 }
 
-/* The gradient in in[i] has in[i]'s shape: it is the one that in[i] was, made from the other input
-   and from gt in the place of t. */
+/* t was made from two of x, w and y, and gt takes t's place among the three. The gradient in in[i]
+   takes in[i]'s place: it is made from gt and the other input. */
 static gan_tensor *gan__conv_vjp(gan_tensor *t, gan_tensor *gt, int i)
 {
     int made = t->attr[0];
@@ -8938,20 +9139,42 @@ GAN_API size_t gan_param_count(const gan_model *model)
 
 /* ---- making parameters */
 
-/* Adds a parameter, or a buffer if it is not trainable; its numbers are not set yet. */
-static gan__param *gan__param_new(gan_model *model, const char *name, gan__param_shape shape,
-                                  bool trainable, gan__start start)
+/* Adds a parameter, or a buffer if it is not trainable; its numbers are not set yet. NULL if there
+   is no memory; then model is as before. */
+static gan__param *gan__try_param_new(gan_model *model, const char *name, gan__param_shape shape,
+                                      bool trainable, gan__start start)
 {
     gan__check_shape(model->g, "gan_param", shape.n, shape.c, shape.h, shape.w);
-    model->params = (gan__param *)gan__grow(model->params, (size_t)model->count,
-                                            sizeof *model->params);
+    gan__param *params = (gan__param *)gan__try_grow(model->params, (size_t)model->count,
+                                                     sizeof *params);
+    if (!params)
+        return NULL;
+    model->params = params;
+    char *copy = (char *)gan__try_alloc(strlen(name) + 1);
+    gan_tensor *value = NULL;
+    if (copy)
+        value = gan__persistent_tensor(model->g, shape.n, shape.c, shape.h, shape.w);
+    if (!value) {
+        GAN_FREE(copy);
+        return NULL;
+    }
     gan__param *param = &model->params[model->count++];
     memset(param, 0, sizeof *param);
-    param->name = gan__copy_string(name);
+    param->name = strcpy(copy, name);
     param->rank = shape.rank;
     param->trainable = trainable;
     param->start = start;
-    param->value = gan__persistent_tensor(model->g, shape.n, shape.c, shape.h, shape.w);
+    param->value = value;
+    return param;
+}
+
+static gan__param *gan__param_new(gan_model *model, const char *name, gan__param_shape shape,
+                                  bool trainable, gan__start start)
+{
+    gan__param *param = gan__try_param_new(model, name, shape, trainable, start);
+    if (!param)
+        gan__out_of_memory(model->g, model->g->backend,
+                           (double)shape.n * shape.c * shape.h * shape.w * sizeof(gan_real));
     return param;
 }
 
@@ -8975,7 +9198,7 @@ static bool gan__is_torch_buffer(const char *name)
 
 /* A parameter that a file brings into a model that has none yet. gan_init_model starts it as a
    layer would have: weights of two or more dimensions uniform, normalisation at 1, the rest
-   at 0. */
+   at 0. NULL if there is no memory. */
 static gan__param *gan__param_from_file(gan_model *model, const char *name, gan__param_shape shape,
                                         bool trainable)
 {
@@ -8983,7 +9206,7 @@ static gan__param *gan__param_from_file(gan_model *model, const char *name, gan_
     gan__start start = shape.rank > 1
                          ? gan__start_uniform(1 / sqrt((double)shape.c * shape.h * shape.w))
                          : gan__start_at(scales ? 1 : 0);
-    return gan__param_new(model, name, shape, trainable, start);
+    return gan__try_param_new(model, name, shape, trainable, start);
 }
 
 /* A stream of random numbers for each name, by the hash FNV-1a (Fowler, Noll and Vo): a parameter
@@ -9140,10 +9363,23 @@ GAN_API void gan_init_model(gan_model *model, gan_init_kind kind, gan_real gain)
             gan__init_by_rule(model, &model->params[i]);
 }
 
-/* LAYER.PART, or LAYER alone if part is empty. */
-static void gan__full_name(char *name, size_t size, const char *layer, const char *part)
+/* LAYER.PART, or LAYER alone if part is empty. A name is refused that would be lost or mistaken
+   in a file: see >>files. */
+static void gan__full_name(const gan_model *model, char name[256], const char *layer,
+                           const char *part)
 {
-    snprintf(name, size, *part ? "%s.%s" : "%s%s", layer, part);
+    int length = snprintf(name, 256, *part ? "%s.%s" : "%s%s", layer, part);
+    bool fits = length < 256 && !strchr(name, '#') && strcmp(name, "__metadata__") != 0 &&
+                strcmp(gan__last_part(name), "num_batches_tracked") != 0;
+    for (const char *c = name; *c; c++)
+        fits = fits && (unsigned char)*c >= 32;
+    if (!model)
+        gan__fail(NULL, "gan_param", "\"%s\": the model is NULL", name);
+    if (!fits)
+        gan__fail(model->g, "gan_param",
+                  "\"%.60s\", %d characters: a name has at most 255, no # and no line break, and "
+                  "is not __metadata__ or num_batches_tracked",
+                  name, length);
 }
 
 /* The parameter LAYER.PART, made on first use. */
@@ -9151,9 +9387,7 @@ static gan_tensor *gan__layer_param(gan_model *model, const char *layer, const c
                                     gan__param_shape shape, gan__start start)
 {
     char name[256];
-    gan__full_name(name, sizeof name, layer, part);
-    if (!model)
-        gan__fail(NULL, "gan_param", "\"%s\": the model is NULL", name);
+    gan__full_name(model, name, layer, part);
     gan__param *param = gan__find(model, name);
     if (param)
         return param->value;
@@ -9167,9 +9401,7 @@ static gan_tensor *gan__layer_buffer(gan_model *model, const char *layer, const 
                                      gan__param_shape shape, gan__start start)
 {
     char name[256];
-    gan__full_name(name, sizeof name, layer, part);
-    if (!model)
-        gan__fail(NULL, "gan_param", "\"%s\": the model is NULL", name);
+    gan__full_name(model, name, layer, part);
     gan__param *param = gan__find(model, name);
     if (!param) {
         param = gan__param_new(model, name, shape, false, start);
@@ -9243,6 +9475,8 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model)
         gan__free_unseen_node(g, g->tape[--g->tape_count]);
     g->recording = true;
     g->reclaiming = false;
+    if (g->look)
+        gan__doctor_loss(g, loss, model);
 }
 
 /* ===========================================================================================
@@ -9612,7 +9846,7 @@ static gan_tensor *gan__attention_part(gan_model *model, const char *name, const
                                        gan_tensor *x, int out)
 {
     char inner[256];
-    gan__full_name(inner, sizeof inner, name, part);
+    gan__full_name(model, inner, name, part);
     return gan_reshape(gan_conv2d(model, inner, x, out, 1, 1, 0), x->n, 1, out, x->h * x->w);
 }
 
@@ -9671,7 +9905,7 @@ GAN_API gan_tensor *gan_modulated_conv2d(gan_model *model, const char *name, gan
     const char *function = "gan_modulated_conv2d";
     char inner[256];
     gan__layer_begin(model, function, name, x);
-    gan__full_name(inner, sizeof inner, name, "affine");
+    gan__full_name(model, inner, name, "affine");
     gan_tensor *style = gan_add_scalar(gan_linear(model, inner, latent, x->c), 1);
     gan__layer_begin(model, function, name, x); /* affine is a layer too */
     gan_conv_options options = gan__plain_options(model, function, name, out, kernel, 1, 0);
@@ -10262,23 +10496,44 @@ GAN_API gan_real gan_lr_inverse(gan_real lr, int step, gan_real k)
     return lr / (1 + k * step);
 }
 
-/* The moments of parameter i, zeros before its first step. */
-static gan__moments *gan__moments_of(gan_opt *opt, int i)
+/* The moments of parameter i, zeros before its first step. NULL if there is no memory for them. */
+static gan__moments *gan__try_moments_of(gan_opt *opt, int i)
 {
     while (opt->count < opt->model->count) {
-        opt->moments = (gan__moments *)gan__grow(opt->moments, (size_t)opt->count,
-                                                 sizeof *opt->moments);
+        gan__moments *larger = (gan__moments *)gan__try_grow(opt->moments, (size_t)opt->count,
+                                                             sizeof *larger);
+        if (!larger)
+            return NULL;
+        opt->moments = larger;
         memset(&opt->moments[opt->count++], 0, sizeof *opt->moments);
     }
     gan__moments *moments = &opt->moments[i];
+    const gan_tensor *value = opt->model->params[i].value;
     if (moments->slot)
         return moments;
-    const gan_tensor *value = opt->model->params[i].value;
-    moments->slot = (gan_tensor **)gan__alloc((size_t)opt->slots * sizeof *moments->slot);
-    for (int s = 0; s < opt->slots; s++) {
-        moments->slot[s] = gan__persistent_tensor(value->g, GAN__SHAPE(value));
-        gan__fill_with(moments->slot[s], 0);
+    gan_tensor **slot = (gan_tensor **)gan__try_alloc((size_t)opt->slots * sizeof *slot);
+    for (int s = 0; slot && s < opt->slots; s++) {
+        slot[s] = gan__persistent_tensor(value->g, GAN__SHAPE(value));
+        if (slot[s]) {
+            gan__fill_with(slot[s], 0);
+            continue;
+        }
+        while (s > 0)
+            gan__persistent_tensor_free(slot[--s]);
+        GAN_FREE(slot);
+        return NULL;
     }
+    moments->slot = slot;
+    return slot ? moments : NULL;
+}
+
+static gan__moments *gan__moments_of(gan_opt *opt, int i)
+{
+    gan__moments *moments = gan__try_moments_of(opt, i);
+    if (!moments)
+        gan__out_of_memory(opt->model->g, opt->model->g->backend,
+                           (double)gan_count(opt->model->params[i].value) * opt->slots *
+                               sizeof(gan_real));
     return moments;
 }
 
@@ -10635,62 +10890,74 @@ GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real ra
 /* ===========================================================================================
    >>data (implementation)
    =========================================================================================== */
-enum { GAN__WAITING, GAN__DECODING, GAN__GOOD, GAN__BROKEN };
+/* ---- reading files: regular ones only, for a device or a pipe may never end */
 
-typedef struct {
-    char *path;
-    int state;
-} gan__picture;
+typedef enum { GAN__REGULAR, GAN__MISSING, GAN__IRREGULAR, GAN__UNREADABLE } gan__kind;
 
-struct gan_data {
-    gan *g;
-    int count, c, h, w;
-    unsigned char *pixels, *labels; /* labels: NULL if there are none */
-    uint32_t *order;                /* a permutation, drawn for epoch */
-    uint64_t epoch, drawn,
-        stream;     /* drawn: images given out since the beginning; all that a resumed run needs */
-    char **classes; /* their names, or NULL */
-    int class_count, style, start; /* style: of the built-in sets, GAN_SHAPES_.. or -1 for digits */
-    gan__picture *pictures;        /* the files that fill pixels, or NULL */
-    int left_out, skipped;         /* files that are not in the set; broken files in all */
-    gan_data *half[2];             /* a pair's, or NULL */
-    /* (COUNT,C,H,W) and (COUNT,1,1,1), on a device with memory of its own, or NULL */
-    gan_tensor *on_device, *labels_on_device;
-    bool lazy, threaded,
-        stop; /* lazy: has pictures; threaded: a thread decodes them in order, from start on */
-#ifdef GAN__PTHREAD
-    pthread_t thread;
+static const char gan__irregular[] = "it is a folder, a device or a pipe, where a file is wanted";
+
+/* What path is; of a regular file its size and its permissions (mode may be NULL). UNREADABLE:
+   errno. */
+static gan__kind gan__file_kind(const char *path, size_t *size, long *mode)
+{
+#if defined(GAN__POSIX) || defined(_WIN32)
+#ifdef _WIN32
+    struct __stat64 about;
+    int missing = _stat64(path, &about);
+    bool regular = !missing && (about.st_mode & _S_IFMT) == _S_IFREG;
+#else
+    struct stat about;
+    int missing = stat(path, &about);
+    bool regular = !missing && S_ISREG(about.st_mode);
 #endif
-    gan_data *next;
-};
+    if (missing)
+        return errno == ENOENT ? GAN__MISSING : GAN__UNREADABLE;
+    if (!regular)
+        return GAN__IRREGULAR;
+    if ((double)about.st_size > (double)(SIZE_MAX / 2)) {
+        errno = ENOMEM;
+        return GAN__UNREADABLE;
+    }
+    *size = (size_t)about.st_size;
+    if (mode)
+        *mode = (long)(about.st_mode & 07777);
+    return GAN__REGULAR;
+#else
+    FILE *file = fopen(path, "rb");
+    long end = file && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+    if (file)
+        fclose(file);
+    *size = (size_t)GAN__MAX(end, 0);
+    (void)mode;
+    return !file ? GAN__MISSING : end < 0 ? GAN__IRREGULAR : GAN__REGULAR;
+#endif
+}
 
-/* The whole of a file, or NULL: then gan_error() says what. */
+/* A regular file, open for reading, and its size. NULL: then gan_error() says why. */
+static FILE *gan__open_file(const char *path, size_t *size)
+{
+    gan__kind kind = gan__file_kind(path, size, NULL);
+    FILE *file = kind == GAN__REGULAR ? fopen(path, "rb") : NULL;
+    if (!file)
+        gan__refuse("%s: %s", path, kind == GAN__IRREGULAR ? gan__irregular : strerror(errno));
+    return file;
+}
+
+/* The whole of a file, or NULL: then gan_error() says why. */
 static unsigned char *gan__read_file(const char *path, size_t *size)
 {
-    FILE *file = fopen(path, "rb");
-    if (!file) {
-        gan__refuse("%s: %s", path, strerror(errno));
-        return (unsigned char *)NULL;
-    }
-    unsigned char *data = NULL, *larger;
-    size_t count = 0, room = 1 << 16;
-    do {
-        room *= 2;
-        larger = (unsigned char *)GAN_MALLOC(room);
-        if (larger && count)
-            memcpy(larger, data, count);
-        GAN_FREE(data);
-        data = larger;
-        if (data)
-            count += fread(data + count, 1, room - count, file);
-    } while (data && count == room);
-    if (!data || ferror(file)) {
-        gan__refuse("%s: %s", path, data ? "it cannot be read" : "no memory to read it");
+    FILE *file = gan__open_file(path, size);
+    if (!file)
+        return NULL;
+    unsigned char *data = (unsigned char *)gan__try_alloc(*size);
+    if (!data)
+        gan__refuse("%s: no memory for its %.0f bytes", path, (double)*size);
+    else if (fread(data, 1, *size, file) != *size) {
+        gan__refuse("%s: it cannot be read", path);
         GAN_FREE(data);
         data = NULL;
     }
     fclose(file);
-    *size = count;
     return data;
 }
 
@@ -10705,39 +10972,63 @@ static uint32_t gan__big(const unsigned char *p)
 }
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-/* Replaces a gzip file (RFC 1952) by its contents; stb_image inflates. crc: the check sum, four
-   bits at a time. */
-static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_t *size)
+/* The check sum of gzip, CRC-32 (RFC 1952), four bits at a time. */
+static uint32_t gan__crc(const unsigned char *data, size_t length)
 {
-    size_t at = 10, n = *size;
-    uint32_t table[16], crc = 0xFFFFFFFFu;
-    for (uint32_t i = 0; i < 80; i++) /* 16 numbers, then each one's four bits */
-        table[i % 16] = i < 16 ? i : table[i % 16] >> 1 ^ (table[i % 16] & 1 ? 0xEDB88320u : 0);
-    int flags = n > 10 ? zipped[3] : 0, length = 0;
-    if (flags & 4)
-        at += n > at + 2 ? 2 + (size_t)(zipped[at] | zipped[at + 1] << 8) : n; /* extra field */
-    for (int text = 8; text <= 16; text *= 2)                                  /* name, comment */
-        while ((flags & text) && at < n && zipped[at++]) {}
-    if (flags & 2)
-        at += 2; /* header check sum */
-    unsigned char *data = NULL;
-    if (n >= at + 8 && n < INT32_MAX && zipped[2] == 8)
-        data = (unsigned char *)stbi_zlib_decode_noheader_malloc((const char *)zipped + at,
-                                                                 (int)(n - at), &length);
-    bool whole = data && gan__little(zipped + n - 4) ==
-                             (uint32_t)length; /* if not, stb may have left numbers unwritten */
-    for (int i = 0; whole && i < length; i++) {
+    uint32_t table[16];
+    uint32_t crc = 0xFFFFFFFFu;
+    for (uint32_t i = 0; i < 16; i++) {
+        table[i] = i;
+        for (int bit = 0; bit < 4; bit++)
+            table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0xEDB88320u : 0);
+    }
+    for (size_t i = 0; i < length; i++) {
         crc ^= data[i];
         crc = crc >> 4 ^ table[crc & 15];
         crc = crc >> 4 ^ table[crc & 15];
     }
-    whole = whole && gan__little(zipped + n - 8) == ~crc;
-    unsigned char *copy = whole ? (unsigned char *)GAN_MALLOC((size_t)length + 1)
-                                : NULL; /* stb's memory may be of another allocator */
+    return ~crc;
+}
+
+/* Where the compressed bytes of a gzip file of n bytes begin, or n. The header has 10 bytes, of
+   which the fourth says which fields follow: 4 an extra one with its length, 8 a name, 16 a
+   comment, both texts that end with 0, 2 a check sum of two bytes. */
+static size_t gan__gzip_header(const unsigned char *zipped, size_t n)
+{
+    size_t at = 10;
+    if (n < 18 || zipped[2] != 8)
+        return n;
+    int flags = zipped[3];
+    if (flags & 4)
+        at += n > at + 2 ? 2 + (size_t)(zipped[at] | zipped[at + 1] << 8) : n;
+    for (int text = 8; text <= 16; text *= 2)
+        while ((flags & text) && at < n && zipped[at++] != 0) {}
+    if (flags & 2)
+        at += 2;
+    return GAN__MIN(at, n);
+}
+
+/* Replaces a gzip file by its contents, which stb_image decompresses. At its end stand the check
+   sum and the length; stb_image alone would take a truncated file for a whole one. */
+static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_t *size)
+{
+    size_t n = *size;
+    size_t at = gan__gzip_header(zipped, n);
+    int length = 0;
+    unsigned char *data = NULL, *copy = NULL;
+    if (at + 8 <= n && n < INT32_MAX)
+        data = (unsigned char *)stbi_zlib_decode_noheader_malloc((const char *)zipped + at,
+                                                                 (int)(n - at), &length);
+    bool whole = data && gan__little(zipped + n - 4) == (uint32_t)length &&
+                 gan__little(zipped + n - 8) == gan__crc(data, (size_t)length);
+    if (whole)
+        copy = (unsigned char *)gan__try_alloc((size_t)length); /* not of stb's allocator */
     if (copy)
         memcpy(copy, data, (size_t)length);
     else
-        gan__refuse("%s: the gzip file is truncated or damaged", path);
+        gan__refuse("%s: %s", path,
+                    whole ? "no memory for what it unpacks to"
+                          : "the gzip file is truncated or damaged, or unpacks to 2 GiB and more");
     stbi_image_free(data);
     GAN_FREE(zipped);
     *size = (size_t)length;
@@ -10745,11 +11036,16 @@ static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_
 }
 #endif
 
+static bool gan__is_gzip(const unsigned char *data, size_t size)
+{
+    return size >= 3 && data[0] == 0x1f && data[1] == 0x8b;
+}
+
 /* The whole of a file, unpacked if it is gzip's. */
 static unsigned char *gan__read_unpacked(const char *path, size_t *bytes)
 {
     unsigned char *data = gan__read_file(path, bytes);
-    if (!data || *bytes < 3 || data[0] != 0x1f || data[1] != 0x8b)
+    if (!data || !gan__is_gzip(data, *bytes))
         return data;
 #ifdef STBI_INCLUDE_STB_IMAGE_H
     return gan__gunzip(path, data, bytes);
@@ -10757,45 +11053,118 @@ static unsigned char *gan__read_unpacked(const char *path, size_t *bytes)
     gan__refuse("%s: to read a .gz file include stb_image.h before gan.h, or unpack it with gunzip",
                 path);
     GAN_FREE(data);
-    return (unsigned char *)NULL;
+    return NULL;
 #endif
 }
 
-/* A file of bytes in IDX: two zero bytes, 8 for bytes, the number of dimensions, each as 32 bits
-   big-endian, then the bytes. */
-static unsigned char *gan__read_idx(const char *path, int dims, int dims_or, int size[4])
+/* ---- IDX, the format of MNIST, of bytes: two zeros, 8 for bytes, the number of dimensions, then
+   each size in 32 bits big-endian, then the numbers. 60,000 images of 28x28 and their labels:
+
+       00 00 08 03  00 00 ea 60  00 00 00 1c  00 00 00 1c   60000*28*28 bytes, 0 black 255 white
+       00 00 08 01  00 00 ea 60                             60000 bytes, a label each            */
+
+enum { GAN__IDX_HEADER = 20 }; /* the longest: four dimensions */
+
+/* Checks the first bytes, as many as there are up to 20, of a file of that many bytes, and reads
+   its sizes: (N,H,W) as (N,1,H,W). False: gan_error(). */
+static bool gan__idx_header(const char *path, const unsigned char *data, size_t bytes, bool labels,
+                            int size[4])
 {
-    size_t bytes = 0;
-    unsigned char *data = gan__read_unpacked(path, &bytes);
-    if (!data)
-        return NULL;
-    int found = bytes >= 4 && data[0] == 0 && data[1] == 0 && data[2] == 8 ? data[3] : 0;
-    const char *what = dims == 1 ? "labels (00 00 08 01)" : "images (00 00 08 03 or 04)";
-    if (found != dims && found != dims_or) {
-        gan__refuse("%s: not an IDX file of %s: it begins with %02x %02x %02x %02x", path, what,
-                    bytes > 0 ? data[0] : 0, bytes > 1 ? data[1] : 0, bytes > 2 ? data[2] : 0,
-                    bytes > 3 ? data[3] : 0);
-        GAN_FREE(data);
-        return (unsigned char *)NULL;
-    }
-    double wanted = 1;
-    size_t header = 4 + 4 * (size_t)found;
+    bool magic = bytes >= 4 && data[0] == 0 && data[1] == 0 && data[2] == 8;
+    int dims = magic ? data[3] : 0;
+    double wanted = 1, image = 1;
+    if (labels ? dims != 1 : dims != 3 && dims != 4)
+        return gan__refuse("%s: not an IDX file of %s: it begins with %02x %02x %02x %02x", path,
+                           labels ? "labels (00 00 08 01)" : "images (00 00 08 03 or 04)",
+                           bytes > 0 ? data[0] : 0, bytes > 1 ? data[1] : 0,
+                           bytes > 2 ? data[2] : 0, bytes > 3 ? data[3] : 0);
+    size_t header = 4 + 4 * (size_t)dims;
     for (int d = 0; d < 4; d++)
         size[d] = 1;
-    for (int d = 0; d < found && bytes >= header; d++) {
+    for (int d = 0; d < dims && bytes >= header; d++) {
         uint32_t value = gan__big(data + 4 + 4 * d);
-        size[found == 3 && d > 0 ? d + 1 : d] = (int)GAN__MIN(
-            value, 0x7FFFFFFFu); /* (N,H,W) is (N,1,H,W) */
+        size[dims == 3 && d > 0 ? d + 1 : d] = (int)GAN__MIN(value, 0x7FFFFFFFu);
         wanted *= value;
+        image *= d > 0 ? value : 1;
+        if (value > 0x7FFFFFFFu || image > 0x7FFFFFFFu)
+            return gan__refuse("%s: its sizes are too large: 2^31 and more", path);
     }
-    if (bytes < header || wanted < 1 || wanted != (double)(bytes - header)) {
-        gan__refuse("%s: its header promises %.0f bytes of data, there are %.0f", path,
-                    bytes < header ? 4.0 * found : wanted, (double)bytes - (double)header);
-        GAN_FREE(data);
-        return (unsigned char *)NULL;
-    }
-    return (unsigned char *)memmove(data, data + header, bytes - header);
+    if (bytes < header || wanted < 1 || wanted != (double)(bytes - header))
+        return gan__refuse("%s: its header promises %.0f bytes of data, there are %.0f", path,
+                           bytes < header ? 4.0 * dims : wanted, (double)bytes - (double)header);
+    return true;
 }
+
+/* The numbers of an IDX file, in new memory. A header that does not fit the file is refused before
+   the rest is read. */
+static unsigned char *gan__read_idx(const char *path, bool labels, int size[4])
+{
+    unsigned char first[GAN__IDX_HEADER] = {0};
+    size_t bytes = 0;
+    FILE *file = gan__open_file(path, &bytes);
+    if (!file)
+        return NULL;
+    size_t begin = fread(first, 1, sizeof first, file);
+    fclose(file);
+    if (begin < GAN__MIN(bytes, sizeof first)) {
+        gan__refuse("%s: it cannot be read", path);
+        return NULL;
+    }
+    if (!gan__is_gzip(first, begin) && !gan__idx_header(path, first, bytes, labels, size))
+        return NULL;
+    unsigned char *data = gan__read_unpacked(path, &bytes);
+    if (data && !gan__idx_header(path, data, bytes, labels, size)) {
+        GAN_FREE(data);
+        data = NULL;
+    }
+    size_t header = data ? 4 + 4 * (size_t)data[3] : 0;
+    return data ? (unsigned char *)memmove(data, data + header, bytes - header) : NULL;
+}
+
+/* ---- a data set: bytes in the host's memory, from which gan_batch makes numbers
+
+   Of a folder each picture has a state, for two threads decode them: one that runs ahead in the
+   order of the epoch, and the one that is in gan_batch, which decodes what it finds WAITING, and
+   waits for what it finds DECODING.
+
+       order of the epoch      17   4  29   8   0  12  33   6  ...
+       state                    G   G   G   B   G   D   W   W        W waiting  D decoding
+                                        ^           ^                G good     B broken
+                                    gan_batch   the thread that decodes ahead
+
+   A mutex guards the states, the pixels belong to the thread that set DECODING, and from GOOD on
+   nobody writes them. */
+enum { GAN__WAITING, GAN__DECODING, GAN__GOOD, GAN__BROKEN };
+
+typedef struct {
+    char *path;
+    int state; /* GAN__WAITING .. */
+} gan__picture;
+
+struct gan_data {
+    gan *g;
+    int count, c, h, w;
+    unsigned char *pixels, *labels; /* labels: NULL if there are none */
+    uint32_t *order;                /* a permutation, drawn for epoch */
+    uint64_t epoch;
+    uint64_t drawn;  /* images given out since the beginning: all that a resumed run needs */
+    uint64_t stream; /* of random numbers, for the order */
+    char **classes;  /* their names, or NULL */
+    int class_count;
+    int style;              /* of the built-in sets: a gan_shape_style, or -1 for digits */
+    gan__picture *pictures; /* the files that fill pixels, or NULL */
+    int left_out, skipped;  /* files that are not in the set; broken files in all */
+    gan_data *half[2];      /* the two sets of a pair, or NULL */
+    /* (COUNT,C,H,W) and (COUNT,1,1,1), on a device with memory of its own, or NULL */
+    gan_tensor *on_device, *labels_on_device;
+    bool lazy;           /* has pictures, or a half that has */
+    bool threaded, stop; /* a thread decodes them, in order from place start on; it is to end */
+    int start;
+#ifdef GAN__PTHREAD
+    pthread_t thread;
+#endif
+    gan_data *next;
+};
 
 static void gan__data_free(gan_data *data)
 {
@@ -10829,35 +11198,44 @@ static gan_data *gan__data_join(gan *g, gan_data *data, const char *name, const 
         i++;
     if (!problem && i == data->count)
         problem = "no picture (.png .jpg ..) that can be read";
+    if (!problem) {
+        data->order = (uint32_t *)gan__try_alloc((size_t)data->count * sizeof *data->order);
+        problem = data->order ? NULL : "no memory for it";
+    }
     if (problem) {
         gan__refuse("%s: %s", name, problem);
         gan__data_free(data);
-        return (gan_data *)NULL;
+        return NULL;
     }
     data->g = g;
-    data->order = (uint32_t *)gan__alloc((size_t)data->count * sizeof *data->order);
-    data->epoch = UINT64_MAX;
+    data->epoch = UINT64_MAX; /* no order has been drawn */
     data->stream = GAN__STREAM_SHUFFLE;
     while (*last) {
         last = &(*last)->next;
-        data->stream += 16;
-    } /* a stream of its own for each data set */
+        data->stream += 16; /* a stream of its own for each data set */
+    }
     return *last = data;
 }
 
-static gan_data *gan__data_new(gan *g, int count, int c, int h, int w, unsigned char *pixels,
-                               unsigned char *labels, char **names, int k)
+/* A set of those pixels and labels, which it takes over, or frees where it is NULL. */
+static gan_data *gan__data_new(gan *g, const char *name, int count, int c, int h, int w,
+                               unsigned char *pixels, unsigned char *labels)
 {
-    gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data);
+    gan_data *data = (gan_data *)gan__try_alloc(sizeof *data);
+    if (!data) {
+        gan__refuse("%s: no memory for it", name);
+        GAN_FREE(pixels);
+        GAN_FREE(labels);
+        return NULL;
+    }
+    memset(data, 0, sizeof *data);
     data->count = count;
     data->c = c;
     data->h = h;
     data->w = w;
     data->pixels = pixels;
     data->labels = labels;
-    data->classes = names;
-    data->class_count = k;
-    return gan__data_join(g, data, "", NULL);
+    return gan__data_join(g, data, name, NULL);
 }
 
 GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_path)
@@ -10866,9 +11244,9 @@ GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_pa
     if (!g || !images)
         gan__fail(g, "gan_data_idx", "the device or the path is NULL");
     unsigned char *labels = NULL;
-    unsigned char *pixels = gan__read_idx(images, 3, 4, size);
+    unsigned char *pixels = gan__read_idx(images, false, size);
     if (pixels && labels_path)
-        labels = gan__read_idx(labels_path, 1, 1, label_size);
+        labels = gan__read_idx(labels_path, true, label_size);
     if (labels && label_size[0] != size[0]) {
         gan__refuse("%s has %d labels, %s has %d images", labels_path, label_size[0], images,
                     size[0]);
@@ -10877,57 +11255,90 @@ GAN_API gan_data *gan_data_idx(gan *g, const char *images, const char *labels_pa
     }
     if (!pixels || (labels_path && !labels)) {
         GAN_FREE(pixels);
-        return (gan_data *)NULL;
+        return NULL;
     }
-    return gan__data_new(g, size[0], size[1], size[2], size[3], pixels, labels, NULL, 0);
+    return gan__data_new(g, images, size[0], size[1], size[2], size[3], pixels, labels);
+}
+
+enum { GAN__CIFAR_IMAGE = 3 * 32 * 32, GAN__CIFAR_RECORD = GAN__CIFAR_IMAGE + 1 };
+
+/* A file of records behind those of all, in new memory; all is freed. NULL: gan_error(). */
+static unsigned char *gan__cifar_append(unsigned char *all, size_t *total, const char *path)
+{
+    size_t bytes = 0, at = 0;
+    unsigned char *file = path ? gan__read_unpacked(path, &bytes) : NULL;
+    unsigned char *joined = NULL;
+    while (file && at + GAN__CIFAR_RECORD <= bytes && file[at] <= 9)
+        at += GAN__CIFAR_RECORD;
+    if (file && (bytes == 0 || at != bytes))
+        gan__refuse("%s: record %.0f is cut off or has no label 0 to 9 before its 3072 bytes", path,
+                    (double)(at / GAN__CIFAR_RECORD));
+    else if (file) {
+        joined = (unsigned char *)gan__try_alloc(*total + bytes);
+        if (!joined)
+            gan__refuse("%s: no memory for its images", path);
+    }
+    if (joined) {
+        if (*total)
+            memcpy(joined, all, *total);
+        memcpy(joined + *total, file, bytes);
+        *total += bytes;
+    }
+    GAN_FREE(all);
+    GAN_FREE(file);
+    return joined;
 }
 
 GAN_API gan_data *gan_data_cifar10(gan *g, const char *const *paths, int count)
 {
     static const char *const names[10] = {"airplane", "automobile", "bird",  "cat",  "deer",
                                           "dog",      "frog",       "horse", "ship", "truck"};
-    const size_t image = 3 * 32 * 32, record = image + 1;
-    unsigned char *all = NULL, *joined = NULL;
-    size_t total = 0, bytes = 0, at;
+    unsigned char *all = NULL;
+    size_t total = 0;
     if (!g || !paths || count < 1)
         gan__fail(g, "gan_data_cifar10",
                   "the device or the paths are NULL, or there are %d of them", count);
-    for (int f = 0; f < count; f++, all = joined) {
-        unsigned char *file = gan__read_unpacked(paths[f], &bytes);
-        for (at = 0; file && at + record <= bytes && file[at] <= 9;)
-            at += record;
-        bool fits = file && bytes > 0 && at == bytes;
-        if (file && !fits)
-            gan__refuse("%s: record %.0f is cut off or has no label 0 to 9 before its 3072 bytes",
-                        paths[f], (double)(at / record));
-        joined = fits ? (unsigned char *)gan__alloc(total + bytes) : NULL;
-        if (fits && total)
-            memcpy(joined, all, total);
-        if (fits) {
-            memcpy(joined + total, file, bytes);
-            total += bytes;
-        }
-        GAN_FREE(all);
-        GAN_FREE(file);
-        if (!fits)
+    for (int i = 0; i < count; i++)
+        if (!paths[i])
+            gan__fail(g, "gan_data_cifar10", "path %d is NULL", i);
+    for (int i = 0; i < count; i++) {
+        all = gan__cifar_append(all, &total, paths[i]);
+        if (!all)
             return NULL;
     }
-    unsigned char *labels = (unsigned char *)gan__alloc(total / record);
-    for (size_t i = 0; i < total / record; i++) {
-        labels[i] = all[i * record];
-        memmove(all + i * image, all + i * record + 1, image);
+    size_t records = total / GAN__CIFAR_RECORD;
+    unsigned char *labels = (unsigned char *)gan__try_alloc(records);
+    if (!labels || records > INT32_MAX) {
+        gan__refuse("%s: no memory for its labels", paths[0]);
+        GAN_FREE(all);
+        GAN_FREE(labels);
+        return NULL;
     }
-    return gan__data_new(g, (int)(total / record), 3, 32, 32, all, labels, (char **)names, 10);
+    for (size_t i = 0; i < records; i++) {
+        labels[i] = all[i * GAN__CIFAR_RECORD];
+        memmove(all + i * GAN__CIFAR_IMAGE, all + i * GAN__CIFAR_RECORD + 1, GAN__CIFAR_IMAGE);
+    }
+    gan_data *data = gan__data_new(g, paths[0], (int)records, 3, 32, 32, all, labels);
+    if (data) {
+        data->classes = (char **)names;
+        data->class_count = 10;
+    }
+    return data;
 }
 
-/* ---- built-in digits: a pen that writes, in place of MNIST where that is not at hand. An image
-   is a function of (seed, index): skeleton -> unsteady knots -> smooth curve -> slanted and
-   fitted -> ink */
+/* ---- built-in digits, in place of MNIST where that is not at hand. An image is a function of
+   (seed, index), in five steps:
 
-/* Skeletons: ten classes, four ways people write each. A point is two digits, x then y, on a
-   10x10 grid with y pointing down; the character after it says how the pen goes on: ' '
-   smoothly, '^' round a sharp corner, '/' lifted. */
-static const char *const gan__skeletons[10][4] = {
+       gan__digit_strokes    a skeleton of a few points
+       gan__place_knots      each moved a little
+       gan__join_knots       a smooth curve through them
+       gan__fit_to_image     slanted, scaled and centred
+       gan__draw_segment     pixels, segment by segment */
+
+/* Ten classes, four ways people write each. A point is two digits, x then y, on a 10x10 grid with
+   y pointing down; the character after it says how the pen goes on: ' ' smoothly, '^' round a
+   sharp corner, '/' lifted. */
+static const char *const gan__digit_strokes[10][4] = {
     {"60 31 04 17 49 87 94 71 40", "50 12 05 18 49 87 94 82 50", "71 40 12 06 29 68 94 82 50 31",
      "30 12 05 27 59 88 95 82 60 20"},
     {"50 54 49", "60 55 39", "23 50^49", "23 50^59/19 99"},
@@ -10948,14 +11359,14 @@ static const char *const gan__skeletons[10][4] = {
 };
 
 /* Successive random numbers for one image. Each Philox block holds four, and an image owns 256,
-   far more than the busiest digit uses. */
+   many more than a digit uses. */
 typedef struct {
     uint64_t seed, stream, block;
     uint32_t word[4];
     int left;
-} gan__dice;
+} gan__draws;
 
-static float gan__uniform(gan__dice *d, float lo, float hi)
+static float gan__uniform(gan__draws *d, float lo, float hi)
 {
     if (d->left == 0) {
         gan__philox(d->seed, d->stream, d->block++, d->word);
@@ -10964,59 +11375,60 @@ static float gan__uniform(gan__dice *d, float lo, float hi)
     return lo + (hi - lo) * (float)(d->word[--d->left] >> 8) * (1.0f / 16777216.0f);
 }
 
-/* Bell-shaped in [-size, size]: small slips of the hand are the common ones. */
-static float gan__slip(gan__dice *d, float size)
+/* Between -size and size, small numbers more often: the sum of two uniform ones, whose density is
+   a triangle. */
+static float gan__triangular(gan__draws *d, float size)
 {
     float u = gan__uniform(d, -0.5f, 0.5f);
     return size * (u + gan__uniform(d, -0.5f, 0.5f));
 }
 
-/* A spot on the pen's path: where it is, how wide the nib presses there, and how it goes on ('
-   ', '^', '/' as above, '\0' at the end). */
+/* A point on the pen's path: where it is, half the width of the stroke there, and how the pen goes
+   on (' ', '^', '/' as above, '\0' at the end). */
 typedef struct {
     float x, y, r;
-    char leave;
-} gan__dot;
+    char join;
+} gan__pen_point;
 
 enum { GAN__STEPS = 8, GAN__MAX_KNOTS = 16, GAN__MAX_DOTS = GAN__MAX_KNOTS * GAN__STEPS };
 
-/* Reads a skeleton with an unsteady hand; returns how many knots it has. */
-static int gan__place_knots(const char *skeleton, gan__dice *dice, gan__dot *knots)
+/* The points of strokes, each moved a little; returns how many there are. */
+static int gan__place_knots(const char *strokes, gan__draws *draws, gan__pen_point *knots)
 {
-    float haste = gan__uniform(dice, 0.2f, 0.9f); /* some writers are neater */
-    for (int n = 0;; n++, skeleton += 3) {
-        knots[n].x = (float)(skeleton[0] - '0') + gan__slip(dice, haste);
-        knots[n].y = (float)(skeleton[1] - '0') + gan__slip(dice, haste);
-        knots[n].r = 1.0f + gan__slip(dice, 0.3f);
-        knots[n].leave = skeleton[2];
-        if (skeleton[2] == '\0')
+    float unsteady = gan__uniform(draws, 0.2f, 0.9f); /* some writers are neater */
+    for (int n = 0;; n++, strokes += 3) {
+        knots[n].x = (float)(strokes[0] - '0') + gan__triangular(draws, unsteady);
+        knots[n].y = (float)(strokes[1] - '0') + gan__triangular(draws, unsteady);
+        knots[n].r = 1.0f + gan__triangular(draws, 0.3f);
+        knots[n].join = strokes[2];
+        if (strokes[2] == '\0')
             return n + 1;
     }
 }
 
-/* Catmull-Rom: the cubic from b to c whose end slopes look at a and d. */
+/* Catmull-Rom: the cubic from b to c with the slopes (c - a)/2 in b and (d - b)/2 in c. */
 static float gan__spline(float a, float b, float c, float d, float t)
 {
     return b + 0.5f * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)));
 }
 
-/* Runs a curve through the knots as a chain of dots; returns its length. */
-static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots)
+/* A curve through the knots, as many points close together; returns how many. */
+static int gan__join_knots(const gan__pen_point *knots, int n, gan__pen_point *dots)
 {
     int count = 1;
     dots[0] = knots[0];
     for (int i = 0; i + 1 < n; i++) {
-        const gan__dot *b = &knots[i], *c = b + 1;
-        /* a corner or a stroke's end has no neighbour to lean towards */
-        const gan__dot *a = i > 0 && b->leave == ' ' && b[-1].leave != '/' ? b - 1 : b;
-        const gan__dot *d = c->leave == ' ' ? c + 1 : c;
-        if (b->leave != '/')
+        const gan__pen_point *b = &knots[i], *c = b + 1;
+        /* at a corner or a stroke's end the neighbour does not count */
+        const gan__pen_point *a = i > 0 && b->join == ' ' && b[-1].join != '/' ? b - 1 : b;
+        const gan__pen_point *d = c->join == ' ' ? c + 1 : c;
+        if (b->join != '/')
             for (int k = 1; k < GAN__STEPS; k++, count++) {
                 float t = (float)k / GAN__STEPS;
                 dots[count].x = gan__spline(a->x, b->x, c->x, d->x, t);
                 dots[count].y = gan__spline(a->y, b->y, c->y, d->y, t);
                 dots[count].r = gan__spline(a->r, b->r, c->r, d->r, t);
-                dots[count].leave = ' ';
+                dots[count].join = ' ';
             }
         dots[count++] = *c;
     }
@@ -11026,14 +11438,14 @@ static int gan__join_knots(const gan__dot *knots, int n, gan__dot *dots)
 /* Gives the writing a slant, a tilt and proportions of its own, then does what the makers of
    MNIST do: scales it into a 20x20 box and puts its centre of mass at the centre of the 28x28
    paper. */
-static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
+static void gan__fit_to_image(gan__pen_point *dots, int count, gan__draws *draws)
 {
-    float slant = 0.15f + gan__slip(dice, 0.5f);
-    float tilt = gan__slip(dice, 0.22f);
-    float width = gan__uniform(dice, 0.55f, 1.0f);
-    float taper = gan__slip(dice, 0.06f);
-    float waist = gan__slip(dice, 0.06f);
-    float nib = gan__uniform(dice, 0.6f, 1.2f);
+    float slant = 0.15f + gan__triangular(draws, 0.5f);
+    float tilt = gan__triangular(draws, 0.22f);
+    float width = gan__uniform(draws, 0.55f, 1.0f);
+    float taper = gan__triangular(draws, 0.06f);
+    float waist = gan__triangular(draws, 0.06f);
+    float nib = gan__uniform(draws, 0.6f, 1.2f);
     float x0 = 1e9f;
     float y0 = 1e9f;
     float x1 = -1e9f;
@@ -11042,7 +11454,7 @@ static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
     float mx = 0;
     float my = 0;
     float mass = 0;
-    nib += gan__uniform(dice, 0.0f, 0.7f); /* half its width, in pixels */
+    nib += gan__uniform(draws, 0.0f, 0.7f); /* half its width, in pixels */
     for (int i = 0; i < count; i++) {
         float y = dots[i].y, x = dots[i].x - 4.5f;
         x *= width * (1 + taper * (y - 4.5f)); /* narrower above or below */
@@ -11055,12 +11467,12 @@ static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
         y0 = fminf(y0, dots[i].y);
         y1 = fmaxf(y1, dots[i].y);
     }
-    scale = (gan__uniform(dice, 18.4f, 19.4f) - 2 * nib) / fmaxf(x1 - x0, y1 - y0);
+    scale = (gan__uniform(draws, 18.4f, 19.4f) - 2 * nib) / fmaxf(x1 - x0, y1 - y0);
     for (int i = 0; i < count; i++) {
         dots[i].x *= scale;
         dots[i].y *= scale;
         dots[i].r *= nib;
-        if (i > 0 && dots[i - 1].leave != '/') { /* a segment weighs length x width */
+        if (i > 0 && dots[i - 1].join != '/') { /* a segment weighs length x width */
             float dx = dots[i].x - dots[i - 1].x;
             float dy = dots[i].y - dots[i - 1].y;
             float ink = sqrtf(dx * dx + dy * dy) * dots[i].r;
@@ -11069,18 +11481,19 @@ static void gan__fit_paper(gan__dot *dots, int count, gan__dice *dice)
             mass += ink;
         }
     }
-    mx = 14 - mx / mass + gan__uniform(dice, -0.5f, 0.5f); /* MNIST moves by whole pixels, */
-    my = 14 - my / mass + gan__uniform(dice, -0.5f, 0.5f); /* so it is off by up to a half */
+    mx = 14 - mx / mass + gan__uniform(draws, -0.5f, 0.5f); /* MNIST moves by whole pixels, */
+    my = 14 - my / mass + gan__uniform(draws, -0.5f, 0.5f); /* so it is off by up to a half */
     for (int i = 0; i < count; i++) {
         dots[i].x += mx;
         dots[i].y += my;
     }
 }
 
-/* Inks the stroke from a to b. How far a pixel lies inside the nib's edge makes it light or
+/* Draws the stroke from a to b. How far a pixel lies inside the stroke's edge makes it light or
    dark, over about one pixel; taking the darker of old and new keeps joints and crossings from
    adding up. */
-static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char *image)
+static void gan__draw_segment(const gan__pen_point *a, const gan__pen_point *b,
+                              unsigned char *image)
 {
     float dx = b->x - a->x;
     float dy = b->y - a->y;
@@ -11094,7 +11507,7 @@ static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char
         for (int x = x0; x <= x1; x++) {
             float px = (float)x + 0.5f - a->x, py = (float)y + 0.5f - a->y;
             float t = fminf(fmaxf((px * dx + py * dy) / len2, 0),
-                            1); /* nearest spot, 0 = a, 1 = b */
+                            1); /* nearest point, 0 = a, 1 = b */
             float ex = px - t * dx;
             float ey = py - t * dy;
             float inside = a->r + t * (b->r - a->r) - sqrtf(ex * ex + ey * ey);
@@ -11105,21 +11518,21 @@ static void gan__ink_segment(const gan__dot *a, const gan__dot *b, unsigned char
 }
 
 /* Draws digit index of the endless set seed: 28x28 bytes, 0 paper, 255 ink. The label and the
-   way of writing it are both even draws. */
+   way of writing it are all equally likely. */
 static void gan__draw_digit(uint64_t seed, uint32_t index, unsigned char *image,
                             unsigned char *label)
 {
-    gan__dot knots[GAN__MAX_KNOTS], dots[GAN__MAX_DOTS];
-    gan__dice dice = {seed, GAN__STREAM_DIGITS, (uint64_t)index << 8, {0, 0, 0, 0}, 0};
-    *label = (unsigned char)gan__uniform(&dice, 0, 10);
-    int style = (int)gan__uniform(&dice, 0, 4);
-    int count = gan__place_knots(gan__skeletons[*label][style], &dice, knots);
+    gan__pen_point knots[GAN__MAX_KNOTS], dots[GAN__MAX_DOTS];
+    gan__draws draws = {seed, GAN__STREAM_DIGITS, (uint64_t)index << 8, {0, 0, 0, 0}, 0};
+    *label = (unsigned char)gan__uniform(&draws, 0, 10);
+    int style = (int)gan__uniform(&draws, 0, 4);
+    int count = gan__place_knots(gan__digit_strokes[*label][style], &draws, knots);
     count = gan__join_knots(knots, count, dots);
-    gan__fit_paper(dots, count, &dice);
+    gan__fit_to_image(dots, count, &draws);
     memset(image, 0, 28 * 28);
     for (int i = 1; i < count; i++)
-        if (dots[i - 1].leave != '/')
-            gan__ink_segment(&dots[i - 1], &dots[i], image);
+        if (dots[i - 1].join != '/')
+            gan__draw_segment(&dots[i - 1], &dots[i], image);
 }
 
 /* ---- built-in shapes: a pixel's colour follows from how far it lies from the outline, so edges
@@ -11128,36 +11541,36 @@ static void gan__draw_digit(uint64_t seed, uint32_t index, unsigned char *image,
 /* How far (x,y) lies outside a shape of radius r around (0,0), in pixels; below 0 inside. A
    polygon of n points is folded into half of one point, between the tip at angle 0 and, at angle
    pi/n, a star's hollow or the middle of an edge: one line is left. */
-static float gan__outside(int kind, float r, float turn, float x, float y)
+static float gan__shape_distance(int kind, float r, float turn, float x, float y)
 {
     static const int points[4] = {1, 4, 3, 5};
-    float far = sqrtf(x * x + y * y);
+    float radius = sqrtf(x * x + y * y);
     float half = 3.14159265f / (float)points[kind];
     float angle = atan2f(y, x) - turn;
     if (kind == 0)
-        return far - 0.85f * r;
+        return radius - 0.85f * r;
     angle = fabsf(angle - 2 * half * floorf(angle / (2 * half) + 0.5f));
     float inner = kind == 3 ? 0.45f * r : r * cosf(half);
     float ex = inner * cosf(half) - r;
     float ey = inner * sinf(half);
-    float px = far * cosf(angle) - r;
-    float py = far * sinf(angle);
+    float px = radius * cosf(angle) - r;
+    float py = radius * sinf(angle);
     float t = fminf(fmaxf((px * ex + py * ey) / (ex * ex + ey * ey), 0), 1);
     float distance = sqrtf((px - t * ex) * (px - t * ex) + (py - t * ey) * (py - t * ey));
     return ex * py > ey * px ? -distance : distance;
 }
 
-static float gan__cover(float outside)
+static float gan__coverage(float outside)
 {
     return fminf(fmaxf(0.5f - outside, 0), 1);
 } /* how much of a pixel is inside */
 
-static float gan__paint(float under, float colour, float cover)
+static float gan__blend(float under, float colour, float cover)
 {
     return under + (colour - under) * cover;
 }
 
-static float gan__band(float x, float period)
+static float gan__band_distance(float x, float period)
 {
     return fabsf(x - period * (floorf(x / period) + 0.5f));
 } /* from a middle */
@@ -11165,47 +11578,48 @@ static float gan__band(float x, float period)
 static void gan__draw_shape(uint64_t seed, uint32_t index, int size, int style,
                             unsigned char *image, unsigned char *label)
 {
-    gan__dice dice = {seed, GAN__STREAM_SHAPES, (uint64_t)index << 8, {0, 0, 0, 0}, 0};
-    int kind = *label = (unsigned char)gan__uniform(&dice, 0, 4);
+    gan__draws draws = {seed, GAN__STREAM_SHAPES, (uint64_t)index << 8, {0, 0, 0, 0}, 0};
+    int kind = *label = (unsigned char)gan__uniform(&draws, 0, 4);
     float side = (float)size;
     float pen = fmaxf(side / 50, 0.6f);
     float period = fmaxf(side / 8, 3);
-    float r = side * gan__uniform(&dice, 0.24f, 0.4f);
-    float cx = gan__uniform(&dice, r + pen, side - r - pen);
-    float cy = gan__uniform(&dice, r + pen, side - r - pen);
-    float turn = gan__uniform(&dice, 0, 6.2831853f);
-    float hue = gan__uniform(&dice, 0, 6.2831853f);
-    float other = gan__uniform(&dice, 0, 6.2831853f);
+    float r = side * gan__uniform(&draws, 0.24f, 0.4f);
+    float cx = gan__uniform(&draws, r + pen, side - r - pen);
+    float cy = gan__uniform(&draws, r + pen, side - r - pen);
+    float turn = gan__uniform(&draws, 0, 6.2831853f);
+    float hue = gan__uniform(&draws, 0, 6.2831853f);
+    float other = gan__uniform(&draws, 0, 6.2831853f);
     for (int i = 0; i < size * size; i++) {
         float x = (float)(i % size) + 0.5f;
         float y = (float)(i / size) + 0.5f;
-        float d = gan__outside(kind, r, turn, x - cx, y - cy);
-        float u = gan__band(x, period);
-        float v = gan__band(y, period);
-        float dot = gan__cover(sqrtf(u * u + v * v) - period / 6);
-        float line = gan__cover(fabsf(d) - pen);
-        float stripe = gan__cover(gan__band((x + y) * 0.7071068f, period) - period / 4);
+        float d = gan__shape_distance(kind, r, turn, x - cx, y - cy);
+        float u = gan__band_distance(x, period);
+        float v = gan__band_distance(y, period);
+        float dot = gan__coverage(sqrtf(u * u + v * v) - period / 6);
+        float line = gan__coverage(fabsf(d) - pen);
+        float stripe = gan__coverage(gan__band_distance((x + y) * 0.7071068f, period) - period / 4);
         for (int c = 0; c < 3; c++) {
             float ink = 0.5f + 0.45f * cosf(hue - 2.0943951f * (float)c);
             float paper = 0.5f + 0.5f * cosf(other - 2.0943951f * (float)c);
-            float cloth = gan__paint(0.08f + 0.12f * paper, 0.3f + 0.2f * paper, dot);
-            float weave = gan__paint(0.35f * ink, ink, stripe);
+            float background = gan__blend(0.08f + 0.12f * paper, 0.3f + 0.2f * paper, dot);
+            float stripes = gan__blend(0.35f * ink, ink, stripe);
             float level = style == GAN_SHAPES_EDGES ? 1 - line
                         : style == GAN_SHAPES_FILLED
-                            ? gan__paint(0.86f + 0.14f * paper, ink, gan__cover(d))
-                            : gan__paint(gan__paint(cloth, weave, gan__cover(d)),
+                            ? gan__blend(0.86f + 0.14f * paper, ink, gan__coverage(d))
+                            : gan__blend(gan__blend(background, stripes, gan__coverage(d)),
                                          0.75f + 0.25f * ink, line);
             image[c * size * size + i] = (unsigned char)(255 * level + 0.5f);
         }
     }
 }
 
+/* Draws image i of a built-in set, for gan__parallel. */
 static void gan__draw_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan_data *data = (gan_data *)argument;
     (void)thread;
     for (size_t i = begin; i < end; i++) {
-        unsigned char *image = data->pixels + i * (size_t)(data->c * data->h * data->w);
+        unsigned char *image = data->pixels + i * data->c * data->h * data->w;
         if (data->style < 0)
             gan__draw_digit(data->g->seed, (uint32_t)i, image, &data->labels[i]);
         else
@@ -11214,16 +11628,27 @@ static void gan__draw_body(void *argument, size_t begin, size_t end, int thread)
     }
 }
 
-static gan_data *gan__drawn(gan *g, int count, int c, int size, int style)
+/* style: a gan_shape_style, or -1 for digits */
+static gan_data *gan__built_in(gan *g, const char *name, int count, int c, int size, int style)
 {
     static const char *const names[4] = {"circle", "square", "triangle", "star"};
-    size_t n = (size_t)count;
-    unsigned char *pixels = (unsigned char *)gan__alloc(n * c * size * size);
-    unsigned char *labels = (unsigned char *)gan__alloc(n);
-    gan_data *data = gan__data_new(g, count, c, size, size, pixels, labels, (char **)names,
-                                   style < 0 ? 0 : 4);
+    double bytes = (double)count * c * size * size;
+    bool fits = bytes < (double)(SIZE_MAX / 2);
+    unsigned char *pixels = fits ? (unsigned char *)gan__try_alloc((size_t)bytes) : NULL;
+    unsigned char *labels = (unsigned char *)gan__try_alloc((size_t)count);
+    if (!pixels || !labels) {
+        gan__refuse("%s: no memory for %d images", name, count);
+        GAN_FREE(pixels);
+        GAN_FREE(labels);
+        return NULL;
+    }
+    gan_data *data = gan__data_new(g, name, count, c, size, size, pixels, labels);
+    if (!data)
+        return NULL;
+    data->classes = style < 0 ? NULL : (char **)names;
+    data->class_count = style < 0 ? 0 : 4;
     data->style = style;
-    gan__parallel(n, 64, gan__draw_body, data);
+    gan__parallel((size_t)count, 64, gan__draw_body, data);
     return data;
 }
 
@@ -11231,17 +11656,17 @@ GAN_API gan_data *gan_data_digits(gan *g, int count)
 {
     if (!g || count < 1)
         gan__fail(g, "gan_data_digits", "the device is NULL or %d digits are asked for", count);
-    return gan__drawn(g, count, 1, 28, -1);
+    return gan__built_in(g, "gan_data_digits", count, 1, 28, -1);
 }
 
-GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, int style)
+GAN_API gan_data *gan_data_shapes(gan *g, int count, int size, gan_shape_style style)
 {
-    if (!g || count < 1 || size < 8 || size > 4096 || style < GAN_SHAPES_FILLED ||
-        style > GAN_SHAPES_STRIPED)
+    if (!g || count < 1 || size < 8 || size > 4096 || (int)style < GAN_SHAPES_FILLED ||
+        (int)style > GAN_SHAPES_STRIPED)
         gan__fail(g, "gan_data_shapes",
                   "no device, or %d (1 or more) of size %d (8 to 4096), style %d (0 to 2)", count,
-                  size, style);
-    return gan__drawn(g, count, 3, size, style);
+                  size, (int)style);
+    return gan__built_in(g, "gan_data_shapes", count, 3, size, (int)style);
 }
 
 /* ---- a folder of pictures: listed at once, each decoded when it is wanted, or before that by a
@@ -11271,8 +11696,18 @@ static void gan__unlock(void)
 }
 #endif
 
+static const gan_data *gan__valid_data(const gan_data *data, const char *function)
+{
+    if (!data)
+        gan__fail(NULL, function,
+                  "the data is NULL; gan_data_... gives NULL when it fails, and gan_error() says "
+                  "why");
+    return data;
+}
+
 GAN_API int gan_data_skipped(const gan_data *data)
 {
+    gan__valid_data(data, "gan_data_skipped");
     if (data->half[0])
         return gan_data_skipped(data->half[0]) + gan_data_skipped(data->half[1]);
     int skipped;
@@ -11283,9 +11718,16 @@ GAN_API int gan_data_skipped(const gan_data *data)
 }
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-/* out (size,lines) from in (lines,n): an average around start + (i + 1/2)*scale, whose weights
-   fall off as a triangle to zero at the next output's centre, or the next input's if that is
-   further, so that no fine pattern turns into a coarse one. The middle stays the middle. */
+/* out (size,lines) from in (lines,n), one direction of a resize. Output i lies at centre = start
+   + (i + 1/2)*scale of the inputs, and averages them with weights that fall off to zero at the
+   next output's centre, or the next input's if that is further, so that no fine pattern turns
+   into a coarse one:
+
+       weight           /\
+                      /    \            scale = 2: an output reaches 2 inputs far
+                    /        \
+       inputs    .  .  .  .  .  .  .
+       outputs       x     x     x                                                            */
 static void gan__shrink(const float *in, int lines, int n, double scale, float *out, int size)
 {
     double reach = GAN__MAX(scale, 1);
@@ -11293,11 +11735,11 @@ static void gan__shrink(const float *in, int lines, int n, double scale, float *
     for (size_t i = 0; i < (size_t)size * lines; i++) {
         const float *line = in + i % lines * n;
         double centre = start + ((double)(i / lines) + 0.5) * scale;
+        int first = (int)GAN__MAX(centre - reach, 0);
+        int last = (int)GAN__MIN(centre + reach, n - 1.0);
         double sum = 0;
         double weights = 0;
-        for (int k = (int)GAN__MAX(centre - reach, 0),
-                 last = (int)GAN__MIN(centre + reach, n - 1.0);
-             k <= last; k++) {
+        for (int k = first; k <= last; k++) {
             double weight = GAN__MAX(1 - fabs(k + 0.5 - centre) / reach, 0);
             sum += weight * (double)line[k];
             weights += weight;
@@ -11306,37 +11748,88 @@ static void gan__shrink(const float *in, int lines, int n, double scale, float *
     }
 }
 
+/* Is this the beginning of a PNG, JPEG, BMP, GIF, PPM or PGM, or a name that ends in .tga? Only
+   those are given to stb_image, which goes by the content: its decoders of PSD, HDR, PIC are
+   little used and tested, and here nothing needs them. TGA has no mark of its own. */
+static bool gan__is_picture(const char *path, const unsigned char *data, size_t size)
+{
+    static const char *const marks[] = {"\x89PNG", "\xff\xd8\xff", "BM", "GIF8", "P5", "P6"};
+    static const char *const others[] = {"8BPS", "#?RA", "#?RG", "\x53\x80\xf6\x34"};
+    const char *dot = strrchr(path, '.');
+    for (int i = 0; i < 6; i++)
+        if (size >= strlen(marks[i]) && memcmp(data, marks[i], strlen(marks[i])) == 0)
+            return true;
+    for (int i = 0; i < 4; i++)
+        if (size >= 4 && memcmp(data, others[i], 4) == 0)
+            return false;
+    return dot && (strcmp(dot, ".tga") == 0 || strcmp(dot, ".TGA") == 0);
+}
+
+/* Does a file begin like a picture of 1 pixel or more? Only its header is read. */
+static bool gan__picture_header(const char *path)
+{
+    unsigned char first[16] = {0};
+    size_t size;
+    int width = 0, height = 0, n = 0;
+    FILE *file = gan__open_file(path, &size);
+    if (!file)
+        return false;
+    size = fread(first, 1, sizeof first, file);
+    rewind(file);
+    bool good = gan__is_picture(path, first, size) &&
+                stbi_info_from_file(file, &width, &height, &n) && width > 0 && height > 0;
+    fclose(file);
+    return good;
+}
+
+/* One channel of height*width pixels of n bytes: grey, grey and alpha, RGB or RGBA. channels: how
+   many the set has. White shows where it is transparent. */
+static void gan__picture_plane(const unsigned char *pixel, size_t area, int n, int channels,
+                               int channel, float *plane)
+{
+    for (size_t i = 0; i < area; i++, pixel += n) {
+        double level = pixel[0];
+        if (n >= 3 && channels == 3)
+            level = pixel[channel];
+        else if (n >= 3)
+            level = 0.299 * pixel[0] + 0.587 * pixel[1] + 0.114 * pixel[2];
+        if (n % 2 == 0)
+            level = 255 + pixel[n - 1] / 255.0 * (level - 255);
+        plane[i] = (float)level;
+    }
+}
+
 /* Fills out (c,h,w) from a file; false if it is broken. */
 static bool gan__read_picture(const char *path, int c, int h, int w, unsigned char *out)
 {
-    int height, width, n;
-    unsigned char *file = stbi_load(path, &width, &height, &n, 0);
-    if (!file)
+    int height = 0, width = 0, n = 0;
+    size_t bytes = 0;
+    unsigned char *pixels = NULL;
+    unsigned char *file = gan__read_file(path, &bytes);
+    if (file && bytes < INT32_MAX && gan__is_picture(path, file, bytes))
+        pixels = stbi_load_from_memory(file, (int)bytes, &width, &height, &n, 0);
+    GAN_FREE(file);
+    if (!pixels || width < 1 || height < 1) {
+        stbi_image_free(pixels);
         return false;
+    }
     double scale = GAN__MIN((double)height / h, (double)width / w);
     size_t area = (size_t)height * width;
     size_t strip = (size_t)height * w;
     size_t size = (size_t)h * w;
-    float *plane = (float *)GAN_MALLOC((area + strip + size) * sizeof *plane);
-    float *narrow = plane + area;
-    float *small = narrow + strip;
+    double numbers = (double)height * width + (double)height * w + (double)size;
+    bool fits = numbers * sizeof(float) < (double)(SIZE_MAX / 2);
+    float *plane = fits ? (float *)gan__try_alloc((area + strip + size) * sizeof *plane) : NULL;
     for (int k = 0; plane && k < c; k++, out += size) {
-        const unsigned char *p = file;
-        for (size_t i = 0; i < area; i++, p += n) {
-            double level = n < 3  ? p[0]
-                         : c == 3 ? p[k]
-                                  : 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2];
-            plane[i] = (float)(n % 2 ? level
-                                     : 255 + p[n - 1] / 255.0 *
-                                                 (level -
-                                                  255)); /* on white where it is transparent */
-        }
+        float *narrow = plane + area;
+        float *small = narrow + strip;
+        gan__picture_plane(pixels, area, n, c, k, plane);
         gan__shrink(plane, height, width, scale, narrow, w);
         gan__shrink(narrow, w, height, scale, small, h);
         for (size_t i = 0; i < size; i++)
             out[i] = (unsigned char)(small[i] + 0.5f);
     }
-    stbi_image_free(file);
+    stbi_image_free(pixels);
     GAN_FREE(plane);
     return plane != NULL;
 }
@@ -11373,16 +11866,14 @@ static bool gan__good(gan_data *data, int i)
     return good;
 }
 
-/* Ends the thread that decodes data's pictures in their order, and begins one if go. Where there
-   are no threads nothing is lost. */
 #ifdef GAN__PTHREAD
+/* The thread: all of an epoch's pictures in its order, until it is told to stop. */
 static void *gan__decode_ahead(void *argument)
 {
     gan_data *data = (gan_data *)argument;
-    bool stop = false;
     for (int k = 0; k < data->count; k++) {
         gan__lock();
-        stop = data->stop;
+        bool stop = data->stop;
         gan__unlock();
         if (stop)
             break;
@@ -11391,6 +11882,8 @@ static void *gan__decode_ahead(void *argument)
     return NULL;
 }
 
+/* Ends the thread that decodes data's pictures ahead, and begins one if go. If none can be made,
+   gan_batch decodes them all. */
 static void gan__ahead(gan_data *data, bool go)
 {
     gan__lock();
@@ -11404,83 +11897,139 @@ static void gan__ahead(gan_data *data, bool go)
                      pthread_create(&data->thread, NULL, gan__decode_ahead, data) == 0;
 }
 #endif
-static int gan__by_name(const void *a, const void *b)
+
+/* Paths of what lies in a folder. */
+typedef struct {
+    char **path;
+    int count;
+    bool failed; /* there was no memory for them all */
+} gan__paths;
+
+static int gan__by_path(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static char **gan__path_add(char **list, int *count, const char *folder, const char *name)
+/* FOLDER/NAME, unless the name begins with a dot. */
+static void gan__path_add(gan__paths *list, const char *folder, const char *name)
 {
-    if (name[0] == '.')
-        return list;
-    list = (char **)gan__grow(list, (size_t)*count, sizeof *list);
-    char *path = list[(*count)++] = (char *)gan__alloc(strlen(folder) + strlen(name) + 2);
-    strcat(strcat(strcpy(path, folder), "/"), name);
-    return list;
+    if (name[0] == '.' || list->failed)
+        return;
+    char **grown = (char **)gan__try_grow(list->path, (size_t)list->count, sizeof *grown);
+    list->path = grown ? grown : list->path;
+    char *path = grown ? (char *)gan__try_alloc(strlen(folder) + strlen(name) + 2) : NULL;
+    list->failed = path == NULL;
+    if (path)
+        list->path[list->count++] = strcat(strcat(strcpy(path, folder), "/"), name);
 }
 
-/* What lies in a folder, sorted by name; -1 if it is none. */
-static int gan__list_folder(const char *folder, char ***list)
+/* What lies in a folder, sorted by name; false and errno if it is none. */
+static bool gan__list_folder(const char *folder, gan__paths *list)
 {
-    int count = 0;
-    *list = NULL;
+    memset(list, 0, sizeof *list);
 #if defined(_WIN32)
     struct _finddata_t entry;
-    char pattern[1024];
-    snprintf(pattern, sizeof pattern, "%s/*", folder);
-    intptr_t search = _findfirst(pattern, &entry);
+    char *pattern = (char *)gan__try_alloc(strlen(folder) + 3);
+    intptr_t search = pattern ? _findfirst(strcat(strcpy(pattern, folder), "/*"), &entry) : -1;
+    GAN_FREE(pattern);
     if (search == -1)
-        return -1;
+        return false;
     do
-        *list = gan__path_add(*list, &count, folder, entry.name);
+        gan__path_add(list, folder, entry.name);
     while (_findnext(search, &entry) == 0);
     _findclose(search);
 #elif defined(GAN__POSIX)
     DIR *search = opendir(folder);
     if (!search)
-        return -1;
+        return false;
     for (struct dirent *entry; (entry = readdir(search)) != NULL;)
-        *list = gan__path_add(*list, &count, folder, entry->d_name);
+        gan__path_add(list, folder, entry->d_name);
     closedir(search);
 #endif
-    if (count)
-        qsort(*list, (size_t)count, sizeof **list, gan__by_name);
-    return count;
+    if (list->count)
+        qsort(list->path, (size_t)list->count, sizeof *list->path, gan__by_path);
+    return true;
 }
 
-/* Adds a folder's pictures to data; or, with classes, its sub-folders, each a class, and the
-   pictures in them. False if it is no folder. */
-static bool gan__scan(gan_data *data, const char *folder, bool classes)
+static bool gan__has_picture_name(const char *path)
 {
-    static const char ends[] = ".png .jpg .jpeg .bmp .tga .gif .psd .ppm .pgm .pnm .PNG .JPG .JPEG "
-                               ".BMP .TGA .GIF .PSD .PPM .PGM .PNM ";
-    char **list;
-    int entries = gan__list_folder(folder, &list), w, h, c;
-    for (int i = 0; i < entries; i++) {
-        const char *dot = strrchr(list[i], '.');
-        const char *end = dot ? strstr(ends, dot) : NULL;
-        bool is_picture = end && end[strlen(dot)] == ' ';
-        if (classes && !is_picture && gan__scan(data, list[i], false)) {
-            data->classes = (char **)gan__grow(data->classes, (size_t)data->class_count,
-                                               sizeof *data->classes);
-            data->classes[data->class_count++] = gan__copy_string(strrchr(list[i], '/') + 1);
-        } else if (!classes && is_picture && stbi_info(list[i], &w, &h, &c)) {
-            gan__picture picture = {list[i], GAN__WAITING};
-            data->pictures = (gan__picture *)gan__grow(data->pictures, (size_t)data->count,
-                                                       sizeof picture);
-            data->labels = (unsigned char *)gan__grow(data->labels, (size_t)data->count, 1);
-            data->labels[data->count] = (unsigned char)data->class_count;
-            data->pictures[data->count++] = picture;
-            list[i] = NULL;
+    static const char ends[] = ".png .jpg .jpeg .bmp .tga .gif .ppm .pgm .pnm "
+                               ".PNG .JPG .JPEG .BMP .TGA .GIF .PPM .PGM .PNM ";
+    const char *dot = strrchr(path, '.');
+    const char *end = dot ? strstr(ends, dot) : NULL;
+    return end && end[strlen(dot)] == ' ';
+}
+
+/* One more picture, whose path data takes over. False: no memory. */
+static bool gan__add_picture(gan_data *data, char *path)
+{
+    gan__picture *pictures = (gan__picture *)gan__try_grow(data->pictures, (size_t)data->count,
+                                                           sizeof *pictures);
+    data->pictures = pictures ? pictures : data->pictures;
+    unsigned char *labels = (unsigned char *)gan__try_grow(data->labels, (size_t)data->count, 1);
+    data->labels = labels ? labels : data->labels;
+    if (!pictures || !labels)
+        return false;
+    labels[data->count] = (unsigned char)data->class_count;
+    pictures[data->count].path = path;
+    pictures[data->count++].state = GAN__WAITING;
+    return true;
+}
+
+static bool gan__add_class(gan_data *data, const char *path)
+{
+    const char *name = strrchr(path, '/') + 1;
+    char **classes = (char **)gan__try_grow(data->classes, (size_t)data->class_count,
+                                            sizeof *classes);
+    data->classes = classes ? classes : data->classes;
+    char *copy = classes ? (char *)gan__try_alloc(strlen(name) + 1) : NULL;
+    if (copy)
+        classes[data->class_count++] = strcpy(copy, name);
+    return copy != NULL;
+}
+
+/* Of memory or file descriptors: no reason to take a folder for a file. */
+static bool gan__is_shortage(int error)
+{
+    return error == ENOMEM || error == EMFILE || error == ENFILE;
+}
+
+static const char gan__no_picture_memory[] = "no memory for its pictures";
+
+/* Adds a folder's pictures to data; or, with classes, its sub-folders, each a class, and the
+   pictures in them. NULL, or what is wrong. */
+static const char *gan__scan(gan_data *data, const char *folder, bool classes)
+{
+    gan__paths list;
+    const char *problem = NULL;
+    if (!gan__list_folder(folder, &list))
+        return strerror(errno);
+    if (list.failed)
+        problem = gan__no_picture_memory;
+    for (int i = 0; i < list.count && !problem; i++) {
+        bool is_picture = gan__has_picture_name(list.path[i]);
+        if (classes && !is_picture) {
+            problem = gan__scan(data, list.path[i], false);
+            if (problem == gan__no_picture_memory || (problem && gan__is_shortage(errno)))
+                break;
+            if (problem) /* not a folder: a file beside the classes */
+                problem = NULL;
+            else if (!gan__add_class(data, list.path[i]))
+                problem = gan__no_picture_memory;
+        } else if (!classes && is_picture && gan__picture_header(list.path[i])) {
+            if (!gan__add_picture(data, list.path[i]))
+                problem = gan__no_picture_memory;
+            else
+                list.path[i] = NULL;
         } else if (!classes && is_picture) {
             data->skipped++;
-            fprintf(stderr, "%s: not a picture; it is left out\n", list[i]);
+            fprintf(stderr, "%s: not a picture; it is left out\n", list.path[i]);
         }
     }
-    for (int i = 0; i < entries; i++)
-        GAN_FREE(list[i]);
-    GAN_FREE(list);
-    return entries >= 0;
+    for (int i = 0; i < list.count; i++)
+        GAN_FREE(list.path[i]);
+    GAN_FREE(list.path);
+    return problem;
 }
 
 GAN_API gan_data *gan_data_folder(gan *g, const char *path, int channels, int h, int w)
@@ -11491,20 +12040,26 @@ GAN_API gan_data *gan_data_folder(gan *g, const char *path, int channels, int h,
         gan__fail(g, "gan_data_folder",
                   "(%d,%d,%d): 1 (grey) or 3 (colour) channels and sizes of 1 or more are wanted",
                   channels, h, w);
-    gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data);
-    const char *problem = gan__scan(data, path, true) &&
-                                  (data->class_count || gan__scan(data, path, false))
-                            ? NULL
-                            : strerror(errno);
+    gan_data *data = (gan_data *)gan__try_alloc(sizeof *data);
+    if (!data) {
+        gan__refuse("%s: %s", path, gan__no_picture_memory);
+        return NULL;
+    }
+    memset(data, 0, sizeof *data);
+    const char *problem = gan__scan(data, path, true);
+    if (!problem && !data->class_count)
+        problem = gan__scan(data, path, false);
     data->c = channels;
     data->h = h;
     data->w = w;
     data->lazy = true;
     data->left_out = data->skipped;
-    data->pixels = (unsigned char *)GAN_MALLOC((size_t)data->count * channels * h * w + 1);
-    if (!data->pixels)
-        problem = "no memory for its pictures";
-    if (data->class_count > 256)
+    double bytes = (double)data->count * channels * h * w + 1;
+    if (bytes < (double)(SIZE_MAX / 2))
+        data->pixels = (unsigned char *)gan__try_alloc((size_t)bytes);
+    if (!problem && !data->pixels)
+        problem = gan__no_picture_memory;
+    if (!problem && data->class_count > 256)
         problem = "it has more than 256 sub-folders";
     if (!data->class_count) {
         GAN_FREE(data->labels);
@@ -11530,48 +12085,58 @@ static void gan__ahead(gan_data *data, bool go)
 
 GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b)
 {
-    if (!a || !b || a->g != g || b->g != g)
+    if (!g || !a || !b || a->g != g || b->g != g)
         gan__fail(g, "gan_data_pair",
                   "a set is NULL or of another gan_open than the first argument");
     if (a->count != b->count || a->h != b->h || a->w != b->w || a->left_out || b->left_out) {
         gan__refuse("gan_data_pair: %d images of %dx%d, %d files left out; %d images of %dx%d, %d "
                     "left out: no pairs",
                     a->count, a->h, a->w, a->left_out, b->count, b->h, b->w, b->left_out);
-        return (gan_data *)NULL;
+        return NULL;
     }
-    gan_data *data = (gan_data *)gan__alloc_zero(sizeof *data);
-    *data = *a;
-    data->c += b->c;
+    gan_data *data = (gan_data *)gan__try_alloc(sizeof *data);
+    unsigned char *labels = a->labels ? (unsigned char *)gan__try_alloc((size_t)a->count) : NULL;
+    if (!data || (a->labels && !labels)) {
+        gan__refuse("gan_data_pair: no memory for it");
+        GAN_FREE(data);
+        GAN_FREE(labels);
+        return NULL;
+    }
+    memset(data, 0, sizeof *data);
+    data->count = a->count;
+    data->c = a->c + b->c;
+    data->h = a->h;
+    data->w = a->w;
+    data->classes = a->classes;
+    data->class_count = a->class_count;
+    data->style = a->style;
     data->half[0] = a;
     data->half[1] = b;
     data->lazy = a->lazy || b->lazy;
-    data->pixels = NULL;
-    data->pictures = NULL;
-    data->next = NULL;
-    data->drawn = 0;
-    data->threaded = false;
-    data->on_device = data->labels_on_device = NULL;
-    data->labels = a->labels ? (unsigned char *)memcpy(gan__alloc((size_t)a->count), a->labels,
-                                                       (size_t)a->count)
-                             : NULL;
+    data->labels = labels;
+    if (labels)
+        memcpy(labels, a->labels, (size_t)a->count);
     return gan__data_join(g, data, "gan_data_pair", NULL);
 }
 
 GAN_API int gan_data_size(const gan_data *data)
 {
-    return data->count;
+    return gan__valid_data(data, "gan_data_size")->count;
 }
 
-GAN_API const char *gan_data_class_name(const gan_data *data, int k)
+GAN_API const char *gan_data_class_name(const gan_data *data, int label)
 {
-    return k >= 0 && k < data->class_count ? data->classes[k] : NULL;
+    gan__valid_data(data, "gan_data_class_name");
+    return label >= 0 && label < data->class_count ? data->classes[label] : NULL;
 }
 
 GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *label)
 {
+    gan__valid_data(data, "gan_data_item");
     size_t size = (size_t)data->c * data->h * data->w;
-    if (i < 0 || i >= data->count)
-        gan__fail(data->g, "gan_data_item", "image %d of %d", i, data->count);
+    if (i < 0 || i >= data->count || !image)
+        gan__fail(data->g, "gan_data_item", "image %d of %d%s", i, data->count,
+                  image ? "" : ": the place for its numbers is NULL");
     while (!gan__good((gan_data *)data, i))
         i = (i + 1) % data->count;
     if (label)
@@ -11612,33 +12177,37 @@ static int gan__next_item(gan_data *data)
     return (int)data->order[data->drawn++ % (uint64_t)data->count];
 }
 
-/* Brings a set to a device that has memory of its own: up to 4 GiB, and not a folder's. */
+/* Brings a set to a device that has memory of its own, up to 4 GiB and not a folder's. Without the
+   memory for that, batches go on coming from the host. */
 static void gan__data_to_device(gan_data *data, size_t size)
 {
     size_t count = (size_t)data->count;
     if (data->on_device || data->lazy || !data->g->backend->alloc || count > 1 << 24 ||
         count * (size + 1) > 1 << 30 || data->g->plan)
         return;
-    gan_real *host = (gan_real *)gan__alloc(count * (size + 1) * sizeof *host);
-    gan_real *labels = host + count * size;
-    for (int i = 0, label; i < data->count; i++) {
-        gan_data_item(data, i, host + (size_t)i * size, &label);
-        labels[i] = (gan_real)label;
+    gan_real *host = (gan_real *)gan__try_alloc(count * (size + 1) * sizeof *host);
+    gan_tensor *images = gan__persistent_tensor(data->g, data->count, data->c, data->h, data->w);
+    gan_tensor *classes = gan__persistent_tensor(data->g, data->count, 1, 1, 1);
+    if (host && images && classes) {
+        gan_real *labels = host + count * size;
+        for (int i = 0, label; i < data->count; i++) {
+            gan_data_item(data, i, host + (size_t)i * size, &label);
+            labels[i] = (gan_real)label;
+        }
+        gan_set(images, host);
+        gan_set(classes, labels);
+        data->on_device = images;
+        data->labels_on_device = classes;
+    } else {
+        gan__persistent_tensor_free(images);
+        gan__persistent_tensor_free(classes);
     }
-    gan_set(
-        data->on_device = gan__persistent_tensor(data->g, data->count, data->c, data->h, data->w),
-        host);
-    gan_set(data->labels_on_device = gan__persistent_tensor(data->g, data->count, 1, 1, 1), labels);
     GAN_FREE(host);
 }
 
 GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels)
 {
-    if (!data)
-        gan__fail(
-            NULL, "gan_batch",
-            "the data is NULL; gan_data_idx gives NULL when it fails, and gan_error() says why");
-    gan *g = data->g;
+    gan *g = gan__valid_data(data, "gan_batch")->g;
     gan__check_shape(g, "gan_batch", n, data->c, data->h, data->w);
     if (labels && !data->labels)
         gan__fail(g, "gan_batch", "labels are asked for, the data has none");
@@ -11658,16 +12227,20 @@ GAN_API gan_tensor *gan_batch(gan_data *data, int n, gan_tensor **labels)
             classes[i] = (gan_real)label;
         }
     }
-    gan_tensor *places = data->on_device ? gan__constant(g, host, n, 1, 1, 1) : NULL;
-    if (places)
-        gan__replay_value_add(g, NULL, data, n);
+    if (!data->on_device) {
+        if (labels)
+            *labels = gan_from_host(g, classes, n, 1, 1, 1);
+        return gan_from_host(g, host, n, data->c, data->h, data->w);
+    }
+    gan_tensor *places = gan__constant(g, host, n, 1, 1, 1);
+    gan__replay_value_add(g, NULL, data, n);
     if (labels)
-        *labels = places ? gan_detach(gan_gather(data->labels_on_device, places, 0))
-                         : gan_from_host(g, classes, n, 1, 1, 1);
-    return places ? gan_detach(gan_gather(data->on_device, places, 0))
-                  : gan_from_host(g, host, n, data->c, data->h, data->w);
+        *labels = gan_detach(gan_gather(data->labels_on_device, places, 0));
+    return gan_detach(gan_gather(data->on_device, places, 0));
 }
 
+/* Until size images are kept, an image of the batch is kept and returned; then a coin decides
+   whether it is returned, or changes places with one of those kept. */
 GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tensor *images, int size)
 {
     gan *g = gan__valid(images, "gan_image_pool");
@@ -11685,8 +12258,12 @@ GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tenso
     if (kept->n != size || kept->c != images->c || kept->h != images->h || kept->w != images->w)
         gan__fail(g, "gan_image_pool", "it keeps " GAN__DIMS ", not " GAN__DIMS ", size %d",
                   GAN__SHAPE(kept), GAN__SHAPE(images), size);
+    double counted = (double)gan_item(counter);
+    if (!(counted >= 0 && counted <= size && counted == floor(counted)))
+        gan__fail(g, "gan_image_pool", "%s.running_count is %g, where 0 to %d is possible", name,
+                  counted, size);
     size_t each = gan_count(images) / (size_t)images->n;
-    size_t count = (size_t)gan_item(counter);
+    size_t count = (size_t)counted;
     size_t before = count;
     gan_map copy = {GAN_AFFINE, each, 1, 0};
     for (int i = 0; i < images->n; i++) {
@@ -11696,9 +12273,8 @@ GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tenso
         if (full)
             gan__philox(g->seed, GAN__STREAM_DRAW, g->drawn++, word);
         bool swap = word[0] >> 31;
-        gan_real *place = kept->data +
-                          (full ? (size_t)((uint64_t)word[1] * (uint64_t)size >> 32) : count++) *
-                              each;
+        size_t which = full ? (size_t)((uint64_t)word[1] * (uint64_t)size >> 32) : count++;
+        gan_real *place = kept->data + which * each;
         gan__run_1(g, GAN__K_map, &copy, swap ? place : image, y->data + (size_t)i * each);
         if (!full || swap)
             gan__run_1(g, GAN__K_map, &copy, image, place);
@@ -11723,9 +12299,18 @@ static gan_real *gan__host_rand(gan *g, int count)
     return numbers;
 }
 
-/* A table (N,OUT,1,2) that takes number i of an image's line from start[n] + i, backwards from
-   there if flip[n]; outside is 0. */
-static gan_tensor *gan__moved(gan *g, int n, int in, int out, const int *start, const int *flip)
+/* A resampling table (N,OUT,1,2), one for each image, of (index, weight): number i of a line of
+   image n is number start[n] + i of the input's, or if flip[n] the one as far from its other end.
+   What lies outside has index -1 and weight 0. For lines of 4 numbers:
+
+       shifted, start = 1                 flipped, start = 0
+       in   0   1   2   3                 in   0   1   2   3
+              /   /   /                         \ \   / /
+            /   /   /                            / \ / \
+       out  0   1   2   3                 out  0   1   2   3
+       table (1,1) (2,1) (3,1) (-1,0)     table (3,1) (2,1) (1,1) (0,1) */
+static gan_tensor *gan__line_tables(gan *g, int n, int in, int out, const int *start,
+                                    const int *flip)
 {
     gan_real *table = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
                                                  2 * (size_t)n * out * sizeof *table);
@@ -11761,8 +12346,8 @@ GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w)
         row[i] = (int)(u[2 * i] * (x->h - h + 1));
         column[i] = (int)(u[2 * i + 1] * (x->w - w + 1));
     }
-    gan_tensor *rows = gan__moved(g, x->n, x->h, h, row, none);
-    return gan__resample(x, rows, gan__moved(g, x->n, x->w, w, column, none));
+    gan_tensor *rows = gan__line_tables(g, x->n, x->h, h, row, none);
+    return gan__resample(x, rows, gan__line_tables(g, x->n, x->w, w, column, none));
 }
 
 static gan_tensor *gan__augment_color(gan_tensor *x, gan_real p)
@@ -11804,40 +12389,48 @@ static gan_tensor *gan__augment_cutout(gan_tensor *x, gan_real p)
     return gan_mul(x, gan_from_host(x->g, mask, x->n, 1, x->h, x->w));
 }
 
-GAN_API gan_tensor *gan_augment(gan_tensor *x, int which, gan_real p)
+/* Flips and shifts are one resampling. */
+static gan_tensor *gan__augment_place(gan_tensor *x, int kinds, gan_real p)
+{
+    gan *g = x->g;
+    int *row = gan__places(x->n);
+    int *column = row + x->n;
+    int *flip = column + x->n;
+    int *none = flip + x->n;
+    int high = x->h / 8;
+    int wide = x->w / 8;
+    const gan_real *u = gan__host_rand(g, 5 * x->n);
+    for (int n = 0; n < x->n; n++, u += 5) {
+        if ((kinds & GAN_SHIFT) && u[0] < p) {
+            row[n] = (int)(u[1] * (2 * high + 1)) - high;
+            column[n] = (int)(u[2] * (2 * wide + 1)) - wide;
+        }
+        flip[n] = (kinds & GAN_FLIP) && u[3] < p && u[4] < (gan_real)0.5;
+    }
+    gan_tensor *rows = gan__line_tables(g, x->n, x->h, x->h, row, none);
+    return gan__resample(x, rows, gan__line_tables(g, x->n, x->w, x->w, column, flip));
+}
+
+GAN_API gan_tensor *gan_augment(gan_tensor *x, int kinds, gan_real p)
 {
     gan *g = gan__valid(x, "gan_augment");
-    if (which & ~15 || !(p >= 0 && p <= 1))
+    if (kinds & ~15 || !(p >= 0 && p <= 1))
         gan__fail(g, "gan_augment",
-                  "kinds %d with probability %g: a sum of GAN_FLIP .. GAN_COLOR, and 0 to 1", which,
+                  "kinds %d with probability %g: a sum of GAN_FLIP .. GAN_COLOR, and 0 to 1", kinds,
                   (double)p);
-    if (which & GAN_COLOR)
+    if (kinds & GAN_COLOR)
         x = gan__augment_color(x, p);
-    if (which & (GAN_FLIP | GAN_SHIFT)) {
-        int *row = gan__places(x->n);
-        int *column = row + x->n;
-        int *flip = column + x->n;
-        int *none = flip + x->n;
-        int high = x->h / 8;
-        int wide = x->w / 8;
-        const gan_real *u = gan__host_rand(g, 5 * x->n);
-        for (int n = 0; n < x->n; n++, u += 5) {
-            bool shift = (which & GAN_SHIFT) && u[0] < p;
-            if (shift) {
-                row[n] = (int)(u[1] * (2 * high + 1)) - high;
-                column[n] = (int)(u[2] * (2 * wide + 1)) - wide;
-            }
-            flip[n] = (which & GAN_FLIP) && u[3] < p && u[4] < (gan_real)0.5;
-        }
-        gan_tensor *rows = gan__moved(g, x->n, x->h, x->h, row, none);
-        x = gan__resample(x, rows, gan__moved(g, x->n, x->w, x->w, column, flip));
-    }
-    return which & GAN_CUTOUT ? gan__augment_cutout(x, p) : x;
+    if (kinds & (GAN_FLIP | GAN_SHIFT))
+        x = gan__augment_place(x, kinds, p);
+    return kinds & GAN_CUTOUT ? gan__augment_cutout(x, p) : x;
 }
 
 GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target, double images)
 {
+    gan__check_model(D, "gan_ada");
     gan__valid(real_logits, "gan_ada");
+    if (!(images > 0))
+        gan__fail(D->g, "gan_ada", "images %g: above 0, as 500000", images);
     gan_tensor *p = gan__layer_buffer(D, "ada", "running_p", gan__vector(1), gan__start_at(0));
     gan_real sign = gan_item(
         gan_mean(gan__map("gan_ada", GAN_SIGN, gan_detach(real_logits), 0, 0)));
@@ -11924,6 +12517,9 @@ static void gan__all_pairs(int kind, bool same, double *a, int na, double *b, in
    eigenvectors, as long as their eigenvalues. */
 GAN_API void gan_eigen_symmetric(double *a, int n, double *values)
 {
+    if (!a || !values || n < 0)
+        gan__fail(NULL, "gan_eigen_symmetric", "n is %d%s", n,
+                  a && values ? "" : ", an array NULL");
     size_t row = (size_t)n, count = row * row;
     double size = 0, *end = a + count;
     for (size_t i = 0; i < count; i++)
@@ -11981,48 +12577,64 @@ static double *gan__features(const char *function, const gan_real *x, int n, int
     return y;
 }
 
-/* With A = R^T R, tr (A B)^1/2 is the sum of the roots of the eigenvalues of R B R^T. R's rows
-   are A's eigenvectors times the roots of their eigenvalues; those that are rounding, by numpy's
-   matrix_rank, are left out. */
+/* x (d,n), the transposed features: takes each row's mean away, writes it to mean (d), and the
+   unbiased covariance to covariance (d,d). */
+static void gan__covariance(double *x, int d, int n, double *mean, double *covariance)
+{
+    for (int i = 0; i < d; i++) {
+        double *row = x + (size_t)i * n;
+        mean[i] = 0;
+        for (int k = 0; k < n; k++)
+            mean[i] += row[k] / n;
+        for (int k = 0; k < n; k++)
+            row[k] -= mean[i];
+    }
+    gan__all_pairs(GAN__PAIR_DOT, false, x, d, x, d, n, covariance, 0, NULL);
+    for (size_t i = 0; i < (size_t)d * d; i++)
+        covariance[i] /= n - 1;
+}
+
+/* tr (A B)^1/2, A and B (d,d). With A = R^T R it is the sum of the roots of the eigenvalues of
+   R B R^T. R's rows are A's eigenvectors times the roots of their eigenvalues; those that are
+   rounding, by numpy's matrix_rank, are left out. A becomes R; room has 2 d d + d numbers. */
+static double gan__trace_of_root(double *A, double *B, int d, double *room)
+{
+    double *R = A, *RB = room, *RBR = RB + (size_t)d * d, *values = RBR + (size_t)d * d;
+    double trace = 0;
+    int rank = 0;
+    gan_eigen_symmetric(R, d, values);
+    for (; rank < d && values[rank] > d * DBL_EPSILON * values[0]; rank++)
+        for (int k = 0; k < d; k++)
+            R[(size_t)rank * d + k] *= sqrt(values[rank]);
+    gan__all_pairs(GAN__PAIR_DOT, false, R, rank, B, d, d, RB, 0, NULL);
+    gan__all_pairs(GAN__PAIR_DOT, false, RB, rank, R, rank, d, RBR, 0, NULL);
+    gan_eigen_symmetric(RBR, rank, values);
+    for (int i = 0; i < rank; i++)
+        trace += values[i] > 0 ? sqrt(values[i]) : 0;
+    return trace;
+}
+
 GAN_API double gan_frechet_distance(const gan_real *a, int na, const gan_real *b, int nb, int d)
 {
     gan__check_rows("gan_frechet_distance", b, nb, d, 2);
-    double *x[2] = {gan__features("gan_frechet_distance", a, na, d, 2, true),
-                    gan__features("", b, nb, d, 2, true)};
-    size_t square = (size_t)d * d, rank = 0;
+    double *x = gan__features("gan_frechet_distance", a, na, d, 2, true);
+    double *y = gan__features("", b, nb, d, 2, true);
+    size_t square = (size_t)d * d;
+    double *A = (double *)gan__alloc((4 * square + 3 * (size_t)d) * sizeof *A);
+    double *B = A + square;
+    double *room = B + square; /* 2 d d + d */
+    double *mean_a = room + 2 * square + d, *mean_b = mean_a + d;
     double total = 0;
-    double *S = (double *)gan__alloc((4 * square + (size_t)d) * sizeof *S);
-    double *R = S;
-    double *B = R + square;
-    double *RB = B + square;
-    double *RBR = RB + square, *values = RBR + square;
-    for (int side = 0; side < 2; side++) {
-        int n = side ? nb : na;
-        for (int i = 0; i < d; i++) {
-            double mean = 0, *row = x[side] + (size_t)i * n;
-            for (int k = 0; k < n; k++)
-                mean += row[k] / n;
-            for (int k = 0; k < n; k++)
-                row[k] -= mean;
-            values[i] = side ? values[i] - mean : mean;
-        }
-        gan__all_pairs(GAN__PAIR_DOT, false, x[side], d, x[side], d, n, S + side * square, 0, NULL);
-        for (size_t i = 0; i < square; i++)
-            S[side * square + i] /= n - 1;
-        GAN_FREE(x[side]);
+    gan__covariance(x, d, na, mean_a, A);
+    gan__covariance(y, d, nb, mean_b, B);
+    for (int i = 0; i < d; i++) {
+        double apart = mean_b[i] - mean_a[i];
+        total += apart * apart + A[(size_t)i * d + i] + B[(size_t)i * d + i];
     }
-    for (int i = 0; i < d; i++)
-        total += values[i] * values[i] + R[(size_t)i * d + i] + B[(size_t)i * d + i];
-    gan_eigen_symmetric(R, d, values);
-    for (; rank < (size_t)d && values[rank] > d * DBL_EPSILON * values[0]; rank++)
-        for (int k = 0; k < d; k++)
-            R[rank * d + k] *= sqrt(values[rank]);
-    gan__all_pairs(GAN__PAIR_DOT, false, R, (int)rank, B, d, d, RB, 0, NULL);
-    gan__all_pairs(GAN__PAIR_DOT, false, RB, (int)rank, R, (int)rank, d, RBR, 0, NULL);
-    gan_eigen_symmetric(RBR, (int)rank, values);
-    for (size_t i = 0; i < rank; i++)
-        total -= values[i] > 0 ? 2 * sqrt(values[i]) : 0;
-    GAN_FREE(S);
+    total -= 2 * gan__trace_of_root(A, B, d, room);
+    GAN_FREE(x);
+    GAN_FREE(y);
+    GAN_FREE(A);
     return total < 0 ? 0 : total;
 }
 
@@ -12092,6 +12704,8 @@ GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram
 {
     int caught = 0;
     gan__check_rows("gan_modes", scores, n, classes, 1);
+    if (!histogram)
+        gan__fail(NULL, "gan_modes", "histogram is NULL: it takes %d numbers", classes);
     memset(histogram, 0, (size_t)classes * sizeof *histogram);
     for (int i = 0; i < n; i++, scores += classes) {
         int best = 0, numbers = 1;
@@ -12125,8 +12739,8 @@ GAN_API double gan_print_scores(const char *title, const gan_real *real, int n_r
     return distance;
 }
 
-GAN_API double gan_perceptual_path_length(gan_network *G, gan_model *generator, gan_network *F,
-                                          gan_model *features, int latent, int batch, int batches,
+GAN_API double gan_perceptual_path_length(gan_model *generator, gan_network *G, gan_model *features,
+                                          gan_network *F, int latent, int batch, int batches,
                                           double eps)
 {
     double total = 0;
@@ -12160,65 +12774,87 @@ GAN_API double gan_perceptual_path_length(gan_network *G, gan_model *generator, 
     return total;
 }
 
-/* scales 0: PSNR of images; 1: SSIM of planes; 5: MS-SSIM of planes. */
-static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, double range,
-                            int scales, int side)
+static void gan__check_likeness(const char *function, gan_tensor *a, gan_tensor *b, double range,
+                                int side)
 {
-    static const double powers[5] = {0.0448, 0.2856, 0.3001, 0.2363, 0.1333};
     gan__check_same(a, b, function);
     if (!(range > 0))
         gan__fail(a->g, function, "range %g: values from -1 to 1 have range 2", range);
     if (GAN__MIN(a->h, a->w) < side)
         gan__fail(a->g, function, GAN__DIMS ": sides of %d or more are wanted", GAN__SHAPE(a),
                   side);
-    int count = scales ? a->n * a->c : a->n;
-    int last = GAN__MAX(scales - 1, 0);
+}
+
+/* The means of x (N,C,H,W) over each n, on the host, to be freed. */
+static gan_real *gan__means(gan_tensor *x)
+{
+    gan_real *mean = (gan_real *)gan__alloc((size_t)x->n * sizeof *mean);
+    gan_to_host(gan_mean_to(x, x->n, 1, 1, 1), mean);
+    return mean;
+}
+
+/* (1,1,11,11): exp(-r^2 / (2 * 1.5^2)), of sum 1. */
+static gan_tensor *gan__ssim_window(gan *g)
+{
+    gan_real weight[121], sum = 0;
+    for (int i = 0; i < 121; i++) {
+        int down = i / 11 - 5, right = i % 11 - 5;
+        weight[i] = (gan_real)exp((down * down + right * right) / -4.5);
+        sum += weight[i];
+    }
+    return gan_mul_scalar(gan__constant(g, weight, 1, 1, 11, 11), 1 / sum);
+}
+
+/* SSIM's s at each place of the window, or l s; x, y (planes,1,H,W). */
+static gan_tensor *gan__ssim_map(gan_tensor *x, gan_tensor *y, gan_tensor *window, double range,
+                                 bool luminance)
+{
     gan_real c1 = (gan_real)(1e-4 * range * range);
     gan_real c2 = (gan_real)(9e-4 * range * range);
-    gan_real taps[121];
-    gan_real sum = 0;
+    gan_tensor *mx = gan_conv2d_f(x, window, NULL, 1, 0, 1);
+    gan_tensor *my = gan_conv2d_f(y, window, NULL, 1, 0, 1);
+    gan_tensor *mxy = gan_mul(mx, my);
+    gan_tensor *mm = gan_add(gan_square(mx), gan_square(my));
+    gan_tensor *xy = gan_conv2d_f(gan_mul(x, y), window, NULL, 1, 0, 1);
+    gan_tensor *squares = gan_add(gan_square(x), gan_square(y));
+    gan_tensor *v = gan_sub(gan_conv2d_f(squares, window, NULL, 1, 0, 1), mm);
+    gan_tensor *s = gan_div(gan_add_scalar(gan_mul_scalar(gan_sub(xy, mxy), 2), c2),
+                            gan_add_scalar(v, c2));
+    gan_tensor *l = luminance
+                      ? gan_div(gan_add_scalar(gan_mul_scalar(mxy, 2), c1), gan_add_scalar(mm, c1))
+                      : NULL;
+    return l ? gan_mul(s, l) : s;
+}
+
+/* scales 1: SSIM; 5: MS-SSIM. */
+static double gan__ssim(const char *function, gan_tensor *a, gan_tensor *b, double range,
+                        int scales)
+{
+    static const double powers[5] = {0.0448, 0.2856, 0.3001, 0.2363, 0.1333};
+    gan__check_likeness(function, a, b, range, 11 << (scales - 1)); /* halved, 11 are left */
+    int planes = a->n * a->c;
     double total = 0;
-    double *score = (double *)gan__alloc((size_t)count * (sizeof *score + sizeof taps[0]));
-    gan_real *mean = (gan_real *)(score + count);
+    double *score = (double *)gan__alloc((size_t)planes * sizeof *score);
     gan_mark mark = gan_here(a->g);
-    for (int i = 0; i < 121; i++)
-        sum += taps[i] = (gan_real)exp(((i / 11 - 5) * (i / 11 - 5) + (i % 11 - 5) * (i % 11 - 5)) /
-                                       -4.5);
-    gan_tensor *window = gan_mul_scalar(gan__constant(a->g, taps, 1, 1, 11, 11), 1 / sum);
+    gan_tensor *window = gan__ssim_window(a->g);
     gan_tensor *quarter = gan_full(a->g, 0.25f, 1, 1, 2, 2);
-    gan_tensor *x = gan_reshape(a, count, -1, a->h, a->w);
-    gan_tensor *y = gan_reshape(b, count, -1, a->h, a->w);
-    gan_tensor *s = gan_square(gan_sub(x, y));
-    for (int scale = 0; scale <= last; scale++) {
+    gan_tensor *x = gan_reshape(a, planes, 1, a->h, a->w);
+    gan_tensor *y = gan_reshape(b, planes, 1, a->h, a->w);
+    for (int scale = 0; scale < scales; scale++) {
         if (scale > 0) {
             x = gan_conv2d_f(x, quarter, NULL, 2, 0, 1);
             y = gan_conv2d_f(y, quarter, NULL, 2, 0, 1);
         }
-        if (scales > 0) {
-            gan_tensor *mx = gan_conv2d_f(x, window, NULL, 1, 0, 1);
-            gan_tensor *my = gan_conv2d_f(y, window, NULL, 1, 0, 1);
-            gan_tensor *mxy = gan_mul(mx, my);
-            gan_tensor *mm = gan_add(gan_square(mx), gan_square(my));
-            gan_tensor *xy = gan_conv2d_f(gan_mul(x, y), window, NULL, 1, 0, 1);
-            gan_tensor *v = gan_sub(
-                gan_conv2d_f(gan_add(gan_square(x), gan_square(y)), window, NULL, 1, 0, 1), mm);
-            s = gan_div(gan_add_scalar(gan_mul_scalar(gan_sub(xy, mxy), 2), c2),
-                        gan_add_scalar(v, c2));
-            if (scale == last)
-                s = gan_mul(
-                    s, gan_div(gan_add_scalar(gan_mul_scalar(mxy, 2), c1), gan_add_scalar(mm, c1)));
-        }
-        gan_to_host(gan_mean_to(s, count, 1, 1, 1), mean);
-        for (int i = 0; i < count; i++) {
+        gan_real *mean = gan__means(gan__ssim_map(x, y, window, range, scale == scales - 1));
+        for (int i = 0; i < planes; i++) {
             double m = (double)mean[i];
-            double factor = scales > 1 ? pow(m < 0 ? 0 : m, powers[scale])
-                          : scales     ? m
-                                       : 10 * log10(range * range / m);
+            double factor = scales > 1 ? pow(m < 0 ? 0 : m, powers[scale]) : m;
             score[i] = scale == 0 ? factor : score[i] * factor;
         }
+        GAN_FREE(mean);
     }
-    for (int i = 0; i < count; i++)
-        total += score[i] / count;
+    for (int i = 0; i < planes; i++)
+        total += score[i] / planes;
     gan_clear_to(a->g, mark);
     GAN_FREE(score);
     return total;
@@ -12226,193 +12862,406 @@ static double gan__likeness(const char *function, gan_tensor *a, gan_tensor *b, 
 
 GAN_API double gan_psnr(gan_tensor *a, gan_tensor *b, double range)
 {
-    return gan__likeness("gan_psnr", a, b, range, 0, 1);
+    gan__check_likeness("gan_psnr", a, b, range, 1);
+    gan_mark mark = gan_here(a->g);
+    gan_real *mean = gan__means(gan_square(gan_sub(a, b)));
+    double total = 0;
+    for (int i = 0; i < a->n; i++)
+        total += 10 * log10(range * range / (double)mean[i]) / a->n;
+    GAN_FREE(mean);
+    gan_clear_to(a->g, mark);
+    return total;
 }
 
 GAN_API double gan_ssim(gan_tensor *a, gan_tensor *b, double range)
 {
-    return gan__likeness("gan_ssim", a, b, range, 1, 11);
+    return gan__ssim("gan_ssim", a, b, range, 1);
 }
 
 GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range)
 {
-    return gan__likeness("gan_ms_ssim", a, b, range, 5, 176);
+    return gan__ssim("gan_ms_ssim", a, b, range, 5);
 }
 
 /* ===========================================================================================
    >>files (implementation)
-   =========================================================================================== */
-/* ---- writing: a file is complete under its name, or not there */
+   ===========================================================================================
+   Writing. A file is complete under its name, or not there: it is written under another name in
+   the same folder, flushed to the disk, and renamed.
+
+       out/model.safetensors -> ../best/model.safetensors      the path, a symbolic link
+       best/.gan-5be0cd19137e2179.tmp                          written first, then renamed to ..
+       best/model.safetensors                                  .. the target, with its old mode
+
+   The random name and O_EXCL give each writer a file of its own, so that two programs that save
+   to one path cannot mix; the one that renames last stays. A writer that was killed leaves its
+   temporary file behind. It held a lock on it, which has gone with the process: the next writer
+   in that folder takes every lock that is free and removes the file. */
+
+#if defined(GAN__POSIX) && defined(__STRICT_ANSI__) && !defined(__cplusplus)
+/* gcc -std=c99 hides what is not of the C standard; declared twice it does no harm. */
+extern ssize_t readlink(const char *path, char *to, size_t size);
+#endif
+
+enum { GAN__TEMPORARY_LENGTH = 25 }; /* of .gan-0123456789abcdef.tmp */
 
 typedef struct {
+    const char *path; /* as the caller said it, for messages */
+    char *target;     /* path, its symbolic links followed */
+    char *temporary;  /* FOLDER/.gan-0123456789abcdef.tmp */
     FILE *file;
-    const char *path;
-    char *temporary;
+    int lock;  /* a second descriptor of the temporary file, which holds the lock */
+    long mode; /* permissions of the file that the new one replaces, or -1 */
     bool failed;
-    int error;
+    int error; /* errno of the first failure */
 } gan__writer;
+
+/* path, or where it leads if it is a symbolic link, in new memory. NULL and errno if it leads
+   nowhere. A target that is not there yet is none of its business. */
+static char *gan__follow_links(const char *path)
+{
+    char *target = (char *)gan__try_alloc(strlen(path) + 1);
+    if (!target) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    strcpy(target, path);
+#ifdef GAN__POSIX
+    char to[4096];
+    ssize_t length;
+    for (int links = 0; (length = readlink(target, to, sizeof to)) >= 0; links++) {
+        const char *slash = strrchr(target, '/');
+        size_t folder = slash && to[0] != '/' ? (size_t)(slash + 1 - target) : 0;
+        bool fits = links < 40 && length < (ssize_t)sizeof to;
+        char *next = fits ? (char *)gan__try_alloc(folder + (size_t)length + 1) : NULL;
+        if (next) {
+            memcpy(next, target, folder);
+            memcpy(next + folder, to, (size_t)length);
+            next[folder + (size_t)length] = 0;
+        }
+        GAN_FREE(target);
+        target = next;
+        if (!target) {
+            errno = fits ? ENOMEM : ELOOP;
+            return NULL;
+        }
+    }
+#endif
+    return target;
+}
+
+/* How much of a path is its folder, with the last slash. */
+static size_t gan__folder_length(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+#ifdef _WIN32
+    const char *back = strrchr(path, '\\');
+    slash = !slash || (back && back > slash) ? back : slash;
+#endif
+    return slash ? (size_t)(slash + 1 - path) : 0;
+}
+
+/* A new file beside the target that no other program has, locked. False and errno if there is
+   none. */
+static bool gan__create_temporary(gan__writer *w)
+{
+    size_t folder = gan__folder_length(w->target);
+    w->temporary = (char *)gan__try_alloc(folder + GAN__TEMPORARY_LENGTH + 1);
+    if (!w->temporary) {
+        errno = ENOMEM;
+        return false;
+    }
+    memcpy(w->temporary, w->target, folder);
+    for (int attempt = 0; attempt < 100; attempt++) {
+        uint32_t word[4];
+        uint64_t process = (uint64_t)(uintptr_t)w;
+#ifdef GAN__POSIX
+        process += (uint64_t)getpid() << 32;
+#endif
+        gan__philox((uint64_t)(gan__now() * 1e6), process, (uint64_t)attempt, word);
+        sprintf(w->temporary + folder, ".gan-%08" PRIx32 "%08" PRIx32 ".tmp", word[0], word[1]);
+#if defined(GAN__POSIX)
+        struct stat about;
+        w->lock = open(w->temporary, O_CREAT | O_EXCL | O_RDWR, w->mode < 0 ? 0666 : 0600);
+        if (w->lock >= 0) {
+            /* Between open and flock another program may have taken it for a dead one's. */
+            bool mine = flock(w->lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+            if (mine && (fstat(w->lock, &about) != 0 || about.st_nlink > 0))
+                return true;
+            close(w->lock);
+            w->lock = -1;
+            errno = EEXIST;
+        }
+#elif defined(_WIN32)
+        w->lock = _open(w->temporary, _O_CREAT | _O_EXCL | _O_RDWR, _S_IREAD | _S_IWRITE);
+        if (w->lock >= 0) {
+            _close(w->lock);
+            return true;
+        }
+#else
+        return true;
+#endif
+        if (errno != EEXIST)
+            return false;
+    }
+    return false;
+}
+
+/* Removes what killed writers have left in the folder of w->temporary, whose text is overwritten.
+   A living writer holds the lock on its file. */
+static void gan__remove_abandoned(gan__writer *w)
+{
+#ifdef GAN__POSIX
+    char *name = w->temporary + gan__folder_length(w->temporary);
+    *name = 0;
+    DIR *folder = opendir(*w->temporary ? w->temporary : ".");
+    for (struct dirent *entry; folder && (entry = readdir(folder)) != NULL;) {
+        const char *found = entry->d_name;
+        if (strlen(found) != GAN__TEMPORARY_LENGTH || strncmp(found, ".gan-", 5) != 0 ||
+            strspn(found + 5, "0123456789abcdef") != 16 || strcmp(found + 21, ".tmp") != 0)
+            continue;
+        strcpy(name, found);
+        int lock = open(w->temporary, O_RDONLY | O_NONBLOCK);
+        if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0)
+            unlink(w->temporary);
+        if (lock >= 0)
+            close(lock);
+    }
+    if (folder)
+        closedir(folder);
+#else
+    (void)w;
+#endif
+}
 
 static bool gan__write_begin(gan__writer *w, const char *path)
 {
+    size_t size;
     memset(w, 0, sizeof *w);
     w->path = path;
-    w->temporary = (char *)gan__alloc(strlen(path) + 5);
-    strcat(strcpy(w->temporary, path), ".tmp");
-    w->file = fopen(w->temporary, "wb");
-    if (!w->file) {
-        gan__refuse("%s: %s", w->temporary, strerror(errno));
-        GAN_FREE(w->temporary);
+    w->lock = w->mode = -1;
+    w->target = gan__follow_links(path);
+    gan__kind kind = w->target ? gan__file_kind(w->target, &size, &w->mode) : GAN__UNREADABLE;
+    if (kind == GAN__IRREGULAR) {
+        gan__refuse("%s: %s", path, gan__irregular);
+    } else if (kind == GAN__UNREADABLE || !gan__create_temporary(w)) {
+        gan__refuse("%s: it could not be written: %s", path, strerror(errno));
+    } else {
+        w->file = fopen(w->temporary, "wb");
+        if (w->file)
+            return true;
+        gan__refuse("%s: it could not be written: %s", path, strerror(errno));
+        remove(w->temporary);
     }
-    return w->file != NULL;
+#ifdef GAN__POSIX
+    if (w->lock >= 0)
+        close(w->lock);
+#endif
+    GAN_FREE(w->temporary);
+    GAN_FREE(w->target);
+    return false;
 }
 
-static void gan__write_note(gan__writer *w, bool done)
+static void gan__write_note(gan__writer *w, bool done, int error)
 {
     if (!done && !w->failed) {
         w->failed = true;
-        w->error = errno;
+        w->error = error;
     }
 }
 
 static void gan__write(gan__writer *w, const void *data, size_t n)
 {
-    gan__write_note(w, w->failed || fwrite(data, 1, n, w->file) == n);
+    if (!w->failed)
+        gan__write_note(w, fwrite(data, 1, n, w->file) == n, errno);
 }
 
 /* To the disk, not only to the system: else a power cut could leave the new name on an empty
-   file. */
+   file. path: the folder, which holds the name, or NULL. */
+static bool gan__sync(const char *path, int descriptor)
+{
 #ifdef GAN__POSIX
-static bool gan__sync(const char *path)
-{
-    int fd = open(path, O_RDONLY);
-    bool done = fd >= 0 && fsync(fd) == 0;
-    if (fd >= 0)
-        close(fd);
+    int folder = path ? open(path, O_RDONLY) : -1;
+    bool done = fsync(path ? folder : descriptor) == 0;
+    if (folder >= 0)
+        close(folder);
     return done;
-}
 #else
-static bool gan__sync(const char *path)
-{
-    return path != NULL;
-}
+    (void)path;
+    (void)descriptor;
+    return true;
 #endif
+}
 
 #ifdef _WIN32
 __declspec(dllimport) int __stdcall MoveFileExA(const char *from, const char *to,
                                                 unsigned long flags);
-
-static bool gan__rename(const char *from, const char *to)
-{
-    return MoveFileExA(from, to, 1 | 8) != 0;
-} /* replace, and write through */
-#else
-static bool gan__rename(const char *from, const char *to)
-{
-    return rename(from, to) == 0;
-}
 #endif
 
+static bool gan__rename(const char *from, const char *to)
+{
+#ifdef _WIN32
+    return MoveFileExA(from, to, 1 | 8) != 0; /* replace, and write through */
+#else
+    return rename(from, to) == 0;
+#endif
+}
+
+/* False, the target is as it was, and no temporary file is left, if anything went wrong since
+   gan__write_begin. */
 static bool gan__write_end(gan__writer *w)
 {
-    gan__write_note(w, fflush(w->file) == 0);
-    gan__write_note(w, fclose(w->file) == 0);
-    gan__write_note(w,
-                    w->failed || (gan__sync(w->temporary) && gan__rename(w->temporary, w->path)));
+    gan__write_note(w, fflush(w->file) == 0, errno);
+    if (!w->failed)
+        gan__write_note(w, gan__sync(NULL, w->lock), errno);
+    gan__write_note(w, fclose(w->file) == 0, errno);
+#ifdef GAN__POSIX
+    if (!w->failed && w->mode >= 0)
+        (void)!chmod(w->temporary, (mode_t)w->mode); /* some file systems have no permissions */
+#endif
+    if (!w->failed)
+        gan__write_note(w, gan__rename(w->temporary, w->target), errno);
     if (w->failed) {
         remove(w->temporary);
         gan__refuse("%s: it could not be written: %s", w->path, strerror(w->error));
     } else {
-        char *slash = strrchr(w->temporary, '/'); /* the folder too, which holds the name */
-        if (slash)
-            *slash = 0;
-        gan__sync(slash ? (*w->temporary ? w->temporary : "/") : ".");
+        /* The target is the old file or the new one, whole, also where a folder cannot be
+           flushed. */
+        size_t folder = gan__folder_length(w->target);
+        w->target[folder] = 0;
+        gan__sync(folder ? w->target : ".", -1);
+        gan__remove_abandoned(w);
     }
+#ifdef GAN__POSIX
+    close(w->lock);
+#endif
     GAN_FREE(w->temporary);
+    GAN_FREE(w->target);
     return !w->failed;
 }
 
-/* ---- safetensors, out: a list of named tensors and texts, then the file */
+/* A text of any length, put together piece by piece. */
+typedef struct {
+    char *at;
+    size_t length, size;
+    bool failed; /* there was no memory */
+} gan__text;
+
+GAN__PRINTF(2, 3) static void gan__text_add(gan__text *text, const char *format, ...)
+{
+    while (!text->failed) {
+        size_t left = text->size - text->length;
+        va_list list;
+        va_start(list, format);
+        int length = vsnprintf(left ? text->at + text->length : NULL, left, format, list);
+        va_end(list);
+        if (length >= 0 && (size_t)length < left) {
+            text->length += (size_t)length;
+            return;
+        }
+        size_t size = 2 * (text->length + (size_t)GAN__MAX(length, 0) + 64);
+        char *larger = length < 0 ? NULL : (char *)gan__try_alloc(size);
+        text->failed = larger == NULL;
+        if (larger && text->length)
+            memcpy(larger, text->at, text->length);
+        if (larger) {
+            GAN_FREE(text->at);
+            text->at = larger;
+            text->size = size;
+        }
+    }
+}
+
+/* ---- safetensors, out (github.com/huggingface/safetensors). A file of a convolution's weight
+   (16,1,4,4) and bias (16):
+
+       offset 0    8        the length of the header, 64 bits little-endian: here 192
+              8             the header, JSON, filled up with spaces to a multiple of 8:
+                   {"__metadata__":{"format":"pt"},
+                    "conv.weight":{"dtype":"F32","shape":[16,1,4,4],"data_offsets":[0,1024]},
+                    "conv.bias":{"dtype":"F32","shape":[16],"data_offsets":[1024,1088]}}
+            200             1024 bytes: 256 numbers of conv.weight, little-endian
+           1224             64 bytes: 16 numbers of conv.bias; the file ends where they end
+
+   Offsets are counted from the header's end, and leave no gaps. */
 
 typedef struct {
-    char name[384];
-    int rank;
     gan_tensor *tensor;
     double number;
     bool buffer; /* named in the list of buffers */
 } gan__item;     /* tensor NULL: the number, of rank 0 */
 
 typedef struct {
+    gan__text header;
     gan__item *items;
     int count;
-    char meta[4096];
-    bool half;
-} gan__list; /* half: as F16 */
-
-static void gan__list_add(gan__list *list, const char *prefix, const char *name, const char *suffix,
-                          int rank, gan_tensor *tensor, double number)
-{
-    list->items = (gan__item *)gan__grow(list->items, (size_t)list->count, sizeof *list->items);
-    gan__item *item = &list->items[list->count++];
-    snprintf(item->name, sizeof item->name, "%s%s%s", prefix, name, suffix);
-    item->rank = rank;
-    item->tensor = tensor;
-    item->number = number;
-    item->buffer = false;
-}
-
-static void gan__list_add_param(gan__list *list, const char *prefix, const gan__param *param)
-{
-    gan__list_add(list, prefix, param->name, "", param->rank, param->value, 0);
-    list->items[list->count - 1].buffer = !param->trainable;
-}
+    uint64_t bytes; /* of all items so far */
+    size_t largest; /* numbers of the largest tensor */
+    bool half;      /* as F16 */
+} gan__list;
 
 static size_t gan__item_size(const gan_tensor *t, bool half)
 {
     return t ? gan_count(t) * (half ? 2 : sizeof(gan_real)) : sizeof(double);
 }
 
-/* text inside a JSON string: quotes, backslashes and control characters are escaped. */
-static char *gan__json_escape(char *to, const char *text)
+/* s inside a JSON string: quotes, backslashes and control characters escaped. */
+static void gan__text_add_json(gan__text *text, const char *s)
 {
-    for (const char *c = text; *c; c++)
-        if ((unsigned char)*c < 32)
-            to += sprintf(to, "\\u%04x", (unsigned char)*c);
+    for (; *s; s++)
+        if ((unsigned char)*s < 32)
+            gan__text_add(text, "\\u%04x", (unsigned char)*s);
         else
-            to += sprintf(to, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
-    return to;
+            gan__text_add(text, *s == '"' || *s == '\\' ? "\\%c" : "%c", *s);
 }
 
-static char *gan__list_header(const gan__list *list, size_t *length)
+/* The metadata's list of a model's buffers, what is no parameter: MODEL.NAME, a line for each.
+   count: how many so far. */
+static void gan__list_add_buffers(gan__list *list, const char *model, const gan_model *of,
+                                  int *count)
 {
-    char *header = (char *)gan__alloc(8192 + (size_t)list->count * 5000);
-    char *to = header;
-    size_t offset = 0;
-    to += sprintf(to, "{\"__metadata__\":{\"format\":\"pt\"%s,\"buffers\":\"", list->meta);
-    for (int i = 0, some = 0; i < list->count; i++) /* what is no parameter, a line for each */
-        if (list->items[i].buffer) {
-            to = gan__json_escape(to, some++ ? "\n" : "");
-            to = gan__json_escape(to, list->items[i].name);
-        }
-    to += sprintf(to, "\"}");
-    for (const gan__item *item = list->items; item && item < list->items + list->count; item++) {
-        const gan_tensor *t = item->tensor;
-        const int shape[4] = {t ? t->n : 0, t ? t->c : 0, t ? t->h : 0,
-                              t ? t->w : 0}; /* of odd rank: without N */
-        to += sprintf(to, ",\"");
-        to = gan__json_escape(to, item->name);
-        to += sprintf(to, "\":{\"dtype\":\"%s\",\"shape\":[",
-                      list->half                   ? "F16"
-                      : t && sizeof(gan_real) == 4 ? "F32"
-                                                   : "F64");
-        for (int d = 0; t && d < item->rank; d++)
-            to += sprintf(to, d ? ",%d" : "%d", shape[d + item->rank % 2]);
-        to += sprintf(to, "],\"data_offsets\":[%.0f,", (double)offset);
-        to += sprintf(to, "%.0f]}", (double)(offset += gan__item_size(t, list->half)));
+    for (int i = 0; i < of->count; i++) {
+        if (of->params[i].trainable)
+            continue;
+        gan__text_add_json(&list->header, (*count)++ ? "\n" : "");
+        gan__text_add_json(&list->header, model ? model : "");
+        gan__text_add_json(&list->header, model ? "." : "");
+        gan__text_add_json(&list->header, of->params[i].name);
     }
-    for (*to++ = '}'; (to - header) % 8;)
-        *to++ = ' ';
-    *length = (size_t)(to - header);
-    return header;
+}
+
+/* Adds tensor, or number if that is NULL, under the name MODEL.NAMESUFFIX, or NAME if model is
+   NULL. A tensor of odd rank goes without its N: a bias (1,C,1,1) of rank 1 is [C]. */
+static void gan__list_add(gan__list *list, const char *model, const char *name, const char *suffix,
+                          int rank, gan_tensor *tensor, double number)
+{
+    gan__text *header = &list->header;
+    gan__item *items = (gan__item *)gan__try_grow(list->items, (size_t)list->count, sizeof *items);
+    if (!items) {
+        header->failed = true;
+        return;
+    }
+    list->items = items;
+    items[list->count].tensor = tensor;
+    items[list->count++].number = number;
+
+    const int shape[4] = {tensor ? tensor->n : 0, tensor ? tensor->c : 0, tensor ? tensor->h : 0,
+                          tensor ? tensor->w : 0};
+    const char *type = list->half ? "F16" : tensor && sizeof(gan_real) == 4 ? "F32" : "F64";
+    gan__text_add(header, ",\"");
+    if (model) {
+        gan__text_add_json(header, model);
+        gan__text_add(header, ".");
+    }
+    gan__text_add_json(header, name);
+    gan__text_add(header, "%s\":{\"dtype\":\"%s\",\"shape\":[", suffix, type);
+    for (int d = 0; tensor && d < rank; d++)
+        gan__text_add(header, d ? ",%d" : "%d", shape[d + rank % 2]);
+    gan__text_add(header, "],\"data_offsets\":[%" PRIu64 ",", list->bytes);
+    list->bytes += gan__item_size(tensor, list->half);
+    gan__text_add(header, "%" PRIu64 "]}", list->bytes);
+    if (tensor)
+        list->largest = GAN__MAX(list->largest, gan_count(tensor));
 }
 
 /* F16 (IEEE 754 binary16): sign, 5 bits of exponent, 10 of mantissa; below 2^-14 in steps of
@@ -12420,7 +13269,8 @@ static char *gan__list_header(const gan__list *list, size_t *length)
 static uint16_t gan__to_half(double x)
 {
     double size = fabs(x);
-    int exponent = -13, bits = size >= 65520 ? 0x7c00 : 0x7e00; /* infinity, not a number */
+    int exponent = -13;
+    int bits = size >= 65520 ? 0x7c00 : 0x7e00; /* infinity, not a number */
     if (size >= 1.0 / 16384 && size < 65520)
         frexp(size, &exponent); /* size < 2^exponent, in steps of 2^(exponent - 11) */
     if (size < 65520)
@@ -12430,70 +13280,94 @@ static uint16_t gan__to_half(double x)
 
 static double gan__from_half(uint16_t bits)
 {
-    int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+    int exponent = bits >> 10 & 31;
+    int mantissa = bits & 1023;
     double size = ldexp(exponent ? 1024 + mantissa : mantissa, GAN__MAX(exponent, 1) - 25);
     if (exponent == 31)
         size = mantissa ? NAN : INFINITY;
     return bits & 0x8000 ? -size : size;
 }
 
-/* host's numbers as F16, in the same place. */
-static void gan__halve(gan__writer *w, gan_real *host, size_t count)
+/* Numbers as F16, in the same place. */
+static void gan__halve(gan__writer *w, gan_real *numbers, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        uint16_t bits = gan__to_half((double)host[i]);
-        if ((bits & 0x7fff) == 0x7c00 && fabs((double)host[i]) <= DBL_MAX) {
-            w->failed = true;
-            w->error = ERANGE;
-        }
-        memcpy((char *)host + 2 * i, &bits, 2);
+        uint16_t bits = gan__to_half((double)numbers[i]);
+        bool too_large = (bits & 0x7fff) == 0x7c00 && fabs((double)numbers[i]) <= DBL_MAX;
+        gan__write_note(w, !too_large, ERANGE);
+        memcpy((char *)numbers + 2 * i, &bits, 2);
     }
 }
 
-static bool gan__list_write(gan *g, gan__list *list, const char *path)
+/* The header's length, the header, the numbers. */
+static void gan__list_put(gan__writer *w, gan__list *list, gan_real *numbers)
+{
+    unsigned char size[8];
+    for (int i = 0; i < 8; i++)
+        size[i] = (unsigned char)((uint64_t)list->header.length >> 8 * i);
+    gan__write(w, size, 8);
+    gan__write(w, list->header.at, list->header.length);
+    for (int i = 0; i < list->count && !w->failed; i++) {
+        gan_tensor *t = list->items[i].tensor;
+        if (t)
+            gan_to_host(t, numbers);
+        if (t && list->half)
+            gan__halve(w, numbers, gan_count(t));
+        gan__write(w, t ? (void *)numbers : (void *)&list->items[i].number,
+                   gan__item_size(t, list->half));
+    }
+}
+
+/* Writes the file, and frees the list. */
+static bool gan__list_write(gan__list *list, const char *path)
 {
     gan__writer w;
-    unsigned char size[8];
-    size_t length;
-    bool done = gan__write_begin(&w, path);
-    char *header = gan__list_header(list, &length);
-    for (int i = 0; i < 8; i++)
-        size[i] = (unsigned char)((uint64_t)length >> 8 * i);
-    if (done) {
-        gan__write(&w, size, 8);
-        gan__write(&w, header, length);
+    gan__text_add(&list->header, "}");
+    while (list->header.length % 8 != 0 && !list->header.failed)
+        gan__text_add(&list->header, " ");
+    gan_real *numbers = (gan_real *)gan__try_alloc(list->largest * sizeof *numbers);
+    bool done = numbers && !list->header.failed;
+    if (!done)
+        gan__refuse("%s: no memory to write it", path);
+    else if ((done = gan__write_begin(&w, path))) {
+        gan__list_put(&w, list, numbers);
+        done = gan__write_end(&w);
     }
-    for (int i = 0; done && i < list->count; i++) {
-        gan_tensor *t = list->items[i].tensor;
-        void *from = t ? gan__ensure_buffer(g, &gan__ref, &g->staging[0], &g->staging_size[0],
-                                            gan_count(t))
-                       : (void *)&list->items[i].number;
-        if (t)
-            gan_to_host(t, (gan_real *)from);
-        if (t && list->half)
-            gan__halve(&w, (gan_real *)from, gan_count(t));
-        gan__write(&w, from, gan__item_size(t, list->half));
-    }
-    GAN_FREE(header);
+    GAN_FREE(numbers);
+    GAN_FREE(list->header.at);
     GAN_FREE(list->items);
-    return done && gan__write_end(&w);
+    return done;
 }
 
-/* ---- safetensors, in: nothing is believed before it is checked, and nothing is changed before
-   all is checked */
+/* ---- safetensors, in. Nothing in a file is believed before it is checked, and nothing is
+   changed before all is checked, read and given its memory:
+
+       gan__tensors_read     the header, its checks against the file's size, then the numbers
+       gan__model_fits       names and shapes against the model's; each entry learns where it goes
+       gan__make_room        memory for parameters and moments that are not there yet
+       gan__tensors_copy     numbers into the model; this cannot fail */
 
 typedef struct {
-    char *name, dtype[8];
-    int rank, shape[4];
-    uint64_t begin, end;
-} gan__entry; /* shape (N,C,H,W): (C) is (1,C,1,1) */
+    char *name, *dtype;
+    int rank, shape[4];  /* (N,C,H,W): [C] is (1,C,1,1) */
+    uint64_t begin, end; /* bytes of the data */
+    gan_tensor *to;      /* where its numbers go, or NULL */
+    double *steps;       /* or where its one number goes, or NULL */
+    gan_model *made_in;  /* the model that got a parameter for it, or NULL */
+    bool buffer;         /* the metadata lists it as one */
+} gan__entry;
 
 typedef struct {
-    const char *path, *at, *end, *problem; /* at .. end: the JSON that is left */
-    unsigned char *file, *data;            /* data: behind the header */
+    const char *path;
+    char *header;   /* names and texts lie in it, unescaped in place */
+    char *at, *end; /* the part of the header that is still to be read */
+    const char *problem;
+    unsigned char *data;
     uint64_t data_size;
-    gan__entry *entries;
-    char *meta[64][2]; /* __metadata__: names and texts */
+    gan__entry *entries; /* in the order of their data */
+    gan__entry **by_name;
+    char *(*meta)[2];  /* __metadata__: names and texts */
+    gan_real *numbers; /* of one entry, converted */
     int count, meta_count;
 } gan__tensors;
 
@@ -12503,6 +13377,8 @@ static bool gan__json_problem(gan__tensors *f, const char *problem)
         f->problem = problem;
     return false;
 }
+
+static const char gan__no_memory[] = "no memory for what it holds";
 
 static void gan__json_space(gan__tensors *f)
 {
@@ -12522,37 +13398,71 @@ static bool gan__json_want(gan__tensors *f, char c)
            gan__json_problem(f, "its header is not the JSON of safetensors");
 }
 
-/* A string without its quotes, in new memory. Of \u escapes only those below 128 occur in names. */
+/* The number of \uXXXX, f->at at its u; -1 if there are not four digits. */
+static long gan__json_hex(gan__tensors *f)
+{
+    char digits[5] = {0};
+    if (f->end - f->at < 5)
+        return -1;
+    memcpy(digits, f->at + 1, 4);
+    f->at += 4;
+    return strspn(digits, "0123456789abcdefABCDEF") == 4 ? strtol(digits, NULL, 16) : -1;
+}
+
+/* The character of an escape, f->at at what follows the backslash, as UTF-8 at to: never longer
+   than its escape. NULL if there is no such character. */
+static char *gan__json_escape(gan__tensors *f, char *to)
+{
+    static const char from[] = "bfnrt\"\\/";
+    static const char into[] = "\b\f\n\r\t\"\\/";
+    const char *found = *f->at ? strchr(from, *f->at) : NULL;
+    long code = found ? into[found - from] : *f->at == 'u' ? gan__json_hex(f) : -1;
+    if (code >= 0xD800 && code < 0xDC00 && f->end - f->at > 2 && f->at[1] == '\\' &&
+        f->at[2] == 'u') {
+        f->at += 2; /* beyond 16 bits: two escapes make one character */
+        long low = gan__json_hex(f);
+        code = low >= 0xDC00 && low < 0xE000 ? 0x10000 + (code - 0xD800) * 1024 + low - 0xDC00 : -1;
+    }
+    if (code < 1 || (code >= 0xD800 && code < 0xE000))
+        return NULL;
+    int more = code < 0x80    ? 0
+             : code < 0x800   ? 1
+             : code < 0x10000 ? 2
+                              : 3; /* bytes after the first */
+    static const unsigned char mark[4] = {0, 0xC0, 0xE0, 0xF0};
+    *to++ = (char)(mark[more] | code >> 6 * more);
+    while (more-- > 0)
+        *to++ = (char)(0x80 | (code >> 6 * more & 0x3F));
+    return to;
+}
+
+/* A string without its quotes and escapes, in the header's own memory. NULL: there is a problem. */
 static char *gan__json_text(gan__tensors *f)
 {
     if (!gan__json_want(f, '"'))
         return NULL;
-    char *text = (char *)gan__alloc((size_t)(f->end - f->at) + 1);
+    char *text = f->at;
     char *to = text;
     for (; f->at < f->end && *f->at != '"'; f->at++) {
-        char c = *f->at;
-        if (c == '\\' && f->at + 1 < f->end) {
-            static const char from[] = "bfnrt\"\\/";
-            static const char into[] = "\b\f\n\r\t\"\\/";
-            const char *found = strchr(from, *++f->at);
-            if (*f->at == 'u' && f->at + 4 < f->end) {
-                char digits[5] = {f->at[1], f->at[2], f->at[3], f->at[4], 0};
-                c = strspn(digits, "0123456789abcdefABCDEF") == 4
-                      ? (char)GAN__MIN(strtol(digits, NULL, 16), 128)
-                      : 0;
-                f->at += 4;
-            } else
-                c = found && *found ? into[found - from] : 0;
-            if (c <= 0 || (unsigned char)c > 127)
-                gan__json_problem(f, "its header holds an escape that is not allowed in a name");
+        if ((unsigned char)*f->at < 32) {
+            gan__json_problem(f, "a text in its header holds a control character");
+            return NULL;
         }
-        *to++ = c;
+        if (*f->at != '\\') {
+            *to++ = *f->at;
+            continue;
+        }
+        f->at++;
+        to = f->at < f->end ? gan__json_escape(f, to) : NULL;
+        if (!to) {
+            gan__json_problem(f, "a text in its header holds an escape that means no character");
+            return NULL;
+        }
     }
+    if (!gan__json_want(f, '"'))
+        return NULL;
     *to = 0;
-    if (gan__json_want(f, '"'))
-        return text;
-    GAN_FREE(text);
-    return NULL;
+    return text;
 }
 
 /* [a,b,..]: how many whole numbers of 0 or more there are, or -1 if more than most or something
@@ -12584,58 +13494,61 @@ static int gan__json_numbers(gan__tensors *f, int64_t *to, int most)
     return gan__json_want(f, ']') ? count : -1;
 }
 
-/* The next name in an object, its colon taken, in new memory; NULL at the end, or where there is
-   a problem. seen: how many so far. */
+/* The next name in an object, its colon taken; NULL at the end, or where there is a problem.
+   seen: how many so far. */
 static char *gan__json_key(gan__tensors *f, int *seen)
 {
     if (f->problem || (!*seen && (!gan__json_want(f, '{') || gan__json_take(f, '}'))))
         return NULL;
-    if ((*seen)++ && !gan__json_take(f, ',')) {
+    if (*seen && !gan__json_take(f, ',')) {
         gan__json_want(f, '}');
-        return (char *)NULL;
+        return NULL;
     }
+    *seen = 1;
     char *key = gan__json_text(f);
-    if (!key || gan__json_want(f, ':'))
-        return key;
-    GAN_FREE(key);
-    return NULL;
+    return key && gan__json_want(f, ':') ? key : NULL;
+}
+
+static bool gan__json_shape(gan__tensors *f, gan__entry *entry)
+{
+    int64_t size[4] = {0};
+    double count = 1;
+    entry->rank = gan__json_numbers(f, size, 4);
+    bool fits = entry->rank >= 0;
+    for (int d = 0; d < 4; d++)
+        entry->shape[d] = 1;
+    for (int d = 0; d < entry->rank; d++) {
+        fits = fits && size[d] >= 1 && size[d] <= INT32_MAX;
+        entry->shape[d + entry->rank % 2] = (int)GAN__MIN(size[d], INT32_MAX);
+        count *= (double)size[d];
+    }
+    return (fits && count <= INT32_MAX) ||
+           gan__json_problem(f, "a tensor in its header has more than 4 dimensions, an impossible "
+                                "size or 2^31 numbers and more");
 }
 
 /* {"dtype":"F32","shape":[..],"data_offsets":[begin,end]}, in any order */
 static bool gan__json_entry(gan__tensors *f, gan__entry *entry)
 {
-    int64_t size[4] = {0};
+    static const char *const names[] = {"dtype", "shape", "data_offsets"};
     int seen = 0, fields = 0;
-    for (char *key, *text; (key = gan__json_key(f, &seen)) != NULL;) {
-        int field = strcmp(key, "dtype") == 0        ? 1
-                  : strcmp(key, "shape") == 0        ? 2
-                  : strcmp(key, "data_offsets") == 0 ? 4
-                                                     : 0;
-        GAN_FREE(key);
-        if (!field || (fields & field))
+    for (char *key; (key = gan__json_key(f, &seen)) != NULL;) {
+        int64_t offset[2] = {0, 0};
+        int field = 0;
+        while (field < 3 && strcmp(key, names[field]) != 0)
+            field++;
+        if (field == 3 || (fields & 1 << field))
             return gan__json_problem(f, "a tensor in its header has an unknown or a double field");
-        fields |= field;
-        if (field == 1) {
-            if (!(text = gan__json_text(f)))
-                return false;
-            snprintf(entry->dtype, sizeof entry->dtype, "%s", text);
-            GAN_FREE(text);
-        } else if (field == 2) {
-            bool fits = (entry->rank = gan__json_numbers(f, size, 4)) >= 0;
-            for (int d = 0; d < 4; d++)
-                entry->shape[d] = 1;
-            for (int d = 0; d < entry->rank; d++) {
-                entry->shape[d + entry->rank % 2] = (int)size[d];
-                fits = fits && size[d] >= 1 && size[d] <= INT32_MAX;
-            }
-            if (!fits)
-                return gan__json_problem(
-                    f, "a tensor in its header has more than 4 dimensions or an impossible size");
-        } else {
-            if (gan__json_numbers(f, size, 2) != 2 || size[1] < size[0])
-                return gan__json_problem(f, "a tensor in its header has impossible offsets");
-            entry->begin = (uint64_t)size[0];
-            entry->end = (uint64_t)size[1];
+        fields |= 1 << field;
+        if (field == 0 && !(entry->dtype = gan__json_text(f)))
+            return false;
+        if (field == 1 && !gan__json_shape(f, entry))
+            return false;
+        if (field == 2 && (gan__json_numbers(f, offset, 2) != 2 || offset[1] < offset[0]))
+            return gan__json_problem(f, "a tensor in its header has impossible offsets");
+        if (field == 2) {
+            entry->begin = (uint64_t)offset[0];
+            entry->end = (uint64_t)offset[1];
         }
     }
     return !f->problem &&
@@ -12646,14 +13559,45 @@ static bool gan__json_entry(gan__tensors *f, gan__entry *entry)
 static void gan__json_meta(gan__tensors *f)
 {
     int seen = 0;
-    for (char *key, *text; (key = gan__json_key(f, &seen)) != NULL;)
-        if ((text = gan__json_text(f)) != NULL && f->meta_count < 64) {
-            f->meta[f->meta_count][0] = key;
-            f->meta[f->meta_count++][1] = text;
-        } else {
-            GAN_FREE(key);
-            GAN_FREE(text);
+    for (char *key, *text; (key = gan__json_key(f, &seen)) != NULL;) {
+        char *(*meta)[2] = (char *(*)[2])gan__try_grow(f->meta, (size_t)f->meta_count,
+                                                       sizeof *meta);
+        if (!meta) {
+            gan__json_problem(f, gan__no_memory);
+            return;
         }
+        f->meta = meta;
+        text = gan__json_text(f);
+        meta[f->meta_count][0] = key;
+        meta[f->meta_count][1] = text;
+        f->meta_count += text != NULL;
+    }
+}
+
+/* The whole header; false: f->problem. */
+static bool gan__json_header(gan__tensors *f)
+{
+    int seen = 0;
+    for (char *key; (key = gan__json_key(f, &seen)) != NULL;) {
+        if (strcmp(key, "__metadata__") == 0) {
+            gan__json_meta(f);
+            continue;
+        }
+        gan__entry *entries = (gan__entry *)gan__try_grow(f->entries, (size_t)f->count,
+                                                          sizeof *entries);
+        if (!entries)
+            return gan__json_problem(f, gan__no_memory);
+        f->entries = entries;
+        for (const char *c = key; *c; c++)
+            if ((unsigned char)*c < 32)
+                return gan__json_problem(f, "a name in its header holds a control character");
+        memset(&entries[f->count], 0, sizeof *entries);
+        entries[f->count].name = key;
+        gan__json_entry(f, &entries[f->count++]);
+    }
+    gan__json_space(f);
+    return !f->problem &&
+           (f->at == f->end || gan__json_problem(f, "its header goes on after its end"));
 }
 
 static int gan__by_begin(const void *a, const void *b)
@@ -12661,6 +13605,11 @@ static int gan__by_begin(const void *a, const void *b)
     const gan__entry *x = (const gan__entry *)a;
     const gan__entry *y = (const gan__entry *)b;
     return x->begin < y->begin ? -1 : x->begin > y->begin;
+}
+
+static int gan__by_entry_name(const void *a, const void *b)
+{
+    return strcmp((*(gan__entry *const *)a)->name, (*(gan__entry *const *)b)->name);
 }
 
 static int gan__entry_bytes(const gan__entry *entry)
@@ -12674,101 +13623,153 @@ static int gan__entry_bytes(const gan__entry *entry)
     return 0;
 }
 
+static size_t gan__entry_count(const gan__entry *e)
+{
+    return (size_t)e->shape[0] * e->shape[1] * e->shape[2] * e->shape[3];
+}
+
 /* Tensors lie one behind the other, each as long as its shape says, and fill the file; no name
    stands twice. */
 static bool gan__tensors_check(gan__tensors *f)
 {
     uint64_t at = 0;
+    f->by_name = (gan__entry **)gan__try_alloc((size_t)f->count * sizeof *f->by_name);
+    if (!f->by_name)
+        return gan__refuse("%s: %s", f->path, gan__no_memory);
     if (f->count)
         qsort(f->entries, (size_t)f->count, sizeof *f->entries, gan__by_begin);
     for (int i = 0; i < f->count; i++) {
-        const gan__entry *e = &f->entries[i];
-        double size = gan__entry_bytes(e);
+        gan__entry *e = f->by_name[i] = &f->entries[i];
+        uint64_t size = (uint64_t)gan__entry_bytes(e) * gan__entry_count(e);
         if (size == 0)
-            return gan__refuse("%s: \"%s\" is of the unknown type %s", f->path, e->name, e->dtype);
-        for (int d = 0; d < 4; d++)
-            size *= e->shape[d];
-        if (e->begin != at || size != (double)(e->end - e->begin))
+            return gan__refuse("%s: \"%.200s\" is of the unknown type %.20s", f->path, e->name,
+                               e->dtype);
+        if (e->begin != at || size != e->end - e->begin)
             return gan__refuse(
-                "%s: \"%s\" does not lie where its shape and the tensor before it say", f->path,
+                "%s: \"%.200s\" does not lie where its shape and the tensor before it say", f->path,
                 e->name);
         at = e->end;
-        for (int j = 0; j < i; j++)
-            if (strcmp(f->entries[j].name, e->name) == 0)
-                return gan__refuse("%s: \"%s\" stands in its header twice", f->path, e->name);
     }
     if (at != f->data_size)
         return gan__refuse("%s: its header promises %.0f bytes of data, there are %.0f", f->path,
                            (double)at, (double)f->data_size);
+    if (f->count)
+        qsort(f->by_name, (size_t)f->count, sizeof *f->by_name, gan__by_entry_name);
+    for (int i = 1; i < f->count; i++)
+        if (strcmp(f->by_name[i - 1]->name, f->by_name[i]->name) == 0)
+            return gan__refuse("%s: \"%.200s\" stands in its header twice", f->path,
+                               f->by_name[i]->name);
     return true;
 }
 
 static void gan__tensors_free(gan__tensors *f)
 {
-    for (int i = 0; i < f->count; i++)
-        GAN_FREE(f->entries[i].name);
-    for (int i = 0; i < f->meta_count; i++) {
-        GAN_FREE(f->meta[i][0]);
-        GAN_FREE(f->meta[i][1]);
-    }
+    GAN_FREE(f->header);
+    GAN_FREE(f->data);
     GAN_FREE(f->entries);
-    GAN_FREE(f->file);
+    GAN_FREE(f->by_name);
+    GAN_FREE(f->meta);
+    GAN_FREE(f->numbers);
 }
 
-static bool gan__tensors_parse(gan__tensors *f)
+/* The header with its checks, then the numbers, so that a file that promises more than it holds
+   costs no memory. */
+static bool gan__tensors_parse(gan__tensors *f, FILE *file, size_t size)
 {
-    int seen = 0;
-    for (char *key; (key = gan__json_key(f, &seen)) != NULL;)
-        if (strcmp(key, "__metadata__") == 0) {
-            gan__json_meta(f);
-            GAN_FREE(key);
-        } else {
-            f->entries = (gan__entry *)gan__grow(f->entries, (size_t)f->count, sizeof *f->entries);
-            memset(&f->entries[f->count], 0, sizeof *f->entries);
-            f->entries[f->count].name = key;
-            gan__json_entry(f, &f->entries[f->count++]);
-        }
-    gan__json_space(f);
-    return !f->problem &&
-           (f->at == f->end || gan__json_problem(f, "its header goes on after its end"));
+    unsigned char first[8] = {0};
+    uint64_t length = 0;
+    if (size >= 8 && fread(first, 1, 8, file) == 8)
+        length = gan__little(first) | (uint64_t)gan__little(first + 4) << 32;
+    if (length > 100000000)
+        return gan__refuse("%s: a header of %.0f bytes; 100 million are the format's limit",
+                           f->path, (double)length);
+    if (size < 8 || length > size - 8)
+        return gan__refuse(
+            "%s: not a safetensors file, or truncated: %.0f bytes, a header of %.0f promised",
+            f->path, (double)size, (double)length);
+    f->data_size = size - 8 - length;
+    f->header = (char *)gan__try_alloc((size_t)length + 1);
+    if (!f->header)
+        return gan__refuse("%s: %s", f->path, gan__no_memory);
+    if (fread(f->header, 1, (size_t)length, file) != length)
+        return gan__refuse("%s: it cannot be read", f->path);
+    f->at = f->header;
+    f->end = f->header + length;
+    *f->end = 0;
+    if (!gan__json_header(f))
+        return gan__refuse("%s: %s", f->path, f->problem);
+    if (!gan__tensors_check(f))
+        return false;
+
+    size_t most = 1;
+    for (int i = 0; i < f->count; i++)
+        most = GAN__MAX(most, gan__entry_count(&f->entries[i]));
+    f->data = (unsigned char *)gan__try_alloc((size_t)f->data_size);
+    f->numbers = (gan_real *)gan__try_alloc(most * sizeof *f->numbers);
+    if (!f->data || !f->numbers)
+        return gan__refuse("%s: %s", f->path, gan__no_memory);
+    return fread(f->data, 1, (size_t)f->data_size, file) == f->data_size ||
+           gan__refuse("%s: it cannot be read", f->path);
 }
+
+static bool gan__values_fit(const gan__tensors *f);
+static void gan__note_buffers(gan__tensors *f);
 
 static bool gan__tensors_read(gan__tensors *f, const char *path)
 {
     size_t size = 0;
     memset(f, 0, sizeof *f);
     f->path = path;
-    if (!(f->file = gan__read_file(path, &size)))
+    FILE *file = gan__open_file(path, &size);
+    if (!file)
         return false;
-    uint64_t length = size < 8 ? 0
-                               : gan__little(f->file) | (uint64_t)gan__little(f->file + 4) << 32;
-    bool done = size >= 8 && length <= size - 8;
-    if (!done)
-        gan__refuse(
-            "%s: not a safetensors file, or truncated: %.0f bytes, a header of %.0f promised", path,
-            (double)size, (double)length);
-    else {
-        f->at = (const char *)f->file + 8;
-        f->end = f->at + length;
-        f->data = f->file + 8 + length;
-        f->data_size = size - 8 - length;
-        done = gan__tensors_parse(f) ? gan__tensors_check(f)
-                                     : gan__refuse("%s: %s", path, f->problem);
-    }
+    bool done = gan__tensors_parse(f, file, size);
+    fclose(file);
+    if (done)
+        gan__note_buffers(f);
+    done = done && gan__values_fit(f);
     if (!done)
         gan__tensors_free(f);
     return done;
 }
 
-static gan__entry *gan__tensors_find(gan__tensors *f, const char *prefix, const char *name,
+/* As strcmp(MODEL.NAMESUFFIX, entry), or of NAMESUFFIX if model is NULL; NAME is length
+   characters of name. */
+static int gan__compare_name(const char *model, const char *name, size_t length, const char *suffix,
+                             const char *entry)
+{
+    const char *const parts[4] = {model ? model : "", model ? "." : "", name, suffix};
+    const size_t lengths[4] = {strlen(parts[0]), strlen(parts[1]), length, strlen(suffix)};
+    for (int i = 0; i < 4; i++) {
+        int order = strncmp(parts[i], entry, lengths[i]);
+        if (order != 0)
+            return order;
+        entry += lengths[i];
+    }
+    return *entry ? -1 : 0;
+}
+
+static gan__entry *gan__tensors_find_part(const gan__tensors *f, const char *model,
+                                          const char *name, size_t length, const char *suffix)
+{
+    int low = 0, high = f->count;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        int order = gan__compare_name(model, name, length, suffix, f->by_name[middle]->name);
+        if (order == 0)
+            return f->by_name[middle];
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return NULL;
+}
+
+static gan__entry *gan__tensors_find(const gan__tensors *f, const char *model, const char *name,
                                      const char *suffix)
 {
-    char full[384];
-    snprintf(full, sizeof full, "%s%s%s", prefix, name, suffix);
-    for (int i = 0; i < f->count; i++)
-        if (strcmp(f->entries[i].name, full) == 0)
-            return &f->entries[i];
-    return NULL;
+    return gan__tensors_find_part(f, model, name, strlen(name), suffix);
 }
 
 static const char *gan__tensors_meta(const gan__tensors *f, const char *name)
@@ -12779,9 +13780,22 @@ static const char *gan__tensors_meta(const gan__tensors *f, const char *name)
     return NULL;
 }
 
+/* Marks the entries that the metadata lists as buffers, a line for each. */
+static void gan__note_buffers(gan__tensors *f)
+{
+    const char *line = gan__tensors_meta(f, "buffers");
+    while (line && *line) {
+        size_t length = strcspn(line, "\n");
+        gan__entry *e = gan__tensors_find_part(f, NULL, line, length, "");
+        if (e)
+            e->buffer = true;
+        line += length + (line[length] == '\n');
+    }
+}
+
 /* What is wrong with a file, for one message: the first three things, and how many. */
 typedef struct {
-    char text[1536];
+    char text[900];
     int count;
 } gan__wrongs;
 
@@ -12799,15 +13813,28 @@ GAN__PRINTF(2, 3) static void gan__wrong(gan__wrongs *wrongs, const char *format
     va_end(list);
 }
 
+static bool gan__wrongs_refuse(const gan__tensors *f, const gan__wrongs *wrongs)
+{
+    if (wrongs->count > 3)
+        return gan__refuse("%s: %s and %d more", f->path, wrongs->text, wrongs->count - 3);
+    return wrongs->count == 0 || gan__refuse("%s: %s", f->path, wrongs->text);
+}
+
+/* F16, BF16, F32, F64 and U8 are read. */
+static bool gan__entry_readable(const gan__entry *e)
+{
+    return e->dtype[0] == 'F' || strcmp(e->dtype, "BF16") == 0 || strcmp(e->dtype, "U8") == 0;
+}
+
 /* Is an entry of a type that is read, and of t's shape if t is not NULL? */
 static void gan__entry_fits(const gan__entry *e, const gan_tensor *t, gan__wrongs *wrongs)
 {
     const int *s = e->shape;
-    if (e->dtype[0] != 'F' && e->dtype[1] != 'F' && strcmp(e->dtype, "U8") != 0)
-        gan__wrong(wrongs, "\"%.200s\" is %s, which is not read: F16, BF16, F32, F64 and U8 are",
+    if (!gan__entry_readable(e))
+        gan__wrong(wrongs, "\"%.150s\" is %s, which is not read: F16, BF16, F32, F64 and U8 are",
                    e->name, e->dtype);
     else if (t && (s[0] != t->n || s[1] != t->c || s[2] != t->h || s[3] != t->w))
-        gan__wrong(wrongs, "\"%.200s\" is " GAN__DIMS " in the file and " GAN__DIMS " in the model",
+        gan__wrong(wrongs, "\"%.150s\" is " GAN__DIMS " in the file and " GAN__DIMS " in the model",
                    e->name, s[0], s[1], s[2], s[3], GAN__SHAPE(t));
 }
 
@@ -12836,118 +13863,200 @@ static double gan__entry_number(const gan__tensors *f, const gan__entry *e, size
     return single;
 }
 
-static void gan__entry_read(gan__tensors *f, gan__entry *e, gan_tensor *t)
+static bool gan__is_whole(double x, double most)
 {
-    gan *g = t->g;
-    gan_real *host = (gan_real *)gan__ensure_buffer(g, &gan__ref, &g->staging[0],
-                                                    &g->staging_size[0], gan_count(t));
-    for (size_t i = 0; i < gan_count(t); i++)
-        host[i] = (gan_real)gan__entry_number(f, e, i);
-    gan_set(t, host);
+    return x >= 0 && x <= most && floor(x) == x;
 }
 
-/* The part of an entry's name behind prefix, if it is a parameter's: not an optimizer's, not a
-   counter of PyTorch's batch norm. */
-static const char *gan__param_name(const gan__entry *e, const char *prefix)
+/* Numbers that are used as an index, a count or a probability must be one: gan_image_pool's
+   NAME.running_count of NAME.running_images, gan_ada's running_p. */
+static bool gan__values_fit(const gan__tensors *f)
 {
+    for (int i = 0; i < f->count; i++) {
+        const gan__entry *e = &f->entries[i];
+        const char *dot = strrchr(e->name, '.');
+        bool count = dot && strcmp(dot, ".running_count") == 0;
+        bool chance = dot && strcmp(dot, ".running_p") == 0;
+        if ((!count && !chance) || !gan__entry_readable(e))
+            continue;
+        double value = gan__entry_count(e) == 1 ? gan__entry_number(f, e, 0) : -1;
+        double most = 1;
+        if (count) {
+            const gan__entry *images = gan__tensors_find_part(
+                f, NULL, e->name, (size_t)(dot - e->name), ".running_images");
+            most = images ? images->shape[0] : 0;
+        }
+        if (count ? !gan__is_whole(value, most) : !(value >= 0 && value <= 1))
+            return gan__refuse("%s: \"%.200s\" is %g, where %s from 0 to %g is wanted", f->path,
+                               e->name, value, count ? "a whole number" : "one number", most);
+    }
+    return true;
+}
+
+/* The part of an entry's name behind MODEL. (behind nothing if model is NULL), if it is a
+   parameter's: not an optimizer's, not a counter of PyTorch's batch norm. */
+static const char *gan__name_in(const char *model, const gan__entry *e)
+{
+    size_t length = model ? strlen(model) : 0;
     const char *dot = strrchr(e->name, '.');
-    if (strncmp(e->name, prefix, strlen(prefix)) != 0 || strchr(e->name, '#') ||
-        (dot && strcmp(dot, ".num_batches_tracked") == 0))
+    if (model && (strncmp(e->name, model, length) != 0 || e->name[length] != '.'))
         return NULL;
-    return e->name + strlen(prefix);
+    if (strchr(e->name, '#') || (dot && strcmp(dot, ".num_batches_tracked") == 0))
+        return NULL;
+    return e->name + length + (model ? 1 : 0);
 }
 
-/* Does the file hold just model's parameters, under prefix? A model without any takes all. */
-static bool gan__model_fits(gan__tensors *f, gan_model *model, const char *prefix)
+/* Does the file hold just model's parameters, under the names MODEL.NAME, or NAME if of is NULL?
+   A model without any takes all. */
+static bool gan__model_fits(gan__tensors *f, gan_model *model, const char *of)
 {
     gan__wrongs wrongs = {"", 0};
-    for (const gan__param *param = model->params; param && param < model->params + model->count;
-         param++) {
-        gan__entry *e = gan__tensors_find(f, prefix, param->name, "");
-        if (e)
+    for (int i = 0; i < model->count; i++) {
+        const gan__param *param = &model->params[i];
+        gan__entry *e = gan__tensors_find(f, of, param->name, "");
+        if (e) {
             gan__entry_fits(e, param->value, &wrongs);
-        else
-            gan__wrong(&wrongs, "it lacks \"%s%.200s\" " GAN__DIMS " of the model", prefix,
-                       param->name, GAN__SHAPE(param->value));
+            e->to = param->value;
+        } else
+            gan__wrong(&wrongs, "it lacks \"%s%s%.150s\" " GAN__DIMS " of the model", of ? of : "",
+                       of ? "." : "", param->name, GAN__SHAPE(param->value));
     }
-    for (gan__entry *e = f->entries; e && e < f->entries + f->count; e++) {
-        const char *name = gan__param_name(e, prefix);
+    for (int i = 0; i < f->count; i++) {
+        const gan__entry *e = &f->entries[i];
+        const char *name = gan__name_in(of, e);
         const int *s = e->shape;
-        if (name && !model->count)
+        if (!of && strchr(e->name, '#'))
+            gan__wrong(&wrongs, "it holds \"%.150s\", a name that no parameter can have", e->name);
+        else if (name && !model->count)
             gan__entry_fits(e, NULL, &wrongs);
-        else if (name && !gan__find(model, name))
-            gan__wrong(&wrongs, "it holds \"%.200s\" " GAN__DIMS ", which the model lacks", e->name,
+        else if (name && !e->to)
+            gan__wrong(&wrongs, "it holds \"%.150s\" " GAN__DIMS ", which the model lacks", e->name,
                        s[0], s[1], s[2], s[3]);
     }
-    if (wrongs.count > 3)
-        return gan__refuse("%s: %s and %d more", f->path, wrongs.text, wrongs.count - 3);
-    return wrongs.count == 0 || gan__refuse("%s: %s", f->path, wrongs.text);
+    return gan__wrongs_refuse(f, &wrongs);
 }
 
-/* Is that entry a buffer? gan.h's files list theirs, a line for each; those of PyTorch do not. */
-static bool gan__entry_is_buffer(const gan__tensors *f, const gan__entry *e)
+/* Parameters and buffers for a model without any. gan.h's files list the buffers, those of
+   PyTorch do not. */
+static bool gan__make_params(gan__tensors *f, gan_model *model, const char *of)
 {
-    const char *list = gan__tensors_meta(f, "buffers");
-    size_t length = strlen(e->name);
-    for (const char *line = list; line && *line; line += strcspn(line, "\n")) {
-        line += *line == '\n';
-        if (strncmp(line, e->name, length) == 0 && (line[length] == '\n' || line[length] == 0))
-            return true;
-    }
-    return !list && gan__is_torch_buffer(e->name);
-}
-
-static void gan__model_read(gan__tensors *f, gan_model *model, const char *prefix)
-{
-    for (gan__entry *e = f->entries; e && e < f->entries + f->count; e++) {
-        const char *name = gan__param_name(e, prefix);
-        gan__param *param = name ? gan__find(model, name) : NULL;
+    bool empty = model->count == 0;
+    bool listed = gan__tensors_meta(f, "buffers") != NULL;
+    for (int i = 0; empty && i < f->count; i++) {
+        gan__entry *e = &f->entries[i];
+        const char *name = gan__name_in(of, e);
         const int *s = e->shape;
-        if (name && !param)
-            param = gan__param_from_file(model, name,
-                                         gan__shape_of(e->rank, s[0], s[1], s[2], s[3]),
-                                         !gan__entry_is_buffer(f, e));
-        if (name)
-            gan__entry_read(f, e, param->value);
+        if (!name)
+            continue;
+        bool buffer = e->buffer || (!listed && gan__is_torch_buffer(e->name));
+        gan__param *param = gan__param_from_file(
+            model, name, gan__shape_of(e->rank, s[0], s[1], s[2], s[3]), !buffer);
+        if (!param)
+            return false;
+        e->to = param->value;
+        e->made_in = model;
+    }
+    return true;
+}
+
+static void gan__moments_free(const gan_opt *opt, gan__moments *of);
+static void gan__model_cut(gan_model *model, int params, int layers);
+
+/* No memory in the midst of gan__make_params: models that had no parameters have none again. */
+static bool gan__unmake(gan__tensors *f)
+{
+    for (int i = 0; i < f->count; i++) {
+        gan_model *model = f->entries[i].made_in;
+        if (!model || model->count == 0)
+            continue;
+        for (gan_opt *opt = model->opts; opt; opt = opt->next) {
+            for (int k = 0; k < opt->count; k++)
+                gan__moments_free(opt, &opt->moments[k]);
+            opt->count = 0;
+        }
+        gan__model_cut(model, 0, model->layer_count);
+    }
+    return gan__refuse("%s: %s", f->path, gan__no_memory);
+}
+
+/* Numbers to where they go. */
+static void gan__tensors_copy(gan__tensors *f)
+{
+    for (int i = 0; i < f->count; i++) {
+        const gan__entry *e = &f->entries[i];
+        size_t count = e->to ? gan__entry_count(e) : 0;
+        for (size_t k = 0; k < count; k++)
+            f->numbers[k] = (gan_real)gan__entry_number(f, e, k);
+        if (e->to)
+            gan_set(e->to, f->numbers);
+        if (e->steps)
+            *e->steps = gan__entry_number(f, e, 0);
     }
 }
 
-static bool gan__save(gan_model *model, const char *path, bool half)
+static gan *gan__valid_model(const gan_model *model, const char *function, const char *path)
 {
-    gan__list list = {NULL, 0, "", half};
-    if (gan__planned(model->g, "gan_save"))
+    if (!model || !path)
+        gan__fail(model ? model->g : NULL, function, "the %s is NULL", model ? "path" : "model");
+    return model->g;
+}
+
+static bool gan__save(gan_model *model, const char *function, const char *path, bool half)
+{
+    gan__list list;
+    int buffers = 0;
+    memset(&list, 0, sizeof list);
+    if (gan__planned(gan__valid_model(model, function, path), function))
         return true;
-    for (int i = 0; i < model->count; i++)
-        gan__list_add_param(&list, "", &model->params[i]);
-    return gan__list_write(model->g, &list, path);
+    list.half = half;
+    gan__text_add(&list.header, "{\"__metadata__\":{\"format\":\"pt\",\"buffers\":\"");
+    gan__list_add_buffers(&list, NULL, model, &buffers);
+    gan__text_add(&list.header, "\"}");
+    for (int i = 0; i < model->count; i++) {
+        const gan__param *param = &model->params[i];
+        gan__list_add(&list, NULL, param->name, "", param->rank, param->value, 0);
+    }
+    return gan__list_write(&list, path);
 }
 
 GAN_API bool gan_save(gan_model *model, const char *path)
 {
-    return gan__save(model, path, false);
+    return gan__save(model, "gan_save", path, false);
 }
 
 GAN_API bool gan_save_f16(gan_model *model, const char *path)
 {
-    return gan__save(model, path, true);
+    return gan__save(model, "gan_save_f16", path, true);
 }
 
 GAN_API bool gan_load(gan_model *model, const char *path)
 {
     gan__tensors f;
+    gan__valid_model(model, "gan_load", path);
     if (!gan__tensors_read(&f, path))
         return false;
     bool fits = gan__tensors_meta(&f, "drawn")
                   ? gan__refuse("%s: it is the state of a training; gan_load_state reads it", path)
-                  : gan__model_fits(&f, model, "");
+                  : gan__model_fits(&f, model, NULL);
     if (fits)
-        gan__model_read(&f, model, "");
+        fits = gan__make_params(&f, model, NULL) || gan__unmake(&f);
+    if (fits)
+        gan__tensors_copy(&f);
     gan__tensors_free(&f);
     return fits;
 }
 
-/* ---- the state of a training: MODEL.name, and of optimizer K of the model MODEL.name#K.adam0,
-   #K.adam1, #K.adam.steps, if it is Adam */
+/* ---- the state of a training, one safetensors file for all models:
+
+       __metadata__           step, seed, drawn (how many random numbers), and of each data set
+                              data0, data1 .. how many images it has given out
+       G.fc.weight            a parameter of the model "G"
+       G.fc.weight#0.adam0    of G's first optimizer, Adam: the first moment of that parameter
+       G.fc.weight#0.adam1    the second moment
+       G.fc.weight#0.adam.steps   how many steps it has made
+
+   A second optimizer of G would be #1; others are called sgd, rmsprop and lbfgs. What has not
+   been trained yet has no moments. */
 
 /* What follows a parameter's name for slot s of opt, and for the steps, which are s = slots. */
 static const char *gan__slot_suffix(char suffix[48], const gan_opt *opt, int s)
@@ -12962,142 +14071,265 @@ static const char *gan__slot_suffix(char suffix[48], const gan_opt *opt, int s)
     return suffix;
 }
 
-GAN_API bool gan_save_state(gan *g, const char *path, int step)
+static void gan__list_add_model(gan__list *list, gan_model *model)
 {
-    gan__list list = {NULL, 0, "", false};
-    if (gan__planned(g, "gan_save_state"))
-        return true;
-    int length = snprintf(list.meta, sizeof list.meta,
-                          ",\"step\":\"%d\",\"seed\":\"%" PRIu64 "\",\"drawn\":\"%" PRIu64 "\"",
-                          step, g->seed, g->drawn);
-    int k = 0;
-    for (gan_data *data = g->datas; data && length < 4000; data = data->next, k++)
-        length += snprintf(list.meta + length, sizeof list.meta - (size_t)length,
-                           ",\"data%d\":\"%" PRIu64 "\"", k, data->drawn);
-    for (gan_model *model = g->models; model; model = model->next) {
-        char prefix[128], suffix[48];
-        for (gan_model *other = model->next; other; other = other->next)
-            if (strcmp(other->name, model->name) == 0)
-                gan__fail(g, "gan_save_state",
-                          "two models are named \"%s\"; in the file they would be one",
-                          model->name);
-        snprintf(prefix, sizeof prefix, "%s.", model->name);
-        for (int i = 0; i < model->count; i++) {
-            gan__param *param = &model->params[i];
-            gan__list_add_param(&list, prefix, param);
-            for (gan_opt *opt = model->opts; opt; opt = opt->next)
-                for (int s = 0; i < opt->count && opt->moments[i].slot && s <= opt->slots; s++)
-                    gan__list_add(&list, prefix, param->name, gan__slot_suffix(suffix, opt, s),
-                                  param->rank, s < opt->slots ? opt->moments[i].slot[s] : NULL,
-                                  opt->moments[i].steps);
-        }
+    for (int i = 0; i < model->count; i++) {
+        const gan__param *param = &model->params[i];
+        gan__list_add(list, model->name, param->name, "", param->rank, param->value, 0);
+        for (gan_opt *opt = model->opts; opt; opt = opt->next)
+            for (int s = 0; i < opt->count && opt->moments[i].slot && s <= opt->slots; s++) {
+                char suffix[48];
+                gan_tensor *moment = s < opt->slots ? opt->moments[i].slot[s] : NULL;
+                gan__list_add(list, model->name, param->name, gan__slot_suffix(suffix, opt, s),
+                              param->rank, moment, opt->moments[i].steps);
+            }
     }
-    return gan__list_write(g, &list, path);
 }
 
-/* Do the moments in the file fit model's optimizers? Asked before anything is changed, so shapes
-   come from the file's own parameters. */
-static bool gan__moments_fit(gan__tensors *f, gan_model *model, const char *prefix)
+static void gan__names_differ(gan *g, const char *function)
 {
-    gan__wrongs wrongs = {"", 0};
-    for (gan__entry *e = f->entries; e && e < f->entries + f->count; e++) {
-        const char *mark = strchr(e->name, '#');
-        char owner[384], suffix[48];
-        bool known = false, number = false;
-        if (!mark || strncmp(e->name, prefix, strlen(prefix)) != 0)
+    for (gan_model *model = g->models; model; model = model->next)
+        for (gan_model *other = model->next; other; other = other->next)
+            if (strcmp(other->name, model->name) == 0)
+                gan__fail(g, function,
+                          "two models are named \"%.100s\"; in the file they would be one",
+                          model->name);
+}
+
+GAN_API bool gan_save_state(gan *g, const char *path, int step)
+{
+    gan__list list;
+    int k = 0, buffers = 0;
+    memset(&list, 0, sizeof list);
+    if (!g || !path)
+        gan__fail(g, "gan_save_state", "the device or the path is NULL");
+    if (step < 0)
+        gan__fail(g, "gan_save_state", "step %d: 0 or more is wanted", step);
+    if (gan__planned(g, "gan_save_state"))
+        return true;
+    gan__names_differ(g, "gan_save_state");
+    gan__text_add(&list.header,
+                  "{\"__metadata__\":{\"format\":\"pt\",\"step\":\"%d\",\"seed\":\"%" PRIu64
+                  "\",\"drawn\":\"%" PRIu64 "\"",
+                  step, g->seed, g->drawn);
+    for (gan_data *data = g->datas; data; data = data->next, k++)
+        gan__text_add(&list.header, ",\"data%d\":\"%" PRIu64 "\"", k, data->drawn);
+    gan__text_add(&list.header, ",\"buffers\":\"");
+    for (gan_model *model = g->models; model; model = model->next)
+        gan__list_add_buffers(&list, model->name, model, &buffers);
+    gan__text_add(&list.header, "\"}");
+    for (gan_model *model = g->models; model; model = model->next)
+        gan__list_add_model(&list, model);
+    return gan__list_write(&list, path);
+}
+
+/* Which of model's optimizers does an entry belong to, mark being its '#', and to which slot?
+   NULL if to none. */
+static gan_opt *gan__slot_of(const gan_model *model, const char *mark, int *slot)
+{
+    char suffix[48];
+    for (gan_opt *opt = model->opts; opt; opt = opt->next) {
+        size_t length = strlen(gan__slot_suffix(suffix, opt, opt->slots)) - strlen(".steps");
+        if (strncmp(mark, suffix, length) != 0)
             continue;
-        snprintf(owner, sizeof owner, "%.*s", (int)(mark - e->name), e->name);
-        gan__entry *of = gan__tensors_find(f, "", owner, "");
-        for (gan_opt *opt = model->opts; opt; opt = opt->next)
-            for (int s = 0; s <= opt->slots && !known; s++) {
-                known = strcmp(mark, gan__slot_suffix(suffix, opt, s)) == 0;
-                number = known && s == opt->slots;
-            }
-        if (!known)
-            return gan__refuse("%s: \"%s\" belongs to an optimizer that the model \"%s\" lacks",
-                               f->path, e->name, model->name);
-        gan__entry_fits(e, NULL, &wrongs);
-        if (wrongs.count)
-            return gan__refuse("%s: %s", f->path, wrongs.text);
-        if (!of ||
-            (number ? e->rank != 0
-                    : e->rank != of->rank || memcmp(e->shape, of->shape, sizeof e->shape) != 0))
-            return gan__refuse("%s: \"%s\" does not fit its parameter", f->path, e->name);
+        long number = strtol(mark + length, NULL, 10);
+        *slot = number >= 0 && number < opt->slots ? (int)number : opt->slots;
+        if (strcmp(mark + length, ".steps") == 0)
+            *slot = opt->slots;
+        if (strcmp(mark, gan__slot_suffix(suffix, opt, *slot)) == 0)
+            return opt;
     }
+    return NULL;
+}
+
+/* A second moment is a mean of squares, steps are a count. */
+static bool gan__moment_numbers_fit(const gan__tensors *f, const gan__entry *e, const gan_opt *opt,
+                                    int slot)
+{
+    bool squares = (opt->kind == GAN__ADAM && slot == 1) ||
+                   (opt->kind == GAN__RMSPROP && slot == 0);
+    if (slot == opt->slots && !gan__is_whole(gan__entry_number(f, e, 0), 9007199254740992.0))
+        return gan__refuse("%s: \"%.200s\" is not a count", f->path, e->name);
+    for (size_t i = 0; squares && i < gan__entry_count(e); i++)
+        if (gan__entry_number(f, e, i) < 0)
+            return gan__refuse("%s: \"%.200s\", a mean of squares, holds %g", f->path, e->name,
+                               gan__entry_number(f, e, i));
     return true;
 }
 
-static void gan__moments_read(gan__tensors *f, gan_model *model, const char *prefix)
+/* One entry MODEL.NAME#K.KIND: is it of an optimizer of model, of the shape of its parameter in
+   the file, and complete: a moment with its steps, steps with all their moments? */
+static bool gan__moment_fits(gan__tensors *f, gan_model *model, gan__entry *e)
+{
+    gan__wrongs wrongs = {"", 0};
+    const char *mark = strchr(e->name, '#');
+    size_t length = (size_t)(mark - e->name); /* of its parameter's name */
+    char suffix[48];
+    int slot = 0;
+    const gan_opt *opt = gan__slot_of(model, mark, &slot);
+    if (!opt)
+        return gan__refuse("%s: \"%.200s\" belongs to an optimizer that the model \"%.100s\" lacks",
+                           f->path, e->name, model->name);
+    gan__entry_fits(e, NULL, &wrongs);
+    if (wrongs.count)
+        return gan__wrongs_refuse(f, &wrongs);
+    const gan__entry *of = gan__tensors_find_part(f, NULL, e->name, length, "");
+    bool steps = slot == opt->slots;
+    bool same = of && e->rank == of->rank && memcmp(e->shape, of->shape, sizeof e->shape) == 0;
+    bool whole = true;
+    for (int s = steps ? 0 : opt->slots; s <= opt->slots; s++) {
+        bool pair = opt->kind == GAN__LBFGS && s >= 2 && s < opt->slots;
+        gan__slot_suffix(suffix, opt, s);
+        if (!pair) /* a shorter history has fewer of them */
+            whole = whole && gan__tensors_find_part(f, NULL, e->name, length, suffix);
+    }
+    if (!of || !whole || (steps ? e->rank != 0 : !same))
+        return gan__refuse("%s: \"%.200s\" does not fit its parameter, or others of its optimizer "
+                           "are missing",
+                           f->path, e->name);
+    return gan__moment_numbers_fit(f, e, opt, slot);
+}
+
+/* Memory for model's parameters and moments; moments learn where they go. */
+static bool gan__make_room(gan__tensors *f, gan_model *model)
+{
+    char suffix[48];
+    if (!gan__make_params(f, model, model->name))
+        return false;
+    for (gan_opt *opt = model->opts; opt; opt = opt->next)
+        for (int i = 0; i < model->count; i++) {
+            const char *name = model->params[i].name;
+            gan__entry *steps = gan__tensors_find(f, model->name, name,
+                                                  gan__slot_suffix(suffix, opt, opt->slots));
+            gan__moments *of = steps ? gan__try_moments_of(opt, i) : NULL;
+            if (steps && !of)
+                return false;
+            for (int s = 0; of && s < opt->slots; s++) {
+                gan__entry *e = gan__tensors_find(f, model->name, name,
+                                                  gan__slot_suffix(suffix, opt, s));
+                if (e)
+                    e->to = of->slot[s];
+            }
+            if (steps)
+                steps->steps = &of->steps;
+        }
+    return true;
+}
+
+/* Moments that model has and the file has not were made after it was saved: zeros. */
+static void gan__clear_moments(const gan__tensors *f, gan_model *model)
 {
     char suffix[48];
     for (gan_opt *opt = model->opts; opt; opt = opt->next)
-        for (int i = 0; i < model->count; i++) {
-            gan__entry *steps = gan__tensors_find(f, prefix, model->params[i].name,
-                                                  gan__slot_suffix(suffix, opt, opt->slots));
-            if (!steps && (i >= opt->count || !opt->moments[i].slot))
-                continue;
-            gan__moments *of = gan__moments_of(opt, i);
-            for (int s = 0; s < opt->slots; s++) {
-                gan__entry *e = gan__tensors_find(f, prefix, model->params[i].name,
-                                                  gan__slot_suffix(suffix, opt, s));
-                if (e)
-                    gan__entry_read(f, e, of->slot[s]);
-                else
-                    gan__fill_with(of->slot[s], 0);
-            }
-            of->steps = steps ? gan__entry_number(f, steps, 0) : 0;
+        for (int i = 0; i < opt->count; i++) {
+            const char *name = model->params[i].name;
+            for (int s = 0; opt->moments[i].slot && s < opt->slots; s++)
+                if (!gan__tensors_find(f, model->name, name, gan__slot_suffix(suffix, opt, s)))
+                    gan__fill_with(opt->moments[i].slot[s], 0);
+            if (!gan__tensors_find(f, model->name, name, gan__slot_suffix(suffix, opt, opt->slots)))
+                opt->moments[i].steps = 0;
         }
+}
+
+/* The whole number that a text of the metadata is; false if it is none, or above most. */
+static bool gan__meta_number(const gan__tensors *f, const char *name, uint64_t most,
+                             uint64_t *number)
+{
+    const char *text = gan__tensors_meta(f, name);
+    uint64_t value = 0;
+    const char *c = text ? text : "";
+    for (; *c >= '0' && *c <= '9'; c++) {
+        uint64_t digit = (uint64_t)(*c - '0');
+        if (value > (most - digit) / 10)
+            break;
+        value = value * 10 + digit;
+    }
+    if (!text || c == text || *c)
+        return gan__refuse("%s: its %s is \"%.40s\", where a whole number is wanted", f->path, name,
+                           text ? text : "");
+    *number = value;
+    return true;
+}
+
+/* The model whose name stands before the first dot of an entry's, or NULL. */
+static gan_model *gan__model_of_name(gan *g, const char *name)
+{
+    for (gan_model *model = g->models; model; model = model->next) {
+        size_t length = strlen(model->name);
+        if (strncmp(name, model->name, length) == 0 && name[length] == '.')
+            return model;
+    }
+    return NULL;
+}
+
+/* All checks of a state, before anything is changed. number: step, seed, drawn. */
+static bool gan__state_fits(gan__tensors *f, gan *g, uint64_t number[3])
+{
+    int k = 0;
+    if (!gan__tensors_meta(f, "step") || !gan__tensors_meta(f, "seed") ||
+        !gan__tensors_meta(f, "drawn"))
+        return gan__refuse("%s: it is not the state of a training; gan_load reads a single model",
+                           f->path);
+    if (!gan__meta_number(f, "step", INT32_MAX, &number[0]) ||
+        !gan__meta_number(f, "seed", UINT64_MAX, &number[1]) ||
+        !gan__meta_number(f, "drawn", UINT64_MAX, &number[2]))
+        return false;
+    for (gan_data *data = g->datas; data; data = data->next, k++) {
+        char name[32];
+        uint64_t drawn;
+        snprintf(name, sizeof name, "data%d", k);
+        if (!gan__tensors_meta(f, name))
+            return gan__refuse("%s: it was saved with %d data sets, this program has more", f->path,
+                               k);
+        if (!gan__meta_number(f, name, INT64_MAX, &drawn))
+            return false;
+    }
+    for (gan_model *model = g->models; model; model = model->next)
+        if (!gan__model_fits(f, model, model->name))
+            return false;
+    for (int i = 0; i < f->count; i++) {
+        gan__entry *e = &f->entries[i];
+        gan_model *owner = gan__model_of_name(g, e->name);
+        if (!owner)
+            return gan__refuse("%s: \"%.200s\" belongs to no model of this program", f->path,
+                               e->name);
+        if (strchr(e->name, '#') && !gan__moment_fits(f, owner, e))
+            return false;
+    }
+    return true;
 }
 
 GAN_API bool gan_load_state(gan *g, const char *path, int *step)
 {
     gan__tensors f;
-    char name[160];
+    uint64_t number[3];
+    int k = 0;
+    if (!g || !path)
+        gan__fail(g, "gan_load_state", "the device or the path is NULL");
+    gan__names_differ(g, "gan_load_state");
     if (!gan__tensors_read(&f, path))
         return false;
-    const char *saved = gan__tensors_meta(&f, "step");
-    const char *seed = gan__tensors_meta(&f, "seed");
-    const char *drawn = gan__tensors_meta(&f, "drawn");
-    bool fits = (saved && seed && drawn) ||
-                gan__refuse("%s: it is not the state of a training; gan_load reads a single model",
-                            path);
-    for (int pass = 0; fits && pass < 2; pass++) { /* first all is checked, then all is read */
-        int k = 0;
-        for (gan_model *model = g->models; fits && model; model = model->next) {
-            snprintf(name, sizeof name, "%s.", model->name);
-            if (pass) {
-                gan__model_read(&f, model, name);
-                gan__moments_read(&f, model, name);
-            } else
-                fits = gan__model_fits(&f, model, name) && gan__moments_fit(&f, model, name);
-        }
-        for (int i = 0; fits && i < f.count; i++) {
-            gan_model *owner = g->models;
-            const char *of = f.entries[i].name;
-            while (owner && (strncmp(of, owner->name, strlen(owner->name)) != 0 ||
-                             of[strlen(owner->name)] != '.'))
-                owner = owner->next;
-            if (!owner)
-                fits = gan__refuse("%s: \"%s\" belongs to no model of this program", path, of);
-        }
-        for (gan_data *data = g->datas; fits && data; data = data->next) {
-            snprintf(name, sizeof name, "data%d", k++);
-            const char *at = gan__tensors_meta(&f, name);
-            if (!at)
-                fits = gan__refuse("%s: it was saved with %d data sets, this program has more",
-                                   path, k - 1);
-            else if (pass) {
-                data->drawn = strtoull(at, NULL, 10);
-                data->epoch = UINT64_MAX;
-            }
-        }
-    }
+    bool fits = gan__state_fits(&f, g, number);
+    bool made = fits;
+    for (gan_model *model = g->models; made && model; model = model->next)
+        made = gan__make_room(&f, model);
+    if (fits && !made)
+        fits = gan__unmake(&f);
     if (fits) {
-        g->seed = strtoull(seed, NULL, 10);
-        g->drawn = strtoull(drawn, NULL, 10);
+        gan__tensors_copy(&f);
+        for (gan_model *model = g->models; model; model = model->next)
+            gan__clear_moments(&f, model);
+        for (gan_data *data = g->datas; data; data = data->next) {
+            char name[32];
+            snprintf(name, sizeof name, "data%d", k++);
+            gan__meta_number(&f, name, INT64_MAX, &data->drawn);
+            data->epoch = UINT64_MAX;
+        }
+        g->seed = number[1];
+        g->drawn = number[2];
+        if (step)
+            *step = (int)number[0];
     }
-    if (fits && step)
-        *step = atoi(saved);
     gan__tensors_free(&f);
     return fits;
 }
@@ -13112,74 +14344,118 @@ static void gan__png_write(void *writer, void *data, int size)
     gan__write((gan__writer *)writer, data, (size_t)size);
 }
 
+/* Pixel (row, column) of the grid is image row/(H+gap)*columns + column/(W+gap)'s, or part of a
+   black gap:
+
+       +-----------------------+
+       |  gap                  |
+       |  +-----+ gap +-----+  |     columns = 2, gap = 2 pixels; one picture has no gap
+       |  |  0  |     |  1  |  |
+       |  +-----+     +-----+  |
+       |  +-----+              |
+       |  |  2  |    black     |
+       |  +-----+              |
+       +-----------------------+ */
+static void gan__draw_grid(const gan_tensor *x, const gan_real *from, int columns, int gap,
+                           int width, unsigned char *pixels)
+{
+    for (int n = 0; n < x->n; n++)
+        for (int c = 0; c < x->c; c++)
+            for (int i = 0; i < x->h; i++)
+                for (int j = 0; j < x->w; j++, from++) {
+                    int row = n / columns * (x->h + gap) + gap + i;
+                    int column = n % columns * (x->w + gap) + gap + j;
+                    double level = *from >= -1 ? *from <= 1 ? (double)*from : 1 : -1; /* NaN: -1 */
+                    pixels[((size_t)row * width + column) * x->c + c] =
+                        (unsigned char)((level + 1) * 127.5 + 0.5);
+                }
+}
+
 GAN_API bool gan_save_png(gan_tensor *x, int columns, const char *path)
 {
     gan *g = gan__valid(x, "gan_save_png");
-    gan__writer w;
     if (x->c != 1 && x->c != 3)
         gan__fail(g, "gan_save_png",
                   "the tensor " GAN__DIMS " has %d channels, 1 (grey) or 3 (colour) are wanted",
                   GAN__SHAPE(x), x->c);
-    if (columns < 1)
-        gan__fail(g, "gan_save_png", "%d columns", columns);
+    if (columns < 1 || !path)
+        gan__fail(g, "gan_save_png", path ? "%d columns" : "the path is NULL", columns);
     if (gan__planned(g, "gan_save_png"))
         return true;
     columns = GAN__MIN(columns, x->n);
     int gap = x->n > 1 ? 2 : 0;
     int rows = (x->n + columns - 1) / columns;
-    int width = columns * (x->w + gap) + gap;
-    int height = rows * (x->h + gap) + gap;
-    gan_real *host = (gan_real *)gan__alloc(gan_count(x) * sizeof *host);
-    gan_real *from = host;
-    unsigned char *pixels = (unsigned char *)gan__alloc_zero((size_t)width * height * x->c);
-    gan_to_host(x, host);
-    for (int line = 0; line < x->n * x->c * x->h; line++)
-        for (int n = line / x->h / x->c, c = line / x->h % x->c, j = 0; j < x->w; j++, from++) {
-            int row = n / columns * (x->h + gap) + gap + line % x->h;
-            int column = n % columns * (x->w + gap) + gap + j;
-            double level = *from >= -1 ? *from <= 1 ? (double)*from : 1 : -1; /* NaN is black */
-            pixels[((size_t)row * width + column) * x->c + c] =
-                (unsigned char)((level + 1) * 127.5 + 0.5);
-        }
-    bool done = gan__write_begin(&w, path);
-    if (done &&
-        !stbi_write_png_to_func(gan__png_write, &w, width, height, x->c, pixels, width * x->c)) {
-        w.failed = true;
-        w.error = ENOMEM;
+    double width = columns * ((double)x->w + gap) + gap;
+    double height = rows * ((double)x->h + gap) + gap;
+    if ((width + 1) * height * x->c > INT32_MAX) /* stb_image_write counts in int */
+        return gan__refuse("%s: a picture of %.0f x %.0f pixels is too large for a PNG", path,
+                           width, height);
+    size_t size = (size_t)(width * height) * x->c;
+    gan_real *host = (gan_real *)gan__try_alloc(gan_count(x) * sizeof *host);
+    unsigned char *pixels = (unsigned char *)gan__try_alloc(size);
+    gan__writer w;
+    bool done = host && pixels;
+    if (!done)
+        gan__refuse("%s: no memory for its %.0f pixels", path, width * height);
+    else {
+        memset(pixels, 0, size);
+        gan_to_host(x, host);
+        gan__draw_grid(x, host, columns, gap, (int)width, pixels);
+        done = gan__write_begin(&w, path);
+    }
+    if (done) {
+        bool coded = stbi_write_png_to_func(gan__png_write, &w, (int)width, (int)height, x->c,
+                                            pixels, (int)width * x->c);
+        gan__write_note(&w, coded, ENOMEM);
+        done = gan__write_end(&w);
     }
     GAN_FREE(pixels);
     GAN_FREE(host);
-    return done && gan__write_end(&w);
+    return done;
 }
 #endif
 
 /* ===========================================================================================
    >>progress (implementation)
    =========================================================================================== */
+enum { GAN__MAX_COLUMNS = 8 };
+
 struct gan_progress {
     gan *g;
     FILE *csv;
-    char names[8][24];
-    int columns, first, steps, batch;
+    char *columns; /* "D,G" */
+    int count;     /* of them */
+    int first, steps, batch;
     bool terminal;
-    double start, shown;
+    double start, shown; /* seconds: when it began, and when the line was last printed */
     gan_progress *next;
 };
 
-/* Drops csv's rows from step first on: a new file, put in its place. */
-static bool gan__progress_cut(const char *csv, const char *header, int first)
+/* A new file of the header and, of the rows that are there, those of the steps before first. A
+   log that is there and cannot be read is left as it is. */
+static bool gan__progress_cut(const char *csv, const char *columns, int first)
 {
     gan__writer w;
     size_t size = 0;
-    char *rows = first > 0 ? (char *)gan__read_file(csv, &size) : NULL;
+    char *rows = NULL;
+    if (first > 0 && gan__file_kind(csv, &size, NULL) != GAN__MISSING) {
+        rows = (char *)gan__read_file(csv, &size);
+        if (!rows)
+            return false;
+    }
     char *end = rows ? rows + size : NULL;
     bool done = gan__write_begin(&w, csv);
-    if (done)
-        gan__write(&w, header, strlen(header));
-    for (char *row = rows, *next; done && row && row < end; row = next) {
+    if (done) {
+        gan__write(&w, "step,", 5);
+        gan__write(&w, columns, strlen(columns));
+        gan__write(&w, "\n", 1);
+    }
+    for (char *row = rows, *next; done && row < end; row = next) {
         next = (char *)memchr(row, '\n', (size_t)(end - row));
-        next = next ? next + 1 : end;
-        if (*row >= '0' && *row <= '9' && next[-1] == '\n' && atoi(row) < first)
+        if (!next)
+            break; /* a row without its end was being written when the program was killed */
+        next++;
+        if (*row >= '0' && *row <= '9' && strtol(row, NULL, 10) < first)
             gan__write(&w, row, (size_t)(next - row));
     }
     GAN_FREE(rows);
@@ -13189,28 +14465,43 @@ static bool gan__progress_cut(const char *csv, const char *header, int first)
 GAN_API gan_progress *gan_progress_open(gan *g, const char *csv, const char *columns, int first,
                                         int steps, int batch)
 {
-    char header[256];
-    FILE *file = NULL;
-    snprintf(header, sizeof header, "step,%s\n", columns);
-    if (csv && (!gan__progress_cut(csv, header, first) || !(file = fopen(csv, "a"))))
+    int count = 1;
+    if (!g || !columns)
+        gan__fail(g, "gan_progress_open", "the device or the columns are NULL");
+    for (const char *c = columns; *c; c++)
+        count += *c == ',';
+    if (count > GAN__MAX_COLUMNS || strpbrk(columns, "\r\n"))
+        gan__fail(g, "gan_progress_open", "\"%.200s\": one line of at most %d columns is wanted",
+                  columns, (int)GAN__MAX_COLUMNS);
+    if (csv && !gan__progress_cut(csv, columns, first))
         return NULL;
-    gan_progress *log = (gan_progress *)gan__alloc_zero(sizeof *log);
-    gan_progress **last = &g->logs;
+    FILE *file = csv ? fopen(csv, "a") : NULL;
+    gan_progress *log = (gan_progress *)gan__try_alloc(sizeof *log);
+    char *copy = (char *)gan__try_alloc(strlen(columns) + 1);
+    if ((csv && !file) || !log || !copy) {
+        gan__refuse("%s: %s", csv ? csv : "gan_progress_open",
+                    csv && !file ? strerror(errno) : "no memory for it");
+        if (file)
+            fclose(file);
+        GAN_FREE(log);
+        GAN_FREE(copy);
+        return NULL;
+    }
+    memset(log, 0, sizeof *log);
     log->g = g;
     log->csv = file;
+    log->columns = strcpy(copy, columns);
+    log->count = count;
     log->first = first;
     log->steps = steps;
     log->batch = batch;
-    for (const char *name = columns; name && log->columns < 8;
-         name = strchr(name, ',') ? strchr(name, ',') + 1 : NULL)
-        snprintf(log->names[log->columns++], sizeof log->names[0], "%.*s", (int)strcspn(name, ","),
-                 name);
 #if defined(GAN__POSIX)
     log->terminal = isatty(1) != 0;
 #elif defined(_WIN32)
     log->terminal = _isatty(1) != 0;
 #endif
     log->start = log->shown = gan__now();
+    gan_progress **last = &g->logs;
     while (*last)
         last = &(*last)->next;
     *last = log;
@@ -13221,15 +14512,22 @@ GAN_API gan_progress *gan_progress_open(gan *g, const char *csv, const char *col
 static void gan__progress_show(gan_progress *log, int step, const double *values)
 {
     double spent = gan__now() - log->start;
-    int done = step + 1 - log->first;
-    int left = (int)(spent / done * (log->steps - step - 1) + 0.5);
-    int filled = (int)(20.0 * (step + 1) / log->steps);
+    double done = GAN__MAX((double)step + 1 - log->first, 1);
+    double total = GAN__MAX(log->steps, 1);
+    double share = GAN__MIN(GAN__MAX((step + 1.0) / total, 0), 1);
+    double seconds = GAN__MIN(GAN__MAX(spent / done * (total - step - 1), 0) + 0.5, 1e9);
+    int filled = (int)(20 * share);
+    int left = (int)seconds;
     if (log->terminal)
         printf("\r\033[K[%.*s%.*s] ", filled, "####################", 20 - filled,
                "....................");
-    printf("step %d/%d", step + 1, log->steps);
-    for (int i = 0; i < log->columns; i++)
-        printf("  %s %.3f", log->names[i], values[i]);
+    printf("step %.0f/%d", step + 1.0, log->steps);
+    const char *name = log->columns;
+    for (int i = 0; i < log->count; i++) {
+        int length = (int)strcspn(name, ",");
+        printf("  %.*s %.3f", length, name, values[i]);
+        name += length + 1;
+    }
     printf("  %.0f images/s  %d:%02d left%s", done * (double)log->batch / GAN__MAX(spent, 1e-9),
            left / 60, left % 60, log->terminal ? "" : "\n");
     fflush(stdout);
@@ -13237,24 +14535,30 @@ static void gan__progress_show(gan_progress *log, int step, const double *values
 
 GAN_API void gan_progress_step(gan_progress *log, int step, ...)
 {
-    double values[8], now = gan__now();
-    bool last = step + 1 >= log->steps;
+    double values[GAN__MAX_COLUMNS];
+    double now = gan__now();
     va_list list;
+    if (!log)
+        gan__fail(NULL, "gan_progress_step",
+                  "the log is NULL; gan_progress_open gives NULL when it fails, and gan_error() "
+                  "says why");
+    bool last = step >= log->steps - 1;
     if (gan__planned(log->g, "gan_progress_step"))
         return;
     va_start(list, step);
-    for (int i = 0; i < log->columns; i++)
+    for (int i = 0; i < log->count; i++)
         values[i] = va_arg(list, double);
     va_end(list);
     if (log->csv) {
         fprintf(log->csv, "%d", step);
-        for (int i = 0; i < log->columns; i++)
+        for (int i = 0; i < log->count; i++)
             fprintf(log->csv, ",%.9g", values[i]);
         fprintf(log->csv, "\n");
         fflush(log->csv);
     }
-    if (log->terminal ? now - log->shown < 0.1 && !last
-                      : (step + 1) % GAN__MAX(log->steps / 20, 1) != 0 && !last)
+    int every = GAN__MAX(log->steps / 20, 1); /* lines where there is no terminal: 20 in all */
+    bool due = log->terminal ? now - log->shown >= 0.1 : step % every == every - 1;
+    if (!due && !last)
         return;
     gan__progress_show(log, step, values);
     log->shown = now;
@@ -13272,6 +14576,7 @@ GAN_API void gan_progress_close(gan_progress *log)
         printf("\n");
     if (log->csv)
         fclose(log->csv);
+    GAN_FREE(log->columns);
     GAN_FREE(log);
 }
 
@@ -13280,6 +14585,7 @@ GAN_API void gan_progress_close(gan_progress *log)
    =========================================================================================== */
 GAN_API void gan_summary(gan_model *model)
 {
+    gan__check_model(model, "gan_summary");
     printf("%-24s %-18s %-22s %12s\n", model->name, "layer", "output (N,C,H,W)", "parameters");
     for (const gan__layer *layer = model->layers;
          layer && layer < model->layers + model->layer_count; layer++) {
@@ -13293,25 +14599,34 @@ GAN_API void gan_summary(gan_model *model)
 
 GAN_API size_t gan_profile_flops(gan *g)
 {
+    if (!g)
+        gan__fail(NULL, "gan_profile_flops", "the device is NULL");
     return (size_t)(g->profile_flops[GAN__K_matmul] + g->profile_flops[GAN__K_conv2d] +
                     g->profile_flops[GAN__K_conv_transpose2d] +
                     g->profile_flops[GAN__K_conv2d_weight]);
 }
 
+/* The kernel that took longest of those with calls, or -1. */
+static int gan__slowest_kernel(const gan *g)
+{
+    int slowest = -1;
+    for (int i = 0; i < GAN__KERNEL_COUNT; i++)
+        if (g->profile_calls[i] &&
+            (slowest < 0 || g->profile_seconds[i] > g->profile_seconds[slowest]))
+            slowest = i;
+    return slowest;
+}
+
 GAN_API void gan_profile(gan *g)
 {
     double total = 0;
+    if (!g)
+        gan__fail(NULL, "gan_profile", "the device is NULL");
     for (int k = 0; k < GAN__KERNEL_COUNT; k++)
         total += g->profile_seconds[k];
     printf("%-18s %10s %12s %10s %10s %7s\n", g->backend->name, "calls", "ms", "GFLOP/s", "GB/s",
            "share");
-    for (int k;; g->profile_calls[k] = 0) { /* the longest of those that are left */
-        k = -1;
-        for (int i = 0; i < GAN__KERNEL_COUNT; i++)
-            if (g->profile_calls[i] && (k < 0 || g->profile_seconds[i] > g->profile_seconds[k]))
-                k = i;
-        if (k < 0)
-            break;
+    for (int k; (k = gan__slowest_kernel(g)) >= 0; g->profile_calls[k] = 0) {
         double seconds = GAN__MAX(g->profile_seconds[k], 1e-12);
         printf("%-18s %10.0f %12.2f %10.1f %10.1f %6.1f%%\n", gan__kernels[k].name,
                g->profile_calls[k], 1e3 * seconds, g->profile_flops[k] / seconds * 1e-9,
@@ -13412,28 +14727,104 @@ GAN_API void gan_close(gan *g)
 
 /* ===========================================================================================
    >>doctor (implementation)
-   =========================================================================================== */
-enum {
-    GAN__VANISHES,
-    GAN__EXPLODES,
-    GAN__FAST,
-    GAN__NOT_FINITE,
-    GAN__CONSTANT,
-    GAN__COLLAPSED,
-    GAN__WON,
-    GAN__DECEIVED,
-    GAN__FROZEN,
-    GAN__DEAD,
-    GAN__CLASSES,
-    GAN__ILLNESSES
+   ===========================================================================================
+   A look measures symptoms. Each has a threshold, and counts when it was above it at so many looks
+   in a row, over so many steps: what a training shows for a moment at its start is no illness. An
+   illness usually shows several symptoms, those of its effects among them: a learning rate that is
+   too high kills ReLUs, and dead ReLUs collapse the generator. So the list is in the order of
+   causes. The first that counts is the diagnosis, the others are "also seen".
+
+     S(symptom, threshold, looks, steps, short name)                what is measured, and why there */
+#define GAN__SYMPTOMS(S)                                                                          \
+    /* numbers of the batch that are NaN or infinite: none may be */                              \
+    S(DATA_NOT_FINITE, 0, 1, 0, "data not finite")                                                \
+    /* the same in a logit, or an update of a parameter */                                        \
+    S(NOT_FINITE, 0, 1, 0, "numbers not finite")                                                  \
+    /* 0.001 over the difference of two images, per number */                                     \
+    S(DATA_CONSTANT, 1, 1, 0, "constant data")                                                    \
+    /* |number| over the largest that the generator can give (8, if it has no tanh at its end) */ \
+    S(DATA_RANGE, 1.05, 1, 0, "range of the data")                                                \
+    /* steps in a row with more tensors on the tape than in the step before */                    \
+    S(MEMORY, 15, 1, 0, "memory grows")                                                           \
+    /* losses that take a logit, and get a sigmoid of it */                                       \
+    S(SIGMOID, 0, 1, 0, "sigmoid before the loss")                                                \
+    /* looks in a row at which the generator's inputs were those of the look before */            \
+    S(SAME_NOISE, 0, 2, 0, "the same noise")                                                      \
+    /* steps without a change of any parameter: five critic's steps for one of G are usual */     \
+    S(D_FROZEN, 9, 1, 0, "D does not learn")                                                      \
+    S(G_FROZEN, 9, 1, 0, "G does not learn")                                                      \
+    /* derivative of G's loss by D(fake) over D's pull on it: below 0, as they are opponents */   \
+    S(SWAPPED, 0.1, 3, 3, "labels swapped")                                                       \
+    S(SIGN, 0.1, 3, 3, "sign of G's loss")                                                        \
+    /* |update| over |weight| when it was new: 0.001 to 0.05 is usual, 0.7 once in a while */     \
+    S(RATE, 0.3, 2, 0, "learning rate")                                                           \
+    /* the largest of those so far, if an effect is seen: 0.15 alone harms few */                 \
+    S(JUMPED, 0.15, 1, 0, "weights jumped")                                                       \
+    /* share of a layer's channels that are 0 for the whole batch; ReLU's usual one is small */   \
+    S(DEAD, 0.5, 3, 20, "dead ReLUs")                                                             \
+    /* |gradient| over |weight| */                                                                \
+    S(EXPLODES, 1e3, 3, 10, "gradient explodes")                                                  \
+    /* largest gradient of a model's layers, per number, over the smallest */                     \
+    S(VANISHES, 1e5, 3, 20, "gradient vanishes")                                                  \
+    /* share of the fakes' numbers outside of the data's range */                                 \
+    S(G_RANGE, 0.02, 3, 20, "range of the fakes")                                                 \
+    /* mean logit of real images less that of fakes: sigmoid'(6) is 0.0025 */                     \
+    S(WON, 12, 3, 100, "D has won")                                                               \
+    /* share of the pairs (real, fake) that D takes for each other; a coin's is 0.5 */            \
+    S(DECEIVED, 0.8, 3, 30, "D takes fakes for real")                                             \
+    /* difference of two real images over that of two fakes */                                    \
+    S(COLLAPSED, 10, 3, 30, "collapsed generator")                                                \
+    /* classes without a fake */                                                                  \
+    S(CLASSES, 0, 1, 0, "missing classes")
+
+#define GAN__SYMPTOM(name, threshold, looks, steps, text) GAN__##name,
+
+enum { GAN__SYMPTOMS(GAN__SYMPTOM) GAN__SYMPTOM_COUNT };
+
+#undef GAN__SYMPTOM
+
+static const struct {
+    double threshold;
+    int looks, steps;
+    const char *name;
+} gan__symptoms[GAN__SYMPTOM_COUNT] = {
+
+#define GAN__SYMPTOM(name, threshold, looks, steps, text) {threshold, looks, steps, text},
+    GAN__SYMPTOMS(GAN__SYMPTOM)
+#undef GAN__SYMPTOM
 };
 
+/* A symptom's course: value and text are of the last look that saw it. */
+typedef struct {
+    int last_look, looks; /* the last look that saw it, how many in a row did */
+    int since, next;      /* the first step of that row; the step from which it is told again */
+    double value;
+    char text[500];
+} gan__course;
+
 struct gan__doctor {
-    int step, looks, told, streak[GAN__ILLNESSES],
-        seen[GAN__ILLNESSES]; /* looks in a row that saw the illness, the last of them */
-    double weights;           /* of the discriminator: their lengths, summed up at the last look */
-    char first[300], text[2048]; /* first: what gan__run saw become not finite in this step */
+    int start, step, every; /* step: of the last call; start: of the first */
+    int looks;              /* how many there were */
+    int told;               /* in this step */
+    gan__course course[GAN__SYMPTOM_COUNT];
+    int tape_count, growing; /* tensors on the tape at the last call, steps in a row of growth */
+    uint64_t noise;          /* checksum of the generator's inputs at the last look */
+    uint64_t weights[2];     /* checksums of the parameters of D and G, */
+    int changed[2];          /* and the look's step that saw them change */
+
+    struct {
+        gan_tensor *loss;
+        gan_model *model;
+    } losses[8]; /* gan_backward's in this step */
+
+    int loss_count;
+    double jump, gap; /* |update| / |weight|, the largest so far; D(real) - D(fake) */
+    char jumped[80];  /* the weight's name */
+    char first[300];  /* what gan__run saw become not finite in this step */
+    char text[4096];  /* gan_doctor_text */
 };
+
+/* ---- reading numbers */
 
 /* The parameter whose numbers lie at data, and its model; or NULL. */
 static gan__param *gan__owner(gan *g, const gan_real *data, gan_model **model)
@@ -13465,7 +14856,7 @@ static double gan__length(gan *g, const gan_real *data, const gan_real *from, si
     gan_real *host = gan__on_host(g, data, count);
     double squares = 0;
     for (size_t i = 0; i < count; i++)
-        squares += pow((double)host[i] - (from ? from[i] : 0), 2);
+        squares += pow((double)host[i] - (from ? (double)from[i] : 0), 2);
     GAN_FREE(host);
     return sqrt(squares);
 }
@@ -13480,14 +14871,60 @@ static bool gan__finite(const gan_tensor *t)
     return gan__tensor_length(t) <= DBL_MAX;
 }
 
-/* gan_step's call in a step that is looked at: notes the gradient, returns the parameter as it
-   still is. */
+/* Adds t's bytes to a checksum (FNV-1a). Equal checksums: equal numbers. */
+static uint64_t gan__checksum(uint64_t sum, const gan_tensor *t)
+{
+    size_t count = gan_count(t);
+    gan_real *host = gan__on_host(t->g, t->data, count);
+    const unsigned char *byte = (const unsigned char *)host;
+    for (size_t i = 0; i < count * sizeof *host; i++)
+        sum = (sum ^ byte[i]) * 1099511628211u;
+    GAN_FREE(host);
+    return sum;
+}
+
+/* How far an image of the batch t lies from the next, per number (root mean square). */
+static double gan__spread(const gan_tensor *t)
+{
+    size_t count = gan_count(t), size = count / (size_t)t->n;
+    double squares = 0;
+    gan_real *x = gan__on_host(t->g, t->data, count);
+    for (size_t i = size; i < count; i++)
+        squares += pow((double)x[i] - (double)x[i - size], 2);
+    GAN_FREE(x);
+    return sqrt(squares / (double)(count - size));
+}
+
+/* ---- what the rest of gan.h tells the doctor in a step that is looked at */
+
+/* gan_step: notes the gradient, returns the parameter as it still is. */
 static gan_real *gan__doctor_before(gan__param *param, const gan_real *gradient)
 {
     gan *g = param->value->g;
     param->gradient = gan__length(g, gradient, NULL, gan_count(param->value));
     param->look = g->doctor->looks + 1;
     return gan__on_host(g, param->value->data, gan_count(param->value));
+}
+
+/* gan_backward: the losses, and whose they are. */
+static void gan__doctor_loss(gan *g, gan_tensor *loss, gan_model *model)
+{
+    struct gan__doctor *d = g->doctor;
+    if (d->loss_count == 8)
+        return;
+    d->losses[d->loss_count].loss = loss;
+    d->losses[d->loss_count++].model = model;
+}
+
+/* gan_clear_to: the tape's tensors from tape on are gone. */
+static void gan__doctor_forget(gan *g, int tape)
+{
+    struct gan__doctor *d = g->doctor;
+    int kept = 0;
+    for (int i = 0; i < d->loss_count; i++)
+        if (d->losses[i].loss->tape < tape)
+            d->losses[kept++] = d->losses[i];
+    d->loss_count = kept;
 }
 
 static const char *gan__title(gan *g, int k, const void *p)
@@ -13497,7 +14934,8 @@ static const char *gan__title(gan *g, int k, const void *p)
     return gan__where(g, k == GAN__K_map ? gan__map_ops[((const gan_map *)p)->op].name : name);
 }
 
-/* gan__run's call in a step that is looked at. A copy makes no new numbers, and leaves gaps. */
+/* gan__run: the first kernel whose result is not finite. A copy makes no new numbers, and leaves
+   gaps. */
 static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cost,
                               const gan_real *y)
 {
@@ -13511,25 +14949,90 @@ static void gan__doctor_watch(gan *g, int k, const void *p, const gan__cost *cos
         snprintf(first + strlen(first), 64, " " GAN__DIMS, GAN__SHAPE(top));
 }
 
-/* Notes an illness in this look. It is told when need looks in a row have seen it, then after
-   twice as many, and so on. */
-static void gan__complain(gan *g, int illness, int need, const char *format, ...)
+/* ---- symptoms, and what is told of them */
+
+/* This look measured value; the text, if it is above the symptom's threshold. */
+GAN__PRINTF(4, 5)
+
+static void gan__measured(gan *g, int symptom, double value, const char *format, ...)
 {
     struct gan__doctor *d = g->doctor;
-    int streak = d->streak[illness] = d->seen[illness] == d->looks - 1 ? d->streak[illness] + 1 : 1;
-    int times = streak / need;
-    char line[600];
+    gan__course *c = &d->course[symptom];
     va_list list;
-    d->seen[illness] = d->looks;
-    if (streak % need || (times & (times - 1)))
+    if (!(value > gan__symptoms[symptom].threshold))
         return;
+    if (!c->looks || c->last_look < d->looks - 1) {
+        c->looks = c->next = 0;
+        c->since = d->step;
+    }
+    c->looks += c->last_look != d->looks;
+    c->last_look = d->looks;
+    c->value = value;
     va_start(list, format);
-    vsnprintf(line, sizeof line, format, list);
+    vsnprintf(c->text, sizeof c->text, format, list);
     va_end(list);
-    size_t used = d->told++ ? strlen(d->text) : 0;
+}
+
+/* Seen at this look, and for long enough. */
+static bool gan__counts(const struct gan__doctor *d, int symptom)
+{
+    const gan__course *c = &d->course[symptom];
+    return c->last_look == d->looks && c->looks >= gan__symptoms[symptom].looks &&
+           d->step - c->since >= gan__symptoms[symptom].steps;
+}
+
+/* New, or told the last time when it had lasted half as long. Notes that it is told now. */
+static bool gan__due(struct gan__doctor *d, int symptom)
+{
+    gan__course *c = &d->course[symptom];
+    if (c->next && d->step < c->next)
+        return false;
+    c->next = d->step + GAN__MAX(d->every, d->step - c->since);
+    return true;
+}
+
+/* Puts a line behind those of this step, and on the screen. */
+static void gan__doctor_say(gan *g, const char *line)
+{
+    struct gan__doctor *d = g->doctor;
+    size_t used = d->told ? strlen(d->text) : 0;
     snprintf(d->text + used, sizeof d->text - used, "doctor, step %d: %s\n", d->step, line);
     printf("%s%s", g->logs && g->logs->terminal ? "\r\033[K" : "", d->text + used);
     fflush(stdout);
+}
+
+/* Of all symptoms that count the first is the diagnosis. */
+static void gan__doctor_tell(gan *g)
+{
+    struct gan__doctor *d = g->doctor;
+    char line[2000];
+    int diagnosis = 0, others = 0;
+    while (diagnosis < GAN__SYMPTOM_COUNT && !gan__counts(d, diagnosis))
+        diagnosis++;
+    if (diagnosis == GAN__SYMPTOM_COUNT || !gan__due(d, diagnosis))
+        return;
+    int used = snprintf(line, sizeof line, "%s", d->course[diagnosis].text);
+    for (int i = diagnosis + 1; i < GAN__SYMPTOM_COUNT; i++)
+        if (gan__counts(d, i))
+            used += snprintf(line + used, sizeof line - (size_t)used, "%s%s (%.2g)",
+                             others++ ? ", " : ". Also seen: ", gan__symptoms[i].name,
+                             d->course[i].value);
+    gan__doctor_say(g, line);
+    d->told += 1 + others;
+}
+
+/* ---- which tensors belong to what */
+
+/* Marks all that t was computed from, t itself too: those whose needs_grad_in is the result. */
+static uint64_t gan__mark_ancestors(gan_tensor *t)
+{
+    gan *g = t->g;
+    uint64_t now = t->needs_grad_in = ++g->differentiation;
+    for (int i = t->tape; i >= 0; i--)
+        for (int j = 0; g->tape[i]->needs_grad_in == now && j < 3; j++)
+            if (g->tape[i]->in[j])
+                g->tape[i]->in[j]->needs_grad_in = now;
+    return now;
 }
 
 /* A parameter of the layer that made t, or of the last one before it. */
@@ -13556,117 +15059,334 @@ static void gan__doctor_name(const gan_tensor *t, char *name)
         snprintf(name + n, 70, ", whose %.30s is not finite by now", param->name);
 }
 
-/* What the discriminator made of x: the first (N,1,1,1) on the tape that comes from x's numbers. */
-static gan_tensor *gan__find_logits(gan *g, gan_tensor *x)
+/* on[i], to be freed: tensor i of the tape was computed from the numbers at data, and loss (if it
+   is not NULL) from it. */
+static bool *gan__paths_to(gan *g, const gan_real *data, gan_tensor *loss)
 {
-    uint64_t now = ++g->differentiation;
+    bool *on = (bool *)gan__alloc((size_t)g->tape_count * sizeof *on);
+    uint64_t now = loss ? gan__mark_ancestors(loss) : 0;
+    for (int i = 0; i < g->tape_count; i++)
+        on[i] = !loss || g->tape[i]->needs_grad_in == now;
+    now = ++g->differentiation;
     for (int i = 0; i < g->tape_count; i++) {
         gan_tensor *t = g->tape[i];
-        bool from = t->data == x->data;
+        bool from = t->data == data;
         for (int j = 0; j < 3; j++)
             from = from || (t->in[j] && t->in[j]->needs_grad_in == now);
         if (from)
             t->needs_grad_in = now;
-        if (from && t->op && !t->overwritten && t->data != x->data && t->n == x->n &&
-            t->c * t->h * t->w == 1)
-            return t;
+        on[i] = on[i] && from;
     }
-    gan__fail(g, "gan_doctor",
-              "no tensor (%d,1,1,1) comes from the images " GAN__DIMS ": hand over the logits",
-              x->n, GAN__SHAPE(x));
+    return on;
+}
+
+/* What the discriminator made of the images x: the first tensor on the way from x's numbers to
+   loss (or anywhere, if that is NULL) that looks like known (or has one number per image, if that
+   is NULL). NULL if there is none. */
+static gan_tensor *gan__find_logits(gan_tensor *x, const gan_tensor *known, gan_tensor *loss)
+{
+    gan *g = x->g;
+    gan_tensor *found = NULL;
+    bool *on = gan__paths_to(g, x->data, loss);
+    for (int i = 0; i < g->tape_count && !found; i++) {
+        gan_tensor *t = g->tape[i];
+        bool alike = known ? t->op == known->op && gan__same_shape(t, known)
+                           : t->n == x->n && t->c * t->h * t->w == 1;
+        if (on[i] && alike && t->op && !t->overwritten && t->data != x->data)
+            found = t;
+    }
+    GAN_FREE(on);
+    return found;
+}
+
+/* The first model with a parameter from which t was computed, or NULL. */
+static gan_model *gan__model_of(gan_tensor *t)
+{
+    uint64_t now = gan__mark_ancestors(t);
+    for (gan_model *model = t->g->models; model; model = model->next)
+        for (int i = 0; i < model->count; i++)
+            if (model->params[i].trainable && model->params[i].value->needs_grad_in == now)
+                return model;
     return NULL;
 }
 
-/* How far an image of the batch t lies from the next, per number (root mean square). */
-static double gan__spread(const gan_tensor *t)
+/* Is y a map of this kind? */
+static bool gan__is_map(const gan_tensor *y, int op)
 {
-    size_t count = gan_count(t), size = count / (size_t)t->n;
-    double squares = 0;
-    gan_real *x = gan__on_host(t->g, t->data, count);
-    for (size_t i = size; i < count; i++)
-        squares += pow((double)x[i] - x[i - size], 2);
-    GAN_FREE(x);
-    return sqrt(squares / (double)(count - size));
+    return y && y->op && y->op->vjp == gan__map_vjp && y->attr[0] == op;
 }
 
-static void gan__doctor_discriminator(gan *g, gan_tensor *real, gan_tensor *fake)
+/* ---- rules: each measures one thing, or a few that belong together */
+
+/* An infinity that no weight meets, as in clamp(log 0), does no harm; one in a logit or in an
+   update does. */
+static bool gan__all_finite(gan *g, gan_tensor *real_logits, gan_tensor *fake_logits)
 {
-    size_t n = gan_count(real);
-    size_t m = gan_count(fake);
-    size_t jump = 1 + GAN__MAX(n, m) / 512;
+    bool finite = gan__finite(real_logits) && gan__finite(fake_logits);
+    for (gan_model *model = g->models; model; model = model->next)
+        for (int i = 0; i < model->count; i++)
+            finite = finite && (model->params[i].look <= g->doctor->looks ||
+                                model->params[i].change <= DBL_MAX);
+    return finite;
+}
+
+static void gan__look_not_finite(gan *g, gan_tensor *real)
+{
+    struct gan__doctor *d = g->doctor;
+    gan_model *model;
+    for (int i = 0; i < g->tape_count && !d->first[0]; i++)
+        if (!g->tape[i]->overwritten && !gan__owner(g, g->tape[i]->data, &model) &&
+            !gan__finite(g->tape[i]))
+            gan__doctor_name(g->tape[i], d->first);
+    if (!gan__finite(real))
+        gan__measured(g, GAN__DATA_NOT_FINITE, 1,
+                      "the data itself is not finite: a batch holds NaN or infinity. How is it "
+                      "read and scaled?");
+    else
+        gan__measured(g, GAN__NOT_FINITE, 1,
+                      "numbers are not finite, first in %s. Go back to a saved state; lower the "
+                      "learning rate; look for a logarithm, root or quotient of 0",
+                      d->first);
+}
+
+/* The share of the n numbers x below low or above high. */
+static double gan__share_outside(const gan_real *x, size_t n, double low, double high)
+{
+    size_t outside = 0;
+    for (size_t i = 0; i < n; i++)
+        outside += (double)x[i] < low || (double)x[i] > high;
+    return (double)outside / (double)n;
+}
+
+static void gan__range_of(const gan_real *x, size_t n, double *low, double *high)
+{
+    *low = *high = (double)x[0];
+    for (size_t i = 1; i < n; i++) {
+        *low = GAN__MIN(*low, (double)x[i]);
+        *high = GAN__MAX(*high, (double)x[i]);
+    }
+}
+
+/* The data: where the generator cannot go. The fakes: where no data is, though no
+   tanh or sigmoid bounds them. */
+static void gan__look_ranges(gan *g, gan_tensor *real, gan_tensor *fake)
+{
+    const gan_tensor *last = fake; /* below views, as gan_reshape makes them */
+    while (last->op && last->in[0] && last->in[0]->buffer == last->buffer)
+        last = last->in[0];
+    bool tanh_ends = gan__is_map(last, GAN_TANH), sigmoid_ends = gan__is_map(last, GAN_SIGMOID);
+    bool bounded = tanh_ends || sigmoid_ends;
+    size_t n = gan_count(real), m = gan_count(fake);
     gan_real *x = gan__on_host(g, real->data, n);
     gan_real *y = gan__on_host(g, fake->data, m);
-    double a = 0, b = 0, right = 0, pairs = 0, weights = 0;
-    bool saturates =
-        /* the loss is flat where the discriminator is sure: a sigmoid or softplus of (-)logits */
-        false;
-    gan_model *model;
-    for (size_t i = 0; i < n; i++)
-        a += (double)x[i] / (double)n;
-    for (size_t j = 0; j < m; j++)
-        b += (double)y[j] / (double)m;
-    for (size_t i = 0; i < n; i += jump)
-        for (size_t j = 0; j < m; j += jump) {
-            pairs++;
-            right += x[i] > y[j] ? 100 : x[i] == y[j] ? 50 : 0;
-        }
-    right /= pairs;
+    double least, most, low, high;
+    gan__range_of(x, n, &least, &most);
+    gan__range_of(y, m, &low, &high);
+    double margin = 0.1 * (most - least);
+    double outside = gan__share_outside(y, m, least - margin, most + margin);
     GAN_FREE(x);
     GAN_FREE(y);
-    for (int i = 0; i < g->tape_count; i++) {
-        const gan_tensor *t = g->tape[i];
-        const gan_tensor *in = t->op && t->op->vjp == gan__map_vjp &&
-                                       (t->attr[0] == GAN_SOFTPLUS || t->attr[0] == GAN_SIGMOID)
-                                 ? t->in[0]
-                                 : NULL;
-        saturates = saturates || (in && (in == real || in == fake ||
-                                         (in->op && (in->in[0] == real || in->in[0] == fake))));
-    }
-    if (saturates && right > 99 && a - b > 16)
-        gan__complain(g, GAN__WON, 3,
-                      "the discriminator has won: it tells %.0f%% of all pairs apart, logits %.1f "
-                      "against %.1f, and has nothing left to teach. Lower its "
-                      "learning rate, train it less often, add R1, or call real images 0.9",
-                      right, a, b);
-    if (right < 10)
-        gan__complain(g, GAN__DECEIVED, 3,
-                      "the discriminator takes fakes for real: it is right on %.0f%% of all pairs, "
-                      "logits %.1f (real) against %.1f (fake). Are labels "
-                      "swapped?",
-                      right, a, b);
-    gan__layer_of(real, &model);
-    for (int i = 0; model && i < model->count; i++)
-        if (model->params[i].trainable)
-            weights += gan__tensor_length(model->params[i].value);
-    if (model && weights == g->doctor->weights)
-        gan__complain(g, GAN__FROZEN, 2,
-                      "the discriminator does not learn: no parameter of %s has changed since the "
-                      "last look. Is its optimizer called, with a rate above 0, "
-                      "and the loss made of its logits?",
-                      model->name);
-    g->doctor->weights = weights;
+    gan__measured(g, GAN__DATA_RANGE, GAN__MAX(most, -least) / (bounded ? 1 : 8),
+                  "the data runs from %.3g to %.3g, %s. Scale it: bytes by x/127.5 - 1", least,
+                  most,
+                  tanh_ends      ? "the generator's tanh gives -1 to 1"
+                  : sigmoid_ends ? "the generator's sigmoid gives 0 to 1"
+                                 : "a network works best with numbers around -1 to 1");
+    if (!bounded)
+        gan__measured(g, GAN__G_RANGE, outside,
+                      "the fakes run from %.2g to %.2g, the data from %.2g to %.2g: %.0f%% of "
+                      "their numbers are where no data is. Does the generator end in tanh?",
+                      low, high, least, most, 100 * outside);
 }
 
-/* The weights that gan_step changed in this step; of each illness the worst is named. A bias may
-   be 0, or do nothing before batch norm. */
-static void gan__doctor_weights(gan *g)
+/* At every call: the tape begins anew with gan_clear, and has the same length at the end of each
+   step. */
+static void gan__count_growth(gan *g, int tape_count)
 {
-    static const char *say[3] = {
-        "the gradient vanishes on its way to %s.%s: it is %.2g times smaller there than where it "
-        "is largest. Batch norm, leaky ReLU, fewer layers",
-        "the gradient explodes at %s.%s: it is %.2g times as long as the weight. Batch norm, "
-        "smaller first weights, a lower learning rate",
-        "the learning rate is too high for %s.%s: one update is %.2g of the weight's first length, "
+    struct gan__doctor *d = g->doctor;
+    d->growing = tape_count > d->tape_count ? d->growing + 1 : 0;
+    d->tape_count = tape_count;
+}
+
+static void gan__look_memory(gan *g)
+{
+    int steps = g->doctor->growing;
+    gan__measured(g, GAN__MEMORY, steps,
+                  "memory grows from step to step: %d tensors and %.1f MB are held, and in each "
+                  "of the last %d steps there were more. gan_clear(g) belongs at the end of a "
+                  "step",
+                  g->tape_count, (double)gan_memory(g, NULL) / 1e6, steps);
+}
+
+/* softplus and the hinge's ReLU want a logit, any number; of s(x) in (0,1) they learn little. */
+static void gan__look_sigmoid(gan *g)
+{
+    int wrong = 0;
+    for (int i = 0; i < g->tape_count; i++) {
+        const gan_tensor *t = g->tape[i];
+        bool loss = gan__is_map(t, GAN_SOFTPLUS) ||
+                    (gan__is_map(t, GAN_LEAKY) && t->real[0] == 0 && t->c == 1);
+        const gan_tensor *from = loss ? t->in[0] : NULL;
+        while (gan__is_map(from, GAN_AFFINE)) /* 1 - x and the like */
+            from = from->in[0];
+        wrong += gan__is_map(from, GAN_SIGMOID);
+    }
+    gan__measured(g, GAN__SIGMOID, wrong,
+                  "the discriminator ends in a sigmoid, and %d terms of the losses want logits: "
+                  "of a number between 0 and 1 they cannot tell how sure it is. Leave the "
+                  "sigmoid out",
+                  wrong);
+}
+
+/* All that the fakes were computed from, parameters aside. */
+static void gan__look_noise(gan *g, gan_tensor *fake)
+{
+    struct gan__doctor *d = g->doctor;
+    uint64_t now = gan__mark_ancestors(fake), sum = 14695981039346656037u;
+    gan_model *model;
+    for (int i = 0; i <= fake->tape; i++) {
+        const gan_tensor *t = g->tape[i];
+        if (t->needs_grad_in == now && !t->op && !t->overwritten && !gan__owner(g, t->data, &model))
+            sum = gan__checksum(sum, t);
+    }
+    gan__measured(g, GAN__SAME_NOISE, sum == d->noise,
+                  "the noise is the same at every look: the generator is taught %d images only. "
+                  "Draw it anew in each step",
+                  fake->n);
+    d->noise = sum;
+}
+
+/* Why a network that has an optimizer does not learn. */
+static const char *gan__why_frozen(gan *g, const gan_model *model)
+{
+    struct gan__doctor *d = g->doctor;
+    bool rate = false, stepped = false;
+    int own = 0, others = 0;
+    for (int i = 0; i < model->count; i++)
+        stepped = stepped || model->params[i].look == d->looks;
+    for (const gan_opt *opt = model->opts; opt; opt = opt->next)
+        rate = rate || opt->lr != 0;
+    for (int i = 0; i < d->loss_count; i++) {
+        own += d->losses[i].model == model;
+        others += d->losses[i].model != model;
+    }
+    if (!model->opts)
+        return "It has no optimizer";
+    if (!rate)
+        return "Its optimizer has the learning rate 0";
+    if (own == 0 && others > 1)
+        return "Is its loss given to the other network's optimizer?";
+    if (stepped)
+        return "Its gradients are 0: its loss asks for nothing more";
+    return own ? "Is gan_step called after gan_backward?"
+               : "Is gan_minimize called with its optimizer?";
+}
+
+/* side 0: the discriminator, whose output is the logits; 1: the generator, whose is the fakes. */
+static void gan__look_frozen(gan *g, int side, gan_tensor *output)
+{
+    struct gan__doctor *d = g->doctor;
+    const gan_model *model = gan__model_of(output);
+    uint64_t sum = 14695981039346656037u;
+    if (!model)
+        return;
+    for (int i = 0; i < model->count; i++)
+        if (model->params[i].trainable)
+            sum = gan__checksum(sum, model->params[i].value);
+    if (sum != d->weights[side])
+        d->changed[side] = d->step;
+    d->weights[side] = sum;
+    gan__measured(g, side ? GAN__G_FROZEN : GAN__D_FROZEN, d->step - d->changed[side],
+                  "the %s does not learn: no parameter of %s has changed in %d steps. %s",
+                  side ? "generator" : "discriminator", model->name, d->step - d->changed[side],
+                  gan__why_frozen(g, model));
+}
+
+/* The derivative of loss by the logits that were computed from images on the way to it, their
+   mean; 0 where there are none, or where an in-place function overwrote what it needs. */
+static double gan__loss_slope(gan_tensor *loss, gan_tensor *images, const gan_tensor *known)
+{
+    gan *g = loss->g;
+    gan_tensor *logits = gan__find_logits(images, known, loss);
+    if (!logits)
+        return 0;
+    bool overwritten = false;
+    bool *on = gan__paths_to(g, logits->data, loss);
+    for (int i = 0; i < g->tape_count; i++)
+        for (int j = 0; on[i] && g->tape[i]->data != logits->data && j < 3; j++)
+            overwritten = overwritten || g->tape[i]->overwritten ||
+                          (g->tape[i]->in[j] && g->tape[i]->in[j]->overwritten);
+    GAN_FREE(on);
+    if (overwritten)
+        return 0;
+    gan_mark mark = gan_here(g);
+    gan_tensor *slope = gan_grad(loss, logits);
+    gan_real *x = gan__on_host(g, slope->data, gan_count(slope));
+    double sum = 0;
+    for (size_t i = 0; i < gan_count(slope); i++)
+        sum += (double)x[i];
+    GAN_FREE(x);
+    gan_clear_to(g, mark);
+    return sum;
+}
+
+/* Let D's loss be L and G's K, a = D(real) and b = D(fake). D's step moves a by -dL/da and b by
+   -dL/db, so it pulls them apart by dL/db - dL/da, above 0 where real images are to have the larger
+   logits. G's moves b by -dK/db, and should go against that: dK/db and D's pull have opposite
+   signs. Where D's pull is next to nothing, its sign says nothing. */
+static void gan__look_signs(gan *g, gan_tensor *real, gan_tensor *fake, gan_tensor *real_logits,
+                            gan_tensor *fake_logits)
+{
+    struct gan__doctor *d = g->doctor;
+    const gan_model *D = gan__model_of(real_logits), *G = gan__model_of(fake);
+    double L_a = 0, L_b = 0, K_b = 0;
+    int given = d->loss_count; /* differentiating adds none */
+    for (int i = 0; i < given; i++) {
+        gan_tensor *loss = d->losses[i].loss;
+        if (d->losses[i].model == D) {
+            L_a += gan__loss_slope(loss, real, real_logits);
+            L_b += gan__loss_slope(loss, fake, fake_logits);
+        } else if (d->losses[i].model == G)
+            K_b += gan__loss_slope(loss, fake, fake_logits);
+    }
+    double pull = L_b - L_a;
+    if (D == G || fabs(pull) <= 0.1 * fabs(K_b))
+        return;
+    if (pull < 0)
+        gan__measured(g, GAN__SWAPPED, K_b / pull,
+                      "the discriminator's labels are swapped: the derivative of its loss by "
+                      "D(real) is %.2g and by D(fake) %.2g, so it learns to take fakes for real. "
+                      "Real images have the label 1",
+                      L_a, L_b);
+    else
+        gan__measured(g, GAN__SIGN, K_b / pull,
+                      "the sign of the generator's loss is wrong: its derivative by D(fake) is "
+                      "%.2g, that of the discriminator's loss %.2g, so both want D(fake) lower. "
+                      "The generator's loss is to fall as D(fake) rises",
+                      K_b, L_b);
+}
+
+/* The weights that gan_step changed in this step; of each symptom the worst is named. A bias may
+   be 0, or do nothing before batch norm; no gradient at all comes of dead ReLUs or of zeros. */
+static void gan__look_weights(gan *g)
+{
+    static const int symptom[3] = {GAN__VANISHES, GAN__EXPLODES, GAN__RATE};
+    static const char *const say[3] = {
+        "the gradient vanishes on its way to %s: it is %.2g times smaller there than where it is "
+        "largest. Batch norm, leaky ReLU, fewer layers",
+        "the gradient explodes at %s: it is %.2g times as long as the weight. Batch norm, smaller "
+        "first weights, a lower learning rate",
+        "the learning rate is too high for %s: one update is %.2g of the weight's first length, "
         "0.001 to 0.05 is usual. Divide it by 10"};
-    double most[3] = {1e5, 1e3, 0.5}, largest = 0;
-    gan__param *worst[3] = {NULL, NULL, NULL};
-    const char *of[3];
-    for (gan_model *model = g->models; model; model = model->next, largest = 0)
+    double most[3] = {0, 0, 0};
+    char worst[3][80] = {"", "", ""};
+    for (gan_model *model = g->models; model; model = model->next) {
+        double largest = 0;
         for (int i = 0; i < 2 * model->count; i++) { /* the second time the largest is known */
             gan__param *p = &model->params[i % model->count];
             double each = p->gradient / sqrt((double)gan_count(p->value));
             double size = GAN__MAX(p->size, sqrt(p->value->n / 3.0)); /* as PyTorch's begin */
-            if (p->look != g->doctor->looks || p->rank < 2)
+            if (p->look != g->doctor->looks || p->rank < 2 || each == 0)
                 continue;
             largest = GAN__MAX(largest, each);
             double found[3] = {largest / GAN__MAX(each, 1e-9 * largest), p->gradient / size,
@@ -13674,118 +15394,247 @@ static void gan__doctor_weights(gan *g)
             for (int k = 0; i >= model->count && k < 3; k++)
                 if (found[k] > most[k]) {
                     most[k] = found[k];
-                    worst[k] = p;
-                    of[k] = model->name;
+                    snprintf(worst[k], sizeof worst[k], "%.30s.%.40s", model->name, p->name);
                 }
-        }
-    for (int k = 0; k < 3; k++)
-        if (worst[k])
-            gan__complain(g, GAN__VANISHES + k, k == 2 ? 2 : 3, say[k], of[k], worst[k]->name,
-                          most[k]);
-}
-
-/* Channels of a ReLU's result that are 0 for every image and place; one channel alone is a hinge
-   loss. */
-static void gan__doctor_relus(gan *g)
-{
-    double worst = 0.5;
-    char name[300] = "";
-    for (int i = 0; i < g->tape_count; i++) {
-        const gan_tensor *t = g->tape[i];
-        if (!t->op || t->overwritten || t->op->vjp != gan__map_vjp || t->attr[0] != GAN_LEAKY ||
-            t->real[0] != 0 || t->c == 1)
-            continue;
-        gan_real *x = gan__on_host(g, t->data, gan_count(t));
-        int dead = t->c, size = t->h * t->w;
-        for (int c = 0; c < t->c; c++)
-            for (int k = 0; k < t->n * size; k++)
-                if (x[((size_t)(k / size) * t->c + c) * size + k % size] != 0) {
-                    dead--;
-                    break;
-                }
-        GAN_FREE(x);
-        if ((double)dead / t->c > worst) {
-            worst = (double)dead / t->c;
-            gan__doctor_name(t, name);
         }
     }
-    if (name[0])
-        gan__complain(g, GAN__DEAD, 3,
-                      "ReLUs are dead: %.0f%% of the channels of %s are 0 for the whole batch and "
-                      "let no gradient through. A lower learning rate, "
-                      "leaky ReLU, batch norm before it",
-                      100 * worst, name);
+    for (int k = 0; k < 3; k++)
+        gan__measured(g, symptom[k], most[k], say[k], worst[k], most[k]);
+    struct gan__doctor *d = g->doctor;
+    d->jump *= 0.95; /* what was long ago is no cause */
+    if (most[2] > d->jump) {
+        d->jump = most[2];
+        memcpy(d->jumped, worst[2], sizeof d->jumped);
+    }
+}
+
+/* Weights that jumped at first may hardly move later, when all has gone wrong: then the effects
+   remain. */
+static void gan__look_jumped(gan *g)
+{
+    static const int effects[] = {GAN__DEAD, GAN__EXPLODES, GAN__WON, GAN__DECEIVED,
+                                  GAN__COLLAPSED};
+    struct gan__doctor *d = g->doctor;
+    bool seen = d->gap > 16 && d->step - d->start > 30; /* no loss asks for that much so soon */
+    for (int i = 0; i < 5; i++)
+        seen = seen || gan__counts(d, effects[i]);
+    if (seen)
+        gan__measured(g, GAN__JUMPED, d->jump,
+                      "the learning rate is too high for %s: one update was %.2g of the weight's "
+                      "first length, 0.001 to 0.05 is usual. Divide it by 10",
+                      d->jumped, d->jump);
+}
+
+/* Channels of t (N,C,H,W) that are 0 for every image and place. */
+static int gan__dead_channels(const gan_tensor *t)
+{
+    gan_real *x = gan__on_host(t->g, t->data, gan_count(t));
+    int dead = t->c, size = t->h * t->w;
+    for (int c = 0; c < t->c; c++)
+        for (int k = 0; k < t->n * size; k++)
+            if (x[((size_t)(k / size) * t->c + c) * size + k % size] != 0) {
+                dead--;
+                break;
+            }
+    GAN_FREE(x);
+    return dead;
+}
+
+/* Of all results of ReLUs the one with most dead channels; one channel alone is a hinge loss. */
+static void gan__look_relus(gan *g)
+{
+    const gan_tensor *worst = NULL;
+    double most = 0;
+    for (int i = 0; i < g->tape_count; i++) {
+        const gan_tensor *t = g->tape[i];
+        if (!gan__is_map(t, GAN_LEAKY) || t->overwritten || t->real[0] != 0 || t->c == 1)
+            continue;
+        double share = (double)gan__dead_channels(t) / t->c;
+        worst = share > most ? t : worst;
+        most = GAN__MAX(most, share);
+    }
+    char name[300];
+    if (!worst)
+        return;
+    gan__doctor_name(worst, name);
+    gan__measured(g, GAN__DEAD, most,
+                  "ReLUs are dead: %.0f%% of the channels of %s are 0 for the whole batch and "
+                  "let no gradient through. A lower learning rate, leaky ReLU, batch norm before "
+                  "it",
+                  100 * most, name);
+}
+
+/* Does a loss go through softplus or sigmoid, which are flat where the discriminator is sure? */
+static bool gan__loss_saturates(gan *g, const gan_tensor *real, const gan_tensor *fake)
+{
+    for (int i = 0; i < g->tape_count; i++) {
+        const gan_tensor *t = g->tape[i];
+        const gan_tensor *in = gan__is_map(t, GAN_SOFTPLUS) || gan__is_map(t, GAN_SIGMOID)
+                                 ? t->in[0]
+                                 : NULL;
+        if (in && (in == real || in == fake ||
+                   (in->op && (in->in[0] == real || in->in[0] == fake)))) /* or of -logits */
+            return true;
+    }
+    return false;
+}
+
+static double gan__mean(const gan_real *x, size_t count)
+{
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += (double)x[i];
+    return sum / (double)count;
+}
+
+/* How well D tells real images from fakes: the share of pairs in which the real one has the
+   larger logit (of at most some 512 x 512). */
+static void gan__look_contest(gan *g, gan_tensor *real, gan_tensor *fake)
+{
+    size_t n = gan_count(real), m = gan_count(fake);
+    size_t jump = 1 + GAN__MAX(n, m) / 512;
+    gan_real *x = gan__on_host(g, real->data, n);
+    gan_real *y = gan__on_host(g, fake->data, m);
+    double a = gan__mean(x, n), b = gan__mean(y, m), right = 0, pairs = 0;
+    for (size_t i = 0; i < n; i += jump)
+        for (size_t j = 0; j < m; j += jump) {
+            pairs++;
+            right += x[i] > y[j] ? 1 : x[i] == y[j] ? 0.5 : 0;
+        }
+    right /= pairs;
+    GAN_FREE(x);
+    GAN_FREE(y);
+    g->doctor->gap = right > 0.99 ? a - b : 0;
+    if (right > 0.99 && gan__loss_saturates(g, real, fake))
+        gan__measured(g, GAN__WON, a - b,
+                      "the discriminator has won: it tells %.0f%% of all pairs apart, logits %.1f "
+                      "against %.1f, and has nothing left to teach. Lower its learning rate, train "
+                      "it less often, add R1, or call real images 0.9",
+                      100 * right, a, b);
+    gan__measured(g, GAN__DECEIVED, 1 - right,
+                  "the discriminator takes fakes for real: it is right on %.0f%% of all pairs, "
+                  "logits %.1f (real) against %.1f (fake). Is it trained, and less than the "
+                  "generator?",
+                  100 * right, a, b);
+}
+
+/* How much images differ: those of the data, and the fakes. */
+static void gan__look_variety(gan *g, gan_tensor *real, gan_tensor *fake)
+{
+    double reals = gan__spread(real), fakes = gan__spread(fake);
+    gan__measured(g, GAN__DATA_CONSTANT, 1e-3 / GAN__MAX(reals, 1e-9),
+                  "the images of the data are all the same: two differ by %.2g. How are they read "
+                  "and scaled?",
+                  reals);
+    gan__measured(g, GAN__COLLAPSED, reals / GAN__MAX(fakes, 1e-9),
+                  "the generator has collapsed: two fakes differ by %.2g, two real images by %.2g. "
+                  "Lower its learning rate, try R1 or batch norm, or start anew",
+                  fakes, reals);
+}
+
+static void gan__look_all(gan *g, gan_tensor *real, gan_tensor *fake, gan_tensor *real_logits,
+                          gan_tensor *fake_logits)
+{
+    gan__look_ranges(g, real, fake);
+    gan__look_memory(g);
+    gan__look_sigmoid(g);
+    gan__look_noise(g, fake);
+    gan__look_frozen(g, 0, real_logits);
+    gan__look_frozen(g, 1, fake);
+    gan__look_signs(g, real, fake, real_logits, fake_logits);
+    gan__look_weights(g);
+    gan__look_relus(g);
+    gan__look_contest(g, real_logits, fake_logits);
+    gan__look_variety(g, real, fake);
+    gan__look_jumped(g); /* reads what the others found */
+}
+
+/* ---- the public functions */
+
+/* The first call: the parameters as they are now are what updates are compared with. */
+static void gan__doctor_new(gan *g, int step)
+{
+    g->doctor = (struct gan__doctor *)gan__alloc_zero(sizeof *g->doctor);
+    g->doctor->start = step;
+    g->doctor->changed[0] = g->doctor->changed[1] = step;
+    for (gan_model *model = g->models; model; model = model->next)
+        for (int i = 0; i < model->count; i++)
+            model->params[i].size = gan__tensor_length(model->params[i].value);
+}
+
+/* Steps 1, 2, 4, 8 .. after the first, and each every-th. */
+static bool gan__look_at(const struct gan__doctor *d, int step)
+{
+    int since = step - d->start;
+    return step % d->every == 0 || (since > 0 && since < d->every && !(since & (since - 1)));
 }
 
 GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor *fake,
                        gan_tensor *real_logits, gan_tensor *fake_logits)
 {
+    if (!g)
+        gan__fail(NULL, "gan_doctor", "the device is NULL");
     gan__valid_pair(real, fake, "gan_doctor");
     if (every < 1 || real->n < 2 || fake->n < 2)
         gan__fail(g, "gan_doctor", "it wants every >= 1, not %d, and batches of 2 or more", every);
-    if (!real_logits)
-        real_logits = gan__find_logits(g, real);
-    if (!fake_logits)
-        fake_logits = gan__find_logits(g, fake);
+    int tape_count = g->tape_count;
+    gan_tensor *images[2] = {real, fake}, *logits[2] = {real_logits, fake_logits};
+    for (int i = 0; i < 2; i++) {
+        if (logits[i])
+            gan__valid(logits[i], "gan_doctor");
+        logits[i] = logits[i] ? logits[i] : gan__find_logits(images[i], NULL, NULL);
+        if (!logits[i])
+            gan__fail(g, "gan_doctor",
+                      "no tensor (%d,1,1,1) comes from the images " GAN__DIMS
+                      ": hand over the logits",
+                      images[i]->n, GAN__SHAPE(images[i]));
+    }
     if (gan__planned(g, "gan_doctor"))
         return 0;
-    gan_model *model = g->doctor ? NULL : g->models;
     if (!g->doctor)
-        g->doctor = (struct gan__doctor *)gan__alloc_zero(sizeof *g->doctor);
-    for (; model; model = model->next)
-        for (int i = 0; i < model->count; i++)
-            model->params[i].size = gan__tensor_length(model->params[i].value);
+        gan__doctor_new(g, step);
     struct gan__doctor *d = g->doctor;
-    bool finite = gan__finite(real_logits) && gan__finite(fake_logits);
-    for (model = g->models; model;
-         model =
-             model->next) /* an infinity that no weight meets, as in clamp(log 0), does no harm */
-        for (int i = 0; i < model->count; i++)
-            finite = finite &&
-                     (model->params[i].look <= d->looks || model->params[i].change <= DBL_MAX);
+    bool finite = gan__all_finite(g, logits[0], logits[1]);
     d->step = step;
+    d->every = every;
     d->told = 0;
-    d->looks += !finite || step % every == 0;
-    for (int i = 0; !finite && i < g->tape_count && !d->first[0]; i++)
-        if (!g->tape[i]->overwritten && !gan__owner(g, g->tape[i]->data, &model) &&
-            !gan__finite(g->tape[i]))
-            gan__doctor_name(g->tape[i], d->first);
-    if (!finite && !gan__finite(real))
-        gan__complain(g, GAN__NOT_FINITE, 1,
-                      "the data itself is not finite: a batch holds NaN or infinity. How is it "
-                      "read and scaled?");
-    else if (!finite)
-        gan__complain(g, GAN__NOT_FINITE, 1,
-                      "numbers are not finite, first in %s. Go back to a saved state; lower the "
-                      "learning rate; look for a logarithm, root or "
-                      "quotient of 0",
-                      d->first);
-    else if (step % every == 0) {
-        double apart = gan__spread(real), fakes = gan__spread(fake);
-        if (apart < 1e-3)
-            gan__complain(g, GAN__CONSTANT, 1,
-                          "the images of the data are all the same: two differ by %.2g. How are "
-                          "they read and scaled?",
-                          apart);
-        else if (fakes < 0.1 * apart)
-            gan__complain(g, GAN__COLLAPSED, 3,
-                          "the generator has collapsed: two fakes differ by %.2g, two real images "
-                          "by %.2g. Lower its learning rate, try R1 "
-                          "or batch norm, or start anew",
-                          fakes, apart);
-        gan__doctor_discriminator(g, real_logits, fake_logits);
-        gan__doctor_weights(g);
-        gan__doctor_relus(g);
+    gan__count_growth(g, tape_count);
+    if (!finite || gan__look_at(d, step)) {
+        d->looks++;
+        if (!finite)
+            gan__look_not_finite(g, real);
+        else
+            gan__look_all(g, real, fake, logits[0], logits[1]);
+        gan__doctor_tell(g);
     }
     d->first[0] = 0;
-    g->look = (step + 1) % every == 0;
+    d->loss_count = 0;
+    g->look = gan__look_at(d, step + 1);
     return d->told;
+}
+
+/* Which of k classes no row of scores (n,k) is best in: their number, and the first 20 in list. */
+static int gan__classes_missing(const gan_real *scores, int n, int k, char *list, size_t size)
+{
+    int missing = 0;
+    list[0] = 0;
+    for (int c = 0; c < k; c++) {
+        bool found = false;
+        for (int i = 0; i < n && !found; i++) {
+            int better = 0;
+            for (int j = 0; j < k; j++)
+                better += scores[i * k + j] > scores[i * k + c];
+            found = better == 0;
+        }
+        if (!found && ++missing <= 20)
+            snprintf(list + strlen(list), size - strlen(list), " %d", c);
+    }
+    return missing;
 }
 
 GAN_API int gan_doctor_classes(gan *g, gan_tensor *scores)
 {
-    char list[200] = "";
-    int missing = 0;
+    char list[200];
     int k = gan__valid(scores, "gan_doctor_classes") ? scores->c : 0;
     if (scores->n < 10 * k || scores->h * scores->w != 1)
         gan__fail(g, "gan_doctor_classes", "the scores " GAN__DIMS " must be (N,K,1,1), N >= 10*K",
@@ -13793,25 +15642,22 @@ GAN_API int gan_doctor_classes(gan *g, gan_tensor *scores)
     if (g->plan || !g->doctor)
         return 0;
     gan_real *x = gan__on_host(g, scores->data, gan_count(scores));
-    for (int c = 0, found = 0; c < k; c++, found = 0) {
-        for (int i = 0, j; i < scores->n && !found; i++, found = j == k)
-            for (j = 0; j < k && x[i * k + j] <= x[i * k + c];)
-                j++;
-        if (!found && ++missing <= 20)
-            snprintf(list + strlen(list), sizeof list - strlen(list), " %d", c);
-    }
+    int missing = gan__classes_missing(x, scores->n, k, list, sizeof list);
     GAN_FREE(x);
-    if (missing)
-        gan__complain(g, GAN__CLASSES, 1,
-                      "the generator leaves out %d of %d classes in %d fakes:%s. Train longer, or "
-                      "make the class an input",
-                      missing, k, scores->n, list);
+    gan__measured(g, GAN__CLASSES, missing,
+                  "the generator leaves out %d of %d classes in %d fakes:%s. Train longer, or make "
+                  "the class an input",
+                  missing, k, scores->n, list);
+    if (missing && gan__due(g->doctor, GAN__CLASSES)) {
+        gan__doctor_say(g, g->doctor->course[GAN__CLASSES].text);
+        g->doctor->told++;
+    }
     return missing;
 }
 
 GAN_API const char *gan_doctor_text(const gan *g)
 {
-    return g->doctor ? g->doctor->text : "";
+    return g && g->doctor ? g->doctor->text : "";
 }
 
 /* ===========================================================================================
@@ -13823,9 +15669,9 @@ GAN_API const char *gan_doctor_text(const gan *g)
    is restored, and what it made (parameters, optimizer state) is freed.
 
    A captured step is a sequence of kernels and uploads that the backend took down while the step
-   was called once, and can replay without the step (cuda: a graph). It is captured inside of a plan,
-   so that a step which turns out to be impossible to capture leaves no trace. What differs from
-   replay to replay lies in memory that the replayed kernels read, and is written before each:
+   was called once, and can replay without the step (cuda: a graph). It is captured inside of a
+   plan, so that a step which turns out to be impossible to capture leaves no trace. What differs
+   from replay to replay lies in memory that the replayed kernels read, and is written before each:
 
        the step as captured     random    upload of a batch    conv2d  ...  adam    adam  ...
                                   ^             ^                             ^       ^

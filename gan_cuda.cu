@@ -1,7 +1,13 @@
 /* gan_cuda.cu - gan.h's kernels on an NVIDIA GPU. Compile it beside your program and
    gan_open("cuda", seed) is there:
 
-       nvcc -O3 -c gan_cuda.cu && cc -O2 main.c gan_cuda.o -lcudart -lstdc++ -lm
+       nvcc -O3 -arch=native -c gan_cuda.cu
+       cc -O2 main.c gan_cuda.o -L/usr/local/cuda/lib64 -lcudart_static -ldl -lrt -lpthread \
+          -lstdc++ -lm
+
+   Where the toolkit lies elsewhere, -L names its folder lib64. -arch=native compiles for the card
+   of this machine; on one without a card say which, -arch=sm_90 for an H100. Without -arch the
+   code is for the oldest cards that nvcc knows, and "cuda:tf32" refuses to run it.
 
    Devices: "cuda" is exact single precision; "cuda:tf32" and "cuda:bf16" let the tensor cores do
    products and convolutions, whose factors are then rounded to 10 or 7 bits after the point.
@@ -92,11 +98,16 @@ static void gan__say(const gan_product &p, char *text, size_t room)
 
 static void gan__say(const gan_conv &p, char *text, size_t room)
 {
-    snprintf(
-        text, room,
-        "(%d,%d,%d,%d) -> (%d,%d,%d,%d), kernel %dx%d, stride %d, pad %d, groups %d, dilation %d",
-        p.n, p.c, p.h, p.w, p.n, p.out_c, gan_conv_out_h(&p), gan_conv_out_w(&p), p.kernel_h,
-        p.kernel_w, p.stride, p.pad, p.groups, p.dilation);
+    int stride_h = p.stride_h ? p.stride_h : p.stride,
+        stride_w = p.stride_w ? p.stride_w : p.stride;
+    int dilation_h = p.dilation_h ? p.dilation_h : p.dilation;
+    int dilation_w = p.dilation_w ? p.dilation_w : p.dilation;
+    snprintf(text, room,
+             "(%d,%d,%d,%d) -> (%d,%d,%d,%d), kernel %dx%d, stride %dx%d, pad %dx%d, groups %d, "
+             "dilation %dx%d",
+             p.n, p.c, p.h, p.w, p.n, p.out_c, gan_conv_out_h(&p), gan_conv_out_w(&p), p.kernel_h,
+             p.kernel_w, stride_h, stride_w, p.pad + p.pad_h, p.pad + p.pad_w, p.groups, dilation_h,
+             dilation_w);
 }
 
 static void gan__say(const gan_norm &p, char *text, size_t room)
@@ -135,7 +146,8 @@ template <class T> static void gan__say_sizes(const char *sizes, char *text, siz
 template <class T> static void gan__launching(const char *name, const T *p)
 {
     static_assert(sizeof *p <= sizeof gan__last.sizes, "room for the sizes of every kernel");
-    gan__last.name = name, gan__last.say = gan__say_sizes<T>;
+    gan__last.name = name;
+    gan__last.say = gan__say_sizes<T>;
     memcpy(gan__last.sizes, p, sizeof *p);
 }
 
@@ -144,12 +156,17 @@ template <class P> static void gan__launching(const char *name, const P &problem
     gan__launching(name, &problem.p);
 }
 
+/* A call has failed and was reported. After some errors each later call fails as well, up to the
+   end of the program: what gives memory back then must not report them again. */
+static bool gan__lost;
+
 /* Ends the program, or calls gan_on_error's function, where a CUDA call fails that should not. A
    kernel that goes wrong shows in a later call. */
 static void gan__cuda_check(cudaError_t status, const char *call)
 {
     if (status == cudaSuccess)
         return;
+    gan__lost = true;
     char text[768], sizes[256] = "";
     if (gan__last.say)
         gan__last.say(gan__last.sizes, sizes, sizeof sizes);
@@ -161,6 +178,14 @@ static void gan__cuda_check(cudaError_t status, const char *call)
 
 #define GAN__CHECK(call) gan__cuda_check(call, #call)
 
+/* For calls that give back. */
+#define GAN__CHECK_ONCE(call)                \
+    do {                                     \
+        cudaError_t status_ = call;          \
+        if (!gan__lost)                      \
+            gan__cuda_check(status_, #call); \
+    } while (0)
+
 /* ===========================================================================================
    >>kernels
    =========================================================================================== */
@@ -168,16 +193,17 @@ static void gan__cuda_check(cudaError_t status, const char *call)
 static cudaStream_t gan__stream;
 static int gan__precision; /* of products: 0 float, 1 tf32, 2 bf16 */
 static int gan__gemm_version =
-    -1; /* chosen by gan_cuda_set_version; -1: the best for the precision */
+    -1; /* chosen by gan_cuda_set_version; -1: the best for device and sizes */
 
-/* Chooses the version of the product: 0 naive, 1 tiled, 2 tensor cores in tf32, 3 in bf16; -1
-   the best for the device's name. */
+/* Chooses the version of the product (the table in >>matmul), 0 to 3, whatever the device's name;
+   -1: the best for the device and the sizes. */
 extern "C" void gan_cuda_set_version(int version)
 {
     gan__gemm_version = version;
 }
 
 static void gan__flush(void);
+__global__ static void gan__fill_kernel(size_t count, float value, float *y);
 
 /* A launch of kernel, with p where it stands as the sizes that a message tells; the update
    kernels that wait go first. */
@@ -222,7 +248,8 @@ static void *gan__cuda_scratch(int which, size_t bytes)
             GAN__CHECK(cudaFree(gan__scratch[which])); /* waits until the device is done with it */
         gan__scratch[which] = NULL;
         gan__scratch_size[which] = 0;
-        if (cudaMalloc(&gan__scratch[which], 2 * bytes) == cudaErrorMemoryAllocation) {
+        cudaError_t status = cudaMalloc(&gan__scratch[which], 2 * bytes);
+        if (status == cudaErrorMemoryAllocation) {
             char text[160];
             snprintf(text, sizeof text,
                      "no memory on the GPU for %.0f bytes of scratch: a smaller batch, or \"cpu\", "
@@ -230,9 +257,48 @@ static void *gan__cuda_scratch(int which, size_t bytes)
                      2.0 * (double)bytes);
             gan_fail("cuda", text);
         }
+        gan__cuda_check(status, "cudaMalloc");
         gan__scratch_size[which] = 2 * bytes;
     }
     return gan__scratch[which];
+}
+
+/* How many blocks the card runs at once is a multiple of this. */
+static int gan__multiprocessors(void)
+{
+    static int count;
+    int card = 0;
+    if (!count &&
+        (cudaGetDevice(&card) != cudaSuccess ||
+         cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, card) != cudaSuccess))
+        count = 1;
+    return count;
+}
+
+/* The oldest compute capability, 80 for 8.0, whose instructions the loaded code may use; 0 where
+   none of the code in the program runs on this card. */
+static int gan__code_for_this_card(void)
+{
+    cudaFuncAttributes code;
+    cudaError_t status = cudaFuncGetAttributes(&code, gan__fill_kernel);
+    cudaGetLastError();
+    if (status != cudaSuccess)
+        return 0;
+    return code.ptxVersion < code.binaryVersion ? code.ptxVersion : code.binaryVersion;
+}
+
+/* With which flag to compile. has: what is wrong with the code of this program. */
+static const char *gan__wrong_code(const char *has)
+{
+    static char text[768];
+    cudaDeviceProp card;
+    if (cudaGetDeviceProperties(&card, 0) != cudaSuccess)
+        return "the GPU does not tell its name";
+    snprintf(text, sizeof text,
+             "gan_cuda.cu %s for this card, %s: compile it with nvcc -arch=native, or "
+             "-arch=sm_%d%d on another machine",
+             has, card.name, card.major, card.minor);
+    return text;
 }
 
 /* Why there is no GPU to work on, and what to do; NULL if there is one. */
@@ -264,39 +330,73 @@ static const char *gan__cuda_start(void)
                  cudaGetErrorString(status));
         return text;
     }
-    return NULL;
+    gan__lost = false;
+    return gan__code_for_this_card() ? NULL : gan__wrong_code("was not compiled");
 }
 
 static void *gan__cuda_alloc(size_t bytes)
 {
     void *memory = NULL;
     gan__flush();
-    if (cudaMalloc(&memory, bytes + 64) == cudaSuccess)
-        return memory;
-    cudaGetLastError(); /* gan.h says how much was wanted and how much is held */
-    return NULL;
+    cudaError_t status = cudaMalloc(&memory, bytes + 64);
+    if (status == cudaErrorMemoryAllocation) {
+        cudaGetLastError(); /* gan.h says how much was wanted and how much is held */
+        return NULL;
+    }
+    gan__cuda_check(status, "cudaMalloc");
+    return memory;
 }
 
 static void gan__cuda_release(void *memory)
 {
     gan__flush();
-    GAN__CHECK(cudaStreamSynchronize(gan__stream));
-    GAN__CHECK(cudaFree(memory));
+    GAN__CHECK_ONCE(cudaStreamSynchronize(gan__stream));
+    GAN__CHECK_ONCE(cudaFree(memory));
 }
 
-/* ---- gan_capture: while a recording is made, the stream notes what is launched in a graph.
-   What is other in each play, the sizes of random numbers and updates and what is uploaded, lies
-   in host, which is copied to device before the graph is launched; the kernels read it there. */
-struct gan__recording {
-    cudaGraphExec_t graph;
-    char *host, *device;
-    size_t used, last;
+/* ---- gan_capture: while a recording is made, the stream notes what is launched in a graph. What
+   is other in each play, the sizes of random numbers and updates and what is uploaded, is noted
+   in pieces of memory:
+
+       host ---------> pinned[0] or pinned[1] ---------> device <------- kernels of the graph
+       gan.h writes     a play copies it here    and from here, while the program goes on
+
+   The two pinned ones take turns: a play fills one while the copy of the play before may still read
+   the other. */
+
+struct gan__piece {
+    char *host, *pinned[2], *device;
+    size_t used, size;
+    gan__piece *next;
 };
 
-enum { GAN__RECORDING_ROOM = 1 << 18 };
+struct gan__recording {
+    cudaGraphExec_t graph;
+    gan__piece *pieces; /* the one that is being filled first */
+    char *last;         /* where in host what was noted last is */
+    cudaEvent_t copied[2];
+    int turn;
+};
+
+#ifdef GAN_CUDA_ON_CPU
+static const size_t GAN__PIECE_SIZE = 128; /* so that the tests' recordings have several */
+#else
+static const size_t GAN__PIECE_SIZE = 1 << 18;
+#endif
 
 static gan__recording *gan__recorded; /* the one being made, or NULL */
-static bool gan__recorded_all;        /* all there was room for */
+
+static gan__piece *gan__piece_new(size_t size, gan__piece *next)
+{
+    gan__piece *piece = new gan__piece();
+    piece->size = size;
+    piece->next = next;
+    piece->host = new char[size];
+    GAN__CHECK(cudaMallocHost(&piece->pinned[0], size));
+    GAN__CHECK(cudaMallocHost(&piece->pinned[1], size));
+    GAN__CHECK(cudaMalloc(&piece->device, size));
+    return piece;
+}
 
 /* Notes bytes of the host: where on the device they will be. NULL if nothing is recorded. */
 static const void *gan__note(const void *bytes, size_t count)
@@ -304,31 +404,31 @@ static const void *gan__note(const void *bytes, size_t count)
     gan__recording *r = gan__recorded;
     if (!r)
         return NULL;
-    size_t next = (r->used + count + 15) / 16 * 16;
-    if (next > GAN__RECORDING_ROOM) {
-        gan__recorded_all = false;
-        next = r->used = 0;
-    } else
-        memcpy(r->host + r->used, bytes, count);
-    r->last = r->used;
-    r->used = next;
-    return r->device + r->last;
+    size_t wanted = (count + 15) / 16 * 16;
+    if (!r->pieces || r->pieces->size - r->pieces->used < wanted)
+        r->pieces = gan__piece_new(wanted > GAN__PIECE_SIZE ? wanted : GAN__PIECE_SIZE, r->pieces);
+    gan__piece *piece = r->pieces;
+    const char *there = piece->device + piece->used;
+    r->last = piece->host + piece->used;
+    memcpy(r->last, bytes, count);
+    piece->used += wanted;
+    return there;
 }
 
 static void gan__cuda_record(void)
 {
     gan__flush();
-    gan__recorded = new gan__recording();
-    gan__recordings++;
-    gan__recorded->host = new char[GAN__RECORDING_ROOM];
-    GAN__CHECK(cudaMalloc(&gan__recorded->device, GAN__RECORDING_ROOM));
-    gan__recorded_all = true;
+    gan__recording *r = new gan__recording();
+    GAN__CHECK(cudaEventCreateWithFlags(&r->copied[0], cudaEventDisableTiming));
+    GAN__CHECK(cudaEventCreateWithFlags(&r->copied[1], cudaEventDisableTiming));
     GAN__CHECK(cudaStreamBeginCapture(gan__stream, cudaStreamCaptureModeRelaxed));
+    gan__recordings++;
+    gan__recorded = r;
 }
 
 static void *gan__cuda_noted(void)
 {
-    return gan__recorded->host + gan__recorded->last;
+    return gan__recorded->last;
 }
 
 static void gan__cuda_forget(void *recording)
@@ -336,15 +436,23 @@ static void gan__cuda_forget(void *recording)
     gan__recording *r = (gan__recording *)recording;
     if (!r)
         return;
-    GAN__CHECK(cudaStreamSynchronize(gan__stream));
+    GAN__CHECK_ONCE(cudaStreamSynchronize(gan__stream));
     if (r->graph)
-        GAN__CHECK(cudaGraphExecDestroy(r->graph));
-    GAN__CHECK(cudaFree(r->device));
-    delete[] r->host;
+        GAN__CHECK_ONCE(cudaGraphExecDestroy(r->graph));
+    for (gan__piece *piece = r->pieces, *next; piece; piece = next) {
+        next = piece->next;
+        GAN__CHECK_ONCE(cudaFree(piece->device));
+        GAN__CHECK_ONCE(cudaFreeHost(piece->pinned[0]));
+        GAN__CHECK_ONCE(cudaFreeHost(piece->pinned[1]));
+        delete[] piece->host;
+        delete piece;
+    }
+    GAN__CHECK_ONCE(cudaEventDestroy(r->copied[0]));
+    GAN__CHECK_ONCE(cudaEventDestroy(r->copied[1]));
     delete r;
     if (--gan__recordings == 0)
         while (gan__outgrown_count)
-            GAN__CHECK(cudaFree(gan__outgrown[--gan__outgrown_count]));
+            GAN__CHECK_ONCE(cudaFree(gan__outgrown[--gan__outgrown_count]));
 }
 
 static void *gan__cuda_recorded(void)
@@ -355,10 +463,10 @@ static void *gan__cuda_recorded(void)
         return NULL;
     gan__flush();
     gan__recorded = NULL;
-    bool good = cudaStreamEndCapture(gan__stream, &graph) == cudaSuccess && gan__recorded_all &&
+    bool good = cudaStreamEndCapture(gan__stream, &graph) == cudaSuccess &&
                 cudaGraphInstantiateWithFlags(&r->graph, graph, 0) == cudaSuccess;
     if (graph)
-        GAN__CHECK(cudaGraphDestroy(graph));
+        GAN__CHECK_ONCE(cudaGraphDestroy(graph));
     cudaGetLastError();
     if (good)
         return r;
@@ -366,28 +474,56 @@ static void *gan__cuda_recorded(void)
     return NULL;
 }
 
-/* host is ordinary memory, which cudaMemcpyAsync has read when it returns: the next play's bytes
-   may be written while this one is under way. */
 static void gan__cuda_play(void *recording)
 {
     gan__recording *r = (gan__recording *)recording;
     gan__flush();
-    GAN__CHECK(cudaMemcpyAsync(r->device, r->host, r->used, cudaMemcpyHostToDevice, gan__stream));
+    r->turn = 1 - r->turn;
+    GAN__CHECK(cudaEventSynchronize(r->copied[r->turn])); /* the play before the last is done */
+    for (gan__piece *piece = r->pieces; piece; piece = piece->next) {
+        memcpy(piece->pinned[r->turn], piece->host, piece->used);
+        GAN__CHECK(cudaMemcpyAsync(piece->device, piece->pinned[r->turn], piece->used,
+                                   cudaMemcpyHostToDevice, gan__stream));
+    }
+    GAN__CHECK(cudaEventRecord(r->copied[r->turn], gan__stream));
     gan__last.name = "in a recorded step";
     gan__last.say = NULL;
     GAN__CHECK(cudaGraphLaunch(r->graph, gan__stream));
 }
 
+/* Uploads go through two pieces of pinned memory that take turns, so that the program need not wait
+   for a copy, and may change what it uploaded at once. */
+static const size_t GAN__UPLOAD_SIZE = 1 << 22;
+
+static struct {
+    char *memory;
+    cudaEvent_t copied;
+} gan__uploads[2];
+
 static void gan__cuda_upload(void *device, const void *host, size_t bytes)
 {
+    static int turn;
     gan__flush();
     if (gan__recorded) {
         const void *noted = gan__note(host, bytes);
         GAN__CHECK(cudaMemcpyAsync(device, noted, bytes, cudaMemcpyDeviceToDevice, gan__stream));
         return;
     }
-    GAN__CHECK(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, gan__stream));
-    GAN__CHECK(cudaStreamSynchronize(gan__stream));
+    for (size_t done = 0; done < bytes;) {
+        size_t count = bytes - done < GAN__UPLOAD_SIZE ? bytes - done : GAN__UPLOAD_SIZE;
+        turn = 1 - turn;
+        if (!gan__uploads[turn].memory) {
+            GAN__CHECK(cudaMallocHost(&gan__uploads[turn].memory, GAN__UPLOAD_SIZE));
+            GAN__CHECK(
+                cudaEventCreateWithFlags(&gan__uploads[turn].copied, cudaEventDisableTiming));
+        }
+        GAN__CHECK(cudaEventSynchronize(gan__uploads[turn].copied));
+        memcpy(gan__uploads[turn].memory, (const char *)host + done, count);
+        GAN__CHECK(cudaMemcpyAsync((char *)device + done, gan__uploads[turn].memory, count,
+                                   cudaMemcpyHostToDevice, gan__stream));
+        GAN__CHECK(cudaEventRecord(gan__uploads[turn].copied, gan__stream));
+        done += count;
+    }
 }
 
 static void gan__cuda_download(void *host, const void *device, size_t bytes)
@@ -411,6 +547,107 @@ __device__ static double gan__block_sum(double value, double *room)
         value += room[warp];
     __syncthreads();
     return value;
+}
+
+/* ---- What CUDA C++ has no words for: copies that arrive later, and the tensor cores. From compute
+   capability 8.0 on; tests/cuda_on_cpu.h gives the same functions for a CPU. */
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+#define GAN__HAS_TENSOR_CORES 1
+#else
+#define GAN__HAS_TENSOR_CORES 0
+#endif
+
+#ifndef GAN_CUDA_ON_CPU
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+#define GAN__PTX(...) asm volatile(__VA_ARGS__)
+#else
+#define GAN__PTX(...) (void)0 /* never runs: the kernels that want it trap */
+#endif
+
+/* Copies a float from global to shared memory, or 0 where live is false; from must be an address
+   in global memory all the same. */
+__device__ static void gan__copy_later(float *to, const float *from, bool live)
+{
+    unsigned address = (unsigned)__cvta_generic_to_shared(to);
+    int bytes = live ? 4 : 0; /* bytes that are not read become 0 */
+    GAN__PTX("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(address), "l"(from), "r"(bytes)
+             : "memory");
+    (void)address;
+    (void)from;
+    (void)bytes;
+}
+
+/* The copies since the last call are one group. */
+__device__ static void gan__copies_end_group(void)
+{
+    GAN__PTX("cp.async.commit_group;" ::: "memory");
+}
+
+/* Waits until at most the newest group is under way (PENDING 1), or none (0). */
+template <int PENDING> __device__ static void gan__copies_wait(void)
+{
+    GAN__PTX("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+}
+
+/* x with 10 bits after the point. */
+__device__ static uint32_t gan__tf32(float x)
+{
+    uint32_t y = __float_as_uint(x);
+    GAN__PTX("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x));
+    return y;
+}
+
+/* Two numbers with 7 bits after the point; the first in the lower half. */
+__device__ static uint32_t gan__bf16_pair(float first, float second)
+{
+    uint32_t y = 0;
+    GAN__PTX("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(second), "f"(first));
+    (void)first;
+    (void)second;
+    return y;
+}
+
+/* c (16x8) += a (16 x 8 words) b (8 words x 8), by the 32 threads of a warp. */
+template <bool BF16>
+__device__ static void gan__mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
+{
+    if constexpr (BF16)
+        GAN__PTX("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, "
+                 "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    else
+        GAN__PTX("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, "
+                 "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    (void)c;
+    (void)a;
+    (void)b;
+}
+#endif
+
+/* ---- Blocks that wait for no one: each adds 1 to a counter when its part is written, and the last
+   one, which finds all parts there, goes on. The counters are 0 before and after each kernel. */
+
+__device__ static unsigned gan__arrivals[65536];
+
+/* Is this block the last of count? What any thread of the others wrote before can then be read,
+   past the first cache (__ldcg). */
+__device__ static bool gan__last_block(unsigned *arrivals, int count)
+{
+    GAN_SHARED(unsigned, before, 1);
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        *before = atomicAdd(arrivals, 1u);
+        if (*before == (unsigned)count - 1)
+            *arrivals = 0;
+    }
+    __syncthreads();
+    __threadfence();
+    return *before == (unsigned)count - 1;
 }
 
 /* ===========================================================================================
@@ -593,8 +830,8 @@ __device__ static ptrdiff_t gan__offset(const int size[4], const ptrdiff_t strid
 }
 
 /* One block for each part of each output: its 256 threads take terms 256 apart (32 threads where
-   there are fewer terms). */
-__global__ static void gan__sum_kernel(gan__sum_sizes p, const float *x, double *parts)
+   there are fewer terms). The last block of an output adds its parts in order. */
+__global__ static void gan__sum_kernel(gan__sum_sizes p, const float *x, double *parts, float *y)
 {
     GAN_SHARED(double, room, 8);
     size_t output = blockIdx.x / p.parts;
@@ -606,13 +843,23 @@ __global__ static void gan__sum_kernel(gan__sum_sizes p, const float *x, double 
     for (size_t r = part * each + threadIdx.x; r < end; r += blockDim.x)
         total += from[gan__offset(p.summed, p.stride, r)];
     total = gan__block_sum(total, room);
+    if (p.parts > 1) {
+        if (threadIdx.x == 0)
+            parts[blockIdx.x] = total;
+        if (!gan__last_block(&gan__arrivals[output], (int)p.parts))
+            return;
+        total = 0;
+        for (size_t k = 0; k < p.parts && threadIdx.x == 0; k++)
+            total += __ldcg(&parts[output * p.parts + k]);
+    }
     if (threadIdx.x == 0)
-        parts[blockIdx.x] = total;
+        y[output] = (float)total;
 }
 
 /* Neighbouring outputs are neighbours in memory, or terms are few: one thread for each output
    and part, so that a warp reads 32 numbers that lie side by side. */
-__global__ static void gan__sum_columns_kernel(gan__sum_sizes p, const float *x, double *parts)
+__global__ static void gan__sum_columns_kernel(gan__sum_sizes p, const float *x, double *parts,
+                                               float *y)
 {
     GAN__EACH(i, p.outputs * p.parts)
     {
@@ -623,7 +870,10 @@ __global__ static void gan__sum_columns_kernel(gan__sum_sizes p, const float *x,
         double total = 0;
         for (size_t r = part * each; r < (part + 1) * each && r < p.terms; r++)
             total += from[gan__offset(p.summed, p.stride, r)];
-        parts[output * p.parts + part] = total;
+        if (p.parts > 1)
+            parts[output * p.parts + part] = total;
+        else
+            y[output] = (float)total;
     }
 }
 
@@ -659,15 +909,18 @@ extern "C" void gan_cuda_sum(const gan_sums *p, const gan_real *x, gan_real *y)
     size_t wanted = (columns ? 65536 : 1024) / s.outputs;
     size_t most = s.terms / (columns ? 16 : 1024);
     s.parts = wanted < 1 || most < 1 ? 1 : wanted < most ? wanted : most;
-    double *parts = (double *)gan__cuda_scratch(0, s.outputs * s.parts * sizeof(double));
-    if (columns)
-        GAN__RUN("sum", gan__sum_columns_kernel, gan__blocks(s.outputs * s.parts), 256, s, x,
-                 parts);
-    else
+    double *parts = NULL;
+    if (s.parts > 1)
+        parts = (double *)gan__cuda_scratch(0, s.outputs * s.parts * sizeof(double));
+    if (!columns) {
         GAN__RUN("sum", gan__sum_kernel, dim3((unsigned)(s.outputs * s.parts)),
-                 s.terms / s.parts < 256 ? 32 : 256, s, x, parts);
-    GAN__RUN("sum", gan__sum_parts_kernel, gan__blocks(s.outputs), 256, s.outputs, s.parts, parts,
-             y);
+                 s.terms / s.parts < 256 ? 32 : 256, s, x, parts, y);
+        return;
+    }
+    GAN__RUN("sum", gan__sum_columns_kernel, gan__blocks(s.outputs * s.parts), 256, s, x, parts, y);
+    if (s.parts > 1)
+        GAN__RUN("sum", gan__sum_parts_kernel, gan__blocks(s.outputs), 256, s.outputs, s.parts,
+                 parts, y);
 }
 
 /* One warp for each line: its largest number, its sum, then its results; 32 lanes take numbers
@@ -802,44 +1055,63 @@ extern "C" void gan_cuda_gather(const gan_index *p, const gan_real *x, const gan
 /* ===========================================================================================
    >>matmul
    ===========================================================================================
-   Products and convolutions are one kernel: C (M,N) = A (M,K) B (K,N), whose problem says where
-   an element of A, of B and of C lies in memory, so that no matrix of windows is ever written.
-   Versions, all callable through gan_cuda_set_version; time is that of the convolution
-   (128,64,32,32) -> (128,128,16,16), kernel 4x4, stride 2, pad 1, and of its two adjoints:
+   Products and convolutions are one product C (M,N) = A (M,K) B (K,N). A problem tells where the
+   elements lie in tensors, so that the matrix of windows is never written. Row i of A and C, column
+   j of B and C and term k of the sum each have an offset of their own:
 
-     version  idea
-              time
-     0        naive: a thread computes one element of C, reading a row of A and a column of B from
-              global memory            not measured
-     1        tiled: 256 threads hold a tile of 64x64 of C in registers, 4x4 each; A and B come
-              through shared memory,      not measured
-              16 terms at a time
-     2        tensor cores, tf32: 4 warps hold 32x32 each; cp.async brings the next 16 terms while
-              these are multiplied     not measured
-              (compute 8.0 and up)
-     3        the same with factors rounded to bf16
-              not measured
+       A(i,k) = a[i*a_row + term(k).a]
+       B(k,j) = b[term(k).b + column(j).b],  or 0 where its pixel is in the padding: where
+                term(k).row + column(j).row is not in 0 .. b_rows-1, or the same across
+       C(i,j) = y[i*y_row + column(j).y]
 
-   Where C is small and K long, K is cut into splits, each summed by blocks of its own, and the
-   splits are added in order afterwards. */
+   Versions, all callable through gan_cuda_set_version; times are of the convolution
+   (128,64,32,32) -> (128,128,16,16), kernel 4x4, stride 2, pad 1:
 
-/* How a problem is asked: select(z) chooses the batch, group or phase z and sets m, n, k;
-   column(j) and tap(k) hold what all rows of a column, and all rows and columns of a term,
-   share; left and right give an element's address, or NULL where it is 0; out gives C's. */
+     version  idea                                                                   time
+     0        naive: a thread computes one element of C and reads a row of A and     not measured
+              a column of B from global memory
+     1        tiled: 256 threads hold 128x128 of C in registers, 8x8 each; 16        not measured
+              terms of A and B at a time come through shared memory; an offset is
+              computed once for 16 terms and 128 columns, not for each element
+     2        tensor cores through nvcuda::wmma, tf32, 64x64 of C: the offset of     not measured
+              each element is computed anew, which takes some fifty instructions
+              for each one of the tensor cores (compute capability 8.0 and up)
+     3        tensor cores through mma.sync, tf32 or bf16, copied as in version 1    not measured
+
+   Where C is too small to fill the card and K long, K is cut into splits. A split's blocks write
+   their sums to scratch memory, and the last of them adds all in the order of k. */
+
+struct alignas(16) gan__term {
+    int a, b, row, column;
+};
+
 struct gan__column {
-    int image, i, j;
-    bool inside;
+    int b, y, row, column;
 };
 
-struct gan__tap {
-    int a, b, u, v;
-};
-
-struct gan__product_problem {
-    gan_product p;
+/* What all problems have. select(z) of each chooses batch, group or phase z and sets it. */
+struct gan__problem {
     const float *a, *b;
     float *y;
     int m, n, k;
+    int a_row, y_row;
+    int b_rows, b_columns;
+    bool a_by_k, b_by_k; /* neighbours along k are neighbours in memory, and not those along i, j */
+    bool a_four;         /* terms 4k .. 4k+3 of A are, and 16 bytes may be read there at once */
+};
+
+/* An offset of a row or term that is outside: no sum with another's is inside. */
+enum { GAN__OUTSIDE = -(1 << 30) };
+
+__host__ __device__ static bool gan__inside(const gan__problem &p, gan__term term,
+                                            gan__column column)
+{
+    return (unsigned)(term.row + column.row) < (unsigned)p.b_rows &&
+           (unsigned)(term.column + column.column) < (unsigned)p.b_columns;
+}
+
+struct gan__product_problem : gan__problem {
+    gan_product p;
 
     __host__ __device__ int batches() const
     {
@@ -854,33 +1126,516 @@ struct gan__product_problem {
         m = p.m;
         n = p.w;
         k = p.k;
+        a_row = p.transpose_a ? 1 : p.k;
+        y_row = p.w;
+        b_rows = b_columns = 1;
     }
 
     __device__ gan__column column(int j) const
     {
-        return {0, 0, j, j < n};
+        return {p.transpose_b ? j * p.k : j, j, 0, 0};
     }
 
-    __device__ gan__tap tap(int t) const
+    __device__ gan__term term(int t) const
     {
-        return {t, 0, 0, 0};
-    }
-
-    __device__ const float *left(int i, gan__tap t) const
-    {
-        return a + (p.transpose_a ? (size_t)t.a * p.m + i : (size_t)i * p.k + t.a);
-    }
-
-    __device__ const float *right(gan__tap t, gan__column c) const
-    {
-        return b + (p.transpose_b ? (size_t)c.j * p.k + t.a : (size_t)t.a * p.w + c.j);
-    }
-
-    __device__ float *out(int i, gan__column c) const
-    {
-        return y + (size_t)i * p.w + c.j;
+        return {p.transpose_a ? t * p.m : t, p.transpose_b ? t : t * p.w, 0, 0};
     }
 };
+
+/* ---- Who computes what. The grid has one dimension, as only x may have more than 65,535 blocks:
+
+       block = row tile + rows * (column tile + columns * (split + splits * z))
+
+   so that blocks that read the same columns of B run together. */
+
+struct gan__tiling {
+    int rows, columns, splits; /* tiles down and across the largest C, parts of K */
+    size_t part;               /* elements of the largest C */
+    float *parts;              /* sums of splits: (z, split, part) */
+};
+
+struct gan__place_in_grid {
+    int row, column, split, z, tile; /* tile: the same for all splits */
+};
+
+__device__ static gan__place_in_grid gan__place_of(const gan__tiling &g, size_t block)
+{
+    gan__place_in_grid at;
+    at.row = (int)(block % g.rows);
+    at.column = (int)(block / g.rows % g.columns);
+    at.split = (int)(block / g.rows / g.columns % g.splits);
+    at.z = (int)(block / g.rows / g.columns / g.splits);
+    at.tile = (at.z * g.columns + at.column) * g.rows + at.row;
+    return at;
+}
+
+/* Terms begin .. end-1 of split: a multiple of 16, but for the last. */
+__device__ static void gan__terms_of(int k, int splits, int split, int *begin, int *end)
+{
+    int each = ((k + splits - 1) / splits + 15) / 16 * 16;
+    *begin = min(split * each, k);
+    *end = min(*begin + each, k);
+}
+
+/* Writes a block's results, or adds them to those of other splits. RESULTS gives a thread's
+   ROWS x COLUMNS of them: row(i), column(j), value(i,j). */
+template <class P, class RESULTS>
+__device__ static void gan__write_results(const P &p, const gan__tiling &g,
+                                          const gan__place_in_grid &at, const RESULTS &results)
+{
+    float *parts = g.splits > 1 ? g.parts + (size_t)at.z * g.splits * g.part : NULL;
+    if (g.splits > 1) {
+        float *mine = parts + at.split * g.part;
+#pragma unroll
+        for (int j = 0; j < RESULTS::COLUMNS; j++)
+#pragma unroll
+            for (int i = 0; i < RESULTS::ROWS; i++)
+                if (results.column(j) < p.n && results.row(i) < p.m)
+                    mine[(size_t)results.row(i) * p.n + results.column(j)] = results.value(i, j);
+        if (!gan__last_block(&gan__arrivals[at.tile], g.splits))
+            return;
+    }
+#pragma unroll
+    for (int j = 0; j < RESULTS::COLUMNS; j++) {
+        int column = results.column(j);
+        if (column >= p.n)
+            continue;
+        int y = p.column(column).y;
+#pragma unroll
+        for (int i = 0; i < RESULTS::ROWS; i++) {
+            int row = results.row(i);
+            if (row >= p.m)
+                continue;
+            float total = results.value(i, j);
+            if (g.splits > 1) {
+                total = 0;
+                for (int s = 0; s < g.splits; s++)
+                    total += __ldcg(&parts[s * g.part + (size_t)row * p.n + column]);
+            }
+            p.y[row * p.y_row + y] = total;
+        }
+    }
+}
+
+/* ---- Version 0: naive */
+
+template <class P> __global__ static void gan__gemm_naive(P problem, gan__tiling g, int batches)
+{
+    GAN__EACH(e, (size_t)batches * g.part)
+    {
+        P p = problem;
+        p.select((int)(e / g.part));
+        size_t inside = e % g.part;
+        if (inside >= (size_t)p.m * p.n)
+            continue; /* this z has a smaller C than the largest */
+        int i = (int)(inside / p.n), j = (int)(inside % p.n);
+        gan__column column = p.column(j);
+        float total = 0;
+        for (int k = 0; k < p.k; k++) {
+            gan__term term = p.term(k);
+            if (gan__inside(p, term, column))
+                total += p.a[i * p.a_row + term.a] * p.b[term.b + column.b];
+        }
+        p.y[i * p.y_row + column.y] = total;
+    }
+}
+
+/* ---- Copying for versions 1 and 3. 256 threads copy 16 terms of ROWS rows of A and of 128 columns
+   of B, first to registers, while the tensor cores or the multipliers are busy with the 16 terms
+   before, and then to shared memory. A thread copies 2 terms of ROWS/32 rows of A, 32 apart, and
+   of 4 columns of B, 32 apart. The 32 threads of a warp take 32 neighbours along i or j, or
+   8 neighbours along k of 4 rows or columns, as they lie in memory:
+
+       by_k = false                          by_k = true
+       thread   0  1  2 ..  31               thread   0  1 ..  7
+       row      0  1  2 ..  31, one term     term     0  1 ..  7 of row 0
+                                             thread   8  9 .. 15
+                                             term     0  1 ..  7 of row 1
+
+   In shared memory a word holds one term, as float or tf32, or two neighbouring ones, as bf16. */
+
+enum gan__number { GAN__FLOAT, GAN__TF32, GAN__BF16 };
+
+template <gan__number NUMBER> __device__ static uint32_t gan__word_of(float first, float second)
+{
+    if constexpr (NUMBER == GAN__BF16)
+        return gan__bf16_pair(first, second);
+    else if constexpr (NUMBER == GAN__TF32)
+        return gan__tf32(first);
+    else
+        return __float_as_uint(first);
+}
+
+/* Two tiles in shared memory, of which one is filled while the other is read. A of the tensor cores
+   is [row][word], 4 words further apart than it is wide, and B [word][column], 8 further: then
+   the 32 threads of a warp read from 32 banks. A of floats is [term][row]. */
+template <gan__number NUMBER, int ROWS> struct gan__tile {
+    static constexpr int TERMS = 16;
+    static constexpr int WORDS = NUMBER == GAN__BF16 ? TERMS / 2 : TERMS;
+    static constexpr int A_APART = NUMBER == GAN__FLOAT ? ROWS + 4 : WORDS + 4;
+    static constexpr int B_APART = 128 + 8;
+    static constexpr int A_WORDS = NUMBER == GAN__FLOAT ? WORDS * A_APART : ROWS * A_APART;
+    static constexpr int B_WORDS = WORDS * B_APART;
+
+    __device__ static int a_at(int row, int word)
+    {
+        return NUMBER == GAN__FLOAT ? word * A_APART + row : row * A_APART + word;
+    }
+
+    __device__ static int b_at(int word, int column)
+    {
+        return word * B_APART + column;
+    }
+};
+
+template <class P, gan__number NUMBER, int ROWS> struct gan__copier {
+    typedef gan__tile<NUMBER, ROWS> TILE;
+    static constexpr int A_COUNT = ROWS / 32; /* rows of A that a thread copies */
+
+    const P &p;
+    int thread, first_row;
+    int a_row, a_word, b_column, b_word; /* the first of this thread's in the tile */
+    int a_from, b_from[4]; /* offsets of its first row of A, and of its columns of B */
+    int b_row_of[4], b_column_of[4];
+    float a[A_COUNT][2], b[4][2];
+
+    __device__ gan__copier(const P &problem, int row0, int column0) : p(problem)
+    {
+        thread = threadIdx.x;
+        first_row = row0;
+        a_row = p.a_by_k ? thread / 8 : thread % 32;
+        a_word = p.a_by_k ? thread % 8 : thread / 32;
+        b_column = p.b_by_k ? thread / 8 : thread % 32;
+        b_word = p.b_by_k ? thread % 8 : thread / 32;
+        if (p.a_four)
+            a_row = thread / 4;
+        a_from = (row0 + a_row) * p.a_row;
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            int j = column0 + b_column + 32 * e;
+            gan__column column = p.column(j < p.n ? j : 0);
+            b_from[e] = column.b;
+            b_row_of[e] = j < p.n ? column.row : GAN__OUTSIDE;
+            b_column_of[e] = column.column;
+        }
+    }
+
+    /* The two terms of a word, or words 8 apart. */
+    __device__ static int term_of(int word, int q)
+    {
+        return NUMBER == GAN__BF16 ? 2 * word + q : word + 8 * q;
+    }
+
+    /* Reads terms t0 .. of A and B, whose offsets are in terms. */
+    __device__ void read(const gan__term *terms, int t0, int end)
+    {
+        if (p.a_four)
+            read_a_four(terms, t0, end);
+        else
+            read_a(terms, t0, end);
+#pragma unroll
+        for (int q = 0; q < 2; q++) {
+            gan__term term = terms[term_of(b_word, q)];
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                bool inside = (unsigned)(term.row + b_row_of[e]) < (unsigned)p.b_rows &&
+                              (unsigned)(term.column + b_column_of[e]) < (unsigned)p.b_columns;
+                b[e][q] = inside ? p.b[b_from[e] + term.b] : 0;
+            }
+        }
+    }
+
+    __device__ void read_a(const gan__term *terms, int t0, int end)
+    {
+#pragma unroll
+        for (int q = 0; q < 2; q++) {
+            int t = term_of(a_word, q);
+            int from = a_from + terms[t].a;
+#pragma unroll
+            for (int e = 0; e < A_COUNT; e++) {
+                bool inside = t0 + t < end && first_row + a_row + 32 * e < p.m;
+                a[e][q] = inside ? p.a[from + 32 * e * p.a_row] : 0;
+            }
+        }
+    }
+
+    /* Four neighbouring terms at once: of rows thread/4 and 64 more. */
+    __device__ void read_a_four(const gan__term *terms, int t0, int end)
+    {
+        int t = thread % 4 * 4;
+        int from = a_from + terms[t].a;
+#pragma unroll
+        for (int e = 0; e < A_COUNT; e += 2) {
+            bool inside = t0 + t < end && first_row + a_row + 32 * e < p.m;
+            float4 four = make_float4(0, 0, 0, 0);
+            if (inside)
+                four = *(const float4 *)&p.a[from + 32 * e * p.a_row];
+            a[e][0] = four.x;
+            a[e][1] = four.y;
+            a[e + 1][0] = four.z;
+            a[e + 1][1] = four.w;
+        }
+    }
+
+    /* Rounds what was read and puts it where the others find it. */
+    __device__ void write(uint32_t *a_tile, uint32_t *b_tile) const
+    {
+        if (p.a_four)
+            write_a_four(a_tile);
+#pragma unroll
+        for (int e = 0; e < A_COUNT && !p.a_four; e++)
+            write_word(a[e][0], a[e][1], &a_tile[TILE::a_at(a_row + 32 * e, a_word)],
+                       &a_tile[TILE::a_at(a_row + 32 * e, a_word + 8)]);
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            write_word(b[e][0], b[e][1], &b_tile[TILE::b_at(b_word, b_column + 32 * e)],
+                       &b_tile[TILE::b_at(b_word + 8, b_column + 32 * e)]);
+    }
+
+    __device__ static void write_word(float first, float second, uint32_t *to, uint32_t *next)
+    {
+        *to = gan__word_of<NUMBER>(first, second);
+        if constexpr (NUMBER != GAN__BF16)
+            *next = gan__word_of<NUMBER>(second, 0);
+    }
+
+    __device__ void write_a_four(uint32_t *a_tile) const
+    {
+        int t = thread % 4 * 4;
+#pragma unroll
+        for (int e = 0; e < A_COUNT; e += 2) {
+            int row = a_row + 32 * e;
+            const float four[4] = {a[e][0], a[e][1], a[e + 1][0], a[e + 1][1]};
+            if constexpr (NUMBER == GAN__BF16) {
+                *(uint2 *)&a_tile[TILE::a_at(row, t / 2)] = make_uint2(
+                    gan__bf16_pair(four[0], four[1]), gan__bf16_pair(four[2], four[3]));
+            } else if constexpr (NUMBER == GAN__TF32) {
+                *(uint4 *)&a_tile[TILE::a_at(row, t)] = make_uint4(
+                    gan__tf32(four[0]), gan__tf32(four[1]), gan__tf32(four[2]), gan__tf32(four[3]));
+            } else
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    a_tile[TILE::a_at(row, t + i)] = __float_as_uint(four[i]);
+        }
+    }
+};
+
+/* The offsets of 16 terms from t0, by 16 threads. */
+template <class P>
+__device__ static void gan__find_terms(const P &p, int t0, int end, gan__term *to)
+{
+    int t = threadIdx.x;
+    if (t >= 16)
+        return;
+    if (t0 + t < end)
+        to[t] = p.term(t0 + t);
+    else
+        to[t] = {0, 0, GAN__OUTSIDE, GAN__OUTSIDE};
+}
+
+/* ---- Version 1: tiled. A thread's 8x8 results, here of 256 threads in 16 x 16 and ROWS = 128, are
+   four squares, so that 16 neighbours read neighbouring float4 of B, which share no bank:
+
+            columns  4x .. 4x+3     64+4x .. 64+4x+3
+       rows 4y ..        4x4              4x4              x = thread % 16
+         64+4y ..        4x4              4x4              y = thread / 16            */
+
+template <int HEIGHT> struct gan__float_results {
+    static constexpr int ROWS = HEIGHT / 16, COLUMNS = 8;
+    float sum[ROWS][COLUMNS];
+    int row0, column0;
+
+    __device__ int row(int i) const
+    {
+        return row0 + i / 4 * 64 + threadIdx.x / 16 * 4 + i % 4;
+    }
+
+    __device__ int column(int j) const
+    {
+        return column0 + j / 4 * 64 + threadIdx.x % 16 * 4 + j % 4;
+    }
+
+    __device__ float value(int i, int j) const
+    {
+        return sum[i][j];
+    }
+
+    __device__ void clear()
+    {
+#pragma unroll
+        for (int e = 0; e < ROWS * COLUMNS; e++)
+            sum[e / COLUMNS][e % COLUMNS] = 0;
+    }
+
+    __device__ void multiply(const uint32_t *a_tile, const uint32_t *b_tile)
+    {
+        typedef gan__tile<GAN__FLOAT, HEIGHT> TILE;
+        int y = threadIdx.x / 16 * 4, x = threadIdx.x % 16 * 4;
+#pragma unroll
+        for (int t = 0; t < TILE::TERMS; t++) {
+            float a[ROWS], b[COLUMNS];
+#pragma unroll
+            for (int i = 0; i < ROWS; i += 4)
+                *(float4 *)&a[i] = *(const float4 *)&a_tile[TILE::a_at(y + i / 4 * 64, t)];
+#pragma unroll
+            for (int j = 0; j < COLUMNS; j += 4)
+                *(float4 *)&b[j] = *(const float4 *)&b_tile[TILE::b_at(t, x + j / 4 * 64)];
+#pragma unroll
+            for (int e = 0; e < ROWS * COLUMNS; e++)
+                sum[e / COLUMNS][e % COLUMNS] += a[e / COLUMNS] * b[e % COLUMNS];
+        }
+    }
+};
+
+/* ---- Version 3: tensor cores. mma.sync multiplies 16x8 words of A with 8x8 of B; the 32 threads
+   of a warp hold the factors and the result between them. Thread = 4*g + t has
+
+       A, 16 rows x 8 words       B, 8 words x 8 columns      C, 16 rows x 8 columns
+                t    t+4                      g                        2t  2t+1
+       g       a[0]  a[2]             t      b[0]             g       c[0] c[1]
+       g+8     a[1]  a[3]             t+4    b[1]             g+8     c[2] c[3]
+
+   A word is one term in tf32 (8 terms, m16n8k8) and two in bf16 (16 terms, m16n8k16). 8 warps
+   stand 2 down and 4 across, each with HEIGHT/2 x 32 of C. */
+
+template <gan__number NUMBER, int HEIGHT> struct gan__tensor_results {
+    static constexpr int DOWN = HEIGHT / 32, ACROSS = 4; /* 16x8 matrices of a warp */
+    static constexpr int ROWS = 2 * DOWN, COLUMNS = 2 * ACROSS;
+    float sum[DOWN][ACROSS][4];
+    int row0, column0;
+
+    __device__ static int warp_row()
+    {
+        return threadIdx.x / 32 / 4 * (HEIGHT / 2) + threadIdx.x % 32 / 4;
+    }
+
+    __device__ static int warp_column()
+    {
+        return threadIdx.x / 32 % 4 * 32;
+    }
+
+    __device__ int row(int i) const
+    {
+        return row0 + warp_row() + i / 2 * 16 + i % 2 * 8;
+    }
+
+    __device__ int column(int j) const
+    {
+        return column0 + warp_column() + j / 2 * 8 + threadIdx.x % 4 * 2 + j % 2;
+    }
+
+    __device__ float value(int i, int j) const
+    {
+        return sum[i / 2][j / 2][i % 2 * 2 + j % 2];
+    }
+
+    __device__ void clear()
+    {
+#pragma unroll
+        for (int e = 0; e < DOWN * ACROSS * 4; e++)
+            sum[e / 4 / ACROSS][e / 4 % ACROSS][e % 4] = 0;
+    }
+
+    __device__ void multiply(const uint32_t *a_tile, const uint32_t *b_tile)
+    {
+        typedef gan__tile<NUMBER, HEIGHT> TILE;
+        int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+#pragma unroll
+        for (int w = 0; w < TILE::WORDS; w += 8) {
+            uint32_t a[DOWN][4], b[ACROSS][2];
+#pragma unroll
+            for (int e = 0; e < DOWN * 4; e++)
+                a[e / 4][e % 4] =
+                    a_tile[TILE::a_at(warp_row() + e / 4 * 16 + e % 2 * 8, w + t + e % 4 / 2 * 4)];
+#pragma unroll
+            for (int e = 0; e < ACROSS * 2; e++)
+                b[e / 2][e % 2] =
+                    b_tile[TILE::b_at(w + t + e % 2 * 4, warp_column() + e / 2 * 8 + g)];
+#pragma unroll
+            for (int e = 0; e < DOWN * ACROSS; e++)
+                gan__mma<NUMBER == GAN__BF16>(sum[e / ACROSS][e % ACROSS], a[e / ACROSS],
+                                              b[e % ACROSS]);
+        }
+    }
+};
+
+/* Versions 1 and 3: what is multiplied now was copied before, and what is multiplied next is read
+   meanwhile.
+
+       terms      0..15        16..31       32..47
+       offsets    found        found        found
+       read         read         read         read
+       write          write        write        write
+       multiply           multiply     multiply     multiply     time goes right    */
+template <class P, gan__number NUMBER, int HEIGHT, class RESULTS>
+__device__ static void gan__gemm_tiles(P &p, const gan__tiling &g, uint32_t *a_tiles,
+                                       uint32_t *b_tiles, gan__term *terms)
+{
+    typedef gan__tile<NUMBER, HEIGHT> TILE;
+    gan__place_in_grid at = gan__place_of(g, blockIdx.x);
+    int begin, end, now = 0;
+    p.select(at.z);
+    gan__terms_of(p.k, g.splits, at.split, &begin, &end);
+    RESULTS results;
+    results.row0 = at.row * HEIGHT;
+    results.column0 = at.column * 128;
+    if (results.row0 >= p.m || results.column0 >= p.n)
+        return; /* a phase that is smaller than the largest; the whole block leaves */
+    results.clear();
+    gan__copier<P, NUMBER, HEIGHT> copier(p, results.row0, results.column0);
+    if (begin < end) {
+        gan__find_terms(p, begin, end, terms);
+        __syncthreads();
+        copier.read(terms, begin, end);
+        copier.write(a_tiles, b_tiles);
+        gan__find_terms(p, begin + 16, end, terms + 16);
+        __syncthreads();
+    }
+    for (int t0 = begin; t0 < end; t0 += 16, now = 1 - now) {
+        bool more = t0 + 16 < end;
+        if (more)
+            copier.read(terms + (1 - now) * 16, t0 + 16, end);
+        results.multiply(a_tiles + now * TILE::A_WORDS, b_tiles + now * TILE::B_WORDS);
+        if (more) {
+            copier.write(a_tiles + (1 - now) * TILE::A_WORDS, b_tiles + (1 - now) * TILE::B_WORDS);
+            gan__find_terms(p, t0 + 32, end, terms + now * 16);
+        }
+        __syncthreads();
+    }
+    gan__write_results(p, g, at, results);
+}
+
+#define GAN__TILE_MEMORY(NUMBER, HEIGHT)               \
+    typedef gan__tile<NUMBER, HEIGHT> TILE;            \
+    GAN_SHARED(uint4, a_tiles, 2 * TILE::A_WORDS / 4); \
+    GAN_SHARED(uint4, b_tiles, 2 * TILE::B_WORDS / 4); \
+    GAN_SHARED(gan__term, terms, 2 * 16)
+
+template <class P, int HEIGHT>
+__global__ static void __launch_bounds__(256, HEIGHT == 64 ? 2 : 1)
+    gan__gemm_tiled(P p, gan__tiling g)
+{
+    GAN__TILE_MEMORY(GAN__FLOAT, HEIGHT);
+    gan__gemm_tiles<P, GAN__FLOAT, HEIGHT, gan__float_results<HEIGHT>>(p, g, (uint32_t *)a_tiles,
+                                                                       (uint32_t *)b_tiles, terms);
+}
+
+template <class P, gan__number NUMBER, int HEIGHT>
+__global__ static void __launch_bounds__(256, 2) gan__gemm_mma(P p, gan__tiling g)
+{
+#if GAN__HAS_TENSOR_CORES
+    GAN__TILE_MEMORY(NUMBER, HEIGHT);
+    gan__gemm_tiles<P, NUMBER, HEIGHT, gan__tensor_results<NUMBER, HEIGHT>>(
+        p, g, (uint32_t *)a_tiles, (uint32_t *)b_tiles, terms);
+#else
+    (void)p;
+    (void)g;
+    __trap(); /* compiled for a card without them: gan_open refuses before this can run */
+#endif
+}
+
+/* ---- Version 2: wmma. 4 warps hold 32x32 of C each; cp.async brings the next 16 terms while
+   these are multiplied. */
 
 /* Eight numbers where 16- and 32-byte accesses may begin: what shared arrays of tiles are made
    of. */
@@ -888,299 +1643,306 @@ struct alignas(32) gan__line {
     float at[8];
 };
 
-struct alignas(32) gan__half_line {
-    __nv_bfloat16 at[16];
+/* 128 threads copy terms t0 .. t0+15 of 64 rows into a, [row][term], 20 apart, and of 64 columns
+   into b, [term][column], 68 apart. */
+template <class P>
+__device__ static void gan__wmma_copy(const P &p, int row0, int column0, int t0, int end, float *a,
+                                      float *b)
+{
+    for (int e = threadIdx.x; e < 64 * 16; e += 128) {
+        int row = e / 16, t = e % 16;
+        bool inside = t0 + t < end && row0 + row < p.m;
+        const float *from = inside ? p.a + (row0 + row) * p.a_row + p.term(t0 + t).a : p.a;
+        gan__copy_later(&a[row * 20 + t], from, inside);
+    }
+    for (int e = threadIdx.x; e < 16 * 64; e += 128) {
+        int t = e / 64, column = e % 64;
+        bool inside = t0 + t < end && column0 + column < p.n;
+        const float *from = p.b;
+        if (inside) {
+            gan__term term = p.term(t0 + t);
+            gan__column there = p.column(column0 + column);
+            inside = gan__inside(p, term, there);
+            from += inside ? term.b + there.b : 0;
+        }
+        gan__copy_later(&b[t * 68 + column], from, inside);
+    }
+    gan__copies_end_group();
+}
+
+struct gan__wmma_results {
+    static constexpr int ROWS = 32, COLUMNS = 1;
+    const float *tile; /* 64 x 64, rows 68 apart */
+    int row0, column0;
+
+    __device__ int row(int i) const
+    {
+        return row0 + 2 * i + threadIdx.x / 64;
+    }
+
+    __device__ int column(int) const
+    {
+        return column0 + threadIdx.x % 64;
+    }
+
+    __device__ float value(int i, int) const
+    {
+        return tile[(2 * i + threadIdx.x / 64) * 68 + threadIdx.x % 64];
+    }
 };
 
-template <class P> __global__ static void gan__gemm_naive(P p, int splits, float *parts)
+template <class P> __global__ static void gan__gemm_wmma(P p, gan__tiling g)
 {
-    int z = blockIdx.z / splits, split = blockIdx.z % splits;
-    p.select(z);
-    int each = (p.k + splits - 1) / splits;
-    int end = min((split + 1) * each, p.k);
-    GAN__EACH(e, (size_t)p.m * p.n)
-    {
-        int i = (int)(e / p.n), j = (int)(e % p.n);
-        gan__column c = p.column(j);
-        float total = 0;
-        for (int t = split * each; t < end; t++) {
-            gan__tap tap = p.tap(t);
-            const float *a = p.left(i, tap), *b = p.right(tap, c);
-            if (a && b)
-                total += *a * *b;
-        }
-        if (splits > 1)
-            parts[(size_t)blockIdx.z * p.m * p.n + e] = total;
-        else
-            *p.out(i, c) = total;
-    }
-}
-
-template <class P> __global__ static void gan__gemm_splits(P p, int splits, const float *parts)
-{
-    p.select(blockIdx.z);
-    GAN__EACH(e, (size_t)p.m * p.n)
-    {
-        float total = 0;
-        for (int s = 0; s < splits; s++)
-            total += parts[((size_t)blockIdx.z * splits + s) * p.m * p.n + e];
-        *p.out((int)(e / p.n), p.column((int)(e % p.n))) = total;
-    }
-}
-
-/* 256 threads load 64x16 of A and 16x64 of B, four numbers each; then each multiplies its 4 rows
-   with its 4 columns. */
-template <class P> __global__ static void gan__gemm_tiled(P p, int splits, float *parts)
-{
-    GAN_SHARED(gan__line, a_lines, 16 * 68 / 8);
-    GAN_SHARED(gan__line, b_lines, 16 * 68 / 8);
-    float *a_tile = a_lines->at,
-          *b_tile =
-              b_lines
-                  /* [k][row], [k][column]; 68 and not 64 apart, so that a column's numbers lie in
-                  different banks */
-                  ->at;
-    GAN_SHARED(gan__tap, taps, 16);
-    int z = blockIdx.z / splits;
-    int split = blockIdx.z % splits;
-    int thread = threadIdx.x;
-    p.select(z);
-    int row0 = blockIdx.y * 64;
-    int column0 = blockIdx.x * 64;
-    int each = (p.k + splits - 1) / splits;
-    int end = min((split + 1) * each, p.k);
-    if (row0 >= p.m || column0 >= p.n)
-        return; /* a phase that is smaller than the largest; the whole block leaves */
-    gan__column mine = p.column(column0 + thread % 64);
-    int first_row = thread / 16 * 4, first_column = thread % 16 * 4;
-    float sum[4][4] = {};
-    for (int t0 = split * each; t0 < end; t0 += 16) {
-        if (thread < 16 && t0 + thread < end)
-            taps[thread] = p.tap(t0 + thread);
-        __syncthreads();
-        for (int e = 0; e < 4; e++) {
-            int t = thread % 16, row = thread / 16 + 16 * e;
-            const float *from = t0 + t < end && row0 + row < p.m ? p.left(row0 + row, taps[t])
-                                                                 : NULL;
-            a_tile[t * 68 + row] = from ? *from : 0;
-            t = thread / 64 + 4 * e;
-            from = t0 + t < end && mine.inside ? p.right(taps[t], mine) : NULL;
-            b_tile[t * 68 + thread % 64] = from ? *from : 0;
-        }
-        __syncthreads();
-        for (int t = 0; t < 16; t++) {
-            float4 a = *(const float4 *)&a_tile[t * 68 + first_row];
-            float4 b = *(const float4 *)&b_tile[t * 68 + first_column];
-            float rows[4] = {a.x, a.y, a.z, a.w};
-            float columns[4] = {b.x, b.y, b.z, b.w};
-            for (int i = 0; i < 4; i++)
-                for (int j = 0; j < 4; j++)
-                    sum[i][j] += rows[i] * columns[j];
-        }
-        __syncthreads();
-    }
-    for (int i = 0; i < 4; i++)
-        for (int j = 0; j < 4; j++) {
-            int row = row0 + first_row + i;
-            int column = column0 + first_column + j;
-            if (row >= p.m || column >= p.n)
-                continue;
-            if (splits > 1)
-                parts[((size_t)blockIdx.z * p.m + row) * p.n + column] = sum[i][j];
-            else
-                *p.out(row, p.column(column)) = sum[i][j];
-        }
-}
-
-/* ---- tensor cores */
-
-/* Four bytes from global to shared memory that arrive later (cp.async, compute 8.0 and up); zero
-   where from is NULL. */
-__device__ static void gan__fetch(float *to, const float *from)
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    unsigned address = (unsigned)__cvta_generic_to_shared(to);
-    int bytes = from ? 4 : 0; /* bytes that are not read are 0 */
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(address),
-                 "l"(from ? from : to), "r"(bytes));
-#else
-    *to = from ? *from : 0;
-#endif
-}
-
-__device__ static void gan__fetch_commit(void)
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.commit_group;");
-#endif
-}
-
-/* Waits until at most the newest group is under way (pending 1), or none (0). */
-template <int PENDING> __device__ static void gan__fetch_wait(void)
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING));
-#endif
-}
-
-/* 128 threads fetch terms t0 .. t0+16 of 64 rows and 64 columns into a [row][k] of 20 apart and
-   b [k][column] of 68 apart. */
-template <class P>
-__device__ static void gan__fetch_tiles(const P &p, int row0, gan__column mine, int t0, int end,
-                                        float *a, float *b)
-{
-    int thread = threadIdx.x, t = thread % 16;
-    gan__tap tap = p.tap(t0 + t < end ? t0 + t : 0);
-    for (int row = thread / 16; row < 64; row += 8)
-        gan__fetch(&a[row * 20 + t],
-                   t0 + t < end && row0 + row < p.m ? p.left(row0 + row, tap) : NULL);
-    for (t = thread / 64; t < 16; t += 2)
-        gan__fetch(&b[t * 68 + thread % 64],
-                   t0 + t < end && mine.inside ? p.right(p.tap(t0 + t), mine) : NULL);
-    gan__fetch_commit();
-}
-
-template <class P, bool BF16> __global__ static void gan__gemm_tensor(P p, int splits, float *parts)
-{
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+#if GAN__HAS_TENSOR_CORES
     using namespace nvcuda;
     GAN_SHARED(gan__line, a_lines, 2 * 64 * 20 / 8);
     GAN_SHARED(gan__line, b_lines, 2 * 16 * 68 / 8);
     GAN_SHARED(gan__line, c_lines, 64 * 68 / 8);
-    GAN_SHARED(gan__half_line, a_half_lines, 64 * 24 / 16);
-    GAN_SHARED(gan__half_line, b_half_lines, 16 * 72 / 16);
-    float *a_tiles = a_lines->at;
-    float *b_tiles = b_lines->at;
-    float *c_tile = c_lines->at;
-    __nv_bfloat16 *a_half = a_half_lines->at;
-    __nv_bfloat16 *b_half = b_half_lines->at;
-    int z = blockIdx.z / splits;
-    int split = blockIdx.z % splits;
-    int thread = threadIdx.x;
-    int warp = thread / 32;
-    p.select(z);
-    int row0 = blockIdx.y * 64;
-    int column0 = blockIdx.x * 64;
-    int each = (p.k + splits - 1) / splits;
-    int begin = split * each;
-    int end = min(begin + each, p.k);
+    float *a_tiles = a_lines->at, *b_tiles = b_lines->at, *c_tile = c_lines->at;
+    gan__place_in_grid at = gan__place_of(g, blockIdx.x);
+    int row0 = at.row * 64, column0 = at.column * 64;
+    int warp_row = threadIdx.x / 64 * 32, warp_column = threadIdx.x / 32 % 2 * 32;
+    int begin, end, now = 0;
+    p.select(at.z);
+    gan__terms_of(p.k, g.splits, at.split, &begin, &end);
     if (row0 >= p.m || column0 >= p.n)
         return;
-    gan__column mine = p.column(column0 + thread % 64);
-    int warp_row = warp / 2 * 32, warp_column = warp % 2 * 32;
-    wmma::fragment<wmma::accumulator, 16, 16, BF16 ? 16 : 8, float> sum[2][2];
+    wmma::fragment<wmma::accumulator, 16, 16, 8, float> sum[2][2];
     for (int i = 0; i < 4; i++)
         wmma::fill_fragment(sum[i / 2][i % 2], 0.0f);
     if (begin < end)
-        gan__fetch_tiles(p, row0, mine, begin, end, a_tiles, b_tiles);
-    for (int t0 = begin, now = 0; t0 < end; t0 += 16, now = 1 - now) {
-        float *a = a_tiles + now * 64 * 20, *b = b_tiles + now * 16 * 68;
-        if (t0 + 16 < end)
-            gan__fetch_tiles(p, row0, mine, t0 + 16, end, a_tiles + (1 - now) * 64 * 20,
-                             b_tiles + (1 - now) * 16 * 68),
-                gan__fetch_wait<1>();
-        else
-            gan__fetch_wait<0>();
+        gan__wmma_copy(p, row0, column0, begin, end, a_tiles, b_tiles);
+    for (int t0 = begin; t0 < end; t0 += 16, now = 1 - now) {
+        const float *a = a_tiles + now * 64 * 20, *b = b_tiles + now * 16 * 68;
+        if (t0 + 16 < end) {
+            gan__wmma_copy(p, row0, column0, t0 + 16, end, a_tiles + (1 - now) * 64 * 20,
+                           b_tiles + (1 - now) * 16 * 68);
+            gan__copies_wait<1>();
+        } else
+            gan__copies_wait<0>();
         __syncthreads();
-        if constexpr (BF16) {
-            for (int e = thread; e < 64 * 16; e += 128) {
-                a_half[e / 16 * 24 + e % 16] = __float2bfloat16(a[e / 16 * 20 + e % 16]);
-                b_half[e / 64 * 72 + e % 64] = __float2bfloat16(b[e / 64 * 68 + e % 64]);
-            }
-            __syncthreads();
-            wmma::fragment<wmma::matrix_a, 16, 16, 16, __nv_bfloat16, wmma::row_major> left[2];
-            wmma::fragment<wmma::matrix_b, 16, 16, 16, __nv_bfloat16, wmma::row_major> right[2];
-            for (int i = 0; i < 2; i++) {
-                wmma::load_matrix_sync(left[i], a_half + (warp_row + 16 * i) * 24, 24);
-                wmma::load_matrix_sync(right[i], b_half + warp_column + 16 * i, 72);
-            }
-            for (int i = 0; i < 4; i++)
-                wmma::mma_sync(sum[i / 2][i % 2], left[i / 2], right[i % 2], sum[i / 2][i % 2]);
-        } else {
-            for (int half = 0; half < 16; half += 8) {
-                wmma::fragment<wmma::matrix_a, 16, 16, 8, wmma::precision::tf32, wmma::row_major>
-                    left[2];
-                wmma::fragment<wmma::matrix_b, 16, 16, 8, wmma::precision::tf32, wmma::row_major>
-                    right[2];
-                for (int i = 0; i < 2; i++) {
-                    wmma::load_matrix_sync(left[i], a + (warp_row + 16 * i) * 20 + half, 20);
-                    wmma::load_matrix_sync(right[i], b + half * 68 + warp_column + 16 * i, 68);
-                    for (int e = 0; e < left[i].num_elements; e++)
-                        left[i].x[e] = wmma::__float_to_tf32(left[i].x[e]);
-                    for (int e = 0; e < right[i].num_elements; e++)
-                        right[i].x[e] = wmma::__float_to_tf32(right[i].x[e]);
-                }
-                for (int i = 0; i < 4; i++)
-                    wmma::mma_sync(sum[i / 2][i % 2], left[i / 2], right[i % 2], sum[i / 2][i % 2]);
+        for (int t = 0; t < 16; t += 8) {
+            wmma::fragment<wmma::matrix_a, 16, 16, 8, wmma::precision::tf32, wmma::row_major> left;
+            wmma::fragment<wmma::matrix_b, 16, 16, 8, wmma::precision::tf32, wmma::row_major> right;
+            for (int i = 0; i < 4; i++) {
+                wmma::load_matrix_sync(left, a + (warp_row + i / 2 * 16) * 20 + t, 20);
+                wmma::load_matrix_sync(right, b + t * 68 + warp_column + i % 2 * 16, 68);
+                for (int e = 0; e < left.num_elements; e++)
+                    left.x[e] = wmma::__float_to_tf32(left.x[e]);
+                for (int e = 0; e < right.num_elements; e++)
+                    right.x[e] = wmma::__float_to_tf32(right.x[e]);
+                wmma::mma_sync(sum[i / 2][i % 2], left, right, sum[i / 2][i % 2]);
             }
         }
-        __syncthreads(); /* before the next fetch overwrites what is being read */
+        __syncthreads(); /* before the next copies overwrite what is being read */
     }
     for (int i = 0; i < 4; i++)
         wmma::store_matrix_sync(c_tile + (warp_row + i / 2 * 16) * 68 + warp_column + i % 2 * 16,
                                 sum[i / 2][i % 2], 68, wmma::mem_row_major);
     __syncthreads();
-    for (int e = thread; e < 64 * 64; e += 128) {
-        int row = row0 + e / 64, column = column0 + e % 64;
-        if (row >= p.m || column >= p.n)
-            continue;
-        if (splits > 1)
-            parts[((size_t)blockIdx.z * p.m + row) * p.n + column] = c_tile[e / 64 * 68 + e % 64];
-        else
-            *p.out(row, p.column(column)) = c_tile[e / 64 * 68 + e % 64];
-    }
+    gan__wmma_results results = {c_tile, row0, column0};
+    gan__write_results(p, g, at, results);
+#else
+    (void)p;
+    (void)g;
+    __trap();
 #endif
 }
 
-/* The largest problem of the batch is m x n x k. */
+/* ---- Thin products, whose time is that of reading, not of multiplying; in exact single
+   precision for every device. */
+
+/* M is 1 to 4, as in a layer to 1 or 3 channels: a thread computes a whole column of C. */
+struct gan__thin_results {
+    static constexpr int ROWS = 4, COLUMNS = 1;
+    float sum[ROWS];
+    int column0;
+
+    __device__ int row(int i) const
+    {
+        return i;
+    }
+
+    __device__ int column(int) const
+    {
+        return column0 + threadIdx.x;
+    }
+
+    __device__ float value(int i, int) const
+    {
+        return sum[i];
+    }
+};
+
+template <class P> __global__ static void gan__gemm_thin(P p, gan__tiling g)
+{
+    GAN_SHARED(gan__term, terms, 64);
+    GAN_SHARED(float4, a, 64); /* four rows of a term */
+    gan__place_in_grid at = gan__place_of(g, blockIdx.x);
+    int begin, end, thread = threadIdx.x;
+    p.select(at.z);
+    gan__terms_of(p.k, g.splits, at.split, &begin, &end);
+    gan__thin_results results = {{0, 0, 0, 0}, at.column * 256};
+    if (results.column0 >= p.n)
+        return;
+    int j = results.column0 + thread;
+    gan__column column = p.column(j < p.n ? j : 0);
+    if (j >= p.n)
+        column.row = GAN__OUTSIDE;
+    for (int t0 = begin; t0 < end; t0 += 64) {
+        int count = min(64, end - t0);
+        __syncthreads();
+        if (thread < count) {
+            gan__term term = p.term(t0 + thread);
+            float rows[4];
+            for (int i = 0; i < 4; i++)
+                rows[i] = i < p.m ? p.a[i * p.a_row + term.a] : 0;
+            terms[thread] = term;
+            a[thread] = make_float4(rows[0], rows[1], rows[2], rows[3]);
+        }
+        __syncthreads();
+        for (int t = 0; t < count; t++) {
+            float b = gan__inside(p, terms[t], column) ? p.b[terms[t].b + column.b] : 0;
+            float4 rows = a[t];
+            results.sum[0] += rows.x * b;
+            results.sum[1] += rows.y * b;
+            results.sum[2] += rows.z * b;
+            results.sum[3] += rows.w * b;
+        }
+    }
+    gan__write_results(p, g, at, results);
+}
+
+/* C has few elements and K is long, as in a layer to one number for each image: a block for each
+   element. */
+template <class P> __global__ static void gan__gemm_dots(P p, gan__tiling g)
+{
+    GAN_SHARED(double, room, 8);
+    size_t inside = blockIdx.x % g.part;
+    p.select((int)(blockIdx.x / g.part));
+    if (inside >= (size_t)p.m * p.n)
+        return;
+    int i = (int)(inside / p.n);
+    gan__column column = p.column((int)(inside % p.n));
+    float total = 0;
+    for (int k = threadIdx.x; k < p.k; k += 256) {
+        gan__term term = p.term(k);
+        if (gan__inside(p, term, column))
+            total += p.a[i * p.a_row + term.a] * p.b[term.b + column.b];
+    }
+    float sum = (float)gan__block_sum(total, room);
+    if (threadIdx.x == 0)
+        p.y[i * p.y_row + column.y] = sum;
+}
+
+/* ---- The choice. */
+
+enum { GAN__NAIVE, GAN__TILED, GAN__WMMA, GAN__MMA, GAN__THIN, GAN__DOTS };
+
+/* How to compute products of at most m x n x k. */
+static int gan__gemm_choice(size_t batches, int m, int n, int k)
+{
+    if (gan__gemm_version >= 0)
+        return gan__gemm_version;
+    if ((m <= 4 || n <= 4) && k >= 256 && batches * m * n <= 4096)
+        return GAN__DOTS;
+    if (m <= 4)
+        return GAN__THIN;
+    return gan__precision ? GAN__MMA : GAN__TILED;
+}
+
+/* Parts of K so that blocks, two for each multiprocessor, fill the card once. A part is 256 terms
+   at least. */
+static int gan__splits_of(size_t blocks, int k)
+{
+    size_t wanted = 2 * (size_t)gan__multiprocessors() / blocks;
+    size_t most = (size_t)k / 256;
+    size_t splits = wanted < most ? wanted : most;
+    return splits < 1 ? 1 : (int)splits;
+}
+
+template <class P, int HEIGHT>
+static void gan__gemm_launch(const char *name, const P &p, int choice, dim3 grid,
+                             const gan__tiling &g)
+{
+    if (choice == GAN__TILED)
+        GAN__RUN(name, (gan__gemm_tiled<P, HEIGHT>), grid, 256, p, g);
+    else if (gan__precision == 2)
+        GAN__RUN(name, (gan__gemm_mma<P, GAN__BF16, HEIGHT>), grid, 256, p, g);
+    else
+        GAN__RUN(name, (gan__gemm_mma<P, GAN__TF32, HEIGHT>), grid, 256, p, g);
+}
+
+/* Offsets are ints. */
+static void gan__check_numbers(const char *name, double a, double b, double c)
+{
+    double most = a > b ? a : b;
+    most = most > c ? most : c;
+    if (most < 2147483648.0)
+        return;
+    char text[160];
+    snprintf(text, sizeof text, "%s of %.0f numbers: 2147483647 is the most, with a smaller batch",
+             name, most);
+    gan_fail("cuda", text);
+}
+
+/* The largest of the batches is m x n x k. */
 template <class P> static void gan__gemm(const char *name, const P &p, int m, int n, int k)
 {
-    int version = gan__gemm_version >= 0 ? gan__gemm_version : gan__precision + 1;
-    int batches = p.batches();
-    int splits = 1;
-    size_t across = ((size_t)n + 63) / 64;
-    size_t down = ((size_t)m + 63) / 64;
-    size_t blocks = across * down * batches;
-    if (blocks < 256 && k >= 512) {
-        splits = (int)((256 + blocks - 1) / blocks);
-        splits = splits < k / 256 ? splits : k / 256;
+    size_t batches = (size_t)p.batches();
+    int choice = gan__gemm_choice(batches, m, n, k);
+    int height = choice == GAN__WMMA || m <= 64 ? 64 : 128;
+    int width = choice == GAN__WMMA ? 64 : choice == GAN__THIN ? 256 : 128;
+    gan__tiling g = {(m + height - 1) / height, (n + width - 1) / width, 1, (size_t)m * n, NULL};
+    size_t blocks = batches * g.rows * g.columns;
+    if (choice == GAN__NAIVE) {
+        GAN__RUN(name, gan__gemm_naive<P>, gan__blocks(batches * g.part), 256, p, g, (int)batches);
+        return;
     }
-    float *parts = splits > 1 ? (float *)gan__cuda_scratch(1, (size_t)batches * splits * m * n *
-                                                                  sizeof(float))
-                              : NULL;
-    dim3 tiles((unsigned)across, (unsigned)down, (unsigned)(batches * splits)),
-        each = gan__blocks((size_t)m * n);
-    each.z = batches * splits;
-    if (version == 0)
-        GAN__RUN(name, gan__gemm_naive<P>, each, 256, p, splits, parts);
-    else if (version == 1)
-        GAN__RUN(name, gan__gemm_tiled<P>, tiles, 256, p, splits, parts);
-    else if (version == 2)
-        GAN__RUN(name, (gan__gemm_tensor<P, false>), tiles, 128, p, splits, parts);
+    if (choice == GAN__DOTS) {
+        GAN__RUN(name, gan__gemm_dots<P>, dim3((unsigned)(batches * g.part)), 256, p, g);
+        return;
+    }
+    g.splits = gan__splits_of(blocks, k);
+    if (g.splits > 1)
+        g.parts = (float *)gan__cuda_scratch(1, batches * g.splits * g.part * sizeof(float));
+    dim3 grid((unsigned)(blocks * g.splits));
+    if (choice == GAN__WMMA)
+        GAN__RUN(name, gan__gemm_wmma<P>, grid, 128, p, g);
+    else if (choice == GAN__THIN)
+        GAN__RUN(name, gan__gemm_thin<P>, grid, 256, p, g);
+    else if (height == 64)
+        gan__gemm_launch<P, 64>(name, p, choice, grid, g);
     else
-        GAN__RUN(name, (gan__gemm_tensor<P, true>), tiles, 128, p, splits, parts);
-    each.z = batches;
-    if (splits > 1)
-        GAN__RUN(name, gan__gemm_splits<P>, each, 256, p, splits, parts);
+        gan__gemm_launch<P, 128>(name, p, choice, grid, g);
 }
 
 extern "C" void gan_cuda_matmul(const gan_product *p, const gan_real *a, const gan_real *b,
                                 gan_real *y)
 {
-    gan__product_problem problem = {*p, a, b, y, 0, 0, 0};
-    gan__gemm("matmul", problem, p->m, p->w, p->k);
+    gan__check_numbers("matmul", (double)p->m * p->k, (double)p->k * p->w, (double)p->m * p->w);
+    gan__product_problem q = {};
+    q.p = *p;
+    q.a = a;
+    q.b = b;
+    q.y = y;
+    q.a_by_k = !p->transpose_a;
+    q.b_by_k = p->transpose_b;
+    q.a_four = q.a_by_k && p->k % 4 == 0 && p->a_n % 4 == 0 && p->a_c % 4 == 0 &&
+               gan__aligned(a, a);
+    gan__gemm("matmul", q, p->m, p->w, p->k);
 }
 
 /* ===========================================================================================
    >>conv
    =========================================================================================== */
 
-/* What the three problems share: sizes of a group, and of the planes. */
-struct gan__conv_problem {
+/* A gan_conv with its defaults filled in, what the three problems share. */
+struct gan__conv_problem : gan__problem {
     gan_conv p;
-    int s, d, groups, c, o, oh, ow, m, n, k;
-    const float *a, *b;
-    float *y;
+    int stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+    int groups, in, out; /* channels of x and of y in a group */
+    int oh, ow;
 
     __host__ __device__ int batches() const
     {
@@ -1191,175 +1953,170 @@ struct gan__conv_problem {
 template <class P>
 static P gan__conv_of(const gan_conv *p, const float *a, const float *b, float *y)
 {
-    P q;
+    P q = {};
     q.p = *p;
-    q.s = p->stride > 1 ? p->stride : 1;
-    q.d = p->dilation > 1 ? p->dilation : 1;
+    q.stride_h = p->stride_h ? p->stride_h : p->stride > 1 ? p->stride : 1;
+    q.stride_w = p->stride_w ? p->stride_w : p->stride > 1 ? p->stride : 1;
+    q.pad_h = p->pad + p->pad_h;
+    q.pad_w = p->pad + p->pad_w;
+    q.dilation_h = p->dilation_h ? p->dilation_h : p->dilation > 1 ? p->dilation : 1;
+    q.dilation_w = p->dilation_w ? p->dilation_w : p->dilation > 1 ? p->dilation : 1;
     q.groups = p->groups > 1 ? p->groups : 1;
-    q.c = p->c / q.groups;
-    q.o = p->out_c / q.groups;
+    q.in = p->c / q.groups;
+    q.out = p->out_c / q.groups;
     q.oh = gan_conv_out_h(p);
     q.ow = gan_conv_out_w(p);
-    q.m = q.n = q.k = 0;
+    gan__check_numbers("a convolution", (double)p->n * p->c * p->h * p->w,
+                       (double)p->n * p->out_c * q.oh * q.ow,
+                       (double)p->out_c * q.in * p->kernel_h * p->kernel_w);
     q.a = a;
     q.b = b;
     q.y = y;
     return q;
 }
 
-/* Column j of images x rows x columns. */
-__device__ static gan__column gan__column_of(int j, int n, int rows, int columns)
-{
-    return {j / (rows * columns), j / columns % rows, j % columns, j < n};
-}
-
-/* y (O, N*OH*OW) = w (O, C*KH*KW) times the windows of x: a is w, b is x. */
+/* y (O, N*OH*OW) = w (O, C*KH*KW) times the windows of x: a is w, b is x. A column is a pixel of
+   y, a term (c,u,v) an element of the kernel. */
 struct gan__conv_forward : gan__conv_problem {
     __host__ __device__ void select(int z)
     {
-        m = o;
+        m = out;
         n = p.n * oh * ow;
-        k = c * p.kernel_h * p.kernel_w;
-        a += (size_t)z * o * k;
-        b += (size_t)z * c * p.h * p.w;
-        y += (size_t)z * o * oh * ow;
+        k = in * p.kernel_h * p.kernel_w;
+        a += (size_t)z * out * k;
+        b += (size_t)z * in * p.h * p.w;
+        y += (size_t)z * out * oh * ow;
+        a_row = k;
+        y_row = oh * ow;
+        b_rows = p.h;
+        b_columns = p.w;
     }
 
     __device__ gan__column column(int j) const
     {
-        return gan__column_of(j, n, oh, ow);
+        int image = j / (oh * ow), pixel = j % (oh * ow);
+        int row = pixel / ow * stride_h - pad_h, column = pixel % ow * stride_w - pad_w;
+        return {(image * p.c * p.h + row) * p.w + column, image * p.out_c * oh * ow + pixel, row,
+                column};
     }
 
-    __device__ gan__tap tap(int t) const
+    __device__ gan__term term(int t) const
     {
         int v = t % p.kernel_w, u = t / p.kernel_w % p.kernel_h;
-        return {t, t / (p.kernel_h * p.kernel_w), u * d - p.pad, v * d - p.pad};
-    }
-
-    __device__ const float *left(int i, gan__tap t) const
-    {
-        return a + (size_t)i * k + t.a;
-    }
-
-    __device__ const float *right(gan__tap t, gan__column at) const
-    {
-        int row = at.i * s + t.u, column = at.j * s + t.v;
-        if (row < 0 || row >= p.h || column < 0 || column >= p.w)
-            return NULL;
-        return b + (((size_t)at.image * p.c + t.b) * p.h + row) * p.w + column;
-    }
-
-    __device__ float *out(int i, gan__column at) const
-    {
-        return y + (((size_t)at.image * p.out_c + i) * oh + at.i) * ow + at.j;
+        int channel = t / (p.kernel_h * p.kernel_w);
+        int row = u * dilation_h, column = v * dilation_w;
+        return {t, (channel * p.h + row) * p.w + column, row, column};
     }
 };
 
-/* x (C, N*H*W) = w^T times the windows of y; the pixels (i*S + p, j*S + q) meet the same taps,
-   so that phase (p,q) is a problem of its own. With dilation there is one phase, and taps that
-   fall between y's pixels are NULL. a is w, b is y, y is x. */
+/* One axis of a phase of the transposed convolution. Row `phase + stride*i` of x meets the rows
+   u = first, first + step, .. of the kernel, and there the rows i + at, i + at - apart, .. of y.
+
+       stride 2, kernel 4, pad 1     row of x      0    1    2    3    4
+                                     phase         0    1    0    1    0
+                                     rows u       1 3  0 2  1 3  0 2  1 3          */
+struct gan__phase {
+    int phase, count; /* of the rows of x */
+    int first, step, taps;
+    int at, apart;
+};
+
+__host__ __device__ static gan__phase gan__phase_of(int phase, int size, int kernel, int stride,
+                                                    int pad, int dilation)
+{
+    gan__phase f = {phase, size > phase ? (size - phase + stride - 1) / stride : 0, 0, 1, 0, 0, 0};
+    while (f.step * dilation % stride) /* stride / (greatest common divisor with dilation) */
+        f.step++;
+    while (f.first < f.step && (phase + pad - f.first * dilation) % stride)
+        f.first++;
+    if (f.first == f.step)
+        return f; /* no row of the kernel meets this phase */
+    f.taps = kernel > f.first ? (kernel - f.first + f.step - 1) / f.step : 0;
+    f.at = (phase + pad - f.first * dilation) / stride;
+    f.apart = f.step * dilation / stride;
+    return f;
+}
+
+/* x (C, N*H*W) = w^T times y: a is w, b is y, y is x. The pixels of x with the same remainders by
+   the strides meet the same elements of the kernel: each such phase is a problem of its own. */
 struct gan__conv_data : gan__conv_problem {
-    int step, phase_h, phase_w, u0, v0, tu, tv, rows, columns;
+    gan__phase down, across;
 
     __host__ __device__ int batches() const
     {
-        return groups * (d > 1 ? 1 : s * s);
+        return groups * stride_h * stride_w;
     }
 
     __host__ __device__ void select(int z)
     {
-        step = d > 1 ? 1 : s;
-        int group = z / (step * step);
-        phase_h = z / step % step;
-        phase_w = z % step;
-        u0 = (phase_h + p.pad) % step;
-        v0 = (phase_w + p.pad) % step;
-        tu = p.kernel_h > u0 ? (p.kernel_h - u0 + step - 1) / step : 0;
-        tv = p.kernel_w > v0 ? (p.kernel_w - v0 + step - 1) / step : 0;
-        rows = p.h > phase_h ? (p.h - phase_h + step - 1) / step : 0;
-        columns = p.w > phase_w ? (p.w - phase_w + step - 1) / step : 0;
-        m = c;
-        n = p.n * rows * columns;
-        k = o * tu * tv;
-        a += (size_t)group * o * c * p.kernel_h * p.kernel_w;
-        b += (size_t)group * o * oh * ow;
-        y += (size_t)group * c * p.h * p.w;
+        int group = z / (stride_h * stride_w);
+        down = gan__phase_of(z / stride_w % stride_h, p.h, p.kernel_h, stride_h, pad_h, dilation_h);
+        across = gan__phase_of(z % stride_w, p.w, p.kernel_w, stride_w, pad_w, dilation_w);
+        m = in;
+        n = p.n * down.count * across.count;
+        k = out * down.taps * across.taps;
+        a += (size_t)group * out * in * p.kernel_h * p.kernel_w;
+        b += (size_t)group * out * oh * ow;
+        y += (size_t)group * in * p.h * p.w;
+        a_row = p.kernel_h * p.kernel_w;
+        y_row = p.h * p.w;
+        b_rows = oh;
+        b_columns = ow;
     }
 
     __device__ gan__column column(int j) const
     {
-        return gan__column_of(j, n, rows, columns);
+        int image = j / (down.count * across.count);
+        int i = j / across.count % down.count;
+        int row = i + down.at, column = j % across.count + across.at;
+        int to_row = i * stride_h + down.phase;
+        int to_column = j % across.count * stride_w + across.phase;
+        return {(image * p.out_c * oh + row) * ow + column,
+                (image * p.c * p.h + to_row) * p.w + to_column, row, column};
     }
 
-    __device__ gan__tap tap(int t) const
+    __device__ gan__term term(int t) const
     {
-        int v = tv ? v0 + t % tv * step : 0;
-        int u = tv ? u0 + t / tv % tu * step : 0;
-        int channel = tv ? t / tv / tu : 0;
-        return {channel * c * p.kernel_h * p.kernel_w + u * p.kernel_w + v, channel, u * d, v * d};
-    }
-
-    __device__ const float *left(int i, gan__tap t) const
-    {
-        return a + t.a + (size_t)i * p.kernel_h * p.kernel_w;
-    }
-
-    __device__ const float *right(gan__tap t, gan__column at) const
-    {
-        int row = at.i * step + phase_h + p.pad - t.u;
-        int column = at.j * step + phase_w + p.pad - t.v;
-        if (row < 0 || column < 0 || row % s || column % s || row / s >= oh || column / s >= ow)
-            return NULL;
-        return b + (((size_t)at.image * p.out_c + t.b) * oh + row / s) * ow + column / s;
-    }
-
-    __device__ float *out(int i, gan__column at) const
-    {
-        return y + (((size_t)at.image * p.c + i) * p.h + at.i * step + phase_h) * p.w +
-               at.j * step + phase_w;
+        int v = t % across.taps, u = t / across.taps % down.taps;
+        int channel = t / across.taps / down.taps;
+        int kernel = (down.first + u * down.step) * p.kernel_w + across.first + v * across.step;
+        int row = -u * down.apart, column = -v * across.apart;
+        return {channel * in * p.kernel_h * p.kernel_w + kernel, (channel * oh + row) * ow + column,
+                row, column};
     }
 };
 
 /* w (O, C*KH*KW) = y (O, N*OH*OW) times the windows of x, transposed: a is y, b is x, y is w. A
-   column is (c,u,v), a term a place of y. */
+   column is (c,u,v), an element of the kernel, a term a pixel of y. */
 struct gan__conv_weight : gan__conv_problem {
     __host__ __device__ void select(int z)
     {
-        m = o;
-        n = c * p.kernel_h * p.kernel_w;
+        m = out;
+        n = in * p.kernel_h * p.kernel_w;
         k = p.n * oh * ow;
-        a += (size_t)z * o * oh * ow;
-        b += (size_t)z * c * p.h * p.w;
-        y += (size_t)z * o * n;
+        a += (size_t)z * out * oh * ow;
+        b += (size_t)z * in * p.h * p.w;
+        y += (size_t)z * out * n;
+        a_row = oh * ow;
+        y_row = n;
+        b_rows = p.h;
+        b_columns = p.w;
     }
 
     __device__ gan__column column(int j) const
     {
-        return {j / (p.kernel_h * p.kernel_w), j / p.kernel_w % p.kernel_h, j % p.kernel_w, j < n};
+        int v = j % p.kernel_w, u = j / p.kernel_w % p.kernel_h;
+        int channel = j / (p.kernel_h * p.kernel_w);
+        int row = u * dilation_h - pad_h, column = v * dilation_w - pad_w;
+        return {(channel * p.h + row) * p.w + column, j, row, column};
     }
 
-    __device__ gan__tap tap(int t) const
+    __device__ gan__term term(int t) const
     {
-        return {t / (oh * ow), t % (oh * ow), t / ow % oh, t % ow};
-    }
-
-    __device__ const float *left(int i, gan__tap t) const
-    {
-        return a + ((size_t)t.a * p.out_c + i) * oh * ow + t.b;
-    }
-
-    __device__ const float *right(gan__tap t, gan__column at) const
-    {
-        int row = t.u * s + at.i * d - p.pad;
-        int column = t.v * s + at.j * d - p.pad;
-        if (row < 0 || row >= p.h || column < 0 || column >= p.w)
-            return NULL;
-        return b + (((size_t)t.a * p.c + at.image) * p.h + row) * p.w + column;
-    }
-
-    __device__ float *out(int i, gan__column at) const
-    {
-        return y + (size_t)i * n + (at.image * p.kernel_h + at.i) * p.kernel_w + at.j;
+        int image = t / (oh * ow), pixel = t % (oh * ow);
+        int row = pixel / ow * stride_h, column = pixel % ow * stride_w;
+        return {image * p.out_c * oh * ow + pixel, (image * p.c * p.h + row) * p.w + column, row,
+                column};
     }
 };
 
@@ -1367,22 +2124,33 @@ extern "C" void gan_cuda_conv2d(const gan_conv *p, const gan_real *x, const gan_
                                 gan_real *y)
 {
     gan__conv_forward q = gan__conv_of<gan__conv_forward>(p, w, x, y);
-    gan__gemm("conv2d", q, q.o, p->n * q.oh * q.ow, q.c * p->kernel_h * p->kernel_w);
+    int k = q.in * p->kernel_h * p->kernel_w;
+    q.a_by_k = true;
+    q.a_four = k % 4 == 0 && gan__aligned(w, w);
+    gan__gemm("conv2d", q, q.out, p->n * q.oh * q.ow, k);
 }
 
 extern "C" void gan_cuda_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *w,
                                           gan_real *x)
 {
-    gan__conv_data q = gan__conv_of<gan__conv_data>(p, w, y, x), most = q;
-    most.select(0); /* phase 0 has the most pixels, though not always the most taps */
-    gan__gemm("conv_transpose2d", q, q.c, most.n, most.k);
+    gan__conv_data q = gan__conv_of<gan__conv_data>(p, w, y, x);
+    int n = 0, k = 0;
+    for (int z = 0; z < q.stride_h * q.stride_w; z++) {
+        gan__conv_data phase = q;
+        phase.select(z);
+        n = n > phase.n ? n : phase.n;
+        k = k > phase.k ? k : phase.k;
+    }
+    gan__gemm("conv_transpose2d", q, q.in, n, k);
 }
 
 extern "C" void gan_cuda_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
                                        gan_real *w)
 {
     gan__conv_weight q = gan__conv_of<gan__conv_weight>(p, y, x, w);
-    gan__gemm("conv2d_weight", q, q.o, q.c * p->kernel_h * p->kernel_w, p->n * q.oh * q.ow);
+    q.a_by_k = q.b_by_k = true;
+    q.a_four = q.oh * q.ow % 4 == 0 && gan__aligned(y, y);
+    gan__gemm("conv2d_weight", q, q.out, q.in * p->kernel_h * p->kernel_w, p->n * q.oh * q.ow);
 }
 
 /* ===========================================================================================
@@ -1478,8 +2246,8 @@ __global__ static void gan__max_index_kernel(gan_pool p, const float *x, float *
         const float *plane = x + at / p.out_w / p.out_h * p.h * p.w;
         for (int u = 0; u < p.kernel_h; u++)
             for (int v = 0; v < p.kernel_w; v++) {
-                int row = i * p.stride + u - p.pad;
-                int column = j * p.stride + v - p.pad;
+                int row = i * p.stride_h + u - p.pad_h;
+                int column = j * p.stride_w + v - p.pad_w;
                 int here = row * p.w + column;
                 if (row < 0 || row >= p.h || column < 0 || column >= p.w)
                     continue;
@@ -1492,8 +2260,13 @@ __global__ static void gan__max_index_kernel(gan_pool p, const float *x, float *
 
 extern "C" void gan_cuda_max_index(const gan_pool *p, const gan_real *x, gan_real *y)
 {
+    gan_pool q = *p; /* with the defaults of its axes filled in */
+    q.stride_h = p->stride_h ? p->stride_h : p->stride > 1 ? p->stride : 1;
+    q.stride_w = p->stride_w ? p->stride_w : p->stride > 1 ? p->stride : 1;
+    q.pad_h = p->pad + p->pad_h;
+    q.pad_w = p->pad + p->pad_w;
     GAN__RUN("max_index", gan__max_index_kernel,
-             gan__blocks((size_t)p->planes * p->out_h * p->out_w), 256, *p, x, y);
+             gan__blocks((size_t)p->planes * p->out_h * p->out_w), 256, q, x, y);
 }
 
 /* ===========================================================================================
@@ -1519,58 +2292,68 @@ static gan__norm_parts gan__parts_of(const gan_norm *p)
     return q;
 }
 
-/* Sums over part blockIdx.x of channel blockIdx.y: of x - first and its square, or with gy of gy
-   and gy*(x - mean). */
+/* Mean and biased variance, or sum of gy and sum of gy*xhat, from the two sums of a channel. */
+__device__ static void gan__norm_finish(const gan_norm &p, size_t c, const float *x, const float *s,
+                                        double one, double two, float *out)
+{
+    double count = (double)p.n * (double)p.size;
+    if (s) {
+        out[c] = (float)one;
+        out[p.c + c] = (float)(two / sqrt((double)s[p.c + c] + p.eps));
+        return;
+    }
+    double var = two / count - one / count * (one / count);
+    out[c] = (float)(x[c * p.size] + one / count);
+    out[p.c + c] = (float)(var > 0 || var != var ? var : 0);
+}
+
+/* Block part + parts*c sums over a part of channel c: x - first and its square, or with gy of gy
+   and gy*(x - mean). The last block of a channel adds its parts in order. */
 __global__ static void gan__norm_sums_kernel(gan_norm p, gan__norm_parts q, const float *gy,
-                                             const float *x, const float *s, double *sums)
+                                             const float *x, const float *s, double *sums,
+                                             float *out)
 {
     GAN_SHARED(double, room, 8);
-    size_t c = blockIdx.y;
-    size_t count = p.n * p.size;
-    size_t end = min((blockIdx.x + 1) * q.each, count);
+    size_t c = blockIdx.x / q.parts, part = blockIdx.x % q.parts;
+    size_t end = min((part + 1) * q.each, p.n * p.size);
+    unsigned size = (unsigned)p.size;
     float center = s ? s[c] : x[c * p.size];
     double one = 0, two = 0;
-    for (size_t i = blockIdx.x * q.each + threadIdx.x; i < end; i += blockDim.x) {
-        size_t at = (i / p.size * p.c + c) * p.size + i % p.size;
+    for (size_t i = part * q.each + threadIdx.x; i < end; i += blockDim.x) {
+        unsigned image = (unsigned)i / size, pixel = (unsigned)i % size;
+        size_t at = ((size_t)image * p.c + c) * size + pixel;
         float d = x[at] - center;
         one += gy ? gy[at] : d;
         two += (double)(gy ? gy[at] : d) * d;
     }
     one = gan__block_sum(one, room);
     two = gan__block_sum(two, room);
-    if (threadIdx.x == 0) {
-        sums[2 * (c * q.parts + blockIdx.x)] = one;
-        sums[2 * (c * q.parts + blockIdx.x) + 1] = two;
-    }
-}
-
-/* The parts in order: mean and biased variance, or sum of gy and sum of gy*xhat. */
-__global__ static void gan__norm_parts_kernel(gan_norm p, gan__norm_parts q, const float *x,
-                                              const float *s, const double *sums, float *out)
-{
-    GAN__EACH(c, (size_t)p.c)
-    {
-        double one = 0, two = 0, count = (double)p.n * (double)p.size;
-        for (int k = 0; k < q.parts; k++) {
-            one += sums[2 * (c * q.parts + k)];
-            two += sums[2 * (c * q.parts + k) + 1];
+    if (q.parts > 1) {
+        if (threadIdx.x == 0) {
+            sums[2 * blockIdx.x] = one;
+            sums[2 * blockIdx.x + 1] = two;
         }
-        double var = two / count - one / count * (one / count);
-        out[c] = (float)(s ? one : x[c * p.size] + one / count);
-        out[p.c + c] = (float)(s                       ? two / sqrt((double)s[p.c + c] + p.eps)
-                               : var > 0 || var != var ? var
-                                                       : 0);
+        if (!gan__last_block(&gan__arrivals[c], q.parts))
+            return;
+        one = two = 0;
+        for (int k = 0; k < q.parts && threadIdx.x == 0; k++) {
+            one += __ldcg(&sums[2 * (c * q.parts + k)]);
+            two += __ldcg(&sums[2 * (c * q.parts + k) + 1]);
+        }
     }
+    if (threadIdx.x == 0)
+        gan__norm_finish(p, c, x, s, one, two, out);
 }
 
 static void gan__norm_sums_of(const char *name, const gan_norm *p, const float *gy, const float *x,
                               const float *s, float *out)
 {
     gan__norm_parts q = gan__parts_of(p);
-    double *sums = (double *)gan__cuda_scratch(0, 2 * (size_t)p->c * q.parts * sizeof(double));
-    GAN__RUN(name, gan__norm_sums_kernel, dim3((unsigned)q.parts, (unsigned)p->c), 256, *p, q, gy,
-             x, s, sums);
-    GAN__RUN(name, gan__norm_parts_kernel, gan__blocks((size_t)p->c), 256, *p, q, x, s, sums, out);
+    double *sums = NULL;
+    if (q.parts > 1)
+        sums = (double *)gan__cuda_scratch(0, 2 * (size_t)p->c * q.parts * sizeof(double));
+    GAN__RUN(name, gan__norm_sums_kernel, dim3((unsigned)(p->c * q.parts)), q.each < 256 ? 32 : 256,
+             *p, q, gy, x, s, sums, out);
 }
 
 extern "C" void gan_cuda_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s)
@@ -1759,16 +2542,17 @@ extern "C" void gan_cuda_synchronize(void)
         gan_cuda_##kernel(p, a, b, y);                                                           \
         gan__precision = 0;                                                                      \
     }
-#define GAN__PRECISE_ALL(precision, number)                                           \
-    GAN__PRECISE(precision, number, matmul, gan_product)                              \
-    GAN__PRECISE(precision, number, conv2d, gan_conv)                                 \
-    GAN__PRECISE(precision, number, conv_transpose2d, gan_conv)                       \
-    GAN__PRECISE(precision, number, conv2d_weight, gan_conv)                          \
-    static void gan__use_##precision(gan_backend *b)                                  \
-    {                                                                                 \
-        b->matmul = gan__##precision##_matmul, b->conv2d = gan__##precision##_conv2d; \
-        b->conv_transpose2d = gan__##precision##_conv_transpose2d,                    \
-        b->conv2d_weight = gan__##precision##_conv2d_weight;                          \
+#define GAN__PRECISE_ALL(precision, number)                        \
+    GAN__PRECISE(precision, number, matmul, gan_product)           \
+    GAN__PRECISE(precision, number, conv2d, gan_conv)              \
+    GAN__PRECISE(precision, number, conv_transpose2d, gan_conv)    \
+    GAN__PRECISE(precision, number, conv2d_weight, gan_conv)       \
+    static void gan__use_##precision(gan_backend *b)               \
+    {                                                              \
+        b->matmul = gan__##precision##_matmul;                     \
+        b->conv2d = gan__##precision##_conv2d;                     \
+        b->conv_transpose2d = gan__##precision##_conv_transpose2d; \
+        b->conv2d_weight = gan__##precision##_conv2d_weight;       \
     }
 GAN__PRECISE_ALL(tf32, 1)
 GAN__PRECISE_ALL(bf16, 2)
@@ -1776,18 +2560,22 @@ GAN__PRECISE_ALL(bf16, 2)
 /* The tensor cores multiply tf32 and bf16 from compute capability 8.0 on. */
 static const char *gan__cuda_start_tensor(void)
 {
-    static char text[256];
+    static char text[512];
     const char *why = gan__cuda_start();
     cudaDeviceProp card;
     if (why)
         return why;
-    if (cudaGetDeviceProperties(&card, 0) != cudaSuccess || card.major >= 8)
-        return NULL;
-    snprintf(text, sizeof text,
-             "%s has no tensor cores for tf32 and bf16 (compute capability %d.%d, 8.0 is wanted): "
-             "use \"cuda\"",
-             card.name, card.major, card.minor);
-    return text;
+    if (cudaGetDeviceProperties(&card, 0) == cudaSuccess && card.major < 8) {
+        snprintf(text, sizeof text,
+                 "%s has no tensor cores for tf32 and bf16 (compute capability %d.%d, 8.0 is "
+                 "wanted): use \"cuda\"",
+                 card.name, card.major, card.minor);
+        return text;
+    }
+    if (gan__code_for_this_card() < 80)
+        return gan__wrong_code("was compiled for older cards than 8.0 and does not use the tensor "
+                               "cores");
+    return NULL;
 }
 
 /* Before main: a program that is linked to this file finds the three devices. */

@@ -407,6 +407,40 @@ static void test_ada(void)
     CHECK(gan_param_count(D) == 0, "an optimizer would change p");
 }
 
+/* ---- mistakes end in one line ---- */
+
+static void mistake(void *which)
+{
+    gan_model *D = gan_model_new(g, "M");
+    gan_tensor *x = gan_zeros(g, 2, 1, 4, 4);
+    switch (*(int *)which) {
+    case 0: gan_augment(NULL, GAN_FLIP, 1); break;
+    case 1: gan_augment(x, 16, 1); break;
+    case 2: gan_augment(x, GAN_FLIP, (gan_real)1.5); break;
+    case 3: gan_ada(NULL, x, 0, 100); break;
+    case 4: gan_ada(D, NULL, 0, 100); break;
+    case 5: gan_ada(D, x, 0, 0); break;
+    case 6: gan_random_crop(NULL, 2, 2); break;
+    case 7: gan_random_crop(x, 5, 2); break;
+    }
+}
+
+static void test_mistakes(void)
+{
+    static const char *const says[8] = {"gan_augment: a tensor is NULL",
+                                        "kinds 16",
+                                        "probability 1.5",
+                                        "gan_ada: the model is NULL",
+                                        "gan_ada",
+                                        "images 0",
+                                        "gan_random_crop",
+                                        "no part of 5 x 2"};
+    for (int i = 0; i < 8; i++) {
+        const char *message = message_of(mistake, &i);
+        CHECK(strstr(message, says[i]), "mistake %d says: %s", i, message);
+    }
+}
+
 /* ---- path length: the running mean moves by a hundredth of the way ---- */
 
 static void test_path_length(void)
@@ -683,6 +717,7 @@ int main(void)
     fresh("dropout", test_dropout);
     fresh("flipped_labels", test_flipped_labels);
     fresh("ada", test_ada);
+    fresh("mistakes", test_mistakes);
     fresh("path_length", test_path_length);
     fresh("spectral", test_spectral);
     fresh("spectral_gradient", test_spectral_gradient);

@@ -34,7 +34,7 @@
    not found: what GPUs do differently in rounding and speed; two kernels of different streams at
    once (they run in the order of their launches). What is missing: __shared__ (use GAN_SHARED),
    dynamic shared memory, float atomics, textures; of tensor cores there is what gan_cuda.cu uses
-   (cuda_tensor_on_cpu.h). */
+   (cuda/cuda_tensor_on_cpu.h). */
 #ifndef GAN_CUDA_ON_CPU_H
 #define GAN_CUDA_ON_CPU_H
 
@@ -96,34 +96,42 @@ void __tsan_release(void *);
    -------------------------------------------------------------------------------- */
 
 /* clang-format off */
-#define GAN__CUDA_ERRORS(X) \
-    X(cudaSuccess, 0, "no error") \
-    X(cudaErrorInvalidValue, 1, "invalid argument") \
-    X(cudaErrorMemoryAllocation, 2, "out of memory") \
-    X(cudaErrorInitializationError, 3, "initialization error") \
-    X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument") \
-    X(cudaErrorInvalidMemcpyDirection, 21, "invalid copy direction for memcpy") \
-    X(cudaErrorInsufficientDriver, 35, \
-      "CUDA driver version is insufficient for CUDA runtime version") \
-    X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected") \
-    X(cudaErrorInvalidDevice, 101, "invalid device ordinal") \
-    X(cudaErrorNoKernelImageForDevice, 209, \
-      "no kernel image is available for execution on the device") \
-    X(cudaErrorUnsupportedPtxVersion, 222, \
-      "the provided PTX was compiled with an unsupported toolchain") \
-    X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle") \
-    X(cudaErrorNotReady, 600, "device not ready") \
-    X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered") \
-    X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch") \
-    X(cudaErrorLaunchFailure, 719, "unspecified launch failure") \
-    X(cudaErrorNotSupported, 801, "operation not supported") \
-    X(cudaErrorSystemDriverMismatch, 803, \
-      "system has unsupported display driver / cuda driver combination") \
+/* clang-format off */
+#define GAN__CUDA_ERRORS(X)                                                                       \
+    X(cudaSuccess, 0, "no error")                                                                 \
+    X(cudaErrorInvalidValue, 1, "invalid argument")                                               \
+    X(cudaErrorMemoryAllocation, 2, "out of memory")                                              \
+    X(cudaErrorInitializationError, 3, "initialization error")                                    \
+    X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                         \
+    X(cudaErrorInvalidMemcpyDirection, 21, "invalid copy direction for memcpy")                   \
+    X(cudaErrorInsufficientDriver, 35,                                                            \
+      "CUDA driver version is "                                                                   \
+      "insufficient for CUDA runtime version")                                                    \
+    X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                               \
+    X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                      \
+    X(cudaErrorNoKernelImageForDevice, 209,                                                       \
+      "no kernel image is available "                                                             \
+      "for execution on the device")                                                              \
+    X(cudaErrorUnsupportedPtxVersion, 222,                                                        \
+      "the provided PTX was "                                                                     \
+      "compiled with an unsupported toolchain")                                                   \
+    X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                             \
+    X(cudaErrorNotReady, 600, "device not ready")                                                 \
+    X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                   \
+    X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")              \
+    X(cudaErrorMisalignedAddress, 716, "misaligned address")                                      \
+    X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                                  \
+    X(cudaErrorNotSupported, 801, "operation not supported")                                      \
+    X(cudaErrorSystemDriverMismatch, 803,                                                         \
+      "system has unsupported display "                                                           \
+      "driver / cuda driver combination")                                                         \
     X(cudaErrorStreamCaptureUnsupported, 900, "operation not permitted when stream is capturing") \
-    X(cudaErrorStreamCaptureInvalidated, 901, \
-      "operation failed due to a previous error during capture") \
-    X(cudaErrorStreamCaptureImplicit, 906, \
-      "operation would make the legacy stream depend on a capturing blocking stream") \
+    X(cudaErrorStreamCaptureInvalidated, 901,                                                     \
+      "operation failed due to "                                                                  \
+      "a previous error during capture")                                                          \
+    X(cudaErrorStreamCaptureImplicit, 906,                                                        \
+      "operation would make the legacy stream "                                                   \
+      "depend on a capturing blocking stream")                                                    \
     X(cudaErrorUnknown, 999, "unknown error")
 /* clang-format on */
 #define GAN__ENUM(name, number, text) name = number,
@@ -162,6 +170,8 @@ inline int gan_cuda_early_return =
 inline int gan_cuda_late =
     /* 1: kernels and async copies run only when something waits for them, as late as a GPU may */
     0;
+inline int gan_cuda_code =
+    90; /* the compute capability the program is compiled for, 0: none here */
 inline int gan_cuda_devices = 1; /* how many GPUs there are */
 inline int gan_cuda_driver =
     13000; /* version of the driver, 0: none. Below the runtime's 11080 it is too old */
@@ -369,6 +379,11 @@ template <class T> T __ldg(const T *p)
     return *p;
 }
 
+template <class T> T __ldcg(const T *p)
+{
+    return *p;
+}
+
 inline void __threadfence()
 {
 }
@@ -464,12 +479,21 @@ struct Wait { /* a thread's place at a meeting: a barrier, a shuffle or a vote *
     int source;
 };
 
+struct AsyncCopy { /* from global to shared memory; what is read is read when it is done */
+    float *to;
+    const float *from;
+    bool live;
+};
+
 struct Thread {
     uint3 index;
     int rank;     /* 0, 1 ... in its block, x fastest; its lane is rank % 32 */
     Wait wait[2]; /* [0] with its block, [1] with its warp */
     struct Block *block;
     Fiber *fiber;
+    unsigned shown;                /* how often it called show_to_warp */
+    std::vector<AsyncCopy> copies; /* cp.async: under way */
+    std::vector<size_t> groups;    /* how many of them end each group that was committed */
 };
 
 struct Launch {
@@ -494,6 +518,8 @@ struct Block {
     size_t fresh;                   /* threads order[fresh] and after have not begun */
     alignas(128) char arena[ARENA]; /* shared memory: a red zone before and after each array */
     std::vector<Array> arrays;
+    uint32_t shown[32][2][32]
+                  [6]; /* of each warp's threads, twice by turns: what show_to_warp shows */
     size_t top = ARENA - RED, declared = 0; /* end of the last array, bytes in all arrays */
     std::mutex mutex[33];                   /* with GAN_CUDA_RACES: of its warps, [32] its own */
     std::condition_variable changed[33];
@@ -535,7 +561,8 @@ inline void go(Fiber &from, Fiber &to)
 /* A kernel's mistake. In a thread it does not return: the launch ends here. */
 __attribute__((format(printf, 2, 3))) inline void fail(cudaError_t error, const char *format, ...)
 {
-    const Launch &l = *launching;
+    static const Launch copy = {"a copy", dim3(), dim3(), nullptr};
+    const Launch &l = launching ? *launching : copy;
     if (failed)
         return;
     int n = snprintf(message, sizeof message / 2, "%s<<<(%u,%u,%u), (%u,%u,%u)>>>: ", l.name,
@@ -729,6 +756,22 @@ inline int group(int width)
 {
     return lane() & ~(width - 1);
 } /* first lane of this lane's group; width is a power of two */
+
+/* What the threads of a warp show each other: thread i's six words are [i]. A thread overwrites
+   them two calls later, when all have met once more and so have read them. */
+inline const uint32_t (*show_to_warp(const char *what, int line, const uint32_t (&a)[4],
+                                     const uint32_t (&b)[2]))[6]
+{
+    Thread &me = *self;
+    uint32_t(*shown)[6] = me.block->shown[me.rank / 32][me.shown++ % 2];
+    {
+        Unseen unseen;
+        for (int i = 0; i < 6; i++)
+            shown[lane()][i] = i < 4 ? a[i] : b[i - 4];
+    }
+    come(true, what, line, 0xffffffffu);
+    return shown;
+}
 
 /* ---- Shared memory
    -------------------------------------------------------------------------------- */
@@ -961,6 +1004,7 @@ inline void run(const Launch &l)
              "a grid has 1 block at least, and at most 2147483647, 65535, 65535 along x, y, z");
     else
         run_blocks(l, blocks);
+    launching = nullptr;
 }
 
 } // namespace gan_on_cpu
@@ -1045,6 +1089,6 @@ template <class T> T __shfl_xor_sync(unsigned mask, T x, int bits, int width = 3
                                from >= gan_on_cpu::group(width) + width ? lane : from);
 }
 
-#include "cuda_api_on_cpu.h"
-#include "cuda_tensor_on_cpu.h"
+#include "cuda/cuda_api_on_cpu.h"
+#include "cuda/cuda_tensor_on_cpu.h"
 #endif

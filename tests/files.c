@@ -2,9 +2,15 @@
    a broken one is refused with an error that names it and with nothing changed. Every broken
    file is made here, byte by byte. */
 #if defined(__unix__) || defined(__APPLE__)
-#define _XOPEN_SOURCE 700 /* symlink, unlink */
+#define _XOPEN_SOURCE 700 /* symlink, mkfifo, setrlimit, ftruncate */
+#define HAVE_POSIX    1
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
-#define HAVE_SYMLINK 1
 #endif
 #include "test.h"
 
@@ -655,32 +661,626 @@ static void failed_saves(void)
     gan_close(g);
 }
 
-#ifdef HAVE_SYMLINK
-/* /dev/full takes no byte. The file beside the target, its name plus ".tmp", is made to lead
-   there. */
+#ifdef HAVE_POSIX
+/* A folder of this program's own, and a name in it; the last 4 stay valid. main() removes it. */
+static char folder[400];
+
+static const char *in_folder(const char *name)
+{
+    static char text[4][512];
+    static int k;
+    k = (k + 1) % 4;
+    snprintf(text[k], sizeof text[k], "%s/%s", folder, name);
+    return text[k];
+}
+
+static int files_in_folder(void)
+{
+    int count = 0;
+    DIR *d = opendir(folder);
+    for (struct dirent *entry; d && (entry = readdir(d)) != NULL;)
+        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+    if (d)
+        closedir(d);
+    return count;
+}
+
+static void empty_folder(void)
+{
+    DIR *d = opendir(folder);
+    for (struct dirent *entry; d && (entry = readdir(d)) != NULL;)
+        if (remove(in_folder(entry->d_name)) != 0)
+            continue; /* . and .. */
+    if (d)
+        closedir(d);
+}
+
+/* A disk that takes no more than 100 bytes of a file. */
 static void disk_full(void)
 {
     gan *g = gan_open("cpu", 8);
     gan_model *m = new_net(g, "m");
-    CHECK(gan_save(m, path), "gan_save: %s", gan_error());
-    bytes before = read_file(path);
-    char beside[520];
-    snprintf(beside, sizeof beside, "%s.tmp", path);
+    struct rlimit before_limit, limit;
+    const char *target = in_folder("model.safetensors");
+    CHECK(gan_save(m, target), "gan_save: %s", gan_error());
+    bytes before = read_file(target);
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before_limit);
+    limit = before_limit;
+    limit.rlim_cur = 100;
     for (int state = 0; state < 2; state++) {
-        unlink(beside);
-        CHECK(symlink("/dev/full", beside) == 0, "cannot make a link");
-        CHECK(!(state ? gan_save_state(g, path, 1) : gan_save(m, path)), "saved on a full disk");
-        unlink(beside);
-        CHECK(strstr(gan_error(), path), "the error does not name the file: %s", gan_error());
-        bytes after = read_file(path);
+        setrlimit(RLIMIT_FSIZE, &limit);
+        bool saved = state ? gan_save_state(g, target, 1) : gan_save(m, target);
+        setrlimit(RLIMIT_FSIZE, &before_limit);
+        CHECK(!saved, "saved on a full disk");
+        CHECK(strstr(gan_error(), target), "the error does not name the file: %s", gan_error());
+        bytes after = read_file(target);
         CHECK(same(before, after), "the target changed");
         free(after.data);
+        CHECK(files_in_folder() == 1, "a temporary file is left");
     }
-    CHECK(gan_save(m, path), "saving works no more: %s", gan_error());
+    CHECK(gan_save(m, target), "saving works no more: %s", gan_error());
     free(before.data);
     gan_close(g);
+    empty_folder();
+}
+
+/* A symbolic link as target stays one: what it leads to is replaced, or made. */
+static void linked_targets(void)
+{
+    gan *g = gan_open("cpu", 8);
+    gan_model *m = new_net(g, "m");
+    char to[512], link[512], chain[512];
+    struct stat about;
+    snprintf(to, sizeof to, "%s", in_folder("to"));
+    snprintf(link, sizeof link, "%s", in_folder("link"));
+    snprintf(chain, sizeof chain, "%s", in_folder("chain"));
+    CHECK(symlink("to", link) == 0 && symlink("link", chain) == 0, "cannot make a link");
+    for (int i = 0; i < 2; i++) { /* first it leads to no file, then to one */
+        CHECK(gan_save(m, chain), "%s", gan_error());
+        CHECK(lstat(link, &about) == 0 && S_ISLNK(about.st_mode), "the link was replaced");
+        CHECK(lstat(chain, &about) == 0 && S_ISLNK(about.st_mode), "the first link was replaced");
+        CHECK(lstat(to, &about) == 0 && S_ISREG(about.st_mode), "no file where the link leads");
+        CHECK(gan_load(m, to), "%s", gan_error());
+    }
+    remove(to);
+    CHECK(symlink("chain", to) == 0, "cannot make a link");
+    CHECK(!gan_save(m, chain) && strstr(gan_error(), chain), "links in a circle: %s", gan_error());
+
+    /* What lies under a name like that of a temporary file is somebody's file. */
+    empty_folder();
+    write_file(to, "precious", 8);
+    CHECK(symlink("to", in_folder("m.tmp")) == 0, "cannot make a link");
+    CHECK(gan_save(m, in_folder("m")), "%s", gan_error());
+    bytes b = read_file(to);
+    CHECK(b.size == 8 && memcmp(b.data, "precious", 8) == 0, "a link's target was overwritten");
+    free(b.data);
+    gan_close(g);
+    empty_folder();
+}
+
+/* Devices, pipes and folders are no targets and no sources: they are refused, at once, and stay. */
+static void irregular_files(void)
+{
+    gan *g = gan_open("cpu", 8);
+    gan_model *m = new_net(g, "m");
+    gan_real before[NET_NUMBERS];
+    char fifo[512], sub[512];
+    struct stat about;
+    snprintf(fifo, sizeof fifo, "%s", in_folder("fifo"));
+    snprintf(sub, sizeof sub, "%s", in_folder("sub"));
+    snapshot(m, before);
+    CHECK(mkfifo(fifo, 0600) == 0 && mkdir(sub, 0700) == 0, "cannot make a pipe and a folder");
+    const char *const names[] = {"/dev/full", "/dev/null", fifo, sub};
+    for (int i = 0; i < 4; i++) {
+        if (stat(names[i], &about) != 0)
+            continue;
+        mode_t mode = about.st_mode;
+        CHECK(!gan_save(m, names[i]) && strstr(gan_error(), names[i]), "%s was saved to: %s",
+              names[i], gan_error());
+        CHECK(!gan_save_state(g, names[i], 1), "%s was saved to", names[i]);
+        CHECK(stat(names[i], &about) == 0 && about.st_mode == mode, "%s was replaced", names[i]);
+        CHECK(!gan_load(m, names[i]) && strstr(gan_error(), names[i]), "%s was loaded: %s",
+              names[i], gan_error());
+        CHECK(!gan_load_state(g, names[i], NULL), "%s was loaded as a state", names[i]);
+        CHECK(!gan_data_idx(g, names[i], NULL), "%s is a data set", names[i]);
+        CHECK(unchanged(m, before), "%s changed the model", names[i]);
+    }
+    rmdir(sub);
+    gan_close(g);
+    empty_folder();
+}
+
+/* The new file has the permissions of the old one. */
+static void permissions(void)
+{
+    static const int modes[] = {0600, 0644, 0400, 0, 0777};
+    gan *g = gan_open("cpu", 8);
+    gan_model *m = new_net(g, "m");
+    const char *target = in_folder("m");
+    struct stat about;
+    mode_t mask = umask(027);
+    bool made = gan_save(m, target);
+    umask(mask);
+    CHECK(made && stat(target, &about) == 0 && (about.st_mode & 07777) == 0640,
+          "a new file has %o, not what umask leaves", (unsigned)about.st_mode);
+    for (int i = 0; i < 5; i++) {
+        CHECK(chmod(target, (mode_t)modes[i]) == 0, "cannot change permissions");
+        CHECK(gan_save(m, target), "%s", gan_error());
+        CHECK(stat(target, &about) == 0 && (about.st_mode & 07777) == (mode_t)modes[i],
+              "%o became %o", (unsigned)modes[i], (unsigned)about.st_mode & 07777);
+    }
+    gan_close(g);
+    empty_folder();
+}
+
+/* A temporary file that a killed program left is removed by the next save; one that a living
+   program is writing, which it has locked, is not. */
+static void abandoned(void)
+{
+    gan *g = gan_open("cpu", 8);
+    gan_model *m = new_net(g, "m");
+    char dead[512], living[512];
+    snprintf(dead, sizeof dead, "%s", in_folder(".gan-0123456789abcdef.tmp"));
+    snprintf(living, sizeof living, "%s", in_folder(".gan-fedcba9876543210.tmp"));
+    write_file(dead, "half", 4);
+    write_file(living, "half", 4);
+    write_file(in_folder(".gan-0123456789abcdeX.tmp"), "mine", 4);
+    write_file(in_folder("gan.tmp"), "mine", 4);
+    int lock = open(living, O_RDWR);
+    CHECK(lock >= 0 && flock(lock, LOCK_EX) == 0, "cannot lock a file");
+    CHECK(gan_save(m, in_folder("m")), "%s", gan_error());
+    CHECK(!exists(dead), "a dead program's file is left");
+    CHECK(exists(living), "a living program's file was removed");
+    CHECK(files_in_folder() == 4, "%d files instead of 4", files_in_folder());
+    close(lock);
+    CHECK(gan_save(m, in_folder("m")) && !exists(living), "it is left after its program has ended");
+    gan_close(g);
+    empty_folder();
+}
+
+/* A file of size bytes that begins with data; the rest are zeros that take no place on the disk.
+   False where that cannot be made. */
+static bool sparse(const char *name, const void *data, size_t size, double whole)
+{
+    write_file(name, data, size);
+    return truncate(name, (off_t)whole) == 0;
+}
+
+/* Tensors and images of 2^31 numbers: no tensor can hold them. They are refused by their header,
+   before memory is asked for. */
+static void two_billion(void)
+{
+    static const unsigned char idx[16] = {0, 0, 8, 3, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0x80, 0};
+    static const char header[] =
+        "{\"a\":{\"dtype\":\"U8\",\"shape\":[2,1073741824],\"data_offsets\":[0,2147483648]}}     ";
+    unsigned char b[8 + sizeof header];
+    gan *g = gan_open("cpu", 8);
+    gan_model *m = gan_model_new(g, "m");
+    const char *name = in_folder("large");
+    if (!sparse(name, idx, sizeof idx, 16 + 2147483648.0)) {
+        printf("skip files: 2^31 numbers (the disk has no room for them)\n");
+        empty_folder();
+        return;
+    }
+    CHECK(!gan_data_idx(g, name, NULL) && strstr(gan_error(), name), "an image of 2^31 bytes: %s",
+          gan_error());
+    memset(b, 0, sizeof b);
+    b[0] = sizeof header - 1;
+    memcpy(b + 8, header, sizeof header - 1);
+    CHECK(sparse(name, b, 8 + sizeof header - 1, 8 + sizeof header - 1 + 2147483648.0),
+          "cannot make a sparse file");
+    CHECK(!gan_load(m, name) && strstr(gan_error(), name), "a tensor of 2^31 numbers: %s",
+          gan_error());
+    CHECK(!gan_param_name(m, 0), "a parameter was made");
+    gan_close(g);
+    empty_folder();
 }
 #endif
+
+/* -------------------------------------------------------------------------------------------
+   Names and numbers that a file may not hold
+   ------------------------------------------------------------------------------------------- */
+static void long_param(void *model)
+{
+    char name[400];
+    memset(name, 'a', sizeof name);
+    name[sizeof name - 1] = 0;
+    gan_param((gan_model *)model, name, 1, 1, 1, 1);
+}
+
+static void hash_param(void *model)
+{
+    gan_param((gan_model *)model, "a#0.adam0", 1, 1, 1, 1);
+}
+
+static void counter_param(void *model)
+{
+    gan_param((gan_model *)model, "bn.num_batches_tracked", 1, 1, 1, 1);
+}
+
+static void meta_param(void *model)
+{
+    gan_param((gan_model *)model, "__metadata__", 1, 1, 1, 1);
+}
+
+/* Names of any length come back: of a parameter 1000 characters, of a model 200; and 100 sets. */
+static void long_names(void)
+{
+    enum { LENGTH = 1000, SETS = 100 };
+
+    char header[LENGTH + 200], name[LENGTH + 1], model[201];
+    memset(name, 'p', LENGTH);
+    name[LENGTH] = 0;
+    memset(model, 'm', 200);
+    model[200] = 0;
+    static const float numbers[4] = {1, 2, 3, 4};
+    snprintf(header, sizeof header,
+             "{\"%s\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}", name);
+    write_safetensors(path, header, little_endian(numbers, 4), 16);
+    bytes saved[2];
+    for (int second = 0; second < 2; second++) {
+        gan *g = gan_open("cpu", 4);
+        gan_model *m = gan_model_new(g, model);
+        gan_opt *opt = gan_adam(m, (gan_real)0.1, (gan_real)0.5, (gan_real)0.9);
+        for (int i = 0; i < SETS; i++)
+            gan_batch(gan_data_digits(g, 1), i + 1, NULL);
+        if (second) {
+            int step = 0;
+            CHECK(gan_load_state(g, other, &step) && step == 7, "%s", gan_error());
+        } else {
+            CHECK(gan_load(m, path), "%s", gan_error());
+            gan_tensor *p = gan_find_param(m, name);
+            CHECK(p, "no parameter of that name");
+            gan_minimize(opt, gan_sum(gan_square(p)));
+        }
+        CHECK(gan_save_state(g, other, 7), "%s", gan_error());
+        saved[second] = read_file(other);
+        gan_close(g);
+    }
+    CHECK(same(saved[0], saved[1]), "another state came back");
+    free(saved[0].data);
+    free(saved[1].data);
+
+    gan *g = gan_open("cpu", 4);
+    gan_model *m = gan_model_new(g, "m");
+    CHECK(strstr(message_of(long_param, m), "399"), "a name of 399: %s", test_message);
+    CHECK(strstr(message_of(hash_param, m), "#"), "a name with #: %s", test_message);
+    CHECK(message_of(counter_param, m)[0], "a name that gan_load passes over");
+    CHECK(message_of(meta_param, m)[0], "the name of the metadata");
+    gan_close(g);
+}
+
+/* Many small tensors: names are looked up by halving, and cost memory only by their length. */
+static void many_tensors(void)
+{
+    enum { COUNT = 40000 };
+
+    char *header = (char *)malloc(COUNT * 80 + 16);
+    unsigned char *data = (unsigned char *)calloc(COUNT, 1);
+    char *to = header;
+    gan_real last = 0;
+    for (int i = 0; i < COUNT; i++) {
+        to += sprintf(to, "%c\"t%d\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[%d,%d]}",
+                      i ? ',' : '{', i, i, i + 1);
+        data[i] = (unsigned char)i;
+    }
+    strcpy(to, "}");
+    write_safetensors(path, header, data, COUNT);
+    gan *g = gan_open("cpu", 4);
+    gan_model *m = gan_model_new(g, "m");
+    CHECK(gan_load(m, path), "%s", gan_error());
+    gan_to_host(gan_find_param(m, "t39999"), &last);
+    CHECK(last == 39999 % 256, "the last is %g", (double)last);
+    CHECK(gan_load(m, path), "into the same model: %s", gan_error());
+    gan_close(g);
+    free(header);
+    free(data);
+}
+
+/* One number under a name that is used as an index, a count or a probability. */
+static bool loads_number(gan_model *m, const char *name, float number)
+{
+    char header[400];
+    float numbers[5] = {1, 2, 3, 4, 0};
+    numbers[4] = number;
+    snprintf(
+        header, sizeof header,
+        "{\"p.running_images\":{\"dtype\":\"F32\",\"shape\":[4,1,1,1],\"data_offsets\":[0,16]},"
+        "\"%s\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1],\"data_offsets\":[16,20]}}",
+        name);
+    write_safetensors(path, header, little_endian(numbers, 5), 20);
+    return gan_load(m, path);
+}
+
+static void pool_of_four(void *model)
+{
+    gan_model *m = (gan_model *)model;
+    gan_image_pool(m, "p", gan_zeros(gan_find_param(m, "p.running_count")->g, 2, 1, 1, 1), 4);
+}
+
+static void counts_and_chances(void)
+{
+    static const float wrong_counts[] = {5, 1e6f, -1, 0.5f, NAN, INFINITY, 1e30f};
+    static const float wrong_chances[] = {-0.1f, 1.1f, NAN, INFINITY};
+    gan *g = gan_open("cpu", 4);
+    for (int i = 0; i < 7; i++) {
+        gan_model *m = gan_model_new(g, "m");
+        CHECK(!loads_number(m, "p.running_count", wrong_counts[i]), "%g of 4 images loads",
+              (double)wrong_counts[i]);
+        CHECK(strstr(gan_error(), path) && strstr(gan_error(), "p.running_count"), "%s",
+              gan_error());
+        CHECK(!gan_param_name(m, 0), "a refused file left a parameter");
+    }
+    for (int i = 0; i < 4; i++) {
+        gan_model *m = gan_model_new(g, "m");
+        CHECK(!loads_number(m, "ada.running_p", wrong_chances[i]), "the probability %g loads",
+              (double)wrong_chances[i]);
+        CHECK(strstr(gan_error(), path) && strstr(gan_error(), "ada.running_p"), "%s", gan_error());
+    }
+    gan_model *m = gan_model_new(g, "m");
+    CHECK(loads_number(m, "p.running_count", 4), "4 of 4: %s", gan_error());
+    CHECK(message_of(pool_of_four, m)[0] == 0, "%s", test_message);
+    gan_real five = 5;
+    gan_set(gan_find_param(m, "p.running_count"), &five);
+    CHECK(strstr(message_of(pool_of_four, m), "running_count"), "5 of 4: %s", test_message);
+    m = gan_model_new(g, "m");
+    CHECK(loads_number(m, "ada.running_p", 0.25f), "a probability: %s", gan_error());
+    gan_close(g);
+}
+
+/* whole with from replaced by to in its header, as a file. False if from is not there. */
+static bool write_changed(bytes whole, const char *from, const char *to)
+{
+    size_t length = whole.data[0] + 256u * whole.data[1];
+    char *header = (char *)malloc(length + strlen(to) + 1);
+    memcpy(header, whole.data + 8, length);
+    header[length] = 0;
+    char *at = strstr(header, from);
+    if (at) {
+        memmove(at + strlen(to), at + strlen(from), strlen(at + strlen(from)) + 1);
+        memcpy(at, to, strlen(to));
+        write_safetensors(path, header, whole.data + 8 + length, whole.size - 8 - length);
+    }
+    free(header);
+    return at != NULL;
+}
+
+static void state_texts(void)
+{
+    static const char *const changes[][2] = {
+        {"\"step\":\"3\"", "\"step\":\"abc\""},
+        {"\"step\":\"3\"", "\"step\":\"\""},
+        {"\"step\":\"3\"", "\"step\":\"99999999999999999999\""},
+        {"\"step\":\"3\"", "\"step\":\"2147483648\""},
+        {"\"step\":\"3\"", "\"step\":\"-1\""},
+        {"\"step\":\"3\"", "\"step\":\"3x\""},
+        {"\"step\":\"3\"", "\"step\":\" 3\""},
+        {"\"seed\":\"7\"", "\"seed\":\"18446744073709551616\""},
+        {"\"seed\":\"7\"", "\"seed\":\"7.5\""},
+        {"\"drawn\":\"", "\"drawn\":\"-"},
+        {"\"data0\":\"48\"", "\"data0\":\"-1\""},
+        {"\"data0\":\"48\"", "\"data0\":\"18446744073709551615\""},
+        {"\"data0\":\"48\"", "\"data0\":\"x\""},
+        {"\"data0\":\"48\"", "\"data0\":\"4\\u00008\""},
+        {"adam.steps", "adam.stepz"},
+        {"#0.adam0", "#0.adam7"},
+        {"#0.adam0", "#0.adam00"},
+        {"#0.adam0", "#0.adam-1"},
+        {"#0.sgd0", "#1.sgd0"},
+    };
+
+    gan_real losses[8];
+    training t = begin(7);
+    train(&t, 0, 3, losses);
+    CHECK(gan_save_state(t.g, path, 3), "gan_save_state: %s", gan_error());
+    bytes whole = read_file(path);
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        int step = -5;
+        CHECK(write_changed(whole, changes[i][0], changes[i][1]), "no %s in the file",
+              changes[i][0]);
+        CHECK(!gan_load_state(t.g, path, &step) && step == -5, "%s loads", changes[i][1]);
+        CHECK(strstr(gan_error(), path), "the error does not name the file: %s", gan_error());
+    }
+    CHECK(gan_save_state(t.g, path, 3), "gan_save_state: %s", gan_error());
+    bytes after = read_file(path);
+    CHECK(same(whole, after), "refused states changed the training");
+    CHECK(write_changed(whole, "\"step\":\"3\"", "\"step\":\"2147483647\""), "no step");
+    int step = 0;
+    CHECK(gan_load_state(t.g, path, &step) && step == 2147483647, "%d, %s", step, gan_error());
+    free(after.data);
+    free(whole.data);
+    gan_close(t.g);
+}
+
+/* A state whose number i of entry NAME is number. */
+static bool loads_moment(gan *g, bytes whole, const char *name, double number)
+{
+    size_t length = whole.data[0] + 256u * whole.data[1];
+    whole.data[8 + length - 1] = 0; /* the padding's last blank, or the closing brace */
+    char *at = strstr((char *)whole.data + 8, name);
+    whole.data[8 + length - 1] = ' ';
+    at = at ? strstr(at, "offsets\":[") : NULL;
+    if (!at)
+        return true;
+    unsigned char *to = whole.data + 8 + length + strtol(at + 10, NULL, 10);
+    float single = (float)number;
+    if (strstr(name, "steps"))
+        memcpy(to, &number, sizeof number);
+    else
+        memcpy(to, &single, sizeof single);
+    write_file(path, whole.data, whole.size);
+    return gan_load_state(g, path, NULL);
+}
+
+static void moments(void)
+{
+    static const double wrong_steps[] = {-1, 0.5, NAN, INFINITY, 1e300};
+    gan *g = gan_open("cpu", 3);
+    gan_model *a = gan_model_new(g, "a");
+    gan_model *b = gan_model_new(g, "b");
+    gan_opt *adam = gan_adam(a, (gan_real)0.1, (gan_real)0.5, (gan_real)0.9);
+    gan_opt *rms = gan_rmsprop(b, (gan_real)0.1, (gan_real)0.9);
+    gan_minimize(adam, gan_sum(gan_square(gan_param(a, "w", 3, 1, 1, 1))));
+    gan_minimize(rms, gan_sum(gan_square(gan_param(b, "w", 3, 1, 1, 1))));
+    CHECK(gan_save_state(g, other, 1), "%s", gan_error());
+    bytes whole = read_file(other);
+    CHECK(whole.data[8 + whole.data[0] + 256u * whole.data[1] - 1] == ' ',
+          "the header has no padding, which this test needs");
+    static const char *const names[] = {"a.w#0.adam1", "b.w#0.rmsprop0", "a.w#0.adam.steps"};
+    for (int k = 0; k < 3; k++)
+        for (int i = 0; i < (k == 2 ? 5 : 1); i++) {
+            CHECK(!loads_moment(g, whole, names[k], wrong_steps[i]), "%s = %g loads", names[k],
+                  wrong_steps[i]);
+            CHECK(strstr(gan_error(), path) && strstr(gan_error(), names[k]), "%s", gan_error());
+            free(whole.data);
+            whole = read_file(other);
+        }
+    CHECK(loads_moment(g, whole, "a.w#0.adam0", -1), "a first moment may be negative: %s",
+          gan_error());
+    free(whole.data);
+    gan_close(g);
+}
+
+/* Escapes are UTF-8 in a name, and what they say comes back; raw control characters are none. */
+static void escapes(void)
+{
+    static const struct {
+        const char *text, *name; /* name: NULL where it is refused */
+    } cases[] = {
+        {"\\u00e9\\u20AC", "\xc3\xa9\xe2\x82\xac"},
+        {"\\ud83d\\ude00", "\xf0\x9f\x98\x80"},
+        {"\\u0041\\/\\\\", "A/\\"},
+        {"a\\nb", NULL},
+        {"\\u001f", NULL},
+        {"\\ud83d", NULL},
+        {"\\ude00\\ud83d", NULL},
+        {"\\ud83d\\u0041", NULL},
+        {"a\\u0000b", NULL},
+        {"a\nb", NULL},
+        {"a\tb", NULL},
+    };
+
+    gan *g = gan_open("cpu", 3);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char header[200];
+        gan_model *m = gan_model_new(g, "m");
+        snprintf(header, sizeof header,
+                 "{\"%s\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}", cases[i].text);
+        write_safetensors(path, header, "x", 1);
+        CHECK(gan_load(m, path) == (cases[i].name != NULL), "%s: %s", cases[i].text, gan_error());
+        if (!cases[i].name)
+            continue;
+        CHECK(gan_find_param(m, cases[i].name), "%s is another name", cases[i].text);
+        CHECK(gan_save(m, other), "%s", gan_error());
+        gan_model *back = gan_model_new(g, "m");
+        CHECK(gan_load(back, other) && gan_find_param(back, cases[i].name), "%s: %s", cases[i].text,
+              gan_error());
+    }
+    static const char nul[] = "{\"a\0b\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}x";
+    unsigned char b[8 + sizeof nul - 1] = {sizeof nul - 2};
+    memcpy(b + 8, nul, sizeof nul - 1);
+    write_file(path, b, sizeof b);
+    CHECK(!gan_load(gan_model_new(g, "m"), path) && strstr(gan_error(), path),
+          "a raw NUL in a name: %s", gan_error());
+    write_safetensors(path, "{\"a#b\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}", "x",
+                      1);
+    CHECK(!gan_load(gan_model_new(g, "m"), path) && strstr(gan_error(), "a#b"),
+          "a name with # loads: %s", gan_error());
+    gan_close(g);
+}
+
+/* -------------------------------------------------------------------------------------------
+   NULL in the place of a model, a device or a path ends in one line
+   ------------------------------------------------------------------------------------------- */
+static gan *null_g;
+static gan_model *null_model;
+
+static void null_save_model(void *unused)
+{
+    (void)unused;
+    gan_save(NULL, path);
+}
+
+static void null_save_path(void *unused)
+{
+    (void)unused;
+    gan_save(null_model, NULL);
+}
+
+static void null_save_f16_path(void *unused)
+{
+    (void)unused;
+    gan_save_f16(null_model, NULL);
+}
+
+static void null_load_model(void *unused)
+{
+    (void)unused;
+    gan_load(NULL, path);
+}
+
+static void null_load_path(void *unused)
+{
+    (void)unused;
+    gan_load(null_model, NULL);
+}
+
+static void null_save_state(void *unused)
+{
+    (void)unused;
+    gan_save_state(NULL, path, 0);
+}
+
+static void null_save_state_path(void *unused)
+{
+    (void)unused;
+    gan_save_state(null_g, NULL, 0);
+}
+
+static void null_load_state(void *unused)
+{
+    (void)unused;
+    gan_load_state(NULL, path, NULL);
+}
+
+static void null_load_state_path(void *unused)
+{
+    (void)unused;
+    gan_load_state(null_g, NULL, NULL);
+}
+
+static void negative_step(void *unused)
+{
+    (void)unused;
+    gan_save_state(null_g, path, -1);
+}
+
+static void nulls(void)
+{
+    static const struct {
+        void (*call)(void *);
+        const char *name;
+    } calls[] = {
+        {null_save_model, "gan_save: "},
+        {null_save_path, "gan_save: "},
+        {null_save_f16_path, "gan_save_f16: "},
+        {null_load_model, "gan_load: "},
+        {null_load_path, "gan_load: "},
+        {null_save_state, "gan_save_state: "},
+        {null_save_state_path, "gan_save_state: "},
+        {null_load_state, "gan_load_state: "},
+        {null_load_state_path, "gan_load_state: "},
+        {negative_step, "gan_save_state: "},
+    };
+
+    null_g = gan_open("cpu", 1);
+    null_model = gan_model_new(null_g, "m");
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+        CHECK(strstr(message_of(calls[i].call, NULL), calls[i].name) == test_message,
+              "call %d of %s\"%s\"", (int)i, calls[i].name, test_message);
+    gan_close(null_g);
+}
 
 /* -------------------------------------------------------------------------------------------
    IDX
@@ -764,13 +1364,25 @@ int main(int argc, char **argv)
     run("files: a file of PyTorch", from_pytorch);
     run("files: float64, escapes, any order", other_encodings);
     run("files: saving that fails", failed_saves);
-#ifdef HAVE_SYMLINK
-    if (exists("/dev/full"))
-        run("files: a full disk", disk_full);
-    else
-        printf("skip files: a full disk (no /dev/full here)\n");
+    run("files: names of any length", long_names);
+    run("files: 40,000 tensors", many_tensors);
+    run("files: counts and probabilities", counts_and_chances);
+    run("files: the texts of a state", state_texts);
+    run("files: moments and their steps", moments);
+    run("files: escapes and control characters", escapes);
+    run("files: NULL", nulls);
+#ifdef HAVE_POSIX
+    snprintf(folder, sizeof folder, "%s.folder", argc > 0 ? argv[0] : "files");
+    mkdir(folder, 0700);
+    run("files: a full disk", disk_full);
+    run("files: symbolic links as targets", linked_targets);
+    run("files: devices, pipes and folders", irregular_files);
+    run("files: permissions stay", permissions);
+    run("files: what a killed program leaves", abandoned);
+    run("files: 2^31 numbers", two_billion);
+    rmdir(folder);
 #else
-    printf("skip files: a full disk (no /dev/full here)\n");
+    printf("skip files: links, devices, permissions (they want POSIX)\n");
 #endif
     run("idx: every prefix, wrong pairs, missing files", broken_idx);
     run("idx: every byte of a header", idx_header_bytes);

@@ -281,7 +281,7 @@ static void shapes_wrong(void *g)
 
 static void style_wrong(void *g)
 {
-    gan_data_shapes((gan *)g, 10, 64, 3);
+    gan_data_shapes((gan *)g, 10, 64, (gan_shape_style)3);
 }
 
 static void null_paths(void *g)
@@ -292,6 +292,68 @@ static void null_paths(void *g)
 static void null_half(void *g)
 {
     gan_data_pair((gan *)g, gan_data_digits((gan *)g, 2), NULL);
+}
+
+static void null_size(void *unused)
+{
+    (void)unused;
+    gan_data_size(NULL);
+}
+
+static void null_item(void *unused)
+{
+    (void)unused;
+    gan_data_item(NULL, 0, NULL, NULL);
+}
+
+static void null_image(void *g)
+{
+    gan_data_item(gan_data_digits((gan *)g, 2), 0, NULL, NULL);
+}
+
+static void null_name(void *unused)
+{
+    (void)unused;
+    gan_data_class_name(NULL, 0);
+}
+
+static void null_skipped(void *unused)
+{
+    (void)unused;
+    gan_data_skipped(NULL);
+}
+
+static void null_batch(void *unused)
+{
+    (void)unused;
+    gan_batch(NULL, 1, NULL);
+}
+
+static void null_path(void *g)
+{
+    const char *paths[1] = {NULL};
+    gan_data_cifar10((gan *)g, paths, 1);
+}
+
+static void nulls(void)
+{
+    static const struct {
+        void (*call)(void *);
+        const char *name;
+    } calls[] = {
+        {null_size, "gan_data_size"},       {null_item, "gan_data_item"},
+        {null_image, "gan_data_item"},      {null_name, "gan_data_class_name"},
+        {null_skipped, "gan_data_skipped"}, {null_batch, "gan_batch"},
+        {null_path, "gan_data_cifar10"},
+    };
+
+    gan *g = gan_open("cpu", 1);
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        const char *message = message_of(calls[i].call, g);
+        CHECK(strstr(message, calls[i].name) == message && strstr(message, "NULL"), "%s: %s",
+              calls[i].name, message);
+    }
+    gan_close(g);
 }
 
 static void mistakes(void)
@@ -869,6 +931,32 @@ static void broken(void)
     clean();
 }
 
+/* What is called a picture and is none: of no width, of a format that is not read, a pipe. */
+static void not_pictures(void)
+{
+    folder("strange");
+    file("strange/flat.pgm", "P5 0 3 255\n123", 14);
+    file("strange/photoshop.png", "8BPS\0\1\0\0\0\0\0\0\0\3\0\0\0\2\0\0\0\2\0\10\0\3", 26);
+    file("strange/radiance.jpg", "#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 1\n1234", 53);
+    int complaints = 3;
+#ifndef _WIN32
+    CHECK(mkfifo(at("strange/pipe.png"), 0600) == 0, "cannot make a pipe");
+    note(at("strange/pipe.png"));
+    complaints++;
+#endif
+    plain("strange/real.png", 40);
+    gan *g = gan_open("cpu", 1);
+    hear();
+    gan_data *d = gan_data_folder(g, at("strange"), 1, 2, 2);
+    heard();
+    CHECK(d && gan_data_size(d) == 1 && gan_data_skipped(d) == complaints,
+          "%d pictures, %d left out", d ? gan_data_size(d) : 0, d ? gan_data_skipped(d) : 0);
+    CHECK(times("left out") == complaints, "complaints: %s", text);
+    CHECK(grey_at(d, 0, NULL) == 40, "another picture");
+    gan_close(g);
+    clean();
+}
+
 static void two_channels(void *g)
 {
     gan_data_folder((gan *)g, root, 2, 8, 8);
@@ -1018,6 +1106,7 @@ int main(int argc, char **argv)
     run("cifar10: records, joined files, .gz, messages", cifar);
     run("shapes: areas and outlines of the four, the same in every style", shapes);
     run("data: mistakes are named", mistakes);
+    run("data: NULL", nulls);
     run("pair: two sets item by item", pairs);
     run("pool: fills, then swaps half of the time", pool);
     run("pool: a resumed training gets the same images", pool_resumes);
@@ -1027,6 +1116,7 @@ int main(int argc, char **argv)
     run("folder: grey, colour, transparent, 16 bits", channels);
     run("folder: resized and cut", resize);
     run("folder: broken files", broken);
+    run("folder: what is no picture", not_pictures);
     run("folder: mistakes are named", folder_mistakes);
     run("folder: two of them as pairs", paired_folders);
     run("folder: decoded ahead or not, resumed or not, the same batches", thread_and_resume);

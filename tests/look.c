@@ -153,6 +153,29 @@ static void test_profile(void)
 }
 #endif
 
+static void no_model(void *unused)
+{
+    (void)unused;
+    gan_summary(NULL);
+}
+
+static void no_device(void *which)
+{
+    if (*(int *)which)
+        gan_profile(NULL);
+    else
+        gan_profile_flops(NULL);
+}
+
+static void test_mistakes(void)
+{
+    CHECK(strstr(message_of(no_model, NULL), "gan_summary: the model is NULL"), "%s", test_message);
+    for (int i = 0; i < 2; i++)
+        CHECK(strstr(message_of(no_device, &i), i ? "gan_profile: the device is NULL"
+                                                  : "gan_profile_flops: the device is NULL"),
+              "%s", test_message);
+}
+
 #ifndef _WIN32
 /* Two sets of three points, two classes: what the line says is what the functions return, and N
    and d stand beside it. */
@@ -194,5 +217,6 @@ int main(void)
     run("look: profile", test_profile);
     run("look: scores", test_scores);
 #endif
+    run("look: mistakes", test_mistakes);
     return finish();
 }

@@ -341,14 +341,14 @@ static void path_length(void)
             expected += 9 * slope * slope / (2 * BATCH);
         }
     }
-    double got = gan_perceptual_path_length(three_times, m, NULL, NULL, LATENT, BATCH, 2, 1e-4);
+    double got = gan_perceptual_path_length(m, three_times, NULL, NULL, LATENT, BATCH, 2, 1e-4);
     /* 5e-3: z is rounded to 6e-8, which is 6e-4 of a step of 1e-4, at random in each of 800
        numbers */
     CHECK(near_to(got / expected, 1, 5e-3), "%g, not %g", got, expected);
-    gan_perceptual_path_length(layer, m, layer, f, LATENT, BATCH, 1, 1e-4);
+    gan_perceptual_path_length(m, layer, f, layer, LATENT, BATCH, 1, 1e-4);
     size_t before = gan_memory(g, NULL);
     gan_mark here = gan_here(g);
-    double twice = gan_perceptual_path_length(layer, m, layer, f, LATENT, BATCH, 3, 1e-4);
+    double twice = gan_perceptual_path_length(m, layer, f, layer, LATENT, BATCH, 3, 1e-4);
     gan_mark there = gan_here(g);
     CHECK(twice > 0 && here.tape == there.tape && gan_memory(g, NULL) == before,
           "it leaves tensors behind");
@@ -519,18 +519,21 @@ static void mistake(void *which)
     case 6: gan_modes(NULL, 3, 2, histogram); break;
     case 7: gan_perceptual_path_length(NULL, NULL, NULL, NULL, 4, 4, 4, 1e-4); break;
     case 8:
-        gan_perceptual_path_length(layer, gan_model_new(mistaken, "G"), NULL, NULL, 4, 4, 4, 0);
+        gan_perceptual_path_length(gan_model_new(mistaken, "G"), layer, NULL, NULL, 4, 4, 4, 0);
         break;
     case 9: gan_ssim(x, x, 2); break;
     case 10: gan_ms_ssim(x, x, 2); break;
     case 11: gan_psnr(x, gan_zeros(mistaken, 1, 1, 20, 10), 2); break;
     case 12: gan_psnr(x, x, 0); break;
+    case 13: gan_modes(a, 3, 2, NULL); break;
+    case 14: gan_eigen_symmetric(NULL, 2, NULL); break;
+    case 15: gan_ssim(x, NULL, 2); break;
     }
 }
 
 static void mistakes(void)
 {
-    static const char *const says[13][2] = {{"gan_frechet_distance", "(1,3)"},
+    static const char *const says[16][2] = {{"gan_frechet_distance", "(1,3)"},
                                             {"gan_frechet_distance", "NULL"},
                                             {"gan_kernel_distance", "(5,0)"},
                                             {"gan_precision", "(3,2): 4 or more"},
@@ -542,9 +545,12 @@ static void mistakes(void)
                                             {"gan_ssim", "(1,1,10,20): sides of 11"},
                                             {"gan_ms_ssim", "sides of 176"},
                                             {"gan_psnr", "(1,1,10,20) and (1,1,20,10)"},
-                                            {"gan_psnr", "range 0"}};
+                                            {"gan_psnr", "range 0"},
+                                            {"gan_modes", "histogram is NULL"},
+                                            {"gan_eigen_symmetric", "NULL"},
+                                            {"gan_ssim", "NULL"}};
     mistaken = gan_open("cpu", 1);
-    for (int i = 0; i < 13; i++) {
+    for (int i = 0; i < 16; i++) {
         const char *message = message_of(mistake, &i);
         CHECK(strstr(message, says[i][0]) && strstr(message, says[i][1]), "mistake %d says: %s", i,
               message);

@@ -236,7 +236,7 @@ static void files(void)
 }
 
 /* A device that cannot record calls the step each time. What a device that can does is
-   tests/cuda.c's. */
+   tests/cuda/cuda.c's. */
 static void capture(void)
 {
     net a, b;

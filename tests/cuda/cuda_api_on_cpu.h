@@ -1,4 +1,4 @@
-/* tests/cuda_api_on_cpu.h - the second half of cuda_on_cpu.h: launches, and the calls of the
+/* tests/cuda/cuda_api_on_cpu.h - the second half of cuda_on_cpu.h: launches, and the calls of the
    CUDA runtime that a program makes on the host. Work runs when it is launched, or with
    gan_cuda_late when something waits for it, or when a graph that recorded it is launched. Every
    call can be made to fail (gan_cuda_fail_after). A copy to or from memory that is not what the
@@ -287,9 +287,9 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
           48 * 1024,
           48 * 1024,
           48 * 1024,
+          9,
           0,
-          0,
-          1,
+          16,
           32,
           1024,
           1024,
@@ -303,10 +303,23 @@ inline cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int)
     GAN__BEGIN;
     *v = a == cudaDevAttrMaxThreadsPerBlock  ? 1024
        : a == cudaDevAttrWarpSize            ? 32
-       : a == cudaDevAttrMultiProcessorCount ? 1
+       : a == cudaDevAttrMultiProcessorCount ? 16
        : a == cudaDevAttrMaxSharedMemoryPerBlock || a == cudaDevAttrMaxSharedMemoryPerBlockOptin
            ? 48 * 1024
            : 0;
+    return cudaSuccess;
+}
+
+struct cudaFuncAttributes {
+    int ptxVersion, binaryVersion;
+};
+
+template <class F> cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *code, F *)
+{
+    GAN__BEGIN;
+    if (!gan_cuda_code)
+        return gan_on_cpu::error(cudaErrorNoKernelImageForDevice);
+    *code = {gan_cuda_code, 90};
     return cudaSuccess;
 }
 
@@ -395,10 +408,23 @@ inline cudaError_t gan__copy(void *to, const void *from, size_t bytes, cudaMemcp
     auto pageable = [](const void *p, bool device) {
         return !device && gan_on_cpu::room(p, false) < 0;
     };
-    bool at_once = !async || pageable(to, to_device) ||
-                   pageable(from, from_device); /* only pinned memory is copied late */
-    return gan_on_cpu::submit(
-        stream, [=] { memcpy(to, from, bytes); }, at_once);
+    if (!async || !gan_cuda_late || (stream && stream->recording))
+        return gan_on_cpu::submit(
+            stream, [=] { memcpy(to, from, bytes); }, !async);
+    if (pageable(to, to_device)) /* what is read before something waits is no result */
+        memset(to, 0xFF, bytes);
+    std::vector<char>
+        now; /* memory of the program that it must not change before the copy is made */
+    if (!from_device)
+        now.assign((const char *)from, (const char *)from + bytes);
+    return gan_on_cpu::submit(stream, [=] {
+        if (!now.empty() && memcmp(now.data(), from, bytes))
+            gan_on_cpu::fail(
+                cudaErrorInvalidValue,
+                "the host memory of a cudaMemcpyAsync was changed before it was copied");
+        else
+            memcpy(to, from, bytes);
+    });
 }
 
 inline cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind)

@@ -1,5 +1,5 @@
-/* tests/cuda_names.h: included after gan.h, it puts the bare kernels of gan_cuda.cu in the place
-   of cpu's, so that a test of gan_cpu_NAME becomes one of gan_cuda_NAME. Updates wait in
+/* tests/cuda/cuda_names.h: included after gan.h, it puts the bare kernels of gan_cuda.cu in the
+   place of cpu's, so that a test of gan_cpu_NAME becomes one of gan_cuda_NAME. Updates wait in
    gan_cuda.cu for others to go with: here each goes at once. */
 void gan_cuda_fill(const gan_fill *p, gan_real *y);
 void gan_cuda_random(const gan_random *p, gan_real *y);
@@ -32,6 +32,7 @@ void gan_cuda_adam(const gan_update *p, const gan_real *gradient, gan_real *weig
                    gan_real *v);
 void gan_cuda_rmsprop(const gan_update *p, const gan_real *gradient, gan_real *weight, gan_real *v);
 void gan_cuda_synchronize(void);
+void gan_cuda_set_version(int version);
 #define gan_cpu_fill                gan_cuda_fill
 #define gan_cpu_random              gan_cuda_random
 #define gan_cpu_map                 gan_cuda_map

@@ -1,9 +1,9 @@
-/* tests/cuda_on_cpu.cpp - tests of cuda_on_cpu.h, the checker of gan_cuda.cu's kernels: right
+/* tests/cuda/cuda_on_cpu.cpp - tests of cuda_on_cpu.h, the checker of gan_cuda.cu's kernels: right
    kernels give right results, and a planted bug of each kind is found. Built with fibers under
    the address and undefined-behaviour sanitizers, with -DGAN_CUDA_RACES under ThreadSanitizer,
    and, where there is clang++, with fibers under MemorySanitizer. A bug that a sanitizer ends
    the program for runs in a child, this program called with the bug's name. */
-#include "cuda_on_cpu.h"
+#include "../cuda_on_cpu.h"
 #include <math.h>
 #include <setjmp.h>
 #include <sys/wait.h>
@@ -853,6 +853,138 @@ static void test_late()
     CHECK(cudaGetLastError() == cudaSuccess, "an error");
 }
 
+/* A program that changes what it uploads before the copy is made, and one that reads a download
+   before it has waited. */
+static void test_async_copies()
+{
+    cudaStream_t s;
+    float host[4] = {1, 2, 3, 4}, *x = to_gpu(std::vector<float>(4)), *pinned;
+    cudaStreamCreate(&s);
+    cudaMallocHost(&pinned, sizeof host);
+    gan_cuda_late = 1;
+    message_of([&] {
+        cudaMemcpyAsync(x, host, sizeof host, cudaMemcpyHostToDevice, s);
+        host[2] = 30;
+        cudaStreamSynchronize(s);
+    });
+    CHECK(says("the host memory of a cudaMemcpyAsync was changed"), "%s", caught);
+    message_of([&] {
+        pinned[0] = 1;
+        cudaMemcpyAsync(x, pinned, sizeof host, cudaMemcpyHostToDevice, s);
+        pinned[0] = 2;
+        cudaStreamSynchronize(s);
+    });
+    CHECK(says("the host memory of a cudaMemcpyAsync was changed"), "pinned: %s", caught);
+    message_of([&] {
+        cudaMemcpyAsync(x, host, sizeof host, cudaMemcpyHostToDevice, s);
+        cudaStreamSynchronize(s);
+        host[2] = 40;
+        cudaMemcpyAsync(host, x, sizeof host, cudaMemcpyDeviceToHost, s);
+        CHECK(isnan(host[2]), "read before it was copied: %g", (double)host[2]);
+        cudaStreamSynchronize(s);
+    });
+    gan_cuda_late = 0;
+    CHECK(!caught[0] && host[2] == 30, "right: %s, %g", caught, (double)host[2]);
+    cudaGetLastError();
+    cudaStreamDestroy(s);
+    cudaFreeHost(pinned);
+    cudaFree(x);
+}
+
+/* cp.async. bug 1: from shared memory, 2: misaligned, 3: read without having waited for it */
+__global__ void later(const float *x, float *y, int bug)
+{
+    GAN_SHARED(float, s, 64);
+    int i = threadIdx.x;
+    const char *from = (const char *)&x[i] + (bug == 2);
+    gan__copy_later(&s[i], bug == 1 ? &s[i] : (const float *)from, i != 5);
+    gan__copies_end_group();
+    if (bug != 3)
+        gan__copies_wait<0>();
+    __syncthreads();
+    y[i] = s[i];
+}
+
+static void test_copy_later()
+{
+    float *x = to_gpu(numbers(65)), *y = to_gpu(std::vector<float>(64));
+    for (int bug = 0; bug < 4; bug++) {
+        float got[64];
+        message_of([&] { GAN_LAUNCH(later, 1, 64, 0, x, y, bug); });
+        cudaMemcpy(got, y, sizeof got, cudaMemcpyDeviceToHost);
+        if (bug == 0)
+            CHECK(!*caught && got[3] == numbers(65)[3] && got[5] == 0, "right: %s, %g", caught,
+                  (double)got[3]);
+        if (bug == 1)
+            CHECK(says("later<<<", "cp.async copies from global to shared memory"), "%s", caught);
+        if (bug == 2)
+            CHECK(says("misaligned"), "%s", caught);
+        if (bug == 3)
+            CHECK(!*caught && isnan(got[3]), "a copy that nothing waited for: %g", (double)got[3]);
+    }
+    cudaGetLastError();
+    cudaFree(x);
+    cudaFree(y);
+}
+
+/* mma.sync: A and B of small integers, whose products are exact. bug 1: not rounded, 2: without
+   the lanes of the upper half */
+template <bool BF16> __global__ void multiply(float *y, int bug)
+{
+    int lane = threadIdx.x, g = lane / 4, t = lane % 4;
+    auto a_of = [](int i, int k) { return (float)(i * 3 % 7 - k % 5); };
+    auto b_of = [](int k, int j) { return (float)(k * 2 % 5 - j); };
+    auto word = [](float first, float second) {
+        return BF16 ? gan__bf16_pair(first, second) : gan__tf32(first);
+    };
+    int pack = BF16 ? 2 : 1;
+    uint32_t a[4], b[2];
+    float c[4] = {0, 0, 0, 0};
+    for (int i = 0; i < 4; i++) {
+        int row = g + i % 2 * 8, k = (t + i / 2 * 4) * pack;
+        a[i] = word(a_of(row, k), a_of(row, k + 1));
+    }
+    for (int i = 0; i < 2; i++) {
+        int k = (t + i * 4) * pack;
+        b[i] = word(b_of(k, g), b_of(k + 1, g));
+    }
+    if (bug == 1)
+        a[0] |= 1;
+    if (bug == 2 && lane >= 16)
+        return;
+    gan__mma<BF16>(c, a, b);
+    for (int i = 0; i < 4; i++) {
+        int row = g + i / 2 * 8, column = 2 * t + i % 2;
+        float want = 0;
+        for (int k = 0; k < 8 * pack; k++)
+            want += a_of(row, k) * b_of(k, column);
+        y[row * 8 + column] = c[i] - want;
+    }
+}
+
+static void test_mma()
+{
+    float *y = to_gpu(std::vector<float>(128)), got[128];
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        message_of([&] {
+            if (bf16)
+                GAN_LAUNCH(multiply<true>, 1, 32, 0, y, 0);
+            else
+                GAN_LAUNCH(multiply<false>, 1, 32, 0, y, 0);
+        });
+        cudaMemcpy(got, y, sizeof got, cudaMemcpyDeviceToHost);
+        for (int i = 0; i < 128; i++)
+            CHECK(!*caught && got[i] == 0, "bf16 %d, element %d: off by %g, %s", bf16, i,
+                  (double)got[i], caught);
+    }
+    message_of([&] { GAN_LAUNCH(multiply<false>, 1, 32, 0, y, 1); });
+    CHECK(says("is not rounded to tf32"), "%s", caught);
+    message_of([&] { GAN_LAUNCH(multiply<false>, 1, 32, 0, y, 2); });
+    CHECK(says("mma.sync", "has returned"), "%s", caught);
+    cudaGetLastError();
+    cudaFree(y);
+}
+
 static void test_copies()
 {
     float host[4] = {1, 2, 3, 4}, *x = to_gpu(std::vector<float>(4)),
@@ -934,7 +1066,7 @@ static void test_failures()
     cudaGetLastError();
     cudaDeviceProp p;
     CHECK(cudaGetDeviceProperties(&p, 0) == cudaSuccess &&
-              !strcmp(p.name, "a CPU that plays a GPU") && p.major == 0,
+              !strcmp(p.name, "a CPU that plays a GPU") && p.major == 9,
           "properties");
     CHECK(cudaSetDevice(1) == cudaErrorInvalidDevice &&
               cudaGetLastError() == cudaErrorInvalidDevice,
@@ -957,6 +1089,9 @@ int main(int count, char **arguments)
     run("graphs", test_graph);
     run("late work, events", test_late);
     run("copies and frees", test_copies);
+    run("host memory of asynchronous copies", test_async_copies);
+    run("cp.async: where, aligned, waited for", test_copy_later);
+    run("mma.sync: exact, rounded, by all lanes", test_mma);
     run("calls that fail", test_failures);
     run("past a shared array", test_past_shared);
     run("past global memory", test_past_global);
