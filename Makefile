@@ -433,7 +433,7 @@ test-all: found
 	    $(call run_or_skip,$(shell command -v valgrind),\
 	        $(VALGRIND_TESTS:%="$(VALGRIND) build/tests/%"),valgrind is not here) \
 	    "bash tests/tools/examples.sh compare" "bash tests/tools/tags.sh" \
-	    "bash tests/tools/proofs.sh" "bash tests/tools/matrix.sh" "bash tests/tools/resume.sh" \
+	    "python3 tests/tools/proofs.py" "bash tests/tools/matrix.sh" "bash tests/tools/resume.sh" \
 	    "bash tests/cuda/spills.sh" \
 	    "bash tests/tools/fuzz.sh" "bash tests/tools/kills.sh" \
 	    $(call run_or_skip,$(TORCH),\
