@@ -434,6 +434,7 @@ test-all: found
 	        $(VALGRIND_TESTS:%="$(VALGRIND) build/tests/%"),valgrind is not here) \
 	    "bash tests/tools/examples.sh compare" "bash tests/tools/tags.sh" \
 	    "bash tests/tools/proofs.sh" "bash tests/tools/matrix.sh" "bash tests/tools/resume.sh" \
+	    "bash tests/cuda/spills.sh" \
 	    "bash tests/tools/fuzz.sh" "bash tests/tools/kills.sh" \
 	    $(call run_or_skip,$(TORCH),\
 	        "$(TORCH) tests/expected/reference.py --check",PyTorch is not here)

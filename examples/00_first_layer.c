@@ -1,7 +1,8 @@
 /* 00_first_layer: one convolution by hand and by gan.h, with its two derivatives; and a layer that
    learns.
 
-   Run:      make 00_first_layer      or   cc -O2 examples/00_first_layer.c -o first -lm && ./first
+   Run:      make 00_first_layer      or
+             cc -O2 examples/00_first_layer.c -o first -lm -pthread && ./first
    Data:     --data FOLDER            pictures of your own in place of built-in shapes
    Leaves:   out/00_first_layer/      learned.png (pictures, what Sobel's filter makes of them, what
                                       the layer makes of them), log.csv, state.safetensors
@@ -108,6 +109,7 @@ static void learn(gan *g, const options *o)
     if (!log)
         fail();
     printf("\na convolution learns Sobel's filter from pictures\n");
+
     for (int step = first; step < o->steps; step++) {
         gan_tensor *x = gan_batch(data, o->batch, NULL);
         x = gan_mean_to(x, x->n, 1, x->h, x->w); /* grey */
@@ -115,6 +117,7 @@ static void learn(gan *g, const options *o)
         gan_tensor *loss = gan_mse(y, sobel(x));
         gan_minimize(sgd, loss);
         gan_progress_step(log, step, (double)gan_item(loss));
+
         if (step + 1 == o->steps) {
             gan_tensor *inside = gan_slice(gan_slice(x, 2, 1, x->h - 2), 3, 1, x->w - 2);
             gan_tensor *rows[3] = {inside, sobel(x), y};
@@ -125,6 +128,7 @@ static void learn(gan *g, const options *o)
         gan_clear(g);
     }
     gan_progress_close(log);
+
     gan_real w[9];
     gan_to_host(gan_param(m, "conv.weight", 1, 1, 3, 3), w);
     for (int i = 0; i < 9; i++)

@@ -2,26 +2,26 @@
    real ones. Radford, Metz and Chintala 2016; the losses are those of Goodfellow et al. 2014
    (the generator's non-saturating).
 
-   Run:      make dcgan        or   cc -O2 -fopenmp examples/01_dcgan.c -o dcgan -lm && ./dcgan
-   Leaves:   out/01_dcgan/     samples-NNNN.png, losses.png, log.csv, state.safetensors,
-             generator.safetensors
+   Run:      make dcgan        or   cc -O2 examples/01_dcgan.c -o dcgan -lm -pthread && ./dcgan
+   Leaves:   out/01_dcgan/     samples-NNNNN.png, losses.png, log.csv, state.safetensors,
+                               generator.safetensors
 
    The networks are the paper's, at 28x28. What came after it, and what --plain leaves out:
      - R1 (Mescheder et al. 2018): the discriminator pays for being steep at real images, which
-       keeps it from running away from the
-       generator; every 16th step is enough (Karras et al. 2020). It takes the place of the
-         discriminator's batch norm, allows ten times
-       the learning rate, and wants Adam without momentum: beta1 0, beta2 0.99.
+       keeps it from running away from the generator; every 16th step is enough (Karras et al.
+       2020). It takes the place of the discriminator's batch norm, allows ten times the learning
+       rate, and wants Adam without momentum: beta1 0, beta2 0.99.
      - The pictures come from a moving average of the generator's weights (Yazici et al. 2019),
        which smooths the to and fro of the two.
      - The learning rate falls to zero. */
 #include "common.h"
 
-static bool plain; /* --plain */
-static int drawn = 100,
-           settling = 20; /* digits in a picture; batches of as many that settle batch norm */
+static bool plain;        /* --plain */
+static int drawn = 100;   /* digits in a picture */
+static int settling = 20; /* batches of as many, for batch norm's statistics */
 
-static gan_tensor *generator(gan_model *G, gan_tensor *z) /* (N,100,1,1) -> (N,1,28,28) in [-1,1] */
+/* z (N,100,1,1) -> (N,1,28,28) in [-1,1] */
+static gan_tensor *generator(gan_model *G, gan_tensor *z)
 {
     gan_tensor *x = gan_reshape(gan_linear(G, "fc", z, 128 * 7 * 7), -1, 128, 7, 7);
     x = gan_relu(gan_batch_norm(G, "bn0", x));
@@ -30,9 +30,8 @@ static gan_tensor *generator(gan_model *G, gan_tensor *z) /* (N,100,1,1) -> (N,1
     return gan_tanh(gan_conv_transpose2d(G, "up2", x, 1, 4, 2, 1));
 }
 
-static gan_tensor *discriminator(
-    gan_model *D,
-    gan_tensor *x) /* (N,1,28,28) -> (N,1,1,1): above 0 it believes the picture is real */
+/* x (N,1,28,28) -> (N,1,1,1), a logit: above 0 it takes the picture for real. */
+static gan_tensor *discriminator(gan_model *D, gan_tensor *x)
 {
     x = gan_leaky_relu(gan_conv2d(D, "conv1", x, 64, 4, 2, 1), 0.2f);
     x = gan_conv2d(D, "conv2", x, 128, 4, 2, 1);
@@ -48,8 +47,8 @@ static gan_tensor *r1(gan_model *D, gan_tensor *real)
     return gan_mul_scalar(gan_sum(gan_square(slope)), 0.5f / (float)real->n);
 }
 
-/* Batch norm's running statistics for weights that no batch has met: a few batches, then
-   evaluation mode. */
+/* Puts G into evaluation mode, with batch norm's running mean and variance measured anew: G is an
+   average of weights, and no batch has gone through these weights yet. A few batches do. */
 static void settle(gan *g, gan_model *G)
 {
     gan_train(G);
@@ -70,36 +69,32 @@ static void save_samples(gan *g, gan_model *G, const gan_real *noise, int step, 
     gan_train(G);
 }
 
-/* count samples as an IDX file, for measuring how good they are. */
+/* A number as IDX files hold it: four bytes, the highest first. */
+static void write_number(FILE *file, int number)
+{
+    for (int shift = 24; shift >= 0; shift -= 8)
+        fputc(number >> shift & 255, file);
+}
+
+/* count samples as an IDX file (count,28,28) of bytes, for measuring how good they are. */
 static void write_idx(gan *g, gan_model *G, int count, const char *path)
 {
     gan_real *host = (gan_real *)malloc(100 * 784 * sizeof *host);
-    unsigned char header[16] = {0,
-                                0,
-                                8,
-                                3,
-                                (unsigned char)(count >> 24),
-                                (unsigned char)(count >> 16),
-                                (unsigned char)(count >> 8),
-                                (unsigned char)count,
-                                0,
-                                0,
-                                0,
-                                28,
-                                0,
-                                0,
-                                0,
-                                28};
     FILE *file = fopen(path, "wb");
     if (!file) {
         perror(path);
         exit(1);
     }
-    fwrite(header, 1, sizeof header, file);
+    write_number(file, 0x803); /* 8: bytes; 3: three sizes follow */
+    write_number(file, count);
+    write_number(file, 28);
+    write_number(file, 28);
+
     settle(g, G);
     for (int done = 0; done < count; done += 100) {
+        int some = count - done < 100 ? count - done : 100;
         gan_to_host(generator(G, gan_randn(g, 100, 100, 1, 1)), host);
-        for (int i = 0; i < 784 * (count - done < 100 ? count - done : 100); i++)
+        for (int i = 0; i < 784 * some; i++)
             fputc((int)((host[i] + 1) * 127.5f + 0.5f), file);
         gan_clear(g);
     }
@@ -136,6 +131,7 @@ int main(int argc, char **argv)
     gan_opt *opt_g = gan_adam(G, lr, beta1, beta2);
     gan_opt *opt_d = gan_adam(D, lr, beta1, beta2);
     gan_data *data = open_digits(g, &o);
+
     gan_real noise[100 * 100]; /* the same for every picture */
     gan_to_host(gan_randn(g, 100, 100, 1, 1), noise);
     int first = resume_from(g, &o);
@@ -144,7 +140,9 @@ int main(int argc, char **argv)
     if (!log)
         fail();
 
-    int every = o.quick ? o.steps : o.steps / 10 > 500 ? 500 : o.steps / 10 > 0 ? o.steps / 10 : 1;
+    int every = o.steps / 10 > 500 ? 500 : o.steps / 10 > 0 ? o.steps / 10 : 1;
+    if (o.quick)
+        every = o.steps;
     for (int step = first; step < o.steps; step++) {
         float rate = plain ? lr : lr * (1 - (float)step / (float)o.steps);
         gan_set_lr(opt_g, rate);
@@ -155,9 +153,8 @@ int main(int argc, char **argv)
 
         gan_tensor *d_loss = gan_add(gan_bce_logits(discriminator(D, real), 1.0f),
                                      gan_bce_logits(discriminator(D, gan_detach(fake)), 0.0f));
-        gan_minimize(opt_d, !plain && step % 16 == 0
-                                ? gan_add(d_loss, gan_mul_scalar(r1(D, real), 16))
-                                : d_loss);
+        bool penalized = !plain && step % 16 == 0; /* every 16th step, and then 16 times */
+        gan_minimize(opt_d, penalized ? gan_add(d_loss, gan_mul_scalar(r1(D, real), 16)) : d_loss);
 
         gan_tensor *g_loss = gan_bce_logits(discriminator(D, fake), 1.0f);
         gan_minimize(opt_g, g_loss);

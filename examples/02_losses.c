@@ -1,6 +1,6 @@
-/* 02_losses: the same small GAN trained with eight losses, several seeds each, and judged by numbers
-   and by pictures. New since 01: what D and G want is a choice, and a choice is judged by a measure
-   and over seeds, not by one lucky picture.
+/* 02_losses: the same small GAN trained with eight losses, several seeds each, and measured by
+   numbers and by pictures. New since 01: what D and G want is a choice, and a choice is compared
+   by a measure and over seeds, not by one lucky picture.
 
    Papers:   Goodfellow et al. 2014, Mao et al. 2017, Lim and Ye 2017, Arjovsky et al. 2017,
              Gulrajani et al. 2017, Mescheder et al. 2018, Miyato et al. 2018 (the losses);
@@ -25,12 +25,13 @@ static int width = 24;
    that. */
 static bool normed;
 
-static gan_tensor *generator(gan_model *G, gan_tensor *z) /* (N,64,1,1) -> (N,1,28,28) in [-1,1] */
+/* z (N,64,1,1) -> (N,1,28,28) in [-1,1] */
+static gan_tensor *generator(gan_model *G, gan_tensor *z)
 {
     return digits_generator(G, z, width);
 }
 
-/* (N,1,28,28) -> (N,1,1,1): any number; what it means is the loss's choice */
+/* x (N,1,28,28) -> (N,1,1,1): any number; what it means is the loss's choice */
 static gan_tensor *discriminator(gan_model *D, gan_tensor *x)
 {
     return digits_discriminator(D, x, width, normed);
@@ -54,7 +55,8 @@ static const recipe recipes[RECIPES] = {
     {"wgan", GAN_WASSERSTEIN, CLIP, 5, 5e-4f, -1, 0.99f},
     {"wgan-gp", GAN_WASSERSTEIN, PENALTY, 5, 5e-4f, 0.5f, 0.9f},
     {"ns-r1", GAN_NON_SATURATING, R1, 1, 2e-3f, 0, 0.99f},
-    {"hinge-sn", GAN_HINGE, SPECTRAL, 1, 1e-3f, 0, 0.9f}};
+    {"hinge-sn", GAN_HINGE, SPECTRAL, 1, 1e-3f, 0, 0.9f},
+};
 
 /* Of a = D(real), b = D(fake), as gan.h lists them. wgan-gp adds 10 E (|grad D(x)| - 1)^2 at
    points x between real and fake images; ns-r1 adds 1/2 E |grad D(x)|^2 at real images x, every
@@ -106,7 +108,8 @@ static bool find_run(const options *o, const recipe *r, unsigned long long seed,
 {
     FILE *file = fopen(in_folder(o, "log.csv"), "r");
     char line[256], start[64];
-    int length = snprintf(start, sizeof start, "%s,%llu,%d,", r->name, run->seed = seed, o->steps);
+    int length = snprintf(start, sizeof start, "%s,%llu,%d,", r->name, seed, o->steps);
+    run->seed = seed;
     bool found = false;
     while (file && !found && fgets(line, sizeof line, file))
         found = strncmp(line, start, (size_t)length) == 0 &&
@@ -132,8 +135,9 @@ static gan_tensor *real_images(gan *g, int n, void *data)
 static void run(options o, const recipe *r, const gan_real *real, int count)
 {
     char name[2][64], row[256];
-    for (int i = 0; i < 2; i++) /* a state fits its own run alone */
-        snprintf(name[i], sizeof name[i], "%c of %s %llu", "GD"[i], r -> name, o.seed);
+    /* Names of their own, so that a state fits the run that it comes from and no other. */
+    snprintf(name[0], sizeof name[0], "G of %s %llu", r->name, o.seed);
+    snprintf(name[1], sizeof name[1], "D of %s %llu", r->name, o.seed);
     gan *g = open_device(&o);
     gan_model *average = gan_model_new(g, "average");
     gan_model *classifier = zoo_classifier(g);
@@ -144,12 +148,13 @@ static void run(options o, const recipe *r, const gan_real *real, int count)
         gan_weights(D, GAN_SPECTRAL, 1);
     gan_opt *opt_g = optimizer(G, *r), *opt_d = optimizer(D, *r);
     gan_data *data = open_digits(g, &o);
-    int first = resume_from(g, &o), histogram[10], caught = 0;
+    int first = resume_from(g, &o);
     printf("%s, seed %llu\n", r->name, o.seed);
     gan_progress *log = gan_progress_open(g, run_file(&o, r, o.seed, "csv"), "D,G", first, o.steps,
                                           o.batch);
     if (!log || !classifier)
         fail();
+
     clock_t start = clock();
     for (int step = first; step < o.steps; step++) {
         double d = 0;
@@ -170,17 +175,21 @@ static void run(options o, const recipe *r, const gan_real *real, int count)
         gan_ema(average, G, step < 20 ? 0 : 0.99f);
         gan_progress_step(log, step, d, (double)gan_item(loss));
         gan_clear(g);
+
         if ((step + 1) % 100 == 0 || step + 1 == o.steps)
             save_all(g, &o, step + 1);
     }
-    double ms = 1000.0 * (double)(clock() - start) / CLOCKS_PER_SEC /
-                (o.steps > first ? o.steps - first : 1);
+    int steps_done = o.steps > first ? o.steps - first : 1;
+    double ms = 1000.0 * (double)(clock() - start) / CLOCKS_PER_SEC / steps_done;
     gan_progress_close(log);
+
     gan_eval(average);
     gan_real *fake = (gan_real *)malloc((size_t)count * 510 * sizeof *fake);
     gan_real *classes = fake + (size_t)count * 500;
     zoo_measure(classifier, g, samples, average, count, fake, classes);
     double frechet = gan_frechet_distance(real, count, fake, count, 500);
+    int histogram[10];
+    int caught = 0;
     gan_modes(classes, count, 10, histogram);
     for (int k = 0; k < 10; k++)
         caught += histogram[k] * 100 > count; /* a class is caught by more than 1% of the samples */

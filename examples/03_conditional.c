@@ -10,18 +10,17 @@
      all          the three in turn, and one table of them
 
    New since 01: labels y beside the images x, and gan_one_hot, gan_embedding and
-   gan_cross_entropy that work on them; the shipped classifier as a judge. R1, the average of the
-   generator's weights and the falling learning rate are 01's.
+   gan_cross_entropy that work on them; the shipped classifier says which digit was drawn. R1, the
+   average of the generator's weights and the falling learning rate are 01's.
 
-   Run:      make 03_conditional              (projection; all three and one table of them:
-             ARGS="--kind all")
+   Run:      make 03_conditional     projection; all three and one table: ARGS="--kind all"
    Data:     --data FOLDER with MNIST's four files, or "digits"; without it data/mnist, or else the
              built-in digits
    Time:     228 s of one core; two cores take less
-   Leaves:   out/03_conditional/    samples-NNNNN.png (a class a row, a z a column: clean digits
-             after 3,000 steps), losses.png, log.csv, table.csv,
-             state.safetensors, generator.safetensors (half precision); with --kind all a folder of
-               each kind, and table.csv */
+   Leaves:   out/03_conditional/     samples-NNNNN.png (a class a row, a z a column: clean digits
+                                     after 3,000 steps), losses.png, log.csv, table.csv,
+                                     state.safetensors, generator.safetensors (half precision); with
+                                     --kind all a folder of each kind, and table.csv */
 #include "digits.h"
 #include "zoo.h"
 
@@ -31,9 +30,10 @@ static const char *const kind_name[KINDS] = {"concat", "acgan", "projection"};
 
 static int kind = PROJECTION;
 static int width = 32;
-static int settling = 20; /* batches that settle batch norm's statistics */
+static int settling = 20; /* batches for batch norm's statistics */
 
-static gan_tensor *generator(gan_model *G, gan_tensor *z, gan_tensor *y) /* -> (N,1,28,28) */
+/* z (N,64,1,1), y (N,1,1,1) -> (N,1,28,28) */
+static gan_tensor *generator(gan_model *G, gan_tensor *z, gan_tensor *y)
 {
     return digits_of_class(G, z, y, width);
 }
@@ -65,8 +65,8 @@ static gan_tensor *in_turn(gan *g, int n, int first, int times)
     return labels;
 }
 
-/* Batch norm's running statistics for weights that no batch has met: a few batches, then
-   evaluation mode. */
+/* Puts G into evaluation mode, with batch norm's running mean and variance measured anew: G is an
+   average of weights, and no batch has gone through these weights yet. A few batches do. */
 static void settle(gan *g, gan_model *G)
 {
     gan_train(G);
@@ -153,6 +153,7 @@ static void train(const options *o, double row[12])
     gan_data *data = open_digits(g, o);
     gan_real noise[20 * 64];
     gan_to_host(gan_randn(g, 20, 64, 1, 1), noise);
+
     int first = resume_from(g, o);
     int every = o->steps / 10 > 500 ? 500 : o->steps / 10 > 0 ? o->steps / 10 : 1;
     gan_progress *log = gan_progress_open(g, in_folder(o, "log.csv"), "D,G", first, o->steps,
@@ -174,8 +175,10 @@ static void train(const options *o, double row[12])
         if (kind == ACGAN)
             d_loss = gan_add(d_loss, gan_add(gan_cross_entropy(named_real, y),
                                              gan_cross_entropy(named_fake, y)));
-        gan_minimize(opt_d,
-                     step % 16 == 0 ? gan_add(d_loss, gan_mul_scalar(gan_r1(a, real), 8)) : d_loss);
+        gan_tensor *d_loss_and_r1 = d_loss;
+        if (step % 16 == 0)
+            d_loss_and_r1 = gan_add(d_loss, gan_mul_scalar(gan_r1(a, real), 8));
+        gan_minimize(opt_d, d_loss_and_r1);
 
         gan_tensor *g_loss = gan_g_loss(NULL, discriminator(D, fake, y, &named_fake),
                                         GAN_NON_SATURATING);
@@ -224,14 +227,17 @@ int main(int argc, char **argv)
     if (!kinds)
         kinds = o.quick ? "all" : "projection";
     bool all = strcmp(kinds, "all") == 0;
-    for (kind = 0; !all && strcmp(kind_name[kind], kinds) != 0;)
-        if (++kind == KINDS) {
-            fprintf(stderr, "--kind %s: concat, acgan, projection or all is wanted\n", kinds);
-            exit(2);
-        }
+    kind = 0;
+    while (!all && kind < KINDS && strcmp(kind_name[kind], kinds) != 0)
+        kind++;
+    if (kind == KINDS) {
+        fprintf(stderr, "--kind %s: concat, acgan, projection or all is wanted\n", kinds);
+        exit(2);
+    }
 
     double row[KINDS][12] = {{0}};
-    int from = all ? 0 : kind, to = all ? KINDS : kind + 1;
+    int from = all ? 0 : kind;
+    int to = all ? KINDS : kind + 1;
     for (kind = from; kind < to; kind++) {
         options one = o;
         char folder[512];
@@ -247,8 +253,8 @@ int main(int argc, char **argv)
     }
     fprintf(table, "kind,0,1,2,3,4,5,6,7,8,9,all,frechet\n");
     printf(
-        "\nin percent, the images that the shipped classifier puts into the class that they were "
-        "drawn for; the Frechet distance\n"
+        "\nin percent, the images that the shipped classifier puts into the class that they "
+        "were drawn for; the Frechet distance\n"
         "               0     1     2     3     4     5     6     7     8     9    all  Frechet");
     for (kind = from; kind < to; kind++) {
         fprintf(table, "%s", kind_name[kind]);

@@ -1,18 +1,16 @@
 /* 04_latent: what lies between two digits. A trained generator maps every point z of a
-   100-dimensional space to a picture; here nothing is trained, and the space is walked through.
+   100-dimensional space to a picture; here nothing is trained, and the space is explored.
 
    New:      interpolation in a straight line and along the sphere (Shoemake 1985; White 2016),
-             directions with a meaning and arithmetic with
-             them (Radford et al. 2016), inversion: the z of a given picture, by gradient descent
-               on z (Zhu et al. 2016), and truncation: z nearer
-             to 0 gives safer, less varied pictures (Brock et al. 2019).
-   Run:      make 04_latent      or   cc -O2 -fopenmp examples/04_latent.c -o latent -lm &&
-             ./latent
+             directions with a meaning and arithmetic with them (Radford et al. 2016), inversion:
+             the z of a given picture, by gradient descent on z (Zhu et al. 2016), and truncation:
+             z nearer to 0 gives safer, less varied pictures (Brock et al. 2019).
+   Run:      make 04_latent      or   cc -O2 examples/04_latent.c -o latent -lm -pthread && ./latent
    Reads:    examples/01_dcgan.safetensors, a generator that 01_dcgan trained, or that of --weights
              out/01_dcgan/generator.safetensors
    Data:     --data as in 01_dcgan: the real digits that are inverted
    Leaves:   out/04_latent/      between.png walk.gif directions.png inverted.png truncation.png
-             log.csv table.csv
+                                 log.csv table.csv
    Time:     20 seconds on two cores */
 #include "digits.h"
 #include "zoo.h"
@@ -20,18 +18,22 @@
 enum { Z = 100, MOST = 9 };
 
 static int across = MOST; /* pictures in a row; with --quick fewer */
+
 typedef gan_real latent[Z];
 
-static gan_tensor *generator(gan_model *G, gan_tensor *z) /* 01_dcgan's */
+/* 01_dcgan's: z (N,100,1,1) -> (N,1,28,28) in [-1,1] */
+static gan_tensor *generator(gan_model *G, gan_tensor *z)
 {
     return digits_generator(G, z, 64);
 }
 
-static gan_tensor *pictures(gan *g, gan_model *G, latent *z, int n) /* (n,1,28,28) */
+/* The n pictures of z: (n,1,28,28) */
+static gan_tensor *pictures(gan *g, gan_model *G, latent *z, int n)
 {
     return generator(G, gan_from_host(g, z[0], n, Z, 1, 1));
 }
 
+/* n random z, N(0,1). */
 static void normal(gan *g, latent *z, int n)
 {
     gan_to_host(gan_randn(g, n, Z, 1, 1), z[0]);
@@ -126,7 +128,13 @@ static void measure(const gan_real *x, double attribute[ATTRIBUTES])
     attribute[SLANT] = both / height;
 }
 
-/* Pictures of z (n), what they have, and the class that the shipped classifier sees. */
+/* The logits of the shipped classifier for x (n,1,28,28) in [-1,1]: (n,10,1,1) */
+static gan_tensor *logits_of(gan_model *classifier, gan_tensor *x)
+{
+    return zoo_lenet(classifier, gan_mul_scalar(gan_add_scalar(x, 1), (gan_real)0.5), NULL);
+}
+
+/* Measures the pictures of s->z: their attributes, and the class that the classifier sees. */
 static void look_at(gan *g, gan_model *G, gan_model *classifier, sample_set *s)
 {
     gan_real x[50 * 784], scores[50 * 10];
@@ -135,9 +143,7 @@ static void look_at(gan *g, gan_model *G, gan_model *classifier, sample_set *s)
         some = s->count - done < 50 ? s->count - done : 50;
         gan_tensor *drawn = pictures(g, G, s->z + done, some);
         gan_to_host(drawn, x);
-        gan_to_host(
-            zoo_lenet(classifier, gan_mul_scalar(gan_add_scalar(drawn, 1), (gan_real)0.5), NULL),
-            scores);
+        gan_to_host(logits_of(classifier, drawn), scores);
         for (int i = 0; i < some; i++) {
             measure(x + 784 * i, s->attribute[done + i]);
             s->class_of[done + i] = 0;
@@ -151,14 +157,16 @@ static void look_at(gan *g, gan_model *G, gan_model *classifier, sample_set *s)
 
 static sample_set sample(gan *g, int count)
 {
-    sample_set s = {count, (latent *)malloc(sizeof(latent) * (size_t)count),
-                    (double(*)[ATTRIBUTES])malloc(sizeof(double) * ATTRIBUTES * (size_t)count),
-                    (int *)malloc(sizeof(int) * (size_t)count)};
+    sample_set s;
+    s.count = count;
+    s.z = (latent *)malloc(sizeof(latent) * (size_t)count);
+    s.attribute = (double(*)[ATTRIBUTES])malloc(sizeof(double) * ATTRIBUTES * (size_t)count);
+    s.class_of = (int *)malloc(sizeof(int) * (size_t)count);
     normal(g, s.z, count);
     return s;
 }
 
-static void forget(sample_set *s)
+static void free_samples(sample_set *s)
 {
     free(s->z);
     free(s->attribute);
@@ -197,15 +205,18 @@ static void directions(gan *g, gan_model *G, gan_model *classifier, const option
     memcpy(from, fresh.z, sizeof(latent) * (size_t)fresh.count);
     look_at(g, G, classifier, &seen);
     normal(g, start, 4);
+
     printf("\n%d new digits pushed along a direction found in %d others\n%10s", fresh.count,
            seen.count, "");
     for (int push = -4; push <= 4; push += o->quick ? 4 : 2)
         printf("%8d", push);
     printf("\n");
+
     for (int d = 0; d < rows; d++) {
         direction(&seen, which[d], u);
         for (int i = 0; i < across; i++)
             mix(z[d * across + i], 1, start[d], i - across / 2, u);
+
         printf("%-10s", name[d]);
         fprintf(table, "%s", name[d]);
         for (int push = -4; push <= 4; push += o->quick ? 4 : 2) {
@@ -223,14 +234,15 @@ static void directions(gan *g, gan_model *G, gan_model *classifier, const option
         fprintf(table, "\n");
     }
     draw(pictures(g, G, z, rows * across), across, o, "directions.png");
-    forget(&seen);
-    forget(&fresh);
+    free_samples(&seen);
+    free_samples(&fresh);
     free(from);
 }
 
 /* ---- 3. inversion: z = argmin |G(z) - x|^2 + 1e-3 |z|^2, from the best of many random z */
 
-static gan_tensor *nearest_of(gan *g, gan_model *G, gan_tensor *x, int tries) /* (n,100,1,1) */
+/* For each of x (n,1,28,28) the z of so many whose picture is nearest: (n,100,1,1) */
+static gan_tensor *nearest_of(gan *g, gan_model *G, gan_tensor *x, int tries)
 {
     latent *best = (latent *)calloc((size_t)x->n, sizeof(latent));
     latent *z = (latent *)malloc(sizeof(latent) * (size_t)x->n);
@@ -239,8 +251,8 @@ static gan_tensor *nearest_of(gan *g, gan_model *G, gan_tensor *x, int tries) /*
     for (int t = 0; t < tries; t++) {
         gan_mark mark = gan_here(g);
         normal(g, z, x->n);
-        gan_to_host(gan_mean_to(gan_square(gan_sub(pictures(g, G, z, x->n), x)), x->n, 1, 1, 1),
-                    distance);
+        gan_tensor *difference = gan_sub(pictures(g, G, z, x->n), x);
+        gan_to_host(gan_mean_to(gan_square(difference), x->n, 1, 1, 1), distance);
         for (int i = 0; i < x->n; i++)
             if (t == 0 || distance[i] < least[i]) {
                 least[i] = distance[i];
@@ -275,6 +287,7 @@ static void invert(gan *g, gan_model *G, const options *o)
     if (!log)
         fail();
     gan_clear(g);
+
     gan_tensor *before = generator(G, gan_detach(z));
     printf("\n");
     for (int step = first; step < o->steps; step++) {
@@ -301,11 +314,12 @@ static void invert(gan *g, gan_model *G, const options *o)
 
 static void truncate_z(gan *g, gan_model *G, gan_model *classifier, const options *o, FILE *table)
 {
-    enum { ROWS = 5, MANY = 100 };
+    enum { ROWS = 5, MANY = 100, MOST_COLUMNS = 12 };
 
     static const double psi[ROWS] = {0.3, 0.5, 0.7, 1, 1.5};
-    int n = o->quick ? 2 : MANY, columns = o->quick ? 2 : 12;
-    latent z[MANY], some[MANY], shown[ROWS * 12];
+    int n = o->quick ? 2 : MANY;
+    int columns = o->quick ? 2 : MOST_COLUMNS;
+    latent z[MANY], some[MANY], shown[ROWS * MOST_COLUMNS];
     normal(g, z, n);
     printf("\n%8s%20s%22s\n", "psi", "between pictures", "surest class, mean");
     for (int row = 0; row < ROWS; row++) {
@@ -315,16 +329,14 @@ static void truncate_z(gan *g, gan_model *G, gan_model *classifier, const option
             mix(some[i], psi[row], z[i], 0, z[i]);
         for (int i = 0; i < columns; i++)
             memcpy(shown[row * columns + i], some[i], sizeof(latent));
+        /* The root mean square distance of a pixel in two of the pictures: of two independent
+           numbers, E (a - b)^2 is twice the variance. */
         gan_tensor *x = pictures(g, G, some, n);
         gan_tensor *mean = gan_mean_to(x, 1, 1, 28, 28);
-        double spread = sqrt(
-            2 * (double)gan_item(gan_mean(gan_square(
-                    gan_sub(x, mean))))); /* root mean square distance of a pixel in two of them */
-        gan_to_host(
-            gan_softmax(
-                zoo_lenet(classifier, gan_mul_scalar(gan_add_scalar(x, 1), (gan_real)0.5), NULL),
-                1),
-            p);
+        gan_tensor *variance = gan_mean(gan_square(gan_sub(x, mean)));
+        double spread = sqrt(2 * (double)gan_item(variance));
+
+        gan_to_host(gan_softmax(logits_of(classifier, x), 1), p);
         for (int i = 0; i < n; i++) {
             gan_real most = 0;
             for (int k = 0; k < 10; k++)
@@ -354,9 +366,8 @@ int main(int argc, char **argv)
     gan_model *G = gan_model_new(g, "G");
     gan_model *classifier = zoo_classifier(g);
     gan_eval(G);
-    generator(
-        G, gan_zeros(g, 1, Z, 1,
-                     1)); /* makes the parameters, so that a file of another network is refused */
+    /* This makes the parameters, so that gan_load refuses the file of another network. */
+    generator(G, gan_zeros(g, 1, Z, 1, 1));
     if (!classifier || !gan_load(G, weights))
         fail();
     gan_clear(g);
@@ -365,6 +376,7 @@ int main(int argc, char **argv)
         perror("table.csv");
         exit(1);
     }
+
     between(g, G, &o);
     gan_clear(g);
     directions(g, G, classifier, &o, table);

@@ -5,29 +5,24 @@
    New since 04: the generator's input is a picture x in place of noise z. Three ideas make that
    work:
      - the U-Net (Ronneberger et al. 2015): the picture is halved until 2x2 pixels are left,
-       doubled again, and at every size what the way
-       down has found is laid beside what comes up. Where a line runs goes through the skips; what
-         the drawing is of, through the middle.
-     - the PatchGAN: D does not judge the whole but every patch of it, together with the same patch
-       of x: does this belong to that?
-     - L = L_GAN(G,D) + lambda * L_1(G),  L_1 = E |y - G(x)|:  the L1 distance says what is where,
-                                          the adversary how it should look.
+       doubled again, and at every size what was found on the way down is laid beside what comes
+       up. Where a line runs goes through these skips; what the drawing is of, through the middle.
+     - the PatchGAN: D does not look at the whole but at every patch of it, together with the same
+       patch of x: does this belong to that?
+     - L = L_GAN(G,D) + lambda * L_1(G),  L_1 = E |y - G(x)|: the L1 distance tells what is where,
+       the adversary how it should look.
 
-   Run:      make 05_pix2pix        ARGS="--data A,B --test C,D" trains on A and B and shows C and
-             D
-   --data:   A,B: two folders with the same names in both, or two IDX files (N,H,W or N,C,H,W),
-             input first;
-             or one folder of pictures with input and output side by side (--swap: output and
-               input).
-             Without it: gan.h's shapes, from outlines to filled. --test: the same for pictures
-               kept apart from training.
+   Run:      make 05_pix2pix        ARGS="--data A,B --test C,D" trains on A and B, shows C and D
+   Data:     --data A,B: two folders with the same names in both, or two IDX files (N,H,W or
+             N,C,H,W), input first; or one folder of pictures with input and output side by side
+             (--swap: output and input). Without it: gan.h's shapes, from outlines to filled.
+             --test: the same for pictures kept apart from training.
    Leaves:   out/05_pix2pix/        samples-NNNNN.png, log.csv, losses.png, state.safetensors,
-             generator.safetensors
-   Time:     eight minutes of one core.
+                                    generator.safetensors
+   Time:     eight minutes of one core
    Expect:   rows of four times input, output, truth, none of them seen in training. Drawings of
-             faces and hands come out in the right
-             colours; where the drawing does not say the colour (the shapes), in one that would
-               have been possible. */
+             faces and hands come out in the right colours; where the drawing does not tell the
+             colour (the shapes), in one that would have been possible. */
 #include "common.h"
 
 static int width = 32;    /* channels of the first layer of G and of D */
@@ -45,7 +40,7 @@ typedef struct {
 /* path is "A,B", or one folder of pictures side by side. */
 static pairs open_pairs(gan *g, const char *path, int size, bool swap)
 {
-    pairs p = {NULL, 3, 3, 0, 0, 0, 0, 0, there(path), swap};
+    pairs p = {.a = 3, .b = 3, .beside = there(path), .swap = swap};
     const char *comma = strchr(path, ',');
     if (p.beside) {
 #ifdef STBI_INCLUDE_STB_IMAGE_H
@@ -85,17 +80,12 @@ static pairs open_pairs(gan *g, const char *path, int size, bool swap)
 static pairs built_in(gan *g, int count, int hold, int size, bool swap)
 {
     int all = count + hold;
-    pairs p = {gan_data_pair(g, gan_data_shapes(g, all, size, GAN_SHAPES_EDGES),
-                             gan_data_shapes(g, all, size, GAN_SHAPES_FILLED)),
-               3,
-               3,
-               6,
-               size,
-               size,
-               count,
-               hold,
-               false,
-               swap};
+    pairs p = {.a = 3, .b = 3, .c = 6, .h = size, .w = size, .swap = swap};
+    gan_data *edges = gan_data_shapes(g, all, size, GAN_SHAPES_EDGES);
+    gan_data *filled = gan_data_shapes(g, all, size, GAN_SHAPES_FILLED);
+    p.set = gan_data_pair(g, edges, filled);
+    p.first = count;
+    p.count = hold;
     return p;
 }
 
@@ -139,14 +129,15 @@ static gan_tensor *unet(gan_model *G, gan_tensor *x, int level, int out)
     int channels = width << (level < 3 ? level : 3);
     snprintf(down, sizeof down, "down%d", level);
     snprintf(up, sizeof up, "up%d", level);
-    x = gan_conv2d(G, down, level ? gan_leaky_relu(x, 0.2f) : x, channels, 4, 2,
-                   1); /* (N,channels,H/2,W/2) */
+    if (level)
+        x = gan_leaky_relu(x, 0.2f);
+    x = gan_conv2d(G, down, x, channels, 4, 2, 1); /* (N,channels,H/2,W/2) */
     if (x->h > 2) {
         snprintf(norm, sizeof norm, "norm_down%d", level);
         if (level)
             x = gan_instance_norm(G, norm, x);
-        x = gan_concat(x, unet(G, x, level + 1, channels),
-                       1); /* (N,2*channels,H/2,W/2): the skip */
+        gan_tensor *inside = unet(G, x, level + 1, channels);
+        x = gan_concat(x, inside, 1); /* (N,2*channels,H/2,W/2): the skip */
     }
     x = gan_conv_transpose2d(G, up, gan_relu(x), out, 4, 2, 1); /* (N,out,H,W) */
     if (level == 0)
@@ -156,8 +147,8 @@ static gan_tensor *unet(gan_model *G, gan_tensor *x, int level, int out)
     return level > 2 ? gan_dropout(G, x, 0.5f) : x; /* the paper's noise z */
 }
 
-static gan_tensor *generator(gan_model *G, gan_tensor *x,
-                             int channels) /* (N,A,S,S) -> (N,B,S,S) in [-1,1] */
+/* x (N,A,S,S) -> (N,B,S,S) in [-1,1], B = channels */
+static gan_tensor *generator(gan_model *G, gan_tensor *x, int channels)
 {
     return unet(G, x, 0, channels);
 }
@@ -166,12 +157,12 @@ static gan_tensor *generator(gan_model *G, gan_tensor *x,
    seems to be x's true picture. */
 static gan_tensor *discriminator(gan_model *D, gan_tensor *x, gan_tensor *y)
 {
-    gan_tensor *h = gan_leaky_relu(gan_conv2d(D, "conv1", gan_concat(x, y, 1), width, 4, 2, 1),
-                                   0.2f);
-    h = gan_leaky_relu(gan_instance_norm(D, "norm2", gan_conv2d(D, "conv2", h, 2 * width, 4, 2, 1)),
-                       0.2f);
-    h = gan_leaky_relu(gan_instance_norm(D, "norm3", gan_conv2d(D, "conv3", h, 4 * width, 4, 1, 1)),
-                       0.2f);
+    gan_tensor *h = gan_conv2d(D, "conv1", gan_concat(x, y, 1), width, 4, 2, 1);
+    h = gan_leaky_relu(h, 0.2f);
+    h = gan_conv2d(D, "conv2", h, 2 * width, 4, 2, 1);
+    h = gan_leaky_relu(gan_instance_norm(D, "norm2", h), 0.2f);
+    h = gan_conv2d(D, "conv3", h, 4 * width, 4, 1, 1);
+    h = gan_leaky_relu(gan_instance_norm(D, "norm3", h), 0.2f);
     return gan_conv2d(D, "conv4", h, 1, 4, 1, 1);
 }
 
@@ -193,9 +184,12 @@ static void measure(gan *g, gan_model *G, const pairs *test, int size, double sc
         gan_tensor *x, *y, *out;
         n = count - i < 16 ? count - i : 16;
         take_apart(test, items(g, test, i, n), size, false, &x, &y);
-        out = G            ? generator(G, x, y->c)
-            : x->c == y->c ? x
-                           : gan_expand(gan_mean_to(x, n, 1, size, size), n, y->c, size, size);
+        if (G)
+            out = generator(G, x, y->c);
+        else if (x->c == y->c)
+            out = x;
+        else
+            out = gan_expand(gan_mean_to(x, n, 1, size, size), n, y->c, size, size);
         score[0] += (double)gan_item(gan_l1(out, y)) * 127.5 * n / count;
         score[1] += gan_psnr(out, y, 2) * n / count;
         gan_clear_to(g, mark);
@@ -286,14 +280,14 @@ int main(int argc, char **argv)
         take_apart(&data, gan_batch(data.set, o.batch, NULL), size, true, &x, &y);
         gan_tensor *fake = generator(G, x, y->c);
 
-        /* D: -E ln s(D(x,y)) - E ln(1 - s(D(x,G(x)))), halved to slow it down;  G: -E ln
-           s(D(x,G(x))) + lambda E |y - G(x)| */
-        gan_tensor *d_loss = gan_mul_scalar(
-            gan_add(gan_bce_logits(discriminator(D, x, y), 1),
-                    gan_bce_logits(discriminator(D, x, gan_detach(fake)), 0)),
-            0.5f);
+        /* D: -E ln s(D(x,y)) - E ln(1 - s(D(x,G(x)))), halved to slow it down */
+        gan_tensor *d_loss = gan_add(gan_bce_logits(discriminator(D, x, y), 1),
+                                     gan_bce_logits(discriminator(D, x, gan_detach(fake)), 0));
+        d_loss = gan_mul_scalar(d_loss, 0.5f);
         if (adversary > 0)
             gan_minimize(opt_d, d_loss);
+
+        /* G: -E ln s(D(x,G(x))) + lambda E |y - G(x)| */
         gan_tensor *l1 = gan_l1(fake, y);
         gan_tensor *g_loss = gan_bce_logits(discriminator(D, x, fake), 1);
         gan_minimize(opt_g, gan_add(gan_mul_scalar(g_loss, adversary), gan_mul_scalar(l1, lambda)));
@@ -306,6 +300,7 @@ int main(int argc, char **argv)
             gan_summary(D);
         }
         gan_clear(g);
+
         if ((step + 1) % every == 0 || step + 1 == o.steps) {
             if (!o.quick || step + 1 == o.steps) {
                 save_triples(g, average, &test, size, step + 1, &o);

@@ -1,4 +1,4 @@
-/* 06_cyclegan: pictures of one kind become pictures of another, and nobody ever says which
+/* 06_cyclegan: pictures of one kind become pictures of another, and nobody ever tells which
    belongs to which. Zhu, Park, Isola and Efros 2017, "Unpaired image-to-image translation using
    cycle-consistent adversarial networks". --cut: Park, Efros, Zhang and Zhu 2020, "Contrastive
    learning for unpaired image-to-image translation".
@@ -10,39 +10,40 @@
      - the identity: what is of the target's kind already stays as it is: G(b) = b, F(a) = a. It
        keeps the colours.
      - least squares losses (Mao et al. 2017), and a pool of earlier translations that D sees in
-       place of the newest (Shrivastava et al.
-       2017): D forgets less, and the two circle each other less.
+       place of the newest (Shrivastava et al. 2017): D forgets less, and the two circle each
+       other less.
    CUT needs neither F nor cycle: a patch of G(a) must be recognisable, among all patches of a,
    as the one from the same place.
 
    Run:      make 06_cyclegan        ARGS="--data A,B --test C,D", ARGS=--cut
-   --data:   A,B: two folders of pictures, or two IDX files. Without it: gan.h's shapes, A filled,
-             B striped on dark dotted cloth.
-             --test: the same for pictures kept apart; if both have as many, picture i of both
-               should show the same thing: it is measured.
-   Leaves:   out/06_cyclegan/       samples-NNNNN.png (rows a, G(a), F(G(a)), b, F(b), G(F(b));
-             with --cut a, G(a), b, G(b)), log.csv,
-             losses.png, state.safetensors, generator.safetensors
-   Time:     four minutes of one core.
+   Data:     --data A,B: two folders of pictures, or two IDX files. Without it: gan.h's shapes, A
+             filled, B striped on dark dotted cloth. --test: the same for pictures kept apart; if
+             both have as many, picture i of both should show the same thing: it is measured.
+   Leaves:   out/06_cyclegan/        samples-NNNNN.png (rows a, G(a), F(G(a)), b, F(b), G(F(b));
+                                     with --cut a, G(a), b, G(b)), log.csv, losses.png,
+                                     state.safetensors, generator.safetensors
+   Time:     four minutes of one core
    Expect:   filled shapes striped, on dark cloth, in an outline; striped ones plain on pale paper;
              place, form and colour kept. */
 #include "common.h"
 
-static int width = 16,
-           blocks = 3; /* channels of the first layers; residual blocks of the generators */
+static int width = 16; /* channels of the first layers */
+static int blocks = 3; /* residual blocks of the generators */
 static bool cut;       /* --cut */
 
 /* ---- data */
 
+/* A heap of pictures (c,h,w). */
 typedef struct {
     gan_data *set;
     int c, h, w;
-} domain; /* a heap of pictures (c,h,w) */
+} domain;
 
+/* Items first .. first+count-1 of both are shown. */
 typedef struct {
     domain a, b;
     int first, count;
-} domains; /* items first .. first+count-1 are shown */
+} domains;
 
 static domain domain_of(gan *g, gan_data *set)
 {
@@ -67,9 +68,10 @@ static domains open_domains(gan *g, const char *path, int size)
     snprintf(first, sizeof first, "%.*s", (int)(comma - path), path);
     d.a = domain_of(g, open_pictures(g, first, size));
     d.b = domain_of(g, open_pictures(g, comma + 1, size));
+    int count_a = gan_data_size(d.a.set);
+    int count_b = gan_data_size(d.b.set);
     d.first = 0;
-    d.count = gan_data_size(d.a.set) < gan_data_size(d.b.set) ? gan_data_size(d.a.set)
-                                                              : gan_data_size(d.b.set);
+    d.count = count_a < count_b ? count_a : count_b;
     return d;
 }
 
@@ -82,7 +84,8 @@ static domains built_in(gan *g, int count, int hold, int size)
     return d;
 }
 
-static gan_tensor *as_wanted(gan_tensor *x, int size) /* any pictures -> (N,3,size,size) */
+/* x, any pictures -> (N,3,size,size) */
+static gan_tensor *as_wanted(gan_tensor *x, int size)
 {
     if (x->h != size || x->w != size)
         x = gan_resize(x, size, size, GAN_BILINEAR);
@@ -130,10 +133,10 @@ static gan_tensor *encode(gan_model *G, const char *net, gan_tensor *x, gan_tens
 {
     map[0] = x;
     x = gan_relu(layer(G, net, "in", x, width, 7, 1, false)); /* (N,width,S,S) */
-    map[1] = x = gan_relu(
-        layer(G, net, "down1", x, 2 * width, 4, 2, false)); /* (N,2*width,S/2,S/2) */
-    map[2] = x = gan_relu(
-        layer(G, net, "down2", x, 4 * width, 4, 2, false)); /* (N,4*width,S/4,S/4) */
+    x = gan_relu(layer(G, net, "down1", x, 2 * width, 4, 2, false));
+    map[1] = x; /* (N,2*width,S/2,S/2) */
+    x = gan_relu(layer(G, net, "down2", x, 4 * width, 4, 2, false));
+    map[2] = x; /* (N,4*width,S/4,S/4) */
     for (int i = 0; i < blocks; i++) {
         char one[32], two[32];
         snprintf(one, sizeof one, "res%d_1", i);
@@ -141,7 +144,8 @@ static gan_tensor *encode(gan_model *G, const char *net, gan_tensor *x, gan_tens
         gan_tensor *y = gan_relu(layer(G, net, one, x, 4 * width, 3, 1, false));
         x = gan_add(x, layer(G, net, two, y, 4 * width, 3, 1, false));
     }
-    return map[3] = x;
+    map[3] = x;
+    return x;
 }
 
 /* x (N,4*width,S/4,S/4) -> (N,3,S,S) in [-1,1]. Instance norm has taken away how bright and of
@@ -156,10 +160,11 @@ static gan_tensor *decode(gan_model *G, const char *net, gan_tensor *x, gan_tens
     return gan_tanh(gan_conv2d(G, out, gan_concat(x, picture, 1), 3, 7, 1, 3));
 }
 
-static gan_tensor *translate(gan_model *G, const char *net,
-                             gan_tensor *x) /* net "AB" is G: A -> B, "BA" is F: B -> A */
+/* x (N,3,S,S) of one kind -> (N,3,S,S) of the other: net "AB" is G: A -> B, "BA" is F: B -> A. */
+static gan_tensor *translate(gan_model *G, const char *net, gan_tensor *x)
 {
-    gan_tensor *map[MAPS], *middle = encode(G, net, x, map);
+    gan_tensor *map[MAPS];
+    gan_tensor *middle = encode(G, net, x, map);
     return decode(G, net, middle, x);
 }
 
@@ -205,8 +210,17 @@ static gan_tensor *cycle_loss(gan_model *G, gan_model *D, gan_tensor *a, gan_ten
                                gan_identity_loss(a, second_half(ba)));
     gan_tensor *fool = gan_add(gan_g_loss(NULL, discriminator(D, "B", *to_b), GAN_LEAST_SQUARES),
                                gan_g_loss(NULL, discriminator(D, "A", *to_a), GAN_LEAST_SQUARES));
-    return gan_add(
-        fool, gan_add(gan_mul_scalar(*cycle, lambda), gan_mul_scalar(same, lambda * identity)));
+    gan_tensor *kept = gan_add(gan_mul_scalar(*cycle, lambda),
+                               gan_mul_scalar(same, lambda * identity));
+    return gan_add(fool, kept);
+}
+
+/* D's loss for one kind: real pictures of it, and translations to it, new and out of the pool. */
+static gan_tensor *loss_of_kind(gan_model *D, const char *net, gan_tensor *real, const char *pool,
+                                gan_tensor *fake)
+{
+    return gan_d_loss(discriminator(D, net, real),
+                      discriminator(D, net, gan_image_pool(D, pool, fake, 50)), GAN_LEAST_SQUARES);
 }
 
 /* Patches of a feature map (N,C,H,W) at P places -> (N,64,1,P): two layers of their own for each
@@ -217,8 +231,8 @@ static gan_tensor *patches(gan_model *G, int k, gan_tensor *x, gan_tensor *place
     snprintf(one, sizeof one, "patch%d.fc1", k);
     snprintf(two, sizeof two, "patch%d.fc2", k);
     x = gan_gather(gan_reshape(x, x->n, x->c, 1, x->h * x->w), places, 3);
-    return gan_normalize(
-        gan_conv2d(G, two, gan_relu(gan_conv2d(G, one, x, 64, 1, 1, 0)), 64, 1, 1, 0), 1);
+    x = gan_relu(gan_conv2d(G, one, x, 64, 1, 1, 0));
+    return gan_normalize(gan_conv2d(G, two, x, 64, 1, 1, 0), 1);
 }
 
 /* count of 0 .. area-1, one from each stretch of the same length. */
@@ -231,9 +245,11 @@ static gan_tensor *some_places(gan *g, int count, int area)
     return gan_from_host(g, at, count, 1, 1, 1);
 }
 
-/* L = E (D_B(G(a)) - 1)^2 + lambda/2 (NCE(a) + NCE(b)). NCE(x), mean over layers of G's encoder:
-   with features v of x and u of G(x) at P places, E_i -ln( e^(u_i.v_i/t) / sum_j e^(u_i.v_j/t)
-   ), t = 0.07: which of the P patches of x is that of G(x) at place i? */
+/* L = E (D_B(G(a)) - 1)^2 + lambda/2 (NCE(a) + NCE(b)). NCE(x) is a mean over layers of G's
+   encoder. With features v of x and u of G(x) at P places it asks which of the P patches of x is
+   that of G(x) at place i:
+
+       E_i -ln( e^(u_i.v_i/t) / sum_j e^(u_i.v_j/t) ),  t = 0.07 */
 static gan_tensor *cut_loss(gan *g, gan_model *G, gan_model *D, gan_tensor *a, gan_tensor *b,
                             float lambda, gan_tensor **to_b, gan_tensor **nce)
 {
@@ -246,11 +262,12 @@ static gan_tensor *cut_loss(gan *g, gan_model *G, gan_model *D, gan_tensor *a, g
     *to_b = first_half(out);
     *nce = NULL;
     for (int i = 0; i < MAPS; i++) {
-        int area = v[i]->h * v[i]->w, count = area < 128 ? area : 128;
+        int area = v[i]->h * v[i]->w;
+        int count = area < 128 ? area : 128;
         gan_tensor *places = some_places(g, count, area);
-        gan_tensor *one = gan_mul_scalar(
-            gan_patch_nce(patches(G, i, u[i], places), patches(G, i, v[i], places), 0.07f),
-            1.0f / MAPS);
+        gan_tensor *one = gan_patch_nce(patches(G, i, u[i], places), patches(G, i, v[i], places),
+                                        0.07f);
+        one = gan_mul_scalar(one, 1.0f / MAPS);
         *nce = *nce ? gan_add(*nce, one) : one;
     }
     return gan_add(gan_g_loss(NULL, discriminator(D, "B", *to_b), GAN_LEAST_SQUARES),
@@ -270,9 +287,10 @@ static void measure(gan *g, gan_model *G, const domains *test, int size, double 
         n = count - i < 10 ? count - i : 10;
         gan_tensor *a = items(g, test->a, test->first + i, n, size);
         gan_tensor *b = items(g, test->b, test->first + i, n, size);
-        score[0] += (double)gan_item(gan_l1(G ? translate(G, "AB", a) : a, b)) * 127.5 * n / count;
-        score[1] += (double)gan_item(gan_l1(G && !cut ? translate(G, "BA", b) : b, a)) * 127.5 * n /
-                    count;
+        double to_b = (double)gan_item(gan_l1(G ? translate(G, "AB", a) : a, b));
+        double to_a = (double)gan_item(gan_l1(G && !cut ? translate(G, "BA", b) : b, a));
+        score[0] += to_b * 127.5 * n / count;
+        score[1] += to_a * 127.5 * n / count;
         gan_clear_to(g, mark);
     }
 }
@@ -330,7 +348,8 @@ int main(int argc, char **argv)
         lambda = cut ? 1 : 10;
 
     gan *g = open_device(&o);
-    bool own_data = o.data && !o.quick, paired = true;
+    bool own_data = o.data && !o.quick;
+    bool paired = true;
     int count = o.quick ? 64 : 2000;
     domains data = own_data ? open_domains(g, o.data, size) : built_in(g, count, 0, size);
     domains test = data;
@@ -340,8 +359,9 @@ int main(int argc, char **argv)
     } else if (own_data) {
         paired = false;
         printf("no --test: what is shown has also been trained on\n");
-    } else
+    } else {
         test = built_in(g, count, o.quick ? 6 : 120, size);
+    }
 
     const float lr = 1e-3f;
     gan_model *G = gan_model_new(g, "G");
@@ -354,6 +374,7 @@ int main(int argc, char **argv)
                                           cut ? "D,G,NCE" : "D,G,cycle", first, o.steps, o.batch);
     if (!log)
         fail();
+
     double before[2], after[2];
     if (paired)
         measure(g, NULL, &test, size, before);
@@ -373,14 +394,9 @@ int main(int argc, char **argv)
         gan_minimize(opt_g, g_loss);
         gan_ema(average, G, step < 20 ? 0 : 0.995f);
 
-        gan_tensor *d_loss = gan_d_loss(discriminator(D, "B", b),
-                                        discriminator(D, "B", gan_image_pool(D, "poolB", to_b, 50)),
-                                        GAN_LEAST_SQUARES);
+        gan_tensor *d_loss = loss_of_kind(D, "B", b, "poolB", to_b);
         if (!cut)
-            d_loss = gan_add(d_loss,
-                             gan_d_loss(discriminator(D, "A", a),
-                                        discriminator(D, "A", gan_image_pool(D, "poolA", to_a, 50)),
-                                        GAN_LEAST_SQUARES));
+            d_loss = gan_add(d_loss, loss_of_kind(D, "A", a, "poolA", to_a));
         gan_minimize(opt_d, d_loss);
 
         gan_progress_step(log, step, (double)gan_item(d_loss), (double)gan_item(g_loss),
@@ -390,18 +406,18 @@ int main(int argc, char **argv)
             gan_summary(D);
         }
         gan_clear(g);
+
         if ((step + 1) % every == 0 || step + 1 == o.steps) {
             if (!o.quick || step + 1 == o.steps) {
                 save_rows(g, average, &test, size, step + 1, &o);
-                if (paired)
+                if (paired) {
                     measure(g, average, &test, size, after);
-                if (paired)
                     printf("test: after %d steps: |a - b| %.1f of 255, |G(a) - b| %.1f", step + 1,
                            before[0], after[0]);
-                if (paired && !cut)
-                    printf(", |F(b) - a| %.1f", after[1]);
-                if (paired)
+                    if (!cut)
+                        printf(", |F(b) - a| %.1f", after[1]);
                     printf("\n");
+                }
             }
             gan_clear(g);
             save_all(g, &o, step + 1);

@@ -3,47 +3,43 @@
    then against a discriminator too. (--lambda 0 --plain: on pixels to the end, to compare.)
 
    Papers:   Pathak et al. 2016 (context encoders: distance + GAN for a hole), Ledig et al. 2017
-             (SRGAN: residual blocks, pixel shuffle,
-             content + GAN, and the first half of the training without the GAN).
+             (SRGAN: residual blocks, pixel shuffle, content + GAN, and the first half of the
+             training without the GAN)
    New:      the input is a picture with something missing (05_pix2pix: a picture of another kind),
-             so there is a truth to measure
-             against: PSNR and SSIM on pictures that were held out, beside what needs no learning
-               at all.
+             so there is a truth to measure against: PSNR and SSIM on pictures that were held out,
+             beside what needs no learning at all
    Run:      make 07_restore        or   ... ARGS="--task inpaint --data my/photos"
-   --data    a folder of pictures (any size: scaled and cropped to 64x64) or an IDX file
-             (N,3,64,64); else data/avatars, data/emoji, shapes.
-   Leaves:   out/07_restore/     restore.png, table.csv, log.csv, state.safetensors,
-             inpaint.safetensors, super.safetensors
+   Data:     --data a folder of pictures (any size: scaled and cropped to 64x64) or an IDX file
+             (N,3,64,64); else data/avatars, data/emoji, shapes
+   Leaves:   out/07_restore/        restore.png, table.csv, log.csv, state.safetensors,
+                                    inpaint.safetensors, super.safetensors
    Time:     about 4 minutes on one core
-   Picture:  a row: for each task what went in, the guess without learning, pixels alone, with
-   the GAN, the truth.
+   Picture:  a row: for each task what went in, the guess without learning, pixels alone, with the
+             GAN, the truth
 
    The generator sees c: the picture with the hole in grey and the hole's mask (4 channels), or
    the small picture enlarged (3 channels).
-     pixels alone   L = |G(c) - x|_1                                        its best answer is the
-                    median of all that could be there: a blur
-     with the GAN   L = |G(c) - x|_1 + F + lambda E ln(1 + e^-D(G(c),c))    F = |phi(G(c)) -
-                    phi(x)|^2, phi the inner layers of D
+
+     pixels alone   L = |G(c) - x|_1
+                    Its best answer is the median of all that could be there: a blur.
+     with the GAN   L = |G(c) - x|_1 + F + lambda E ln(1 + e^-D(G(c),c))
+                    F = |phi(G(c)) - phi(x)|^2, phi the inner layers of D
+
    F is SRGAN's content loss with D's features in the place of VGG's (as Wang et al. 2018,
    pix2pixHD). */
 #include "common.h"
 
-static int side = 64, width = 32; /* pixels of a picture, channels of the first layers */
-static int hole = 24, held = 64;  /* the hole's side; pictures held out, a multiple of 8 */
-static float lambda = 0.03f;      /* --lambda */
-static bool plain_content;        /* --plain: no F */
+static int side = 64;        /* of a picture, in pixels */
+static int width = 32;       /* channels of the first layers */
+static int hole = 24;        /* the hole's side */
+static int held = 64;        /* pictures held out, a multiple of 8 */
+static float lambda = 0.03f; /* --lambda */
+static bool plain_content;   /* --plain: no F */
 
 enum { INPAINT, SUPER, TASKS };
 
-enum {
-    INPUT,
-    SIMPLE,
-    GUESS,
-    PIXELS,
-    WITH_GAN,
-    TRUTH,
-    KINDS
-}; /* of picture: before, without learning, after, as it was */
+/* Kinds of picture: before, two without learning, two after, as it was. */
+enum { INPUT, SIMPLE, GUESS, PIXELS, WITH_GAN, TRUTH, KINDS };
 
 static const char *const task_name[TASKS] = {"inpaint", "super"};
 static const char *const kind_name[TASKS][KINDS] = {
@@ -63,9 +59,8 @@ static gan_tensor *conv(gan_model *m, const char *name, int i, gan_tensor *x, in
     return gan_conv2d(m, numbered, x, out, kernel, stride, (kernel - 1) / 2);
 }
 
-static gan_tensor *residual(
-    gan_model *G, int i,
-    gan_tensor *x) /* x + conv(relu(conv(x))); without batch norm (Lim et al. 2017, EDSR) */
+/* x + conv(relu(conv(x))); without batch norm (Lim et al. 2017, EDSR) */
+static gan_tensor *residual(gan_model *G, int i, gan_tensor *x)
 {
     gan_tensor *y = gan_relu(conv(G, "res_a", i, x, x->c, 3, 1));
     return gan_add(x, conv(G, "res_b", i, y, x->c, 3, 1));
@@ -75,17 +70,21 @@ static gan_tensor *residual(
    and up again, with U-Net's skips. */
 static gan_tensor *fill_hole(gan_model *G, gan_tensor *c)
 {
-    gan_tensor *half = gan_leaky_relu(conv(G, "down", 1, c, width, 4, 2), 0.2f); /* (N,32,32,32) */
-    gan_tensor *quarter = gan_leaky_relu(conv(G, "down", 2, half, 2 * width, 4, 2),
-                                         0.2f); /* (N,64,16,16) */
-    gan_tensor *x = gan_leaky_relu(conv(G, "down", 3, quarter, 4 * width, 4, 2),
-                                   0.2f); /* (N,128,8,8) */
+    gan_tensor *half = conv(G, "down", 1, c, width, 4, 2);
+    half = gan_leaky_relu(half, 0.2f); /* (N,32,32,32) */
+    gan_tensor *quarter = conv(G, "down", 2, half, 2 * width, 4, 2);
+    quarter = gan_leaky_relu(quarter, 0.2f); /* (N,64,16,16) */
+    gan_tensor *x = conv(G, "down", 3, quarter, 4 * width, 4, 2);
+    x = gan_leaky_relu(x, 0.2f); /* (N,128,8,8) */
     for (int i = 0; i < 2; i++)
         x = residual(G, i, x);
-    x = gan_relu(gan_pixel_shuffle(conv(G, "up", 1, x, 8 * width, 3, 1), 2)); /* (N,64,16,16) */
-    x = gan_relu(
-        gan_pixel_shuffle(conv(G, "up", 2, gan_concat(x, quarter, 1), 4 * width, 3, 1), 2));
-    x = gan_relu(gan_pixel_shuffle(conv(G, "up", 3, gan_concat(x, half, 1), 2 * width, 3, 1), 2));
+
+    x = conv(G, "up", 1, x, 8 * width, 3, 1);
+    x = gan_relu(gan_pixel_shuffle(x, 2)); /* (N,64,16,16) */
+    x = conv(G, "up", 2, gan_concat(x, quarter, 1), 4 * width, 3, 1);
+    x = gan_relu(gan_pixel_shuffle(x, 2)); /* (N,32,32,32) */
+    x = conv(G, "up", 3, gan_concat(x, half, 1), 2 * width, 3, 1);
+    x = gan_relu(gan_pixel_shuffle(x, 2)); /* (N,16,64,64) */
     x = gan_tanh(conv(G, "out", 1, gan_concat(x, c, 1), 3, 3, 1));
     gan_tensor *mask = gan_slice(c, 1, 3, 1);
     gan_tensor *known = gan_slice(c, 1, 0, 3);
@@ -116,8 +115,8 @@ static gan_tensor *generator(int task, gan_model *G, gan_tensor *c)
    al. 2017). features: its inner layers, or NULL. */
 static gan_tensor *discriminator(gan_model *D, gan_tensor *x, gan_tensor *c, gan_tensor **features)
 {
-    x = gan_leaky_relu(conv(D, "conv", 1, gan_concat(x, c, 1), width, 4, 2),
-                       0.2f); /* (N,32,32,32) */
+    x = conv(D, "conv", 1, gan_concat(x, c, 1), width, 4, 2);
+    x = gan_leaky_relu(x, 0.2f); /* (N,32,32,32) */
     if (features)
         features[0] = x;
     x = gan_leaky_relu(conv(D, "conv", 2, x, 2 * width, 4, 2), 0.2f); /* (N,64,16,16) */
@@ -130,12 +129,14 @@ static gan_tensor *discriminator(gan_model *D, gan_tensor *x, gan_tensor *c, gan
 /* ---- pictures: those held out are 8 runs of neighbours, since neighbours are often variants of
    one drawing; training draws from the rest */
 
+/* The place in the data of held-out picture k. */
 static int held_out(gan_data *data, int k)
 {
     return k / (held / 8) * (gan_data_size(data) / 8) + k % (held / 8);
 }
 
-static int for_training(gan_data *data, double u) /* u uniform in [0,1) */
+/* The place of a picture to train on, for u uniform in [0,1). */
+static int for_training(gan_data *data, double u)
 {
     int run = gan_data_size(data) / 8;
     int rest = run - held / 8;
@@ -152,10 +153,10 @@ static gan_tensor *pictures(gan *g, gan_data *data, int n, int first, int apart)
     gan_real *u = host + (size_t)n * count;
     if (first < 0)
         gan_to_host(gan_rand(g, n, 1, 1, 1), u);
-    for (int i = 0; i < n; i++)
-        gan_data_item(
-            data, first < 0 ? for_training(data, (double)u[i]) : held_out(data, first + i * apart),
-            host + (size_t)i * count, NULL);
+    for (int i = 0; i < n; i++) {
+        int item = first < 0 ? for_training(data, (double)u[i]) : held_out(data, first + i * apart);
+        gan_data_item(data, item, host + (size_t)i * count, NULL);
+    }
     gan_tensor *x = gan_from_host(g, host, n, 3, side, side);
     free(host);
     return x;
@@ -174,7 +175,9 @@ static gan_tensor *damage(int task, gan_tensor *x, bool training)
     if (training)
         gan_to_host(gan_rand(g, x->n, 2, 1, 1), u);
     for (int n = 0; n < x->n; n++) {
-        int top = (side - hole) / 2, left = top, reach = side * 3 / 16;
+        int top = (side - hole) / 2;
+        int left = top;
+        int reach = side * 3 / 16;
         if (training) {
             top += (int)(u[2 * n] * (2 * reach + 1)) - reach;
             left += (int)(u[2 * n + 1] * (2 * reach + 1)) - reach;
@@ -191,10 +194,13 @@ static gan_tensor *damage(int task, gan_tensor *x, bool training)
    left to right, and from top to bottom. */
 static gan_tensor *from_border(gan_tensor *c)
 {
-    int at = (side - hole) / 2, end = at + hole;
-    gan_real ramp[64];
+    int at = (side - hole) / 2;
+    int end = at + hole;
+    gan_real ramp[64]; /* from 0 to 1, as far as each pixel is */
     for (int i = 0; i < hole; i++)
         ramp[i] = (gan_real)(i + 1) / (gan_real)(hole + 1);
+    gan_tensor *to_right = gan_from_host(c->g, ramp, 1, 1, 1, hole);
+    gan_tensor *to_bottom = gan_from_host(c->g, ramp, 1, 1, hole, 1);
     gan_tensor *known = gan_slice(c, 1, 0, 3);
     gan_tensor *rows = gan_slice(known, 2, at, hole);
     gan_tensor *columns = gan_slice(known, 3, at, hole);
@@ -202,12 +208,10 @@ static gan_tensor *from_border(gan_tensor *c)
     gan_tensor *right = gan_slice(rows, 3, end, 1); /* (N,3,24,1) */
     gan_tensor *top = gan_slice(columns, 2, at - 1, 1);
     gan_tensor *bottom = gan_slice(columns, 2, end, 1); /* (N,3,1,24) */
-    gan_tensor *across = gan_add(
-        left, gan_mul(gan_sub(right, left), gan_from_host(c->g, ramp, 1, 1, 1, hole)));
-    gan_tensor *down = gan_add(
-        top, gan_mul(gan_sub(bottom, top), gan_from_host(c->g, ramp, 1, 1, hole, 1)));
-    return gan_add(known, gan_pad(gan_mul_scalar(gan_add(across, down), 0.5f), at, side - end, at,
-                                  side - end, GAN_ZEROS));
+    gan_tensor *across = gan_add(left, gan_mul(gan_sub(right, left), to_right));
+    gan_tensor *down = gan_add(top, gan_mul(gan_sub(bottom, top), to_bottom));
+    gan_tensor *inside = gan_mul_scalar(gan_add(across, down), 0.5f);
+    return gan_add(known, gan_pad(inside, at, side - end, at, side - end, GAN_ZEROS));
 }
 
 /* x (N,3,64,64) damaged and restored in one of the ways. */
@@ -276,7 +280,8 @@ static void measure(gan *g, int task, const networks *net, gan_data *data, FILE 
 static void save_rows(gan *g, const networks *net, const bool *wanted, gan_data *data,
                       const options *o, const char *name)
 {
-    gan_tensor *part[6 * TASKS * KINDS], *x = pictures(g, data, 6, 0, held / 6);
+    gan_tensor *part[6 * TASKS * KINDS];
+    gan_tensor *x = pictures(g, data, 6, 0, held / 6);
     int count = 0;
     for (int row = 0; row < 6; row++)
         for (int task = 0; task < TASKS; task++)
@@ -291,7 +296,7 @@ static void save_rows(gan *g, const networks *net, const bool *wanted, gan_data 
 
 /* E ln(1 + e^(sign*logits)) over the patches, by the share of the hole in each: outside of it
    nothing can be told. */
-static gan_tensor *verdict(int task, gan_tensor *logits, float sign, gan_tensor *c)
+static gan_tensor *patch_loss(int task, gan_tensor *logits, float sign, gan_tensor *c)
 {
     gan_tensor *each = gan_softplus(gan_mul_scalar(logits, sign));
     if (task == SUPER)
@@ -312,8 +317,10 @@ static void train(gan *g, int task, networks *net, gan_data *data, int step, con
     gan_tensor *y = generator(task, net->G, c);
     gan_tensor *fx[2];
     gan_tensor *fy[2];
-    gan_tensor *content = gan_mul_scalar(
-        gan_l1(y, x), task == INPAINT ? (float)(side * side) / (float)(hole * hole) : 1);
+
+    /* For the hole the mean is taken over its pixels: the others are given. */
+    float of_all = task == INPAINT ? (float)(side * side) / (float)(hole * hole) : 1;
+    gan_tensor *content = gan_mul_scalar(gan_l1(y, x), of_all);
     gan_tensor *loss = content;
     losses[0] = losses[1] = 0;
     gan_set_lr(net->opt_g, adversarial ? gan_lr_linear(1e-3f, step, half, o->steps)
@@ -322,23 +329,21 @@ static void train(gan *g, int task, networks *net, gan_data *data, int step, con
     if (adversarial) {
         gan_tensor *a = discriminator(net->D, x, c, fx);
         gan_tensor *b = discriminator(net->D, y, c, fy);
-        gan_tensor *fooled = verdict(task, b, -1, c);
-        gan_tensor *d_loss = gan_add(verdict(task, a, -1, c), verdict(task, b, 1, c));
+        gan_tensor *fooled = patch_loss(task, b, -1, c);
+        gan_tensor *d_loss = gan_add(patch_loss(task, a, -1, c), patch_loss(task, b, 1, c));
         losses[0] = (double)gan_item(d_loss);
         losses[1] = (double)gan_item(fooled);
-        float gamma =
-            task == INPAINT
-                ? 0.5f
-                /* what fills a hole is easily told from the truth, what was enlarged is not */
-                : 0.02f;
-        if (step % 16 == 0)
-            d_loss = gan_add(d_loss,
-                             gan_mul_scalar(gan_r1(discriminator(net->D, x, c, NULL), x), gamma));
+        /* What fills a hole is easily told from the truth, what was enlarged is not. */
+        float gamma = task == INPAINT ? 0.5f : 0.02f;
+        if (step % 16 == 0) {
+            gan_tensor *penalty = gan_r1(discriminator(net->D, x, c, NULL), x);
+            d_loss = gan_add(d_loss, gan_mul_scalar(penalty, gamma));
+        }
         loss = gan_add(content, gan_mul_scalar(fooled, lambda));
         if (!plain_content)
             loss = gan_add(loss, gan_perceptual_loss(fx, fy, 2));
-        gan_minimize(net->opt_g,
-                     loss); /* each finds its own model's parameters in what both share */
+        /* Both losses hang on both networks; each optimizer differentiates by its own model. */
+        gan_minimize(net->opt_g, loss);
         gan_minimize(net->opt_d, d_loss);
         gan_ema(net->average, net->G, step == half ? 0 : 0.99f);
     } else {
@@ -398,13 +403,13 @@ int main(int argc, char **argv)
         gan_model *m[4];
         for (int i = 0; i < 4; i++)
             m[i] = gan_model_new(g, name[task][i]);
-        networks made = {m[0],
-                         m[1],
-                         m[2],
-                         m[3],
-                         gan_adam(m[0], 1e-3f, 0.5f, 0.99f),
-                         gan_adam(m[3], 2e-3f, 0.5f, 0.99f)};
-        net[task] = made;
+        networks *made = &net[task];
+        made->G = m[0];
+        made->pixels = m[1];
+        made->average = m[2];
+        made->D = m[3];
+        made->opt_g = gan_adam(made->G, 1e-3f, 0.5f, 0.99f);
+        made->opt_d = gan_adam(made->D, 2e-3f, 0.5f, 0.99f);
     }
     gan_data *data = open_data(g, &o);
     if (gan_data_size(data) < 2 * held) {
@@ -440,8 +445,8 @@ int main(int argc, char **argv)
         if (!wanted[task])
             continue;
         measure(g, task, &net[task], data, csv);
-        if (!gan_save(net[task].average,
-                      in_folder(&o, task == INPAINT ? "inpaint.safetensors" : "super.safetensors")))
+        const char *name = task == INPAINT ? "inpaint.safetensors" : "super.safetensors";
+        if (!gan_save(net[task].average, in_folder(&o, name)))
             fail();
     }
     if (fclose(csv) != 0) {

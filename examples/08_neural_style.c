@@ -5,35 +5,32 @@
    New since 07: a network that is only looked through; its features' statistics as a loss;
    gradients of pixels; L-BFGS.
 
-   Run:      make 08_neural_style       built-in shapes, or
-             make 08_neural_style ARGS="--data cat.jpg --style starry_night.jpg --net
-               squeezenet1_1.safetensors"
-             ... --style a.jpg,b.jpg --weights 0.7,0.3      a mixture of styles
-             ... --style a.jpg,b.jpg --strip 5              five pictures from style a to style b
+   Run:      make 08_neural_style        built-in shapes; with files, ARGS="..." with one of
+               --data cat.jpg --style starry_night.jpg --net squeezenet1_1.safetensors
+               --data cat.jpg --style a.jpg,b.jpg --weights 0.7,0.3    a mixture of styles
+               --data cat.jpg --style a.jpg,b.jpg --strip 5            five pictures from a to b
    Reads:    --data a photo, --style paintings (any format that stb_image reads), --net the weights
-             of a feature network of a --kind:
-             squeezenet, vgg19, vgg19-3 or vgg19-small (style.h says which is what). Without --net:
-               examples/style_net.safetensors,
-             which style_net.c trained.
-   Leaves:   out/08_neural_style/       panel.png (content, styles, results), result.png, log.csv,
-             state.safetensors
+             of a feature network of a --kind: squeezenet, vgg19, vgg19-3 or vgg19-small (style.h
+             lists their layers). Without --net: examples/style_net.safetensors, which style_net.c
+             trained.
+   Leaves:   out/08_neural_style/        panel.png (content, styles, results), result.png, log.csv,
+                                         state.safetensors
    Time:     15 s of one core for 300 steps at 256 px with SqueezeNet, 26 s with the shipped
              network; 5 s with --lbfgs --steps 100
    Expect:   the photo's things in the painting's colours and strokes (08_neural_style.png). The
-             shipped network saw 20 pictures, not a million:
-             it gives colours, contrast and brush marks, but none of the larger forms, swirls for
-               instance, for which take SqueezeNet or VGG-19.
+             shipped network saw 20 pictures, not a million: it gives colours, contrast and brush
+             marks, but none of the larger forms, swirls for instance, for which take SqueezeNet or
+             VGG-19.
 
    The loss of the picture x, the photo p and the paintings a_k is
 
-     content_weight * |F(x) - F(p)|^2 / |F(p)|^2
-     + mean over layers l of |m_l(x) - m_l|^2 / |m_l|^2 + |G_l(x) - G_l|^2 / |G_l|^2,     m_l = sum
-       of w_k m_l(a_k), G_l likewise
+       content_weight * |F(x) - F(p)|^2 / |F(p)|^2
+     + mean over layers l of |m_l(x) - m_l|^2 / |m_l|^2 + |G_l(x) - G_l|^2 / |G_l|^2
      + tv_weight * mean of (x_i,j+1 - x_i,j)^2 + (x_i+1,j - x_i,j)^2
 
-   F: a layer's feature map (C,H*W); m its mean over places, G = (F-m)(F-m)^T / (C H W): which
-   features go together, wherever they are. Each term is relative to its target, so that the same
-   weights do for every network. */
+   with m_l = sum of w_k m_l(a_k), G_l likewise. F: a layer's feature map (C,H*W); m its mean over
+   places, G = (F-m)(F-m)^T / (C H W): which features go together, wherever they are. Each term is
+   relative to its target, so that the same weights do for every network. */
 #include "common.h"
 #include "zoo.h"
 #include "style.h"
@@ -63,10 +60,12 @@ static void weigh(const settings *s, int count, gan_real *weights)
     }
     for (int n = 0; n < s->strip; n++)
         for (int k = 0; k < count; k++) {
+            double given = s->weights ? (double)real_number("--weights", part[k]) : 1.0 / count;
             double at = s->strip > 1 ? (double)n * (count - 1) / (s->strip - 1) : 0;
-            double near = 1 - fabs(at - k); /* at: between which styles */
-            double alone = s->weights ? (double)real_number("--weights", part[k]) : 1.0 / count;
-            weights[n * count + k] = (gan_real)(s->strip == 1 ? alone : near > 0 ? near : 0);
+            double between = 1 - fabs(at - k); /* 1 at style k, 0 at its neighbours */
+            if (between < 0)
+                between = 0;
+            weights[n * count + k] = (gan_real)(s->strip == 1 ? given : between);
         }
 }
 
@@ -77,24 +76,24 @@ static gan_tensor *canvas(gan_model *image, gan_tensor *content, const settings 
     gan_tensor *pixels = gan_param(image, "pixels", s->strip, 3, content->h, content->w);
     gan_real *host = (gan_real *)malloc(sizeof *host * gan_count(pixels));
     gan_tensor *start = s->noise ? gan_rand(content->g, 1, 3, content->h, content->w) : content;
-    gan_to_host(gan_expand(gan_add_scalar(gan_mul_scalar(start, 2), -1), s->strip, 3, content->h,
-                           content->w),
-                host);
+    start = gan_add_scalar(gan_mul_scalar(start, 2), -1); /* [0,1] -> [-1,1] */
+    gan_to_host(gan_expand(start, s->strip, 3, content->h, content->w), host);
     gan_set(pixels, host);
     free(host);
     return pixels;
 }
 
+/* [-1,1] -> [0,1] */
 static gan_tensor *unit(gan_tensor *pixels)
 {
     return gan_mul_scalar(gan_add_scalar(pixels, 1), 0.5f);
-} /* [-1,1] -> [0,1] */
+}
 
 int main(int argc, char **argv)
 {
     options o = {
         .out = "out/08_neural_style", .steps = 300, .batch = 1, .quick_steps = 4, .quick_batch = 1};
-    settings s = {NULL, NULL, NULL, NULL, 256, 0, 1, 0.2f, 1, 0.1f, false, false};
+    settings s = {.size = 256, .strip = 1, .content = 0.2f, .tv = 1, .lr = 0.1f};
     const flag own[] = {
         {"--style", 't', &s.style, "paintings: a.jpg,b.jpg"},
         {"--weights", 't', &s.weights, "how much of each: 0.7,0.3 (equal)"},
@@ -121,14 +120,15 @@ int main(int argc, char **argv)
         s.style_size = s.size;
 
     gan *g = open_device(&o);
-    style_net net = style_open(g, s.kind ? s.kind : s.net ? "squeezenet" : "own", s.net);
+    const char *kind = s.kind ? s.kind : s.net ? "squeezenet" : "own";
+    style_net net = style_open(g, kind, s.net);
     gan_tensor *content = style_picture(g, o.data, s.size, GAN_SHAPES_FILLED);
     gan_tensor *shown[STYLES + 17] = {content};
     char names[4096];
     const char *name[STYLES] = {NULL, NULL};
-    int count = s.style     ? style_split(s.style, names, sizeof names, name, STYLES)
-              : s.strip > 1 ? 2
-                            : 1;
+    int count = s.strip > 1 ? 2 : 1;
+    if (s.style)
+        count = style_split(s.style, names, sizeof names, name, STYLES);
     for (int k = 0; k < count; k++)
         shown[k + 1] = style_picture(g, name[k], s.style_size,
                                      k ? GAN_SHAPES_EDGES : GAN_SHAPES_STRIPED);
@@ -154,20 +154,21 @@ int main(int argc, char **argv)
         style_losses(&net, unit(pixels), &target, &content_loss, &style_loss, &rough);
         gan_tensor *loss = gan_add(style_loss, gan_add(gan_mul_scalar(content_loss, s.content),
                                                        gan_mul_scalar(rough, s.tv)));
+        loss = gan_mul_scalar(loss, (gan_real)s.strip); /* each was a mean over the pictures */
         gan_set_lr(opt[0], gan_lr_cosine(s.lr, step, o.steps));
-        gan_minimize(
-            opt[lbfgs],
-            gan_mul_scalar(loss, (gan_real)s.strip)); /* times strip: losses are means over it */
+        gan_minimize(opt[lbfgs], loss);
         if (!lbfgs)
             gan_clip_weights(image, 1); /* to [-1,1]; L-BFGS would mistake it for curvature */
         gan_progress_step(log, step, (double)gan_item(content_loss), (double)gan_item(style_loss),
                           (double)gan_item(rough));
         gan_clear_to(g, mark);
+
         if ((step + 1) % 100 == 0 || step + 1 == o.steps) {
-            for (int n = 0; n < s.strip && n < 16; n++)
+            int results = s.strip < 16 ? s.strip : 16;
+            for (int n = 0; n < results; n++)
                 shown[1 + count + n] = gan_slice(unit(pixels), 0, n, 1);
-            style_panel(shown, 1 + count + (s.strip < 16 ? s.strip : 16), &o, "panel.png");
-            style_panel(shown + 1 + count, s.strip < 16 ? s.strip : 16, &o, "result.png");
+            style_panel(shown, 1 + count + results, &o, "panel.png");
+            style_panel(shown + 1 + count, results, &o, "result.png");
             gan_clear_to(g, mark);
             save_all(g, &o, step + 1);
         }

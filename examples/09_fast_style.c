@@ -7,34 +7,33 @@
    New since 08: the loss of 08, but the gradient goes on into a network's weights; instance
    norm; upsampling by repetition; AdaIN.
 
-   Run:      make 09_fast_style         built-in shapes, or trained on a folder of photos for one
-             painting:
-             make 09_fast_style ARGS="--data photos --style starry_night.jpg --net
-               squeezenet1_1.safetensors"
-             make 09_fast_style ARGS="--apply examples/painter.safetensors --data photo.jpg"
-               paint with what was trained
-             make 09_fast_style ARGS="--any microast.safetensors --data photo.jpg --style a.jpg"
-               any style: MicroAST, or AdaIN:
-             make 09_fast_style ARGS="--any encoder.safetensors,decoder.safetensors --data
-               photo.jpg --style a.jpg,b.jpg --alpha 0.8"
+   Run:      make 09_fast_style        built-in shapes; with files, ARGS="..." with one of
+               --data photos --style starry_night.jpg --net squeezenet1_1.safetensors
+                   trains on a folder of photos for one painting
+               --apply examples/painter.safetensors --data photo.jpg
+                   paints with what was trained
+               --any microast.safetensors --data photo.jpg --style a.jpg
+                   any style, by MicroAST
+               --any encoder.safetensors,decoder.safetensors --data photo.jpg --style a.jpg,b.jpg
+                   --alpha 0.8    any style, by AdaIN
    Reads:    --data a folder of photos (training) or one photo, --style, --net and --kind as 08
-   Leaves:   out/09_fast_style/         panel.png (photo, styles, painting); from a training also
-             samples-NNNNN.png, painter.safetensors,
-             log.csv, state.safetensors
+   Leaves:   out/09_fast_style/        panel.png (photo, styles, painting); from a training also
+                                       samples-NNNNN.png, painter.safetensors, log.csv,
+                                       state.safetensors
    Time:     training with SqueezeNet 4 minutes of one core, on the built-in shapes as long; a
-             photo of 512x384 0.13 s, by AdaIN at
-             256x172 0.4 s, by MicroAST at 512x340 0.3 s
+             photo of 512x384 0.13 s, by AdaIN at 256x172 0.4 s, by MicroAST at 512x340 0.3 s
    Expect:   after 250 steps already the strokes and colours of the painting on the things of the
-             photo (09_fast_style.png, by the shipped painter);
-             of the built-in shapes, blotches and stripes in the colours of the dark cloth
+             photo (09_fast_style.png, by the shipped painter); of the built-in shapes, blotches and
+             stripes in the colours of the dark cloth
 
-   examples/painter.safetensors paints as The Starry Night. It comes from the second command with
+   examples/painter.safetensors paints as The Starry Night. It comes from the first command with
    the defaults (1,500 steps, batch 2, seed 42) on ten photos (CC0, public domain, and three by
    Aitzol Berasategi, CC BY 4.0): very few, but cut into random patches they are enough for
    strokes and colours.
 
    AdaIN(x, y) = sd(y) (x - m(x))/sd(x) + m(y), m and sd each channel's mean and deviation over
    places. With f the encoder, g the decoder, styles s_k:
+
      painting = g(alpha * sum of w_k AdaIN(f(photo), f(s_k)) + (1 - alpha) * f(photo)). */
 #include <time.h>
 #include "common.h"
@@ -75,17 +74,19 @@ static gan_tensor *painter(gan_model *m, gan_tensor *x)
     x = gan_relu(layer(m, "conv3", "in3", x, 48, 3, 2)); /* (N,48,H/4,W/4) */
     for (int i = 1; i <= 3; i++)
         x = residual(m, i, x);
-    x = gan_relu(layer(m, "up1", "in4", gan_resize(x, 2 * x->h, 2 * x->w, GAN_NEAREST), 32, 3,
-                       1)); /* repeated pixels, then a convolution: a */
-    x = gan_relu(layer(m, "up2", "in5", gan_resize(x, 2 * x->h, 2 * x->w, GAN_NEAREST), 16, 3,
-                       1)); /* transposed one leaves a chequerboard */
+    /* Repeated pixels, then a convolution: a transposed one leaves a chequerboard. */
+    x = gan_resize(x, 2 * x->h, 2 * x->w, GAN_NEAREST);
+    x = gan_relu(layer(m, "up1", "in4", x, 32, 3, 1)); /* (N,32,H/2,W/2) */
+    x = gan_resize(x, 2 * x->h, 2 * x->w, GAN_NEAREST);
+    x = gan_relu(layer(m, "up2", "in5", x, 16, 3, 1)); /* (N,16,H,W) */
     return gan_sigmoid(zoo_conv(m, "out", x, 3, 5, 1));
 }
 
+/* [-1,1] -> [0,1] */
 static gan_tensor *unit(gan_tensor *x)
 {
     return gan_mul_scalar(gan_add_scalar(x, 1), 0.5f);
-} /* [-1,1] -> [0,1] */
+}
 
 /* Built-in shapes lie on paper without any texture, where a network of convolutions has nothing
    to begin a stroke at: they get a grain. */
@@ -98,7 +99,8 @@ static gan_tensor *grainy(gan_tensor *x, const options *o)
 static gan_tensor *train(gan *g, gan_model *m, const settings *s, const options *o,
                          gan_tensor **style, int count, const gan_real *weights)
 {
-    style_net net = style_open(g, s->kind ? s->kind : s->net ? "squeezenet" : "own", s->net);
+    const char *kind = s->kind ? s->kind : s->net ? "squeezenet" : "own";
+    style_net net = style_open(g, kind, s->net);
     int size = s->size / 4 * 4;
     if (o->data && !is_folder(o->data)) {
         fprintf(stderr,
@@ -111,6 +113,7 @@ static gan_tensor *train(gan *g, gan_model *m, const settings *s, const options 
     gan_opt *adam = gan_adam(m, s->lr, 0.9f, 0.999f);
     if (!photos)
         fail();
+
     gan_tensor *first_four = gan_zeros(g, 4, 3, size, size);
     size_t area = gan_count(first_four) / 4;
     gan_real *host = (gan_real *)malloc(sizeof *host * 4 * area);
@@ -129,10 +132,9 @@ static gan_tensor *train(gan *g, gan_model *m, const settings *s, const options 
         fail();
     gan_mark mark = gan_here(g);
     for (int step = first; step < o->steps; step++) {
-        gan_tensor *crop = gan_random_crop(gan_batch(photos, o->batch, NULL), s->crop, s->crop),
-                   *content, *look, *rough;
-        gan_tensor *photo = grainy(unit(gan_augment(crop, GAN_FLIP, 0.5f)),
-                                   o); /* (N,3,CROP,CROP) */
+        gan_tensor *content, *look, *rough;
+        gan_tensor *photo = gan_random_crop(gan_batch(photos, o->batch, NULL), s->crop, s->crop);
+        photo = grainy(unit(gan_augment(photo, GAN_FLIP, 0.5f)), o); /* (N,3,CROP,CROP) */
         style_content(&net, photo, &target);
         style_losses(&net, painter(m, photo), &target, &content, &look, &rough);
         gan_set_lr(adam, gan_lr_cosine(s->lr, step, o->steps));
@@ -141,6 +143,7 @@ static gan_tensor *train(gan *g, gan_model *m, const settings *s, const options 
         gan_progress_step(log, step, (double)gan_item(content), (double)gan_item(look),
                           (double)gan_item(rough));
         gan_clear_to(g, mark);
+
         if ((step + 1) % 250 == 0 || step + 1 == o->steps) {
             char name[64];
             snprintf(name, sizeof name, "samples-%05d.png", step + 1);
@@ -180,10 +183,10 @@ static gan_tensor *paint_any(const any_style *any, gan_tensor *photo, gan_tensor
         return zoo_microast_mix(any->encoder, photo, style, weights, count);
     for (int k = 0; k < count; k++)
         map[k] = zoo_vgg_encoder(any->encoder, "features", channels, 3, style[k], NULL);
-    gan_tensor *x = zoo_vgg_encoder(any->encoder, "features", channels, 3, photo,
-                                    NULL); /* (1,256,H/4,W/4) */
-    return zoo_vgg_decoder(any->decoder, "dec3", channels, 3, zoo_adain_mix(x, map, weights, count),
-                           false);
+    /* x (1,256,H/4,W/4) */
+    gan_tensor *x = zoo_vgg_encoder(any->encoder, "features", channels, 3, photo, NULL);
+    x = zoo_adain_mix(x, map, weights, count);
+    return zoo_vgg_decoder(any->decoder, "dec3", channels, 3, x, false);
 }
 
 /* The photo painted, and processor time of the last of a few passes: with several threads, a
@@ -211,7 +214,13 @@ int main(int argc, char **argv)
 {
     options o = {
         .out = "out/09_fast_style", .steps = 1500, .batch = 2, .quick_steps = 2, .quick_batch = 2};
-    settings s = {NULL, NULL, NULL, NULL, NULL, NULL, 256, 256, 128, 0.6f, 1, 2e-3f, 1};
+    settings s = {.size = 256,
+                  .style_size = 256,
+                  .crop = 128,
+                  .content = 0.6f,
+                  .tv = 1,
+                  .lr = 2e-3f,
+                  .alpha = 1};
     const flag own[] = {
         {"--style", 't', &s.style, "paintings: a.jpg,b.jpg"},
         {"--weights", 't', &s.weights, "how much of each: 0.7,0.3 (equal)"},
@@ -239,7 +248,9 @@ int main(int argc, char **argv)
     char names[4096], numbers[256];
     const char *name[STYLES] = {NULL}, *number[STYLES];
     int count = s.style ? style_split(s.style, names, sizeof names, name, STYLES) : 1;
-    gan_tensor *shown[STYLES + 4], **style = shown + 1, *styles[STYLES + 1];
+    gan_tensor *shown[STYLES + 4];  /* the photo, the styles, what came of them */
+    gan_tensor **style = shown + 1; /* of these the styles, and behind them the results */
+    gan_tensor *styles[STYLES + 1]; /* the styles, and behind them the photo: see any_style */
     gan_real weights[STYLES + 1];
     if (s.weights && style_split(s.weights, numbers, sizeof numbers, number, STYLES) != count) {
         fprintf(stderr, "--weights: one number a style is wanted\n");
@@ -258,7 +269,8 @@ int main(int argc, char **argv)
     else
         shown[0] = grainy(style_picture(g, o.data, s.size, GAN_SHAPES_FILLED), &o);
 
-    int results = 0, passes = o.quick ? 1 : 3;
+    int results = 0;
+    int passes = o.quick ? 1 : 3;
     gan_tensor *photo = shown[0];
     if (!s.any)
         style[count + results++] = timed("painter", m, NULL, passes, photo, NULL, NULL, 0);
@@ -270,8 +282,10 @@ int main(int argc, char **argv)
             weights[k] *= s.alpha;
         styles[count] = photo;
         weights[count] = 1 - s.alpha;
-        any_style any = {filled(g, "encoder", file[0]),
-                         parts > 1 ? filled(g, "decoder", file[1]) : NULL};
+        any_style any = {NULL, NULL};
+        any.encoder = filled(g, "encoder", file[0]);
+        if (parts > 1)
+            any.decoder = filled(g, "decoder", file[1]);
         style[count + results++] = timed(parts > 1 ? "AdaIN" : "MicroAST", NULL, &any, passes,
                                          photo, styles, weights, count + 1);
         if (o.quick) { /* both untrained here, only to try them */

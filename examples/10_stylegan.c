@@ -2,21 +2,23 @@
    every layer of the generator. Karras et al. 2019 (StyleGAN), 2020 (StyleGAN2), 2020 (ADA:
    training with limited data), 2018 (progressive growing).
 
-   Run:      make 10_stylegan    or   cc -O2 -fopenmp examples/10_stylegan.c -o stylegan -lm &&
-             ./stylegan
-   --data    a folder of pictures of any size, or an IDX file of colour pictures whose side is a
-             multiple of --size; without it
-             data/avatars, or, where that is not there, shapes that gan.h draws
+   Run:      make 10_stylegan    or
+             cc -O2 examples/10_stylegan.c -o stylegan -lm -pthread && ./stylegan
+   Data:     --data a folder of pictures of any size, or an IDX file of colour pictures whose side
+             is a multiple of --size; without it data/avatars, or, where that is not there, shapes
+             that gan.h draws
    Leaves:   out/10_stylegan/    samples-NNNNN.png, log.csv, state.safetensors,
-             generator.safetensors (F16, with the mean w)
+                                 generator.safetensors (F16, with the mean w)
+   Time:     one thread takes 87 ms of processor time a step, 10 minutes in all
+   Expect:   after 1,500 steps heads, after 4,000 hair, clothes and backgrounds of many kinds. A few
+             of a hundred fail at psi 0.85: --psi 0.7 is safer, and duller.
 
    New since the DCGAN:
      - The generator (stylegan.h): modulated and demodulated convolutions, noise in every layer, an
        RGB layer for each side.
      - Weights at an equalized rate: N(0,1), scaled when used. Adam's steps are then as large for a
-       wide layer as for a narrow one, and a
-       step is a part lr of the weights: the papers' 0.002 is for millions of pictures, 0.008
-         learns as much from a quarter of them.
+       wide layer as for a narrow one, and a step is a part lr of the weights: the papers' 0.002 is
+       for millions of pictures, 0.008 learns as much from a quarter of them.
      - A residual discriminator that also sees how varied four pictures are; lazy R1: every 16th
        step, 16 times as strong.
      - Style mixing: half of the pictures take their later layers' style from a second z.
@@ -24,13 +26,10 @@
      - --path: path length regularisation. --ada: augmentation that grows where data is little.
        --progressive: 4x4 first, then doubled.
 
-   Time: one thread takes 87 ms of processor time a step, 10 minutes in all. After 1,500 steps
-   there are heads, after 4,000 hair, clothes and backgrounds of many kinds.
    10_stylegan.safetensors (the averaged generator) and 10_stylegan.png are what the defaults
    leave, --seed 42, 7000 steps of 8 pictures, from 5,977 CC0 avatars (peeps64: Open Peeps by
    Pablo Stanley, drawn by DiceBear; --data with their IDX file of 64x64, halved); 36 minutes
-   with --threads 1 on a busy machine. A few of a hundred fail at psi 0.85: --psi 0.7 is safer,
-   and duller. */
+   with --threads 1 on a busy machine. */
 #include "stylegan.h"
 
 static int size = 32;
@@ -71,8 +70,8 @@ static gan_tensor *discriminator(gan_model *D, gan_tensor *x, float fade)
             small = NULL;
         }
     }
-    x = gan_minibatch_stddev(x, x->n % 4 ? x->n
-                                         : 4); /* (N,width+1,4,4): how varied are four pictures? */
+    int group = x->n % 4 ? x->n : 4;
+    x = gan_minibatch_stddev(x, group); /* (N,width+1,4,4): how varied are four pictures? */
     x = act(gan_conv2d(D, "conv", x, width, 3, 1, 1));
     return gan_linear(D, "out", act(gan_linear(D, "fc", x, width)), 1);
 }
@@ -113,17 +112,18 @@ static gan_tensor *path_penalty(gan *g, gan_model *G, int n, int side, float fad
    during the first half of its part */
 static int side_at(int step, int steps, float *fade)
 {
-    int stages = 1, stage, side = 4;
+    int stages = 1;
     while (4 << stages <= size)
         stages++;
     *fade = 1;
     if (!progressive)
         return size;
+
     float place = (float)step * (float)stages / (0.6f * (float)steps + 1);
-    stage = place < (float)(stages - 1) ? (int)place : stages - 1;
+    int stage = place < (float)(stages - 1) ? (int)place : stages - 1;
     if (stage > 0 && place - (float)stage < 0.5f)
         *fade = 2 * (place - (float)stage);
-    return side << stage;
+    return 4 << stage;
 }
 
 /* Real pictures (N,3,any,any) at the side that is trained, and while that fades in, partly as
@@ -155,8 +155,8 @@ static void save_samples(gan *g, gan_model *G, const gan_real *noise, int step, 
     snprintf(name, sizeof name, "samples-%05d.png", step);
     measure_mean_w(g, G);
     gan_tensor *w = truncate_w(G, mapping(G, gan_from_host(g, noise, 96, LATENT, 1, 1)), psi);
-    draw(gan_resize(synthesis(G, all_layers(w, side), side, fade, NULL), 64, 64, GAN_NEAREST), 12,
-         o, name);
+    gan_tensor *x = synthesis(G, all_layers(w, side), side, fade, NULL);
+    draw(gan_resize(x, 64, 64, GAN_NEAREST), 12, o, name);
     gan_clear(g);
 }
 
@@ -204,7 +204,9 @@ int main(int argc, char **argv)
     if (!log)
         fail();
 
-    int every = o.quick || o.steps < 10 ? o.steps : o.steps / 10 > 500 ? 500 : o.steps / 10;
+    int every = o.steps / 10 > 500 ? 500 : o.steps / 10;
+    if (o.quick || o.steps < 10)
+        every = o.steps;
     for (int step = first; step < o.steps; step++) {
         int side = side_at(step, o.steps, &fade);
         float rate = gan_lr_linear(lr, step, o.steps * 4 / 5, o.steps);
@@ -221,17 +223,19 @@ int main(int argc, char **argv)
         gan_tensor *d_real = discriminator(D, real, fade);
         gan_tensor *d_loss = gan_d_loss(d_real, discriminator(D, gan_detach(shown), fade),
                                         GAN_NON_SATURATING);
-        gan_tensor *d_all = step % 16 ? d_loss
-                                      : gan_add(d_loss, gan_mul_scalar(gan_r1(d_real, real),
-                                                                       16 * gamma_r1 / 2));
+        gan_tensor *d_loss_and_r1 = d_loss;
+        if (step % 16 == 0)
+            d_loss_and_r1 = gan_add(d_loss,
+                                    gan_mul_scalar(gan_r1(d_real, real), 16 * gamma_r1 / 2));
         if (ada)
             p = gan_ada(D, d_real, 0.6f, 100000); /* for the next step */
-        gan_minimize(opt_d, d_all);
+        gan_minimize(opt_d, d_loss_and_r1);
 
         gan_tensor *g_loss = gan_g_loss(NULL, discriminator(D, shown, fade), GAN_NON_SATURATING);
-        gan_minimize(opt_g, path && step % 4 == 0
-                                ? gan_add(g_loss, path_penalty(g, G, (o.batch + 1) / 2, side, fade))
-                                : g_loss);
+        gan_tensor *g_loss_and_path = g_loss;
+        if (path && step % 4 == 0)
+            g_loss_and_path = gan_add(g_loss, path_penalty(g, G, (o.batch + 1) / 2, side, fade));
+        gan_minimize(opt_g, g_loss_and_path);
         gan_ema(average, G, gan_ema_decay(step, o.batch, 8000, 0.05f));
 
         gan_progress_step(log, step, (double)gan_item(d_loss), (double)gan_item(g_loss), (double)p);
@@ -240,6 +244,7 @@ int main(int argc, char **argv)
             gan_summary(D);
         }
         gan_clear(g);
+
         if ((step + 1) % every == 0 || step + 1 == o.steps) {
             save_samples(g, average, noise, step + 1, &o);
             save_all(g, &o, step + 1);

@@ -2,23 +2,26 @@
    layer can take a w of its own, so two pictures can be crossed: the shape of one, the colours
    of the other. Karras et al. 2019 (style mixing, truncation, noise), 2020.
 
-   Run:      make 11_style_mixing    or   cc -O2 -fopenmp examples/11_style_mixing.c -o mixing -lm
-             && ./mixing
-   --data    weights that 10_stylegan left (out/10_stylegan/generator.safetensors); without it
-             those that come along,
-             examples/10_stylegan.safetensors
+   Run:      make 11_style_mixing    or
+             cc -O2 examples/11_style_mixing.c -o mixing -lm -pthread && ./mixing
+   Data:     --data weights that 10_stylegan left (out/10_stylegan/generator.safetensors); without
+             it those that come along, examples/10_stylegan.safetensors
    Leaves:   out/11_style_mixing/    mixing.png, one-style.png, truncation.png, noise.png,
-             journey.gif, log.csv (the numbers it prints)
+                                     journey.gif, log.csv (the numbers it prints)
+   Time:     seconds on a CPU
 
    mixing.png is the paper's table: sources A along the top, sources B down the left side. In the
    first rows each picture is A with the coarse styles of B (4x4 and 8x8), and has B's head; then
    with the middle ones (16x16); then with the fine ones (32x32), and it is A in B's colours.
-   --seed chooses other sources; --steps does nothing here. Seconds on a CPU. */
+   --seed chooses other sources; --steps does nothing here. */
 #include "stylegan.h"
 
-static int side, layers, coarse_end,
-    middle_end; /* of the picture; styles it takes; where the middle and the fine ones begin */
-static float psi = 0.85f, strength = 1;
+static int side;                  /* of the picture */
+static int layers;                /* that take a style */
+static int coarse_end;            /* the first layer that is not coarse */
+static int middle_end;            /* the first one that is fine */
+static float psi = 0.85f;         /* truncation */
+static float strength = 1;        /* of the noise */
 static gan_tensor *still[STYLES]; /* noise (1,1,S,S) of each layer, the same for all pictures */
 
 /* ---- styles on the host: ws (N,LATENT,layers), so that any layer of any picture can take any w */
@@ -143,11 +146,11 @@ static void noise_rows(gan *g, gan_model *G, int columns, int rows, const option
         }
         gan_tensor *off = paint(g, G, one, 1, none);
         gan_tensor *on = paint(g, G, many, n, drawn);
-        gan_tensor *square = gan_mean_to(gan_square(gan_sub(on, gan_mean_to(on, 1, 3, side, side))),
-                                         1, 3, side, side);
-        gan_tensor *deviation = gan_sqrt(gan_add_scalar(square, 1e-12f));
-        gan_tensor *map = gan_add_scalar(gan_div(deviation, gan_mul_scalar(gan_mean(deviation), 2)),
-                                         -1);
+        gan_tensor *difference = gan_sub(on, gan_mean_to(on, 1, 3, side, side));
+        gan_tensor *variance = gan_mean_to(gan_square(difference), 1, 3, side, side);
+        gan_tensor *deviation = gan_sqrt(gan_add_scalar(variance, 1e-12f));
+        gan_tensor *in_means = gan_div(deviation, gan_mul_scalar(gan_mean(deviation), 2));
+        gan_tensor *map = gan_add_scalar(in_means, -1);
         gan_tensor *parts[3] = {off, on, gan_clamp(map, -1, 1)};
         row[y] = gan_concat_all(parts, 3, 0);
         mean += (double)gan_item(gan_mean(deviation)) / rows;
@@ -209,12 +212,13 @@ static double shape_change(gan *g, gan_tensor *a, gan_tensor *b)
    changed its colour without telling anything about colours. */
 static double colour_change(gan *g, gan_tensor *a, gan_tensor *b)
 {
-    gan_tensor *la = luminance(g, a), *lb = luminance(g, b);
+    gan_tensor *la = luminance(g, a);
+    gan_tensor *lb = luminance(g, b);
     gan_tensor *weight = gan_relu(gan_add_scalar(gan_mul_scalar(gan_abs(gan_sub(la, lb)), -4), 1));
-    gan_tensor *chroma = gan_sum_to(gan_abs(gan_sub(gan_sub(a, la), gan_sub(b, lb))), a->n, 1, a->h,
-                                    a->w);
-    return (double)gan_item(
-        gan_div(gan_sum(gan_mul(weight, chroma)), gan_add_scalar(gan_sum(weight), 1e-6f)));
+    gan_tensor *chroma = gan_abs(gan_sub(gan_sub(a, la), gan_sub(b, lb)));
+    chroma = gan_sum_to(chroma, a->n, 1, a->h, a->w);
+    gan_tensor *all_weights = gan_add_scalar(gan_sum(weight), 1e-6f);
+    return (double)gan_item(gan_div(gan_sum(gan_mul(weight, chroma)), all_weights));
 }
 
 static void print_changes(gan *g, gan_model *G, int pairs, const options *o)
@@ -245,10 +249,10 @@ static void print_changes(gan *g, gan_model *G, int pairs, const options *o)
         colour[band] = colour_change(g, before, after);
     }
     fprintf(file, "styles,first,last,shape,colour\n");
-    printf(
-        "Of what another w changes, so much is changed by some layers' styles alone (%d pairs):\n"
-        "styles   layers   shape   colour\n",
-        pairs);
+    printf("Of what another w changes, so much is changed by some layers' styles alone "
+           "(%d pairs):\n"
+           "styles   layers   shape   colour\n",
+           pairs);
     for (int band = 0; band < 4; band++) {
         printf("%-8s %d to %d   %4.0f%%   %5.0f%%\n", name[band], from[band], to[band] - 1,
                100 * shape[band] / shape[3], 100 * colour[band] / colour[3]);
@@ -280,9 +284,11 @@ static gan_model *open_generator(gan *g, const options *o)
             fprintf(stderr, "%s: no generator of 10_stylegan: it lacks \"constant\"\n", path);
             exit(1);
         }
-        for (side = 4;
-             snprintf(name, sizeof name, "rgb%d.weight", 2 * side) && gan_find_param(G, name);
-             side *= 2) {}
+        side = 2;
+        do {
+            side *= 2;
+            snprintf(name, sizeof name, "rgb%d.weight", 2 * side);
+        } while (gan_find_param(G, name));
         width = gan_find_param(G, "constant")->c;
     }
     layers = styles_of(side);
@@ -300,10 +306,9 @@ int main(int argc, char **argv)
         {"--coarse", 'i', &coarse, "how many of the first layers are coarse"},
         {"--middle", 'i', &middle, "how many of the next are middle"},
         {NULL, 0, NULL, NULL}};
-    parse(argc, argv, &o,
-          "11_style_mixing: the layers of a trained StyleGAN, crossed; --batch: pairs for the "
-          "numbers",
-          own);
+    const char *about = "11_style_mixing: the layers of a trained StyleGAN, crossed; --batch: "
+                        "pairs for the numbers";
+    parse(argc, argv, &o, about, own);
 
     gan *g = open_device(&o);
     gan_model *G = open_generator(g, &o);
@@ -314,6 +319,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%d layers: none is left for fine styles\n", layers);
         exit(2);
     }
+
     for (int k = 0, s = 4; k < layers - 1; k++) {
         still[k] = gan_mul_scalar(gan_randn(g, 1, 1, s, s), strength);
         if (k % 2 == 0)

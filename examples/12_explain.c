@@ -3,12 +3,12 @@
    derivatives by the input, and by a layer inside; nothing is trained.
 
    Papers:   those of explain.h; Petsiuk et al. 2018 (deletion as a test)
-   Run:      make 12_explain        of photos: ARGS="--net squeezenet1_1.safetensors
-             --names imagenet_classes.txt --data my/photos"
-   --data    MNIST's folder, an IDX file or "digits"; else data/mnist, else built-in digits. With
-             --net a folder of photos.
+   Run:      make 12_explain        digits; of photos, ARGS="..." with
+               --net squeezenet1_1.safetensors --names imagenet_classes.txt --data my/photos
+   Data:     --data MNIST's folder, an IDX file or "digits"; else data/mnist, else built-in digits.
+             With --net a folder of photos.
    Leaves:   out/12_explain/        explain.png, deletion.csv, state.safetensors; of photos
-             photos.png, deletion.csv
+                                    photos.png, deletion.csv
    Time:     30 seconds on one core
    Picture:  a digit a column: it, then the four heats, in explain.h's order, for the class it was
              given. Red is hottest. */
@@ -50,14 +50,18 @@ typedef struct {
 
 static int hotter(const void *a, const void *b)
 {
-    const place *p = (const place *)a, *q = (const place *)b;
-    return p->heat > q->heat ? -1 : p->heat < q->heat ? 1 : p->at - q->at;
+    const place *p = (const place *)a;
+    const place *q = (const place *)b;
+    if (p->heat != q->heat)
+        return p->heat > q->heat ? -1 : 1;
+    return p->at - q->at;
 }
 
 static void deletion(const subject *s, gan_tensor *x, gan_tensor *wanted, const options *o)
 {
     static const int percent[6] = {0, 1, 2, 5, 10, 20};
-    int area = x->h * x->w, orders = x->c == 1 ? ORDERS : RANDOM_INK;
+    int area = x->h * x->w;
+    int orders = x->c == 1 ? ORDERS : RANDOM_INK;
     gan_real *pixels = (gan_real *)malloc((gan_count(x) + (size_t)(x->n * area)) * sizeof *pixels);
     gan_real *heat = pixels + gan_count(x);
     place *order = (place *)malloc(sizeof *order * (size_t)area);
@@ -66,10 +70,10 @@ static void deletion(const subject *s, gan_tensor *x, gan_tensor *wanted, const 
         for (int k = 0; k < 6; k++) {
             gan_mark mark = gan_here(x->g);
             if (k == 0) {
+                gan_tensor *by = method < METHODS ? explain(method, s, x, wanted)
+                                                  : gan_rand(x->g, x->n, 1, x->h, x->w);
                 gan_to_host(x, pixels);
-                gan_to_host(method < METHODS ? explain(method, s, x, wanted)
-                                             : gan_rand(x->g, x->n, 1, x->h, x->w),
-                            heat);
+                gan_to_host(by, heat);
                 for (int i = 0; i < x->n * area && method == RANDOM_INK; i++)
                     heat[i] *= pixels[i] > s->blank + 0.5f;
             }

@@ -3,6 +3,7 @@
    no more labels than that, and its accuracy on test images is drawn over the number of labels.
 
    Four classifiers that are alike in all but their images (lines 1 to 4 of the picture):
+
      1 alone     the labelled images as they are
      2 shifted   the same, shifted by up to three pixels: ordinary augmentation, which knows a
                  truth about digits and costs nothing
@@ -17,20 +18,22 @@
    al. 2019), without which it settles on one image a class. --guesses trains it on all images,
    with classifier 2's answers for labels.
 
-   Run:      make 13_augment       (--data as 03's; test images are MNIST's, or built-in digits of
-             another seed)
+   Run:      make 13_augment
+   Data:     --data as 03's; test images are MNIST's, or built-in digits of another seed
    Time:     318 s of one core for the 4 x 3 experiments; two cores take less
    Leaves:   out/13_augment/       curve.png, samples-NNN.png (the generator's with NNN labels a
-             class, a class a row), log.csv, state.safetensors,
-             from which --resume goes on with the first experiment that is not in it */
+                                   class, a class a row), log.csv, state.safetensors, from which
+                                   --resume goes on with the first experiment that is not in it */
 #include "digits.h"
 
 enum { ALONE, SHIFTED, DRAWN, GUESSES, WAYS };
 
 static const char *const way_name[WAYS] = {"alone", "shifted", "GAN", "guesses"};
 
-static bool guesses; /* --guesses */
-static int width = 32, lessons = 300, test_count = 10000;
+static bool guesses;           /* --guesses */
+static int width = 32;         /* of the GAN, as digits.h says */
+static int lessons = 300;      /* a classifier's steps */
+static int test_count = 10000; /* test images */
 
 /* Images in host memory with their classes. */
 typedef struct {
@@ -60,11 +63,14 @@ static gan_tensor *pick(gan *g, const pictures *from, int n, gan_tensor **y)
    looked at again. */
 static pictures choose(gan *g, gan_data *data, int each)
 {
-    pictures few = {0, (gan_real *)malloc((size_t)each * 7840 * sizeof(gan_real)),
-                    (gan_real *)malloc((size_t)each * 10 * sizeof(gan_real))};
+    pictures few;
+    few.count = 0;
+    few.image = (gan_real *)malloc((size_t)each * 7840 * sizeof(gan_real));
+    few.label = (gan_real *)malloc((size_t)each * 10 * sizeof(gan_real));
     int have[10] = {0};
     for (int seen = 0; few.count < 10 * each && seen < gan_data_size(data); seen++) {
-        gan_tensor *y, *x = gan_batch(data, 1, &y);
+        gan_tensor *y;
+        gan_tensor *x = gan_batch(data, 1, &y);
         int label = (int)gan_item(y);
         if (label < 10 && have[label]++ < each) {
             gan_to_host(x, few.image + 784 * few.count);
@@ -84,13 +90,14 @@ static gan_tensor *changed(gan_tensor *x, int which)
 
 /* ---- the classifiers */
 
-static gan_tensor *classifier(gan_model *C, gan_tensor *x) /* (N,1,28,28) -> (N,10,1,1) */
+/* x (N,1,28,28) -> (N,10,1,1) */
+static gan_tensor *classifier(gan_model *C, gan_tensor *x)
 {
-    x = gan_relu(
-        gan_max_pool2d(gan_conv2d(C, "conv1", x, 16, 5, 1, 0), 2, 2, 0, false)); /* (N,16,12,12) */
-    x = gan_relu(
-        gan_max_pool2d(gan_conv2d(C, "conv2", x, 32, 5, 1, 0), 2, 2, 0, false)); /* (N,32,4,4) */
-    x = gan_relu(gan_linear(C, "fc1", x, 128));                                  /* (N,128,1,1) */
+    x = gan_conv2d(C, "conv1", x, 16, 5, 1, 0);
+    x = gan_relu(gan_max_pool2d(x, 2, 2, 0, false)); /* (N,16,12,12) */
+    x = gan_conv2d(C, "conv2", x, 32, 5, 1, 0);
+    x = gan_relu(gan_max_pool2d(x, 2, 2, 0, false)); /* (N,32,4,4) */
+    x = gan_relu(gan_linear(C, "fc1", x, 128));      /* (N,128,1,1) */
     return gan_linear(C, "fc2", gan_dropout(C, x, 0.5f), 10);
 }
 
@@ -102,9 +109,10 @@ static gan_tensor *answers(gan *g, gan_model *C, gan_tensor *x)
     gan_eval(C);
     gan_to_host(classifier(C, x), p);
     for (int i = 0; i < x->n; i++) {
-        label[i] = 0;
+        int best = 0;
         for (int k = 1; k < 10; k++)
-            label[i] = p[10 * i + k] > p[10 * i + (int)label[i]] ? (gan_real)k : label[i];
+            best = p[10 * i + k] > p[10 * i + best] ? k : best;
+        label[i] = (gan_real)best;
     }
     gan_tensor *y = gan_from_host(g, label, x->n, 1, 1, 1);
     free(p);
@@ -148,8 +156,10 @@ static void train_gan(gan *g, const options *o, gan_model *average, const pictur
                       gan_data *all, gan_model *teacher)
 {
     const float lr = 2e-3f;
-    const int how = GAN_SHIFT | GAN_CUTOUT, half = o->batch / 2;
-    gan_model *G = gan_model_new(g, "G"), *D = gan_model_new(g, "D");
+    const int how = GAN_SHIFT | GAN_CUTOUT;
+    const int half = o->batch / 2;
+    gan_model *G = gan_model_new(g, "G");
+    gan_model *D = gan_model_new(g, "D");
     gan_opt *opt_g = gan_adam(G, lr, 0, 0.99f);
     gan_opt *opt_d = gan_adam(D, lr, 0, 0.99f);
     gan_tensor *y;
@@ -163,16 +173,17 @@ static void train_gan(gan *g, const options *o, gan_model *average, const pictur
         gan_tensor *a = discriminator(D, real, y);
         gan_tensor *b = discriminator(D, changed(gan_detach(fake), how), ask);
         gan_tensor *d_loss = gan_d_loss(a, b, GAN_NON_SATURATING);
-        gan_minimize(opt_d,
-                     step % 16 == 0 ? gan_add(d_loss, gan_mul_scalar(gan_r1(a, real), 8)) : d_loss);
+        if (step % 16 == 0)
+            d_loss = gan_add(d_loss, gan_mul_scalar(gan_r1(a, real), 8));
+        gan_minimize(opt_d, d_loss);
         gan_tensor *g_loss = gan_g_loss(NULL, discriminator(D, changed(fake, how), ask),
                                         GAN_NON_SATURATING);
         gan_minimize(opt_g, gan_add(g_loss, gan_mul_scalar(alike(z, fake), 0.1f)));
         gan_ema(average, G, gan_ema_decay(step, o->batch, 5000, 0.05f));
         gan_clear(g);
     }
-    for (int i = 0; i < 10; i++) /* batch norm's statistics for the averaged weights */
-    {
+    /* Batch norm's statistics for the averaged weights, through which no batch has gone. */
+    for (int i = 0; i < 10; i++) {
         pick(g, few, 2 * o->batch, &y);
         generator(average, gan_randn(g, y->n, 64, 1, 1), y);
         gan_clear(g);
@@ -191,16 +202,17 @@ static gan_model *teach(gan *g, int way, const options *o, const pictures *few, 
     gan_opt *adam = gan_adamw(C, 1e-3f, 0.9f, 0.999f, 0.1f);
     int half = o->batch / 2;
     for (int step = 0; step < lessons; step++) {
-        gan_tensor *y, *more, *x = pick(g, few, half, &y);
+        gan_tensor *y, *more;
+        gan_tensor *x = pick(g, few, half, &y);
         gan_tensor *other = lesson(g, few, all, way == GUESSES ? teacher : NULL, half, &more);
         if (way == DRAWN)
             other = gan_detach(generator(G, gan_randn(g, half, 64, 1, 1), more));
         x = gan_concat(x, other, 0);
+        if (way != ALONE)
+            x = changed(x, GAN_SHIFT);
         gan_set_lr(adam, gan_lr_cosine(1e-3f, step, lessons));
         gan_train(C);
-        gan_minimize(adam,
-                     gan_cross_entropy(classifier(C, way == ALONE ? x : changed(x, GAN_SHIFT)),
-                                       gan_concat(y, more, 0)));
+        gan_minimize(adam, gan_cross_entropy(classifier(C, x), gan_concat(y, more, 0)));
         gan_clear(g);
     }
     return C;
@@ -212,7 +224,8 @@ static double accuracy(gan *g, gan_model *C, gan_data *test)
     int count = gan_data_size(test) < test_count ? gan_data_size(test) : test_count;
     int right = 0;
     int label[100];
-    gan_real *image = (gan_real *)malloc(78400 * sizeof *image), guess[100];
+    gan_real guess[100];
+    gan_real *image = (gan_real *)malloc(78400 * sizeof *image);
     for (int first = 0; first + 100 <= count; first += 100) {
         for (int i = 0; i < 100; i++)
             gan_data_item(test, first + i, image + 784 * i, &label[i]);
@@ -236,13 +249,15 @@ static void experiment(const options *o, int each, int round, double *result)
     if (!other)
         fail();
     gan_set_threads(other, o->threads);
-    gan_data *data = open_digits(g, &own), *test = NULL;
+    gan_data *data = open_digits(g, &own);
+    gan_data *test = NULL;
     if (!o->quick && !(o->data && strcmp(o->data, "digits") == 0))
         test = open_mnist(other, o->data ? o->data : "data/mnist", "t10k");
     if (!test)
         test = gan_data_digits(other, test_count);
     pictures few = choose(g, data, each);
-    gan_model *C[WAYS], *G = gan_model_new(g, "average");
+    gan_model *C[WAYS];
+    gan_model *G = gan_model_new(g, "average");
     for (int way = ALONE; way <= SHIFTED; way++)
         C[way] = teach(g, way, o, &few, data, NULL, NULL);
     train_gan(g, o, G, &few, data, guesses ? C[SHIFTED] : NULL);
@@ -348,7 +363,8 @@ int main(int argc, char **argv)
     gan_tensor *table = gan_param(gan_model_new(book, "table"), "accuracy", BUDGETS, WAYS, ROUNDS,
                                   1);
     gan_real all[BUDGETS][WAYS][ROUNDS] = {{{0}}};
-    double mid[BUDGETS][WAYS] = {{0}}, result[WAYS];
+    double median[BUDGETS][WAYS] = {{0}};
+    double result[WAYS];
     int first = resume_from(book, &o);
     if (first)
         gan_to_host(table, &all[0][0][0]);
@@ -359,7 +375,8 @@ int main(int argc, char **argv)
     }
     fprintf(log, "round,labels,alone,shifted,GAN,guesses\n");
     for (int done = 0; done < rounds * budgets; done++) {
-        int round = done / budgets, b = done % budgets;
+        int round = done / budgets;
+        int b = done % budgets;
         if (done >= first) {
             experiment(&o, labels[b], round, result);
             for (int way = 0; way < WAYS; way++)
@@ -385,12 +402,13 @@ int main(int argc, char **argv)
         for (int way = 0; way < WAYS; way++) {
             gan_real *of = all[b][way];
             qsort(of, (size_t)rounds, sizeof *of, by_size);
-            printf(" %10.4f", mid[b][way] = (double)(of[(rounds - 1) / 2] + of[rounds / 2]) / 2);
+            median[b][way] = (double)(of[(rounds - 1) / 2] + of[rounds / 2]) / 2;
+            printf(" %10.4f", median[b][way]);
         }
     }
     printf("\n");
 #ifdef INCLUDE_STB_IMAGE_WRITE_H
-    save_curve(book, labels, mid, budgets, &o);
+    save_curve(book, labels, median, budgets, &o);
 #endif
     gan_close(book);
     return 0;

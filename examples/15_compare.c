@@ -121,15 +121,17 @@ static bool try_kernel(void)
     return right;
 }
 
-static gan_tensor *critic(gan_model *D, gan_tensor *x) /* (N,1,28,28) -> (N,1,1,1) */
+/* x (N,1,28,28) -> (N,1,1,1) */
+static gan_tensor *critic(gan_model *D, gan_tensor *x)
 {
     x = gan_leaky_relu(gan_conv2d(D, "conv1", x, 8, 4, 2, 1), 0.2f);
-    x = gan_leaky_relu(gan_batch_norm(D, "bn2", gan_conv2d(D, "conv2", x, 16, 4, 2, 1)), 0.2f);
+    x = gan_conv2d(D, "conv2", x, 16, 4, 2, 1);
+    x = gan_leaky_relu(gan_batch_norm(D, "bn2", x), 0.2f);
     return gan_linear(D, "fc", x, 1);
 }
 
-/* A critic learns to tell digits from noise. On compare:A,B each step says that every kernel of
-   both backends agrees, or the program ends with the first that does not. */
+/* A critic learns to tell digits from noise. On compare:A,B a step that is done shows that every
+   kernel of both backends agrees; the program ends with the first that does not. */
 static void train(const options *o)
 {
     gan *g = open_device(o);
@@ -160,10 +162,10 @@ int main(int argc, char **argv)
 {
     options o = {
         .out = "out/15_compare", .steps = 20, .batch = 16, .quick_steps = 3, .quick_batch = 4};
-    parse(argc, argv, &o, "15_compare: a kernel of your own, judged three ways", NULL);
+    parse(argc, argv, &o, "15_compare: a kernel of your own, tried three ways", NULL);
     bool right = try_kernel();
     train(&o);
     if (!right)
-        printf("\nthe kernel above is not judged as the comments say\n");
+        printf("\nwhat was found of the kernel above is not what the comments say\n");
     return !right;
 }

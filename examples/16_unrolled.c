@@ -8,18 +8,19 @@
    Run:      make 16_unrolled        or with ARGS="--unroll 10 --eta 0.01"
    Time:     1 minute of one core
    Leaves:   out/16_unrolled/        ring.png (above the usual GAN, below the unrolled one, from
-             left to right as they train), log.csv, state.safetensors (of the training under way);
-             --resume begins the interrupted one of the two again */
+                                     left to right as they train), log.csv, state.safetensors (of
+                                     the training under way); --resume begins the interrupted one
+                                     of the two again */
 #include "common.h"
 
 enum {
-    Z = 64,
-    MODES = 8,
-    H = 64,
-    WEIGHTS = 2 * H + H + H * H + H + H + 1,
-    FRAMES = 6,
-    SIDE = 140,
-    SHOWN = 2000
+    Z = 64,                                  /* numbers of noise */
+    MODES = 8,                               /* heaps */
+    H = 64,                                  /* hidden units of a layer */
+    WEIGHTS = 2 * H + H + H * H + H + H + 1, /* of D: 2 -> H -> H -> 1 */
+    FRAMES = 6,                              /* views of a training */
+    SIDE = 140,                              /* of a view, in pixels */
+    SHOWN = 2000                             /* points in a view */
 };
 
 /* p(x) is eight Gaussians of deviation 0.1 on a circle of radius 2. */
@@ -37,7 +38,8 @@ static gan_tensor *ring(gan *g, int n)
     return gan_add(centres, gan_mul_scalar(gan_randn(g, n, 2, 1, 1), 0.1f));
 }
 
-static gan_tensor *generator(gan_model *G, gan_tensor *z) /* (N,64,1,1) -> (N,2,1,1) */
+/* z (N,64,1,1) -> (N,2,1,1) */
+static gan_tensor *generator(gan_model *G, gan_tensor *z)
 {
     gan_tensor *x = gan_relu(gan_linear(G, "fc1", z, H));
     return gan_linear(G, "fc3", gan_relu(gan_linear(G, "fc2", x, H)), 2);

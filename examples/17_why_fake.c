@@ -1,31 +1,38 @@
 /* 17_why_fake: what does a discriminator look at? Faults are planted in a part of generated digits,
-   and the four heats of explain.h say where it sees that the picture is fake: in the fault, or
+   and the four heats of explain.h tell where it sees that the picture is fake: in the fault, or
    elsewhere.
 
    Papers:   those of explain.h
    Run:      make 17_why_fake
-   --data    MNIST's folder, an IDX file or "digits"; else data/mnist, else built-in digits. The
-             networks are those of out/01_dcgan/state.safetensors where it is there (--from: of
+   Data:     --data MNIST's folder, an IDX file or "digits"; else data/mnist, else built-in digits.
+             The networks are those of out/01_dcgan/state.safetensors where it is there (--from: of
              another), else they are trained here.
    Leaves:   out/17_why_fake/       faults.png, faults.csv, log.csv, state.safetensors
    Time:     45 s on one core
-   Picture:  fakes, the same with a fault in the frame, and the four heats, in explain.h's order, for
-             "this is fake". Red is hottest. */
+   Picture:  fakes, the same with a fault in the frame, and the four heats, in explain.h's order,
+             for "this is fake". Red is hottest. */
 #include "explain.h"
 
 enum { NOISE, NEGATIVE, ANOTHER, FAULTS, PATCH = 8, COLUMNS = 12 };
 
-static const char *const fault_name[2 * FAULTS] = {"before",   "noise",  "before",
-                                                   "negative", "before", "another's patch"};
+/* clang-format off */
+static const char *const fault_name[2 * FAULTS] = {
+    "before", "noise",
+    "before", "negative",
+    "before", "another's patch",
+};
+/* clang-format on */
 
 static int width = 64;
 
-static gan_tensor *generator(gan_model *G, gan_tensor *z) /* 01_dcgan's */
+/* 01_dcgan's: z (N,100,1,1) -> (N,1,28,28) */
+static gan_tensor *generator(gan_model *G, gan_tensor *z)
 {
     return digits_generator(G, z, width);
 }
 
-static gan_tensor *discriminator(gan_model *D, gan_tensor *x, gan_tensor **maps) /* 01_dcgan's */
+/* 01_dcgan's, with the maps that Grad-CAM reads: x (N,1,28,28) -> (N,1,1,1) */
+static gan_tensor *discriminator(gan_model *D, gan_tensor *x, gan_tensor **maps)
 {
     *maps = digits_maps(D, x, width, false); /* (N,128,7,7) */
     return gan_linear(D, "fc", *maps, 1);
@@ -57,8 +64,11 @@ static void train(gan *g, gan_data *data, const options *o, const char *from, ga
         float rate = 2e-3f * (1 - (float)step / (float)o->steps);
         gan_set_lr(opt_g, rate);
         gan_set_lr(opt_d, rate);
-        gan_minimize(opt_d,
-                     step % 16 == 0 ? gan_add(d_loss, gan_mul_scalar(gan_r1(a, real), 8)) : d_loss);
+        gan_tensor *d_loss_and_r1 = d_loss;
+        if (step % 16 == 0)
+            d_loss_and_r1 = gan_add(d_loss, gan_mul_scalar(gan_r1(a, real), 8));
+        gan_minimize(opt_d, d_loss_and_r1);
+
         gan_tensor *g_loss = gan_g_loss(NULL, discriminator(D, fake, &maps), GAN_NON_SATURATING);
         gan_minimize(opt_g, g_loss);
         gan_ema(average, G, step < 20 ? 0 : 0.99f);
@@ -92,11 +102,13 @@ static gan_tensor *plant(int fault, gan_tensor *x, gan_tensor **mask)
     }
     *mask = gan_from_host(g, m, x->n, 1, 28, 28);
     free(m);
-    gan_tensor *wrong = fault == NOISE
-                          ? gan_add_scalar(gan_mul_scalar(gan_rand(g, x->n, 1, 28, 28), 2), -1)
-                      : fault == NEGATIVE
-                          ? gan_neg(x)
-                          : gan_concat(gan_slice(x, 0, 1, x->n - 1), gan_slice(x, 0, 0, 1), 0);
+    gan_tensor *wrong;
+    if (fault == NOISE)
+        wrong = gan_add_scalar(gan_mul_scalar(gan_rand(g, x->n, 1, 28, 28), 2), -1);
+    else if (fault == NEGATIVE)
+        wrong = gan_neg(x);
+    else
+        wrong = gan_concat(gan_slice(x, 0, 1, x->n - 1), gan_slice(x, 0, 0, 1), 0);
     return gan_add(x, gan_mul(*mask, gan_sub(wrong, x)));
 }
 
@@ -122,8 +134,8 @@ static void faults(gan *g, const subject *s, gan_model *G, int n, const options 
             for (int method = 0; method < METHODS; method++) {
                 gan_tensor *heat = explain(method, s, x, wanted);
                 gan_tensor *all = gan_add_scalar(gan_sum_to(heat, n, 1, 1, 1), (gan_real)1e-20);
-                row[1 + method] = (double)gan_item(
-                    gan_mean(gan_div(gan_sum_to(gan_mul(heat, mask), n, 1, 1, 1), all)));
+                gan_tensor *in_patch = gan_sum_to(gan_mul(heat, mask), n, 1, 1, 1);
+                row[1 + method] = (double)gan_item(gan_mean(gan_div(in_patch, all)));
                 if (planted)
                     rows[(2 + method) * FAULTS + fault] = overlay(gan_slice(x, 0, 0, some),
                                                                   gan_slice(heat, 0, 0, some));
@@ -158,8 +170,8 @@ int main(int argc, char **argv)
     gan_data *data = open_digits(g, &o);
     gan_tensor *rows[6 * FAULTS];
     train(g, data, &o, from, G, D, average);
-    subject judge = {D, discriminator, -1};
-    faults(g, &judge, average, o.quick ? COLUMNS : 100, &o, rows);
+    subject asked = {D, discriminator, -1};
+    faults(g, &asked, average, o.quick ? COLUMNS : 100, &o, rows);
     draw(gan_resize(gan_concat_all(rows, 6 * FAULTS, 0), 56, 56, GAN_NEAREST), COLUMNS, &o,
          "faults.png");
     gan_profile(g);

@@ -1,12 +1,12 @@
 /* classifier: the small network whose features and answers the metrics use, trained on MNIST. It
    is LeNet (LeCun et al. 1998).
 
-   Run:      make classifier    or   cc -O2 -fopenmp examples/classifier.c -o classifier -lm &&
-             ./classifier --data data/mnist
+   Run:      make classifier    or   cc -O2 examples/classifier.c -o classifier -lm -pthread
+                                     ./classifier --data data/mnist
    Leaves:   out/classifier/    classifier.safetensors (half precision), log.csv
 
    It is not about GANs: it is the measuring stick, shipped as examples/classifier.safetensors so
-   that everyone's scores come from the same one. So that its features say as much of new digits
+   that everyone's scores come from the same one. So that its features tell as much of new digits
    as of those it has seen: digits are shifted by up to two pixels, half of the features are left
    out in training (dropout, Srivastava et al. 2014), and weights decay (AdamW); the learning
    rate falls along a cosine. */
@@ -22,8 +22,11 @@ static gan_tensor *unit(gan_tensor *x)
 /* Which share of the set's images it names rightly, in batches of 100. */
 static double accuracy(gan *g, gan_model *net, gan_data *set)
 {
-    gan_real logits[1000], *image = (gan_real *)malloc(100 * 784 * sizeof *image);
-    int right = 0, count = gan_data_size(set), label[100];
+    gan_real logits[1000];
+    gan_real *image = (gan_real *)malloc(100 * 784 * sizeof *image);
+    int label[100];
+    int right = 0;
+    int count = gan_data_size(set);
     for (int first = 0; first + 100 <= count; first += 100) {
         for (int i = 0; i < 100; i++)
             gan_data_item(set, first + i, image + 784 * i, &label[i]);
@@ -63,10 +66,11 @@ int main(int argc, char **argv)
         fail();
 
     for (int step = first; step < o.steps; step++) {
-        gan_tensor *labels, *features, *x = unit(gan_batch(train, o.batch, &labels));
+        gan_tensor *labels, *features;
+        gan_tensor *x = unit(gan_batch(train, o.batch, &labels));
         zoo_lenet(net, gan_random_crop(gan_pad(x, 2, 2, 2, 2, GAN_ZEROS), 28, 28), &features);
-        gan_tensor *loss = gan_cross_entropy(
-            gan_linear(net, "fc2", gan_dropout(net, features, 0.5f), 10), labels);
+        gan_tensor *logits = gan_linear(net, "fc2", gan_dropout(net, features, 0.5f), 10);
+        gan_tensor *loss = gan_cross_entropy(logits, labels);
         gan_set_lr(adam, gan_lr_cosine(1e-3f, step, o.steps));
         gan_minimize(adam, loss);
         gan_progress_step(log, step, (double)gan_item(loss));
@@ -77,8 +81,7 @@ int main(int argc, char **argv)
     gan_progress_close(log);
     if (!gan_save_f16(net, in_folder(&o, "classifier.safetensors")))
         fail();
-    gan_load(net,
-             in_folder(&o, "classifier.safetensors")); /* what is shipped is what is measured */
+    gan_load(net, in_folder(&o, "classifier.safetensors")); /* the shipped weights are measured */
     printf("test images named rightly: %.2f%%\n", 100 * accuracy(g, net, test));
     gan_close(g);
     return 0;

@@ -72,12 +72,10 @@ static inline void usage(const char *about, const options *o, const flag *own, i
            "  --quick         all of it in little: seconds, built-in data, no picture to be proud "
            "of\n",
            about, o->device, o->steps, o->batch, o->seed, o->threads, o->out);
-    for (; own && own->name; own++)
-        printf("  %-10s %-4s %s\n", own->name,
-               own->kind == 's'   ? ""
-               : own->kind == 't' ? "TEXT"
-                                  : "N",
-               own->what);
+    for (; own && own->name; own++) {
+        const char *value = own->kind == 's' ? "" : own->kind == 't' ? "TEXT" : "N";
+        printf("  %-10s %-4s %s\n", own->name, value, own->what);
+    }
     printf("  --help          this\n");
     exit(status);
 }
@@ -271,7 +269,9 @@ static inline gan_data *open_pictures(gan *g, const char *path, int size)
 /* ---- where a training stands, and what it leaves */
 
 /* The step to go on from with --resume; 0 without it, or where there is nothing to go on from.
-   Call it when all models, optimizers and data are made. */
+   Call it when all models, optimizers and data are made. The training ends in the same bytes as
+   one that was not interrupted, if it is given the same --steps, --batch, --seed and --data: the
+   state holds neither of them. What other values do is in README.md, "Going on". */
 static inline int resume_from(gan *g, const options *o)
 {
     int step = 0;
@@ -301,6 +301,24 @@ static inline void draw(gan_tensor *x, int columns, const options *o, const char
 #endif
 }
 
+/* A number in a GIF: two bytes, the lower first. */
+static inline void gif_number(FILE *file, int number)
+{
+    fputc(number & 255, file);
+    fputc(number >> 8 & 255, file);
+}
+
+/* The pixel at x, whose channels (1 or 3) are area numbers apart: which of the 6x7x6 colours. */
+static inline int gif_colour(const gan_real *x, int channels, int area)
+{
+    int level[3];
+    for (int c = 0; c < 3; c++) {
+        double v = ((double)x[(size_t)(channels == 3 ? c : 0) * area] + 1) / 2;
+        level[c] = (int)((v < 0 ? 0 : v > 1 ? 1 : v) * (c == 1 ? 6 : 5) + 0.5);
+    }
+    return level[0] * 42 + level[1] * 6 + level[2];
+}
+
 /* frames (N,1 or 3,H,W), [-1,1], as an endless animation out/name, each shown for hundredths of
    a second. A colour becomes the nearest of 6x7x6 levels of red, green and blue. The pixels are
    not packed: GIF's codes stay nine bits wide when the table is cleared often enough. */
@@ -317,61 +335,33 @@ static inline void save_gif(gan_tensor *frames, int hundredths, const options *o
         perror(name);
         exit(1);
     }
-    unsigned char screen[13] = {'G',
-                                'I',
-                                'F',
-                                '8',
-                                '9',
-                                'a',
-                                (unsigned char)w,
-                                (unsigned char)(w >> 8),
-                                (unsigned char)h,
-                                (unsigned char)(h >> 8),
-                                0xf7,
-                                0,
-                                0};
-    fwrite(screen, 1, 13, file);
+    fwrite("GIF89a", 1, 6, file);
+    gif_number(file, w);
+    gif_number(file, h);
+    fwrite("\367\0\0", 1, 3, file); /* a table of 256 colours follows */
     for (int i = 0; i < 256; i++) {
         int colour[3] = {i / 42 % 6 * 51, i / 6 % 7 * 255 / 6, i % 6 * 51};
         for (int c = 0; c < 3; c++)
             fputc(i < 252 ? colour[c] : 0, file);
     }
-    fwrite("!\377\013NETSCAPE2.0\003\001\0\0\0", 1, 19, file);
+    fwrite("!\377\013NETSCAPE2.0\003\001\0\0\0", 1, 19, file); /* endless */
     gan_to_host(frames, x);
     for (int n = 0; n < frames->n; n++) {
-        unsigned char head[19] = {'!',
-                                  0xf9,
-                                  4,
-                                  4,
-                                  (unsigned char)hundredths,
-                                  (unsigned char)(hundredths >> 8),
-                                  0,
-                                  0,
-                                  ',',
-                                  0,
-                                  0,
-                                  0,
-                                  0,
-                                  (unsigned char)w,
-                                  (unsigned char)(w >> 8),
-                                  (unsigned char)h,
-                                  (unsigned char)(h >> 8),
-                                  0,
-                                  8};
         unsigned char block[256];
         int used = 0;
-        fwrite(head, 1, 19, file);
+        fwrite("!\371\004\004", 1, 4, file); /* how long the frame is shown */
+        gif_number(file, hundredths);
+        fwrite("\0\0,", 1, 3, file); /* and then the picture: left, top, width, height */
+        gif_number(file, 0);
+        gif_number(file, 0);
+        gif_number(file, w);
+        gif_number(file, h);
+        fwrite("\0\010", 1, 2, file);      /* codes of 8 bits and one */
         for (int i = -1; i <= area; i++) { /* 256 begins, and again every 200 pixels; 257 ends */
-            int level[3], code[2] = {i < 0 ? 256 : 257, 0}, codes = 1;
+            int code[2] = {i < 0 ? 256 : 257, 0};
+            int codes = 1;
             if (i >= 0 && i < area) {
-                for (int c = 0; c < 3; c++) {
-                    double v =
-                        ((double)x[((size_t)n * frames->c + (frames->c == 3 ? c : 0)) * area + i] +
-                         1) /
-                        2;
-                    level[c] = (int)((v < 0 ? 0 : v > 1 ? 1 : v) * (c == 1 ? 6 : 5) + 0.5);
-                }
-                code[0] = level[0] * 42 + level[1] * 6 + level[2];
+                code[0] = gif_colour(x + (size_t)n * frames->c * area + i, frames->c, area);
                 if (i % 200 == 199) {
                     code[1] = 256;
                     codes = 2;
@@ -437,8 +427,11 @@ static inline void save_curves(gan *g, const char *csv, const char *png)
     static const gan_real colour[2][3] = {{-1, -0.4f, 0.8f}, {0.8f, -0.4f, -1}};
     static const char *const name[2] = {"D", "G"};
     FILE *file = fopen(csv, "r");
-    double(*row)[2] = NULL, most = 1e-9, value[2];
-    int count = 0, step;
+    double(*row)[2] = NULL; /* the two columns, smoothed */
+    double most = 1e-9;
+    double value[2];
+    int count = 0;
+    int step;
     char line[256];
     while (file && fgets(line, sizeof line, file)) {
         if (sscanf(line, "%d,%lf,%lf", &step, &value[0], &value[1]) != 3)
@@ -454,6 +447,7 @@ static inline void save_curves(gan *g, const char *csv, const char *png)
     }
     if (file)
         fclose(file);
+
     gan_real *image = (gan_real *)malloc(sizeof *image * 3 * CURVE_W * CURVE_H);
     for (int i = 0; i < 3 * CURVE_W * CURVE_H; i++)
         image[i] = 1;

@@ -83,7 +83,7 @@ static void train(const options *o, illness ill, double *losses, gan_real *shown
         gan_minimize(opt_g, g_loss);
         losses[2 * step] = (double)gan_item(d_loss);
         losses[2 * step + 1] = (double)gan_item(g_loss);
-        gan_doctor(g, step, 100, real, fake, a, b);
+        gan_doctor(g, step, 50, real, fake, a, b);
         gan_clear(g);
     }
     gan_tensor *samples = generator(G, gan_randn(g, SHOWN, 32, 1, 1), ill);

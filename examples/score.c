@@ -1,8 +1,8 @@
 /* score: how good are these digits? Frechet and kernel distance, precision, recall, inception
    score and classes of images in IDX files.
 
-   Run:      cc -O2 -fopenmp examples/score.c -o score -lm && ./score
-             out/01_dcgan/samples-idx3-ubyte
+   Run:      cc -O2 examples/score.c -o score -lm -pthread
+             ./score out/01_dcgan/samples-idx3-ubyte
              (01_dcgan --samples 10000 writes such a file; several files may be given)
 
    The protocol is in zoo.h: 10,000 images against MNIST's 10,000 test images (data/mnist, from

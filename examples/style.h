@@ -1,4 +1,4 @@
-/* examples/style.h: what 08 and 09 share: a picture as a tensor, and how far it is from a
+/* style.h: what 08 and 09 share: a picture as a tensor, and how far it is from a
    content and from a style, as a feature network sees them (Gatys, Ecker and Bethge 2016).
    Include it after common.h and zoo.h. Pictures are (N,3,H,W) in [0,1]. */
 #ifndef STYLE_H
@@ -42,12 +42,12 @@ static inline gan_tensor *style_picture(gan *g, const char *path, int size, int 
     gan_tensor *x = gan_from_host(g, pixels, 1, 3, h, w);
     free(pixels);
     stbi_image_free(bytes);
-    int most = h > w ? h : w, whole = most / size;
+    int most = h > w ? h : w;
+    int whole = most / size;
     int to_h = (int)((double)h * size / most / 4 + 0.5) * 4;
     int to_w = (int)((double)w * size / most / 4 + 0.5) * 4;
-    if (whole > 1)
-        x = gan_avg_pool2d(x, whole, whole,
-                           0); /* means first: bilinear weights alone would skip pixels */
+    if (whole > 1) /* means first: bilinear weights alone would skip pixels */
+        x = gan_avg_pool2d(x, whole, whole, 0);
     return gan_resize(x, to_h > 4 ? to_h : 4, to_w > 4 ? to_w : 4, GAN_BILINEAR);
 #else
     fprintf(stderr, "%s: reading pictures needs stb_image.h\n", path);
@@ -91,12 +91,12 @@ static const style_layers style_kinds[] = {
     {"vgg19-3", "relu2_2", {"relu1_1", "relu2_1", "relu3_1", NULL}},
     /* the same to relu5_1 with a quarter of the channels */
     {"vgg19-small", "relu3_1", {"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1", NULL}},
-    {NULL, NULL, {NULL}}};
+    {NULL, NULL, {NULL}},
+};
 
 /* The project's own: a 5x5 and three 3x3 convolutions with 32, 64, 96 and 128 channels, ReLU,
-   and halving by means. */
-static inline gan_tensor *style_own(gan_model *m, gan_tensor *x,
-                                    zoo_features *f) /* (N,3,H,W) -> (N,128,H/8,W/8) */
+   and halving by means. x (N,3,H,W) -> (N,128,H/8,W/8) */
+static inline gan_tensor *style_own(gan_model *m, gan_tensor *x, zoo_features *f)
 {
     static const int channels[4] = {32, 64, 96, 128};
     char name[16];
@@ -125,8 +125,7 @@ static inline style_net style_open(gan *g, const char *kind, const char *file)
                 kind);
         exit(2);
     }
-    gan_init_model(net.model, GAN_INIT_ORTHOGONAL,
-                   1.4142f); /* for own without a file; a file's weights take its place */
+    gan_init_model(net.model, GAN_INIT_ORTHOGONAL, 1.4142f); /* until a file is loaded */
     if (file && strcmp(file, "random") != 0 && !gan_load(net.model, file))
         fail();
     if (!file && !gan_load(net.model, "examples/style_net.safetensors") &&
@@ -137,8 +136,8 @@ static inline style_net style_open(gan *g, const char *kind, const char *file)
         fprintf(stderr, "--kind %s wants its weights: --net FILE\n", kind);
         exit(2);
     }
-    if (file &&
-        strcmp(file, "random") != 0) { /* a file of another network would leave layers at random */
+    /* The file of another network would leave layers at random. */
+    if (file && strcmp(file, "random") != 0) {
         gan_mark mark = gan_here(g);
         zoo_features f;
         size_t held = gan_param_count(net.model);

@@ -3,8 +3,7 @@
    pictures a patch was cut, whatever its place, mirror image and colours (Dosovitskiy et al.
    2014, exemplar networks), and for that it must see texture.
 
-   Run:      cc -O2 -fopenmp examples/style_net.c -o style_net -lm -pthread && ./style_net --data
-             folder
+   Run:      cc -O2 examples/style_net.c -o style_net -lm -pthread && ./style_net --data folder
    Reads:    a folder of pictures; sub-folders may be in it. Without --data: built-in shapes, to
              try it.
    Leaves:   out/style_net/    style_net.safetensors (half precision), state.safetensors, log.csv
@@ -64,10 +63,10 @@ int main(int argc, char **argv)
         for (int n = 0; n < o.batch; n++)
             label[n] = (gan_real)(int)(label[n] * (gan_real)pictures);
         gan_tensor *labels = gan_from_host(g, label, o.batch, 1, 1, 1);
-        gan_tensor *x = gan_augment(gan_random_crop(gan_gather(every, labels, 0), PATCH, PATCH),
-                                    GAN_FLIP | GAN_COLOR, 0.8f);
-        gan_tensor *logits = which_picture(
-            features, head, gan_clamp(gan_mul_scalar(gan_add_scalar(x, 1), 0.5f), 0, 1), pictures);
+        gan_tensor *x = gan_random_crop(gan_gather(every, labels, 0), PATCH, PATCH);
+        x = gan_augment(x, GAN_FLIP | GAN_COLOR, 0.8f);
+        x = gan_clamp(gan_mul_scalar(gan_add_scalar(x, 1), 0.5f), 0, 1); /* [-1,1] -> [0,1] */
+        gan_tensor *logits = which_picture(features, head, x, pictures);
         gan_tensor *loss = gan_cross_entropy(logits, labels);
         gan_set_lr(adam, gan_lr_cosine(1e-3f, step, o.steps));
         gan_set_lr(adam_head, gan_lr_cosine(1e-3f, step, o.steps));
@@ -75,6 +74,7 @@ int main(int argc, char **argv)
         gan_backward(loss, features);
         gan_step(adam);
         gan_step(adam_head);
+
         int right = 0;
         gan_to_host(logits, score);
         for (int n = 0; n < o.batch; n++) {

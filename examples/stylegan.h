@@ -1,13 +1,13 @@
-/* The generator of 10_stylegan and 11_style_mixing: StyleGAN2 (Karras et al. 2020) in small. z
-   becomes w by the mapping network; the synthesis network draws from a constant, and w tells
-   each of its layers, through the convolutions' weights, in what style. */
+/* stylegan.h: the generator of 10_stylegan and 11_style_mixing, StyleGAN2 (Karras et al. 2020) in
+   small. z becomes w by the mapping network; the synthesis network draws from a constant, and w
+   tells each of its layers, through the convolutions' weights, in what style. */
 #include "common.h"
 
 enum {
-    LATENT = 128,
-    LARGEST = 256,
-    STYLES = 14
-}; /* numbers in z and w; largest side; layers with a style then */
+    LATENT = 128,  /* numbers in z and in w */
+    LARGEST = 256, /* the largest side of a picture */
+    STYLES = 14    /* layers that have a style at that side */
+};
 
 static int width = 64; /* channels of the small sides */
 

@@ -519,7 +519,8 @@ const char *__tsan_default_options(void)
 }
 #endif
 
-/* A child of fork has no threads but the one that called it: its kernels must not wait for others. */
+/* A child of fork has no threads but the one that called it: its kernels must not wait for
+   others. */
 static void test_fork(void)
 {
     static gan_real before[LEARNT], after[LEARNT];
@@ -662,7 +663,7 @@ int main(void)
     run("gan_here, gan_clear_to", test_clear_to);
     run("no allocation and the same addresses", test_steady);
     run("same seed, same bits with 1, 2, 3 threads", test_same_bits);
-#ifndef _WIN32
+#if !defined(_WIN32) && !defined(__TINYC__) /* tcc has no thread-local variables */
     run("two trainings in two threads", test_two_threads);
 #endif
     run("two devices in one program", test_two_devices);

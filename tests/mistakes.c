@@ -220,8 +220,7 @@ static const gan_real filter[4] = {1, 2, 2, 1};
     M(dropout_model, "gan_dropout", "model is NULL", "", gan_dropout(NULL, Z(2, 3, 4, 4), 0.5))    \
     M(path_model, "gan_param", "model is NULL", "path_length.running_mean",                        \
       gan_path_length(NULL, gan_neg(Z(2, 3, 1, 1)), Z(2, 3, 1, 1)))                                \
-    M(ada_model, "gan_param", "model is NULL", "ada.running_p",                                    \
-      gan_ada(NULL, Z(2, 1, 1, 1), 0.6, 1000))                                                     \
+    M(ada_model, "gan_ada", "model is NULL", "", gan_ada(NULL, Z(2, 1, 1, 1), 0.6, 1000))          \
     M(spectral_model, "gan_param", "model is NULL", "s.weight_u",                                  \
       gan_spectral_norm(NULL, "s", Z(2, 3, 1, 1)))                                                 \
     M(dropout_one, "gan_dropout", "probability 1", "[0,1)", gan_dropout(MODEL, Z(2, 3, 4, 4), 1))  \

@@ -84,6 +84,20 @@ read_only() {
     shift
     if "$@" -fsyntax-only > log.$count 2>&1; then echo "ok   $name"; else echo "FAIL $name: $(grep -m 1 -E 'error|warning' log.$count)"; fi
 }
+# apart NAME TOOL FLAGS...: a program and an object with different number types do not link, and the linker names the type.
+apart() {
+    local name=$1 compiler=$2
+    shift 2
+    if ! have "$compiler"; then echo "skip $name ($compiler is not here)"; return; fi
+    "$compiler" -I"$root" "$@" -O0 -DGAN_MAX_VECTOR=0 -c library.c -o float.$count.o > log.$count 2>&1
+    if ! "$compiler" -I"$root" "$@" -O0 -c matrix.c -o same.$count.o || ! "$compiler" same.$count.o float.$count.o -o program.$count -lm; then
+        echo "FAIL $name: the same type does not link"
+    elif "$compiler" -I"$root" "$@" -O2 -DGAN_REAL=double -c matrix.c -o double.$count.o &&
+        "$compiler" double.$count.o float.$count.o -o program.$count -lm > log.$count 2>&1; then
+        echo "FAIL $name: they link"
+    elif ! grep -q gan__compiled_with_GAN_REAL_double log.$count; then echo "FAIL $name: $(head -n 1 log.$count)"
+    else echo "ok   $name"; fi
+}
 # Two at a time; what they say is put in order at the end.
 count=1000
 in_turn() {
@@ -117,6 +131,10 @@ check "clang GAN_MAX_VECTOR 16"    clang $strict -std=c99 -O2 -DGAN_MAX_VECTOR=1
 check "gcc GAN_MAX_VECTOR 0"       gcc  $strict -std=c99 -O2 -DGAN_MAX_VECTOR=0 one.c
 check "clang GAN_MAX_VECTOR 0, double" clang $strict -std=c99 -O2 -DGAN_MAX_VECTOR=0 -DGAN_REAL=double one.c
 check "tcc"                        tcc  -Wall one.c
+in_turn apart "gcc float and double apart" gcc -std=c99
+in_turn apart "g++ float and double apart" g++ -x c++ -std=c++17
+in_turn apart "clang float and double apart" clang -std=c99
+in_turn apart "tcc float and double apart" tcc -w
 check "tcc two files"              tcc  -Wall library.c matrix.c
 check "aarch64 gcc"                "aarch64-linux-gnu-gcc qemu-aarch64" $strict -std=c99 -O2 -static one.c
 check "MinGW gcc"                  "x86_64-w64-mingw32-gcc -" $strict -std=c99 -O2 one.c
