@@ -11765,6 +11765,17 @@ static bool gan__is_picture(const char *path, const unsigned char *data, size_t 
     return dot && (strcmp(dot, ".tga") == 0 || strcmp(dot, ".TGA") == 0);
 }
 
+/* Is a file of that many bytes too short for its pixels? PPM and PGM hold them as they are, and
+   stb_image does not look. */
+static bool gan__picture_cut(const unsigned char *file, size_t bytes)
+{
+    int width = 0, height = 0, n = 0;
+    if (bytes < 2 || file[0] != 'P')
+        return false;
+    return !stbi_info_from_memory(file, (int)bytes, &width, &height, &n) ||
+           (double)bytes < (double)width * height * n;
+}
+
 /* Does a file begin like a picture of 1 pixel or more? Only its header is read. */
 static bool gan__picture_header(const char *path)
 {
@@ -11806,7 +11817,8 @@ static bool gan__read_picture(const char *path, int c, int h, int w, unsigned ch
     size_t bytes = 0;
     unsigned char *pixels = NULL;
     unsigned char *file = gan__read_file(path, &bytes);
-    if (file && bytes < INT32_MAX && gan__is_picture(path, file, bytes))
+    if (file && bytes < INT32_MAX && gan__is_picture(path, file, bytes) &&
+        !gan__picture_cut(file, bytes))
         pixels = stbi_load_from_memory(file, (int)bytes, &width, &height, &n, 0);
     GAN_FREE(file);
     if (!pixels || width < 1 || height < 1) {
