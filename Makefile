@@ -34,7 +34,7 @@ make test-cuda  prove and time them on a GPU
 make lib        build/libgan.so, for other languages
 make clean      remove build/; out/ and data/ stay
 
-CC=clang CFLAGS=-O3 change the compiler, OPENMP=no switches threads off, STB=no pictures and .gz
+CC=clang CFLAGS=-O3 change the compiler, POOL=no switches threads off, STB=no pictures and .gz
 endef
 export HELP
 
@@ -44,7 +44,6 @@ help:
 # -------------------------------------------------------------------------------------------------
 # What is there: every probe is a program that is compiled and linked. (\043 is #.)
 
-OPENMP_PROBE = \043include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n
 STB_PROBE = \043define STB_IMAGE_IMPLEMENTATION\n\043define STB_IMAGE_WRITE_IMPLEMENTATION\n
 STB_PROBE += \043include <stb/stb_image.h>\n\043include <stb/stb_image_write.h>\n
 STB_PROBE += int main(void) { int n; return !stbi_zlib_decode_malloc("", 0, &n); }\n
@@ -66,21 +65,15 @@ runs_with = $(shell mkdir -p build && probe=build/probe.$$$$ && \
 
 ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
   CC_WORKS := $(call links,int main(void) { return 0; }\n)
-  ifneq ($(OPENMP),no)
-    BREW := $(shell brew --prefix libomp 2>/dev/null)
-    CLANG_OPENMP := -Xclang -fopenmp -I$(BREW)/include
-    ifeq ($(call links,$(OPENMP_PROBE),-fopenmp),yes)
-      OPENMP_FLAGS := -fopenmp
-    else ifeq ($(call links,$(OPENMP_PROBE),$(CLANG_OPENMP),-L$(BREW)/lib -lomp),yes)
-      OPENMP_FLAGS := $(CLANG_OPENMP) -L$(BREW)/lib -lomp
-    endif
-  endif
   ifneq ($(STB),no)
     STB_FOUND := $(call links,$(STB_PROBE))
   endif
 endif
 ifeq ($(STB),no)
   STB_FLAGS := -DNO_STB
+endif
+ifeq ($(POOL),no)
+  STB_FLAGS += -DGAN_NO_OPENMP
 endif
 ifneq ($(filter test test-all,$(MAKECMDGOALS)),)
   ON_CPU := $(call runs,-fsanitize=address$(,)undefined)
@@ -110,12 +103,8 @@ else
 	@printf '%s\n' "  ✗ compiler   $(CC) cannot build a program: install one, or name it with CC="
 	@exit 1
 endif
-ifeq ($(OPENMP),no)
-	@printf '%s\n' "  → OpenMP     switched off by OPENMP=no: one thread"
-else ifneq ($(OPENMP_FLAGS),)
-	@printf '%s\n' "  ✓ OpenMP     $(OPENMP_FLAGS)"
-else
-	@printf '%s\n' "  ✗ OpenMP     one thread. gcc has it; clang wants libomp-dev (brew: libomp)"
+ifeq ($(POOL),no)
+	@printf '%s\n' "  → threads    switched off by POOL=no"
 endif
 ifeq ($(STB),no)
 	@printf '%s\n' "  → stb        switched off by STB=no: no pictures, no .gz"
@@ -166,10 +155,10 @@ WITH_CUDA = $(if $(findstring cuda,$(DEVICE)),build/gan_cuda.o)
 CUDA_LIBS = -L$(dir $(NVCC))../lib64 -lcudart_static -ldl -lrt -lpthread -lstdc++
 build/gan.o: gan.h examples/common.h
 	@mkdir -p build
-	$(CC) $(CFLAGS) -I. -Ibuild $(STB_FLAGS) $(OPENMP_FLAGS) -x c -c examples/common.h -o $@
+	$(CC) $(CFLAGS) -I. -Ibuild $(STB_FLAGS) -x c -c examples/common.h -o $@
 build/%: examples/%.c build/gan.o $(wildcard examples/*.h) $(WITH_CUDA)
 	$(CC) $(CFLAGS) -DGAN_LINKED -I. -Ibuild $(STB_FLAGS) $< build/gan.o $(WITH_CUDA) -o $@ \
-	    $(if $(WITH_CUDA),$(CUDA_LIBS)) $(OPENMP_FLAGS) $(LDLIBS)
+	    $(if $(WITH_CUDA),$(CUDA_LIBS)) $(LDLIBS)
 
 # Installs stb if that can be done without asking for a password; else goes on without pictures.
 stb:
@@ -287,7 +276,7 @@ build/libgan.so: gan.h Makefile $(wildcard build/gan_cuda.o)
 	@mkdir -p build
 	@printf '$(if $(STB_FOUND),$(STB_INCLUDES))$(LIBRARY)' > build/libgan.c
 	$(CC) $(CFLAGS) -shared -fPIC -I. -Ibuild build/libgan.c $(wildcard build/gan_cuda.o) -o $@ \
-	    $(if $(wildcard build/gan_cuda.o),$(CUDA_LIBS)) $(OPENMP_FLAGS) $(LDLIBS)
+	    $(if $(wildcard build/gan_cuda.o),$(CUDA_LIBS)) $(LDLIBS)
 LIBRARY = \043define GAN_IMPLEMENTATION\n\043include "gan.h"\n
 STB_INCLUDES = \043define STB_IMAGE_IMPLEMENTATION\n\043define STB_IMAGE_STATIC\n
 STB_INCLUDES += \043define STB_IMAGE_WRITE_IMPLEMENTATION\n\043define STB_IMAGE_WRITE_STATIC\n
@@ -433,7 +422,7 @@ test-all: found
 	    $(call run_or_skip,$(shell command -v valgrind),\
 	        $(VALGRIND_TESTS:%="$(VALGRIND) build/tests/%"),valgrind is not here) \
 	    "bash tests/tools/examples.sh compare" "bash tests/tools/tags.sh" \
-	    "bash tests/tools/proofs.sh" "bash tests/tools/matrix.sh" "bash tests/tools/resume.sh" \
+	    "python3 tests/tools/proofs.py" "bash tests/tools/matrix.sh" "bash tests/tools/resume.sh" \
 	    "bash tests/cuda/spills.sh" \
 	    "bash tests/tools/fuzz.sh" "bash tests/tools/kills.sh" \
 	    $(call run_or_skip,$(TORCH),\
@@ -486,10 +475,10 @@ bench: found build/bench $(if $(GPU),build/bench_cuda)
 	@sh tests/bench/bench.sh build/bench "$(TORCH)" $(if $(GPU),build/bench_cuda "$(GPU)")
 build/bench_cuda: tests/bench/bench.c gan.h build/gan_cuda.o
 	$(CC) $(CFLAGS) -DBENCH_CUDA -I$(dir $(NVCC))../include -Ibuild $(STB_FLAGS) $< \
-	    build/gan_cuda.o -o $@ $(CUDA_LIBS) $(OPENMP_FLAGS) $(LDLIBS)
+	    build/gan_cuda.o -o $@ $(CUDA_LIBS) $(LDLIBS)
 build/bench: tests/bench/bench.c gan.h
 	@mkdir -p build
-	$(CC) $(CFLAGS) -Ibuild $(STB_FLAGS) $< -o $@ $(OPENMP_FLAGS) $(LDLIBS)
+	$(CC) $(CFLAGS) -Ibuild $(STB_FLAGS) $< -o $@ $(LDLIBS)
 
 clean:
 	rm -rf build

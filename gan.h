@@ -1,7 +1,7 @@
-/* gan.h - generative adversarial networks in one C header, to read, to run and to take apart.
-   v0.1 Public domain or MIT-0, as you like; the text is at the end of the file.
+/* gan.h - generative adversarial networks in one C header, to read, to run and to take apart. v0.2
+   Public domain or MIT-0, as you like; the text is at the end of the file.
 
-   Do this in ONE C or C++ file, then build it with  cc main.c -lm  (add -fopenmp for all cores):
+   Do this in ONE C or C++ file, then build it with  cc main.c -lm
 
        #define GAN_IMPLEMENTATION
        #include "gan.h"
@@ -16,26 +16,24 @@
 
        int main(void)
        {
-           gan *g = gan_open("cpu", 42);                             // device, seed
+           gan *g = gan_open("cpu", 42);                      // device, seed
            gan_model *m = gan_model_new(g, "net");
            gan_opt *adam = gan_adam(m, 1e-2f, 0.9f, 0.999f);
            for (int step = 0; step <= 1000; step++) {
-               gan_tensor *x = gan_randn(g, 64, 2, 1, 1);            // (N,C,H,W) = (64,2,1,1)
+               gan_tensor *x = gan_randn(g, 64, 2, 1, 1);     // (N,C,H,W) = (64,2,1,1)
                gan_tensor *y = gan_mul(gan_slice(x, 1, 0, 1), gan_slice(x, 1, 1, 1));
                gan_tensor *loss = gan_mse(net(m, x), y);
-               gan_minimize(adam, loss);                             // gradients, then one Adam
-                 step
-               if (step % 250 == 0) printf("step %4d  loss %.4f\n", step, (double)gan_item(loss));
-               gan_clear(g);                                         // parameters stay, the rest
-                 goes
+               gan_minimize(adam, loss);                      // gradients, then one Adam step
+               if (step % 250 == 0)
+                   printf("step %4d  loss %.4f\n", step, (double)gan_item(loss));
+               gan_clear(g);                                  // parameters stay, the rest goes
            }
            gan_close(g);
        }
 
    A DCGAN that learns handwritten digits is examples/01_dcgan.c.
 
-   CONTENTS (search for the tag, as in  grep -n '>>conv' gan.h : contents, declaration,
-   implementation)
+   CONTENTS (search for the tag: grep -n '>>conv' gan.h  finds this, declaration, implementation)
 
      >>errors      two kinds of error, and how to catch them
      >>kernels     the pure functions beneath; backends ref, cpu, your own; adding an operation
@@ -54,13 +52,10 @@
      >>autograd    gradients, and gradients of gradients
      >>gradcheck   a derivative against central differences
      >>models      named parameters and how they start
-     >>layers      linear, conv2d, norms, embedding, attention, modulated convolution; spectral
-                   norm, equalized rate
-     >>losses      of generator and discriminator, gradient penalties, pictures' and features'
-                   distances
+     >>layers      linear, conv2d, norms, embedding, attention, modulated convolution, spectral norm
+     >>losses      of generator and discriminator, penalties, distances of pictures and features
      >>optim       SGD, Adam, RMSprop, L-BFGS; learning rates, clipping, averages
-     >>data        IDX, CIFAR-10, folders of pictures, pairs; built-in digits and shapes; batches,
-                   image pool
+     >>data        IDX, CIFAR-10, folders of pictures, pairs; built-in digits and shapes; batches
      >>augment     random flips, shifts, holes and colours; DiffAugment, ADA
      >>metrics     scores of samples: Frechet and kernel distance, precision, modes, SSIM ...
      >>files       checkpoints in safetensors
@@ -68,42 +63,45 @@
      >>progress    one line on the terminal, a CSV beside it
      >>look        what is in a model, and where the time goes
      >>doctor      what is wrong with a training, in plain words
-     >>plan        a step's operations and memory before it is computed; a step recorded once and
-                   played again
+     >>plan        a step's operations and memory before it is computed; steps captured, replayed
 
    CONVENTIONS
 
-     letters     N images, C channels, H rows, W columns; O output channels; KH,KW kernel; S
-                 stride; P padding
+     letters     N images, C channels, H rows, W columns; O output channels; KH,KW kernel;
+                 S stride, P padding, D dilation (SH, SW ... where rows and columns differ)
      memory      row-major and contiguous: element (n,c,h,w) is data[((n*C + c)*H + h)*W + w]
-     names       gan_x a tensor function, gan_ref_x and gan_cpu_x bare kernels, gan__x private,
-                 GAN_X a macro
-     arguments   of a kernel: sizes, inputs (incoming gradient first), outputs last; outputs are
-                 written, not added to
-     ownership   tensors live until gan_clear; models, optimizers and data until gan_close; you
-                 free nothing
+     names       gan_x is a tensor function; gan_x_f is a layer's function on tensors you hold,
+                 without a model; gan_x_with takes an options struct; gan_x_ works in place;
+                 gan_matmul_t transposes; gan_ref_x, gan_cpu_x and gan_cuda_x are bare kernels;
+                 gan__x is private, GAN_X a macro or a constant
+     arguments   model or optimizer (and the layer's name), then tensors, then sizes and numbers,
+                 then a mode and the numbers that belong to it. A kernel's: sizes, inputs (the
+                 incoming gradient first), outputs, which are written, not added to
+     ownership   tensors live until gan_clear; models, optimizers and data until gan_close; you free
+                 nothing. A tensor that is used in the step after its gan_clear is told so
      errors      a mistake in the program aborts with one line; a bad file or device gives NULL or
                  false and gan_error()
      randomness  Philox: every number is a function of (seed, stream, index)
-     threads     OpenMP; they split outputs and never a sum, so that the same seed gives the same
-                 bits on any number
-     NULL        never a valid tensor, but for a bias, labels or a log file that is not wanted
+     threads     a pool of the library's own. Threads split outputs and never a sum, so that the
+                 same seed gives the same bits on any number of them
+     NULL        never a valid argument, but for a bias, labels or a log file that is not wanted; it
+                 ends in one line
 
    OPTIONS (define before the include)
 
-     GAN_IMPLEMENTATION   makes this the file that holds the code; everywhere else gan.h is only
-                          declarations
+     GAN_IMPLEMENTATION   makes this the file that holds the code; elsewhere gan.h only declares
      GAN_STATIC           every function static, for a program of one file
      GAN_REAL             float (default) or double: the number type of the whole library
      GAN_MAX_VECTOR       widest vectors used, in bytes: 64 (default), 32, 16, or 0 for plain loops
-     GAN_NO_OPENMP        no threads even where the compiler has OpenMP
-     GAN_NO_THREADS       no thread that decodes a folder's pictures ahead
+     GAN_NO_OPENMP        kernels run on the calling thread alone
+     GAN_NO_THREADS       no threads at all: no pool, and no picture of a folder decoded ahead
      GAN_MALLOC GAN_FREE  malloc and free
      GAN_HEADER           "gan.h": the name of this file, if you renamed it (it includes itself,
-                          once per instruction set)
+                          once for each instruction set)
 
-   stb_image.h before gan.h adds reading .gz files and gan_data_folder (with -pthread where glibc
-   is older than 2.34); stb_image_write.h before gan.h adds gan_save_png. */
+   Threads want -pthread where glibc is older than 2.34, and -fopenmp with MinGW.
+   stb_image.h before gan.h adds reading .gz files and gan_data_folder (PNG, JPEG, BMP, GIF, PNM,
+   TGA); stb_image_write.h before gan.h adds gan_save_png. */
 
 /* ===========================================================================================
    PART I: DECLARATIONS
@@ -11765,6 +11763,17 @@ static bool gan__is_picture(const char *path, const unsigned char *data, size_t 
     return dot && (strcmp(dot, ".tga") == 0 || strcmp(dot, ".TGA") == 0);
 }
 
+/* Is a file of that many bytes too short for its pixels? PPM and PGM hold them as they are, and
+   stb_image does not look. */
+static bool gan__picture_cut(const unsigned char *file, size_t bytes)
+{
+    int width = 0, height = 0, n = 0;
+    if (bytes < 2 || file[0] != 'P')
+        return false;
+    return !stbi_info_from_memory(file, (int)bytes, &width, &height, &n) ||
+           (double)bytes < (double)width * height * n;
+}
+
 /* Does a file begin like a picture of 1 pixel or more? Only its header is read. */
 static bool gan__picture_header(const char *path)
 {
@@ -11806,7 +11815,8 @@ static bool gan__read_picture(const char *path, int c, int h, int w, unsigned ch
     size_t bytes = 0;
     unsigned char *pixels = NULL;
     unsigned char *file = gan__read_file(path, &bytes);
-    if (file && bytes < INT32_MAX && gan__is_picture(path, file, bytes))
+    if (file && bytes < INT32_MAX && gan__is_picture(path, file, bytes) &&
+        !gan__picture_cut(file, bytes))
         pixels = stbi_load_from_memory(file, (int)bytes, &width, &height, &n, 0);
     GAN_FREE(file);
     if (!pixels || width < 1 || height < 1) {

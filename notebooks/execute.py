@@ -10,12 +10,16 @@ import time
 import nbclient
 import nbformat
 
-os.environ.setdefault('PYDEVD_DISABLE_FILE_VALIDATION', '1')        # the kernel's debugger would complain on every start
+os.environ.setdefault(
+    'PYDEVD_DISABLE_FILE_VALIDATION', '1'
+)  # the kernel's debugger would complain on every start
 HERE = pathlib.Path(__file__).resolve().parent
 
 
 class Client(nbclient.NotebookClient):
-    def on_comm_open_jupyter_widget(self, message):      # a slider needs no answer here, and ipywidgets 6 sends no state to read
+    def on_comm_open_jupyter_widget(
+        self, message
+    ):  # a slider needs no answer here, and ipywidgets 6 sends no state to read
         return None
 
 
@@ -29,13 +33,20 @@ for path in [pathlib.Path(name).resolve() for name in sys.argv[1:]] or sorted(HE
         Client(notebook, timeout=1800, resources={'metadata': {'path': str(HERE)}}).execute()
         seconds, size = time.time() - start, len(nbformat.writes(notebook))
         if len(notebook.cells) > 25 or size > 1.5e6:
-            raise RuntimeError(f'{len(notebook.cells)} cells and {size} bytes: at most 25 and 1.5 million')
+            raise RuntimeError(
+                f'{len(notebook.cells)} cells and {size} bytes: at most 25 and 1.5 million'
+            )
         if not os.environ.get('GAN_QUICK'):
             nbformat.write(notebook, path)
-        print(f'ok   {path.name} ({seconds:.0f} s, {len(notebook.cells)} cells, {size / 1e6:.2f} MB)', flush=True)
+        print(
+            f'ok   {path.name} ({seconds:.0f} s, {len(notebook.cells)} cells, {size / 1e6:.2f} MB)',
+            flush=True,
+        )
         passed += 1
     except Exception as error:
-        print(f'FAIL {path.name}: {(str(error).strip() or repr(error)).splitlines()[-1]}', flush=True)
+        print(
+            f'FAIL {path.name}: {(str(error).strip() or repr(error)).splitlines()[-1]}', flush=True
+        )
         failed += 1
 print(f'{passed} passed, {failed} failed')
 sys.exit(failed != 0)

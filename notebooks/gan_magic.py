@@ -33,7 +33,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
 OUT = HERE / 'out'
 CC = os.environ.get('CC', 'cc')
-kept = {}           # name of the first function of a kept cell: its text
+kept = {}  # name of the first function of a kept cell: its text
 
 PROLOGUE = r'''
 #if __has_include(<stb/stb_image.h>)
@@ -51,7 +51,9 @@ __attribute__((constructor)) static void line_by_line(void) { setvbuf(stdout, NU
 
 def library():
     """The path of build/libgan.so, built anew where gan.h is younger."""
-    made = subprocess.run(['make', '--no-print-directory', '-C', str(ROOT), 'lib'], capture_output=True, text=True)
+    made = subprocess.run(
+        ['make', '--no-print-directory', '-C', str(ROOT), 'lib'], capture_output=True, text=True
+    )
     if made.returncode != 0:
         raise RuntimeError('make lib: ' + made.stdout + made.stderr)
     return ROOT / 'build' / 'libgan.so'
@@ -59,10 +61,14 @@ def library():
 
 def source_of(cell):
     """A whole C file: what is kept, and the cell, with main around it if it has none. #line makes the compiler count the cell's own lines."""
-    text = PROLOGUE + ''.join(f'#line 2 "kept cell {name}"\n{body}\n' for name, body in kept.items())
+    text = PROLOGUE + ''.join(
+        f'#line 2 "kept cell {name}"\n{body}\n' for name, body in kept.items()
+    )
     if re.search(r'\bmain\s*\(', cell):
         return f'{text}#line 2 "cell"\n{cell}\n'
-    includes = ''.join(line + '\n' for line in cell.splitlines() if line.lstrip().startswith('#include'))
+    includes = ''.join(
+        line + '\n' for line in cell.splitlines() if line.lstrip().startswith('#include')
+    )
     body = re.sub(r'(?m)^(\s*)#include', r'\1//#include', cell)
     return f'{text}{includes}int main(void) {{\n#line 2 "cell"\n{body}\nreturn 0;\n}}\n'
 
@@ -72,8 +78,27 @@ def compile_cell(cell):
     lib = library()
     OUT.mkdir(exist_ok=True)
     program = OUT / '.cell'
-    command = [CC, '-x', 'c', '-', '-x', 'none', '-o', str(program), '-O2', '-Wall', '-Wno-unused-function', '-I', str(ROOT), '-I', str(lib.parent), str(lib),
-               f'-Wl,-rpath,{lib.parent}', '-lm', '-fdiagnostics-color=never']
+    command = [
+        CC,
+        '-x',
+        'c',
+        '-',
+        '-x',
+        'none',
+        '-o',
+        str(program),
+        '-O2',
+        '-Wall',
+        '-Wno-unused-function',
+        '-I',
+        str(ROOT),
+        '-I',
+        str(lib.parent),
+        str(lib),
+        f'-Wl,-rpath,{lib.parent}',
+        '-lm',
+        '-fdiagnostics-color=never',
+    ]
     done = subprocess.run(command, input=source_of(cell), capture_output=True, text=True)
     if done.stderr:
         print(done.stderr, file=sys.stderr)
@@ -82,6 +107,7 @@ def compile_cell(cell):
 
 class Pictures:
     """Shows every picture in a folder that is younger than this object, once, and again in the same place when it changes."""
+
     def __init__(self):
         self.start, self.shown = time.time() - 0.01, {}
 
@@ -101,7 +127,14 @@ class Pictures:
 
 def run_program(program, seconds, pictures):
     """Runs it, passing on what it prints; True if it ended by itself with 0."""
-    child = subprocess.Popen([str(program)], cwd=OUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace')
+    child = subprocess.Popen(
+        [str(program)],
+        cwd=OUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors='replace',
+    )
     late = threading.Timer(seconds, child.kill) if seconds else None
     if late:
         late.start()
@@ -111,7 +144,7 @@ def run_program(program, seconds, pictures):
             if pictures:
                 pictures.look()
         code = child.wait()
-    except KeyboardInterrupt:           # the notebook's stop button
+    except KeyboardInterrupt:  # the notebook's stop button
         child.kill()
         child.wait()
         print('stopped', file=sys.stderr)
@@ -122,16 +155,26 @@ def run_program(program, seconds, pictures):
     if pictures:
         pictures.look()
     if code < 0:
-        reason = {signal.SIGSEGV: 'it used memory that is not its own', signal.SIGABRT: 'the line above says why'}.get(-code, '')
-        reason = f'no end after {seconds:g} seconds' if seconds and code == -signal.SIGKILL else reason
-        print(f'the program ended by {signal.Signals(-code).name}{": " if reason else ""}{reason}', file=sys.stderr)
+        reason = {
+            signal.SIGSEGV: 'it used memory that is not its own',
+            signal.SIGABRT: 'the line above says why',
+        }.get(-code, '')
+        reason = (
+            f'no end after {seconds:g} seconds' if seconds and code == -signal.SIGKILL else reason
+        )
+        print(
+            f'the program ended by {signal.Signals(-code).name}{": " if reason else ""}{reason}',
+            file=sys.stderr,
+        )
     elif code > 0:
         print(f'the program ended with exit status {code}', file=sys.stderr)
     return code == 0
 
 
 @magic_arguments()
-@argument('-c', '--keep', action='store_true', help='keep the text for later cells, and run nothing')
+@argument(
+    '-c', '--keep', action='store_true', help='keep the text for later cells, and run nothing'
+)
 @argument('-t', '--timeout', type=float, default=0, help='end the program after so many seconds')
 @argument('-q', '--quiet', action='store_true', help='show no pictures')
 def gan(line, cell):
@@ -156,7 +199,21 @@ if get_ipython():
 
 def declarations():
     """gan.h's declarations as cffi reads them: what the preprocessor leaves of the header itself, without the system's headers."""
-    text = subprocess.run([CC, '-E', '-DGAN_API=', '-DSTBI_INCLUDE_STB_IMAGE_H', '-DINCLUDE_STB_IMAGE_WRITE_H', '-x', 'c', str(ROOT / 'gan.h')], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        [
+            CC,
+            '-E',
+            '-DGAN_API=',
+            '-DSTBI_INCLUDE_STB_IMAGE_H',
+            '-DINCLUDE_STB_IMAGE_WRITE_H',
+            '-x',
+            'c',
+            str(ROOT / 'gan.h'),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     own, lines = False, []
     for line in text.splitlines():
         marker = re.match(r'# \d+ "([^"]*)"', line)
@@ -169,14 +226,20 @@ def declarations():
 
 class Library:
     """build/libgan.so with gan.h's functions under their names. Arguments: numbers, strings, NumPy arrays of float32 (passed as they lie in memory),
-    pointers that other functions returned, None for NULL. new('gan_conv', n=8, c=3) makes a struct; tensor() and array() go between NumPy and a device."""
+    pointers that other functions returned, None for NULL. new('gan_conv', n=8, c=3) makes a struct; tensor() and array() go between NumPy and a device.
+    """
+
     def __init__(self):
         import cffi
+
         self.ffi = cffi.FFI()
         self.ffi.cdef(declarations())
         self.lib = self.ffi.dlopen(str(library()))
         self.errors = []
-        self.caught = self.ffi.callback('void(const char *, void *)', lambda text, user: self.errors.append(self.ffi.string(text).decode()))
+        self.caught = self.ffi.callback(
+            'void(const char *, void *)',
+            lambda text, user: self.errors.append(self.ffi.string(text).decode()),
+        )
 
     def __getattr__(self, name):
         function = getattr(self.lib, name)
@@ -186,15 +249,23 @@ class Library:
         def call(*arguments):
             held = [self.passed(argument) for argument in arguments]
             result = function(*held)
-            return self.ffi.string(result).decode() if self.ffi.typeof(function).result is self.ffi.typeof('char *') and result else result
+            return (
+                self.ffi.string(result).decode()
+                if self.ffi.typeof(function).result is self.ffi.typeof('char *') and result
+                else result
+            )
+
         call.__name__ = name
         return call
 
     def passed(self, argument):
         import numpy
+
         if isinstance(argument, numpy.ndarray):
             if argument.dtype != numpy.float32 or not argument.flags['C_CONTIGUOUS']:
-                raise TypeError(f'an array of {argument.dtype}: gan.h wants float32 in C order, as numpy.ascontiguousarray(a, numpy.float32) gives')
+                raise TypeError(
+                    f'an array of {argument.dtype}: gan.h wants float32 in C order, as numpy.ascontiguousarray(a, numpy.float32) gives'
+                )
             return self.ffi.from_buffer('float[]', argument, require_writable=False)
         if isinstance(argument, str):
             return argument.encode()
@@ -210,12 +281,14 @@ class Library:
     def tensor(self, g, array):
         """A tensor on g with the numbers of an array of one to four dimensions; missing ones come first: (H,W) is (1,1,H,W)."""
         import numpy
+
         array = numpy.ascontiguousarray(array, numpy.float32)
         return self.gan_from_host(g, array, *((1,) * (4 - array.ndim) + array.shape))
 
     def array(self, t):
         """A tensor's numbers as an array (N,C,H,W)."""
         import numpy
+
         out = numpy.empty((t.n, t.c, t.h, t.w), numpy.float32)
         self.gan_to_host(t, out)
         return out

@@ -944,15 +944,19 @@ static void not_pictures(void)
     note(at("strange/pipe.png"));
     complaints++;
 #endif
+    file("strange/short.pgm", "P5 115 1121214", 14); /* begins well, and holds no pixel */
     plain("strange/real.png", 40);
     gan *g = gan_open("cpu", 1);
     hear();
     gan_data *d = gan_data_folder(g, at("strange"), 1, 2, 2);
     heard();
-    CHECK(d && gan_data_size(d) == 1 && gan_data_skipped(d) == complaints,
+    CHECK(d && gan_data_size(d) == 2 && gan_data_skipped(d) == complaints,
           "%d pictures, %d left out", d ? gan_data_size(d) : 0, d ? gan_data_skipped(d) : 0);
     CHECK(times("left out") == complaints, "complaints: %s", text);
-    CHECK(grey_at(d, 0, NULL) == 40, "another picture");
+    hear();
+    CHECK(grey_at(d, 0, NULL) == 40 && grey_at(d, 1, NULL) == 40, "another picture");
+    heard();
+    CHECK(times("broken") == 1, "complaints: %s", text);
     gan_close(g);
     clean();
 }

@@ -27,10 +27,10 @@ def read_weights(path):
         data = file.read()
     length = struct.unpack('<Q', data[:8])[0]
     tensors = {}
-    for name, entry in json.loads(data[8:8 + length]).items():
+    for name, entry in json.loads(data[8 : 8 + length]).items():
         if name != '__metadata__':
             begin, end = entry['data_offsets']
-            values = np.frombuffer(data[8 + length + begin:8 + length + end], np.float32)
+            values = np.frombuffer(data[8 + length + begin : 8 + length + end], np.float32)
             tensors[name] = torch.from_numpy(values.reshape(entry['shape']).copy())
     return tensors
 
@@ -43,7 +43,7 @@ def read_images(path):
 def features(w, images):
     found, digits = [], []
     for start in range(0, len(images), 500):
-        x = torch.from_numpy(images[start:start + 500].astype(np.float32) / 255)
+        x = torch.from_numpy(images[start : start + 500].astype(np.float32) / 255)
         x = F.max_pool2d(F.conv2d(x, w['conv1.weight'], w['conv1.bias']), 2)
         x = F.max_pool2d(F.conv2d(x, w['conv2.weight'], w['conv2.bias']), 2)
         x = F.relu(F.linear(x.flatten(1), w['fc1.weight'], w['fc1.bias']))
@@ -71,7 +71,9 @@ def main():
     real, _ = features(weights, read_images(sys.argv[2]))
     for path in sys.argv[3:]:
         made, digits = features(weights, read_images(path))
-        print(f'{path}: {len(made)} samples, Frechet distance {frechet(made, real):.1f}, digits 0..9 {np.bincount(digits, minlength=10).tolist()}')
+        print(
+            f'{path}: {len(made)} samples, Frechet distance {frechet(made, real):.1f}, digits 0..9 {np.bincount(digits, minlength=10).tolist()}'
+        )
 
 
 if __name__ == '__main__':

@@ -22,7 +22,7 @@ def numbers(seed, count):
 
 def features(seed, n, d, shift):
     x = numbers(seed, n * d).reshape(n, d)
-    x[:, 1:] += x[:, :-1] * 2           # columns that depend on each other
+    x[:, 1:] += x[:, :-1] * 2  # columns that depend on each other
     return x + shift
 
 
@@ -41,7 +41,7 @@ def kernel(a, b):
 
 def precision_recall(real, fake, k):
     distance = lambda x, y: np.sqrt(((x[:, None] - y[None]) ** 2).sum(2))
-    reach = lambda x: np.sort(distance(x, x), 1)[:, k]      # column 0 is the row itself
+    reach = lambda x: np.sort(distance(x, x), 1)[:, k]  # column 0 is the row itself
     precision = (distance(fake, real) <= reach(real)).any(1).mean()
     recall = (distance(real, fake) <= reach(fake)).any(1).mean()
     return precision, recall
@@ -55,6 +55,12 @@ def inception(logits):
 a, b = features(1, 60, 5, 0), features(2, 50, 5, 0.25)
 few, fewer = features(3, 9, 12, 0), features(4, 7, 12, 0.25)
 precision, recall = precision_recall(a, b, 3)
-for name, value in [('FRECHET', frechet(a, b)), ('SINGULAR', frechet(few, fewer)), ('KERNEL', kernel(a, b)), ('PRECISION', precision),
-                    ('RECALL', recall), ('INCEPTION', inception(features(5, 40, 6, 0)))]:
+for name, value in [
+    ('FRECHET', frechet(a, b)),
+    ('SINGULAR', frechet(few, fewer)),
+    ('KERNEL', kernel(a, b)),
+    ('PRECISION', precision),
+    ('RECALL', recall),
+    ('INCEPTION', inception(features(5, 40, 6, 0))),
+]:
     print(f'#define {name:9} {value:.15g}')

@@ -12,7 +12,9 @@ TARGETS = torch.tensor([0.5 * math.cos(2 * i) for i in range(10)]).reshape(5, 2)
 
 
 def lbfgs(parameters, lr):
-    return torch.optim.LBFGS(parameters, lr=lr, max_iter=1, history_size=3, tolerance_grad=0, tolerance_change=0)
+    return torch.optim.LBFGS(
+        parameters, lr=lr, max_iter=1, history_size=3, tolerance_grad=0, tolerance_change=0
+    )
 
 
 OPTIMIZERS = {
@@ -21,7 +23,10 @@ OPTIMIZERS = {
     "adamw": (1, lambda p: torch.optim.AdamW(p, lr=0.02, betas=(0.5, 0.99), weight_decay=0.3)),
     "rmsprop": (1, lambda p: torch.optim.RMSprop(p, lr=0.01, alpha=0.9)),
     "lbfgs": (1, lambda p: lbfgs(p, 0.7)),
-    "lbfgs_small": (2.0 ** -40, lambda p: lbfgs(p, 2.0 ** 38)),   # y.s is below 1e-10 at every step: no pair is kept
+    "lbfgs_small": (
+        2.0**-40,
+        lambda p: lbfgs(p, 2.0**38),
+    ),  # y.s is below 1e-10 at every step: no pair is kept
 }
 
 
@@ -31,11 +36,13 @@ def train(scale, make, steps):
     b = torch.tensor([0.1, -0.2]).requires_grad_()
     optimizer = make([w, b])
     for _ in range(steps):
+
         def closure():
             optimizer.zero_grad()
             loss = scale * ((torch.tanh(INPUTS @ w.T + b) - TARGETS) ** 2).mean()
             loss.backward()
             return loss
+
         optimizer.step(closure)
     return torch.cat([w.flatten(), b]).tolist()
 

@@ -9,12 +9,39 @@ TOKEN = re.compile(
     r'(?P<skip>/\*.*?\*/|//[^\n]*|^[ \t]*\#(?:[^\n\\]|\\.)*)'
     r'|(?P<text>"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\')'
     r'|(?P<word>[A-Za-z_]\w*)|(?P<number>\.?\d(?:[eEpP][+-]|[\w.])*)|(?P<space>\s+)|(?P<mark>.)',
-    re.S | re.M)
+    re.S | re.M,
+)
 CONTROL = {'if', 'for', 'while', 'switch'}
 NOT_AN_EXPRESSION = CONTROL | {
-    'else', 'do', 'case', 'default', 'goto', 'const', 'static', 'struct', 'unsigned', 'signed',
-    'int', 'double', 'float', 'char', 'bool', 'void', 'enum', 'union', 'typedef', 'extern', 'long',
-    'short', 'volatile', 'inline', 'auto', 'template', 'using', 'namespace'}
+    'else',
+    'do',
+    'case',
+    'default',
+    'goto',
+    'const',
+    'static',
+    'struct',
+    'unsigned',
+    'signed',
+    'int',
+    'double',
+    'float',
+    'char',
+    'bool',
+    'void',
+    'enum',
+    'union',
+    'typedef',
+    'extern',
+    'long',
+    'short',
+    'volatile',
+    'inline',
+    'auto',
+    'template',
+    'using',
+    'namespace',
+}
 
 
 def tokens(source):
@@ -30,8 +57,9 @@ def tokens(source):
 def is_declaration(statement):
     """WORD WORD, WORD * WORD, WORD(...) WORD, WORD::WORD<...> and WORD[] = { declare."""
     words = ' '.join(text for text, _ in statement)
-    return re.match(r'\w+ (\( [^()]* \) )?(\* )*\w|.*: : \w+ <|\w+ <|\w+ \[ .*?\] = {', words) and not \
-        re.match(r'return\b', words)
+    return re.match(
+        r'\w+ (\( [^()]* \) )?(\* )*\w|.*: : \w+ <|\w+ <|\w+ \[ .*?\] = {', words
+    ) and not re.match(r'return\b', words)
 
 
 def chained(statement):
@@ -60,8 +88,11 @@ def commas(source):
                 continue
         elif text == '{' and parens == 0:
             in_block = not blocks or blocks[-1]
-            block = head or before in (')', 'else', 'do', 'const') or \
-                (in_block and before in (';', '{', '}', ':'))
+            block = (
+                head
+                or before in (')', 'else', 'do', 'const')
+                or (in_block and before in (';', '{', '}', ':'))
+            )
             blocks.append(block)
             if block:
                 statement, before, head = [], text, False
@@ -73,12 +104,17 @@ def commas(source):
         if text == ';' and parens == 0:
             inside = bool(blocks) and all(blocks)
             first = statement[0][0] if statement else ''
-            if inside and first not in NOT_AN_EXPRESSION and not is_declaration(statement) and \
-                    chained(statement):
+            if (
+                inside
+                and first not in NOT_AN_EXPRESSION
+                and not is_declaration(statement)
+                and chained(statement)
+            ):
                 yield statement[0][1]
             statement = []
-        elif text in ('else', 'do') or (text == ':' and statement and
-                                        statement[0][0] in ('case', 'default')):
+        elif text in ('else', 'do') or (
+            text == ':' and statement and statement[0][0] in ('case', 'default')
+        ):
             statement = []
         else:
             statement.append((text, line))
