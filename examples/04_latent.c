@@ -111,7 +111,11 @@ typedef struct {
    column and height over the height's variance. */
 static void measure(const gan_real *x, double attribute[ATTRIBUTES])
 {
-    double mass = 1e-9, row = 0, column = 0, both = 0, height = 1e-9;
+    double mass = 1e-9; /* of the strokes */
+    double row = 0;     /* of the centre of mass */
+    double column = 0;
+    double both = 0;      /* covariance of column and height */
+    double height = 1e-9; /* variance of the height */
     for (int i = 0; i < 784; i++) {
         mass += (x[i] + 1) / 2;
         row += (x[i] + 1) / 2 * (i / 28);

@@ -235,8 +235,9 @@ static inline void style_losses(const style_net *net, gan_tensor *x, const style
     for (; net->layers->style[l]; l++) {
         gan_tensor *mean, *gram;
         style_statistics(zoo_feature(&f, net->layers->style[l]), &mean, &gram);
-        *style = gan_add(
-            *style, gan_add(style_distance(mean, t->mean[l]), style_distance(gram, t->gram[l])));
+        gan_tensor *here = gan_add(style_distance(mean, t->mean[l]),
+                                   style_distance(gram, t->gram[l]));
+        *style = gan_add(*style, here);
     }
     *style = gan_mul_scalar(*style, 1 / (gan_real)l);
     gan_tensor *down = gan_mse(gan_slice(x, 2, 1, x->h - 1), gan_slice(x, 2, 0, x->h - 1));
