@@ -206,7 +206,7 @@ GAN_API void gan_fail(const char *where, const char *message);
         made of tensor functions, so that it has derivatives itself. Its prototype in PART I.
      5. in gan_cuda.cu, the same chapter: a __global__ function and gan_cuda_NAME, which launches
         it; a line in the table of gan__cuda_register, whose number of kernels is checked below
-        it, and two in tests/cuda_names.h.
+        it, and two in tests/cuda/cuda_names.h.
      6. tests: the bare kernel against numbers made another way in tests/kernels.c (of ref and of
         cpu), and the rest as above.
 
