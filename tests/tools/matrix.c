@@ -1,5 +1,5 @@
-/* tests/tools/matrix.c: three steps of a convolutional GAN with batch normalisation, which end in the
-   same losses wherever they are computed. */
+/* tests/tools/matrix.c: three steps of a convolutional GAN with batch normalisation, which end
+   in the same losses wherever they are computed. */
 #include <stdio.h>
 #include <math.h>
 #include "gan.h"

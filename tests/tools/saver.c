@@ -1,5 +1,5 @@
-/* tests/tools/saver.c: saver PATH NUMBER saves a model of that number for ever, until kills.sh kills
-   it; saver PATH says whether the file is whole. */
+/* tests/tools/saver.c: saver PATH NUMBER saves a model of that number for ever, until kills.sh
+   kills it; saver PATH says whether the file is whole. */
 #define GAN_IMPLEMENTATION
 #include "../../gan.h"
 #include <stdio.h>
