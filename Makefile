@@ -318,8 +318,10 @@ VARIANT_NAMES = $(sort $(foreach p,$(PROGRAMS),$(call variant,$(p))))
 ADDRESS  = -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE = -O1 -g1 -fno-omit-frame-pointer $(ADDRESS)
 # tests/faults.c takes the place of these functions of the C library, where the linker can do that.
-FAULTS = malloc realloc free fopen fclose fread fwrite fflush fsync rename open close opendir closedir
-WRAP   = $(if $(call links,int main(void) { return 0; }\n,,-Wl$(,)--wrap=malloc),-DHAVE_WRAP $(FAULTS:%=-Wl$(,)--wrap=%))
+FAULTS = malloc realloc free fopen fclose fread fwrite fflush fsync rename open close \
+         opendir closedir
+WRAPS  = $(call links,int main(void) { return 0; }\n,,-Wl$(,)--wrap=malloc)
+WRAP   = $(if $(WRAPS),-DHAVE_WRAP $(FAULTS:%=-Wl$(,)--wrap=%))
 build/tests/faults build/sanitized/faults: OWN_FLAGS = $(WRAP)
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),build/tests,$(CFLAGS))))
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),build/sanitized,$(SANITIZE))))

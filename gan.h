@@ -206,7 +206,7 @@ GAN_API void gan_fail(const char *where, const char *message);
         made of tensor functions, so that it has derivatives itself. Its prototype in PART I.
      5. in gan_cuda.cu, the same chapter: a __global__ function and gan_cuda_NAME, which launches
         it; a line in the table of gan__cuda_register, whose number of kernels is checked below
-        it, and two in tests/cuda_names.h.
+        it, and two in tests/cuda/cuda_names.h.
      6. tests: the bare kernel against numbers made another way in tests/kernels.c (of ref and of
         cpu), and the rest as above.
 
@@ -1700,7 +1700,8 @@ GAN_API double gan_precision(const gan_real *real, int n_real, const gan_real *f
 GAN_API double gan_inception_score(const gan_real *probabilities, int n, int classes);
 
 /* How many classes are some row's best, the largest number of a row (n,classes) and the first of
-   equals. histogram (classes) is written: how many rows chose each. A row with a NaN chooses none. */
+   equals. histogram (classes) is written: how many rows chose each. A row with a NaN chooses
+   none. */
 GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram);
 
 /* Prints title, the sizes and all scores above in one line, precision and recall with k = 3, the
@@ -6007,7 +6008,7 @@ static void gan__simd_zip(const gan_zip *p, const gan_real *in_a, const gan_real
 
        x    0  1  2 ... 15 | 16 17 18 ... 31 | 32 ...        lane 0 adds x[0], x[16], x[32] ...
             |  |  |     |    |  |  |      |                  lane 1 adds x[1], x[17], x[33] ...
-       lane 0  1  2 ... 15 | 0  1  2 ...  15 | 0  ...        total += lane 0 + lane 1 + ... + lane 15
+       lane 0  1  2 ... 15 | 0  1  2 ...  15 | 0  ...       total += lane 0 + lane 1 + ... + lane 15
 
    16 lanes are one vector of AVX-512, two of AVX2 and four of SSE2, with the same additions in
    the same order. What is left of a row goes to the total directly. */
@@ -14744,7 +14745,7 @@ GAN_API void gan_close(gan *g)
    too high kills ReLUs, and dead ReLUs collapse the generator. So the list is in the order of
    causes. The first that counts is the diagnosis, the others are "also seen".
 
-     S(symptom, threshold, looks, steps, short name)                what is measured, and why there */
+     S(symptom, threshold, looks, steps, short name)             what is measured, and why there */
 #define GAN__SYMPTOMS(S)                                                                          \
     /* numbers of the batch that are NaN or infinite: none may be */                              \
     S(DATA_NOT_FINITE, 0, 1, 0, "data not finite")                                                \

@@ -1209,6 +1209,7 @@ __device__ static void gan__write_results(const P &p, const gan__tiling &g,
             float total = results.value(i, j);
             if (g.splits > 1) {
                 total = 0;
+#pragma unroll 1
                 for (int s = 0; s < g.splits; s++)
                     total += __ldcg(&parts[s * g.part + (size_t)row * p.n + column]);
             }
@@ -1473,7 +1474,8 @@ template <int HEIGHT> struct gan__float_results {
         int y = threadIdx.x / 16 * 4, x = threadIdx.x % 16 * 4;
 #pragma unroll
         for (int t = 0; t < TILE::TERMS; t++) {
-            float a[ROWS], b[COLUMNS];
+            alignas(16) float a[ROWS];
+            alignas(16) float b[COLUMNS];
 #pragma unroll
             for (int i = 0; i < ROWS; i += 4)
                 *(float4 *)&a[i] = *(const float4 *)&a_tile[TILE::a_at(y + i / 4 * 64, t)];

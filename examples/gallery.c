@@ -91,7 +91,8 @@ static void train(const options *o, illness ill, double *losses, gan_real *shown
     gan_close(g);
 }
 
-/* ---- the panel: samples and curves, in an image (3,CURVE_H,CURVE_W) of which PANEL_H rows count */
+/* ---- the panel: samples and curves, in an image (3,CURVE_H,CURVE_W), of which PANEL_H rows
+   count */
 
 static void draw_samples(gan_real *image, const gan_real *shown)
 {

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""execute.py [NOTEBOOK...]: runs notebooks (all beside this file, unless some are named) from top to bottom and keeps their outputs; the first error
-ends it. With GAN_QUICK=1 in the environment the trainings are short and nothing is kept: that is the test. Prints one line for each, and how many
+"""execute.py [NOTEBOOK...]: runs notebooks (all beside this file, unless some are named) from top
+to bottom and keeps their outputs; the first error
+ends it. With GAN_QUICK=1 in the environment the trainings are short and nothing is kept: that is
+the test. Prints one line for each, and how many
 passed and failed."""
 import os
 import pathlib

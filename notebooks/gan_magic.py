@@ -6,15 +6,19 @@
     gan *g = gan_open("cpu", 42);
     printf("%g\n", gan_item(gan_sum(gan_randn(g, 1, 3, 8, 8))));
 
-A cell without a main gets one around it. It is compiled against gan.h, linked with build/libgan.so and run in the folder notebooks/out; what it
-prints comes line by line, and every picture that it writes is shown, and shown anew when it is written again. The compiler's complaints count the
+A cell without a main gets one around it. It is compiled against gan.h, linked with build/libgan.so
+and run in the folder notebooks/out; what it
+prints comes line by line, and every picture that it writes is shown, and shown anew when it is
+written again. The compiler's complaints count the
 cell's own lines; a program that crashes or that gan.h stops says why, and the notebook lives on.
 
-    %%gan -c                keep this cell's text for the cells that follow, and run nothing: functions that several cells use
+    %%gan -c                keep this cell's text for the cells that follow, and run nothing:
+                            functions that several cells use
     %%gan -t 60             end the program after 60 seconds
     %%gan -q                no pictures
 
-It needs a C compiler, make and IPython; load() needs cffi and NumPy (Debian: python3-cffi python3-numpy; elsewhere: pip install cffi numpy).
+It needs a C compiler, make and IPython; load() needs cffi and NumPy (Debian: python3-cffi
+python3-numpy; elsewhere: pip install cffi numpy).
 """
 import os
 import pathlib
@@ -60,7 +64,8 @@ def library():
 
 
 def source_of(cell):
-    """A whole C file: what is kept, and the cell, with main around it if it has none. #line makes the compiler count the cell's own lines."""
+    """A whole C file: what is kept, and the cell, with main around it if it has none. #line makes
+    the compiler count the cell's own lines."""
     text = PROLOGUE + ''.join(
         f'#line 2 "kept cell {name}"\n{body}\n' for name, body in kept.items()
     )
@@ -106,7 +111,8 @@ def compile_cell(cell):
 
 
 class Pictures:
-    """Shows every picture in a folder that is younger than this object, once, and again in the same place when it changes."""
+    """Shows every picture in a folder that is younger than this object, once, and again in the
+    same place when it changes."""
 
     def __init__(self):
         self.start, self.shown = time.time() - 0.01, {}
@@ -198,7 +204,8 @@ if get_ipython():
 
 
 def declarations():
-    """gan.h's declarations as cffi reads them: what the preprocessor leaves of the header itself, without the system's headers."""
+    """gan.h's declarations as cffi reads them: what the preprocessor leaves of the header itself,
+    without the system's headers."""
     text = subprocess.run(
         [
             CC,
@@ -225,8 +232,10 @@ def declarations():
 
 
 class Library:
-    """build/libgan.so with gan.h's functions under their names. Arguments: numbers, strings, NumPy arrays of float32 (passed as they lie in memory),
-    pointers that other functions returned, None for NULL. new('gan_conv', n=8, c=3) makes a struct; tensor() and array() go between NumPy and a device.
+    """build/libgan.so with gan.h's functions under their names. Arguments: numbers, strings, NumPy
+    arrays of float32 (passed as they lie in memory),
+    pointers that other functions returned, None for NULL. new('gan_conv', n=8, c=3) makes a
+    struct; tensor() and array() go between NumPy and a device.
     """
 
     def __init__(self):
@@ -264,7 +273,8 @@ class Library:
         if isinstance(argument, numpy.ndarray):
             if argument.dtype != numpy.float32 or not argument.flags['C_CONTIGUOUS']:
                 raise TypeError(
-                    f'an array of {argument.dtype}: gan.h wants float32 in C order, as numpy.ascontiguousarray(a, numpy.float32) gives'
+                    f'an array of {argument.dtype}: gan.h wants float32 in C order, as '
+                    'numpy.ascontiguousarray(a, numpy.float32) gives'
                 )
             return self.ffi.from_buffer('float[]', argument, require_writable=False)
         if isinstance(argument, str):
@@ -272,14 +282,16 @@ class Library:
         return self.ffi.NULL if argument is None else argument
 
     def new(self, struct, **fields):
-        """A zeroed struct of gan.h with some fields set; give it where a pointer to one is wanted."""
+        """A zeroed struct of gan.h with some fields set; give it where a pointer to one is
+        wanted."""
         made = self.ffi.new(struct + ' *')
         for name, value in fields.items():
             setattr(made, name, value)
         return made
 
     def tensor(self, g, array):
-        """A tensor on g with the numbers of an array of one to four dimensions; missing ones come first: (H,W) is (1,1,H,W)."""
+        """A tensor on g with the numbers of an array of one to four dimensions; missing ones come
+        first: (H,W) is (1,1,H,W)."""
         import numpy
 
         array = numpy.ascontiguousarray(array, numpy.float32)

@@ -87,7 +87,7 @@ static gan_tensor *discriminator(gan_model *D, const training *t, gan_tensor *x)
 {
     x = gan_leaky_relu(gan_conv2d(D, "conv1", x, 8, 4, 2, 1), (gan_real)0.2);
     x = gan_conv2d(D, "conv2", x, 16, 4, 2, 1);
-    /* a penalty on the slope at one image, and batch norm, which mixes images, do not go together */
+    /* a penalty on the slope at one image does not go with batch norm, which mixes images */
     x = gan_leaky_relu(t->penalty ? x : normed(D, t, "bn2", x), (gan_real)0.2);
     for (int i = 0; (t->fault == D_DEEP || t->fault == D_LOUD) && i < 6; i++) {
         char name[16];

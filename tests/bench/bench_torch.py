@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The networks of tests/bench/bench.c in PyTorch, layer by layer, and the same training step; one JSON line as bench's.
+"""The networks of tests/bench/bench.c in PyTorch, layer by layer, and the same training step; one
+JSON line as bench's.
 
     OMP_NUM_THREADS=2 python3 tests/bench/bench_torch.py dcgan28        (Debian: python3-torch)
     python3 tests/bench/bench_torch.py dcgan28 cuda                     (tensor cores in tf32)
@@ -63,7 +64,8 @@ def modulated_conv(x, weight, style):
 
 
 def upfirdn2d(x, up, down, pad0, pad1, gain):
-    """Zeros between, zeros around, a convolution of each axis, every down-th pixel: the plain version of StyleGAN2's."""
+    """Zeros between, zeros around, a convolution of each axis, every down-th pixel: the plain
+    version of StyleGAN2's."""
     n, c, h, w = x.shape
     f = torch.tensor([1.0, 3, 3, 1]) / 8 * gain
     x = nn.functional.pad(x.reshape(n, c, h, 1, w, 1), [0, up - 1, 0, 0, 0, up - 1]).reshape(

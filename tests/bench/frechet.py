@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""How good are sampled digits? Frechet distance (Heusel et al. 2017) between samples and MNIST's test images, in the 500 features of a
+"""How good are sampled digits? Frechet distance (Heusel et al. 2017) between samples and MNIST's
+test images, in the 500 features of a
 LeNet classifier that neither side was trained with, and how many samples it takes for each digit.
 
     build/01_dcgan --samples 10000 --out out/x
-    python3 tests/bench/frechet.py lenet_mnist.safetensors data/mnist/t10k-images-idx3-ubyte.gz out/x/samples-idx3-ubyte ...
+    python3 tests/bench/frechet.py lenet_mnist.safetensors data/mnist/t10k-images-idx3-ubyte.gz
+    out/x/samples-idx3-ubyte ...
 
-The classifier: safetensors with conv1 (1 to 20, k5), conv2 (20 to 50, k5), fc1 (800 to 500), fc2 (500 to 10), max pooling by 2 after each
+The classifier: safetensors with conv1 (1 to 20, k5), conv2 (20 to 50, k5), fc1 (800 to 500), fc2
+(500 to 10), max pooling by 2 after each
 convolution, ReLU after fc1, images in [0,1]. Needs python3-torch.
 """
 import gzip
@@ -53,7 +56,8 @@ def features(w, images):
 
 
 def frechet(a, b):
-    """|mean a - mean b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2); the roots by eigenvalues, which singular covariances allow."""
+    """|mean a - mean b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2); the roots by eigenvalues, which
+    singular covariances allow."""
     cov_a, cov_b = np.cov(a.T), np.cov(b.T)
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
@@ -72,7 +76,8 @@ def main():
     for path in sys.argv[3:]:
         made, digits = features(weights, read_images(path))
         print(
-            f'{path}: {len(made)} samples, Frechet distance {frechet(made, real):.1f}, digits 0..9 {np.bincount(digits, minlength=10).tolist()}'
+            f'{path}: {len(made)} samples, Frechet distance {frechet(made, real):.1f}, '
+            f'digits 0..9 {np.bincount(digits, minlength=10).tolist()}'
         )
 
 

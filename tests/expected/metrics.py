@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Expected numbers of tests/metrics.c, computed another way: prints them as the C constants that stand there. Needs numpy.
+"""Expected numbers of tests/metrics.c, computed another way: prints them as the C constants that
+stand there. Needs numpy.
 
     python3 tests/expected/metrics.py
 """
@@ -12,7 +13,8 @@ except ImportError:
 
 
 def numbers(seed, count):
-    """A linear congruential generator; 16 bits each, in [-1/2,1/2): exact in single precision. tests/metrics.c has the same."""
+    """A linear congruential generator; 16 bits each, in [-1/2,1/2): exact in single precision.
+    tests/metrics.c has the same."""
     out = []
     for _ in range(count):
         seed = (1664525 * seed + 1013904223) % 2**32

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Prints the tables at the top of tests/optim.c: what PyTorch's optimizers and learning rates do, in double precision.
+"""Prints the tables at the top of tests/optim.c: what PyTorch's optimizers and learning rates do,
+in double precision.
 
     python3 tests/expected/optim.py
 """

@@ -1,21 +1,29 @@
 #!/usr/bin/env python3
-"""Writes tests/expected/reference.safetensors: what PyTorch computes for every operation, layer, loss and optimizer of gan.h.
+"""Writes tests/expected/reference.safetensors: what PyTorch computes for every operation, layer,
+loss and optimizer of gan.h.
 
     python3 tests/expected/reference.py             writes the file
-    python3 tests/expected/reference.py --check     computes everything again and compares it with the file
+    python3 tests/expected/reference.py --check     computes everything again and compares it with
+    the file
 
-Needs PyTorch alone (apt install python3-torch). Exit status: 0, 1 if --check finds a difference, 77 without PyTorch.
+Needs PyTorch alone (apt install python3-torch). Exit status: 0, 1 if --check finds a difference,
+77 without PyTorch.
 
-A case is one call of case() here and one line of CASES in operations.c, under the same name. The file holds for it
+A case is one call of case() here and one line of CASES in operations.c, under the same name. The
+file holds for it
     NAME.a .. NAME.e      the inputs
     NAME.y                the output
     NAME.r                fixed weights of y's shape: every gradient is that of sum(y * r)
     NAME.da .. NAME.de    the gradients
     NAME.d_after ..       what the case made of an input that it changes (running statistics)
-A layer's parameters are NAME.weight and so on under their own names, their gradients NAME.d_weight, what they became NAME.weight_after.
-What a case draws at random are gan_rand's numbers of seed 1 from the first on: rand() and randn() are gan.h's generator once more.
-Everything has four dimensions. Inputs are multiples of 1/512, exact in single precision; the rest is computed in double
-precision, and what single precision cannot hold is stored in double, so that one file serves both builds of gan.h.
+A layer's parameters are NAME.weight and so on under their own names, their gradients
+NAME.d_weight, what they became NAME.weight_after.
+What a case draws at random are gan_rand's numbers of seed 1 from the first on: rand() and randn()
+are gan.h's generator once more.
+Everything has four dimensions. Inputs are multiples of 1/512, exact in single precision; the rest
+is computed in double
+precision, and what single precision cannot hold is stored in double, so that one file serves both
+builds of gan.h.
 """
 import json
 import math
@@ -29,7 +37,8 @@ try:
     import torch.nn.functional as F
 except ImportError:
     print(
-        "reference.py: PyTorch is not installed (apt install python3-torch), so nothing was computed or compared"
+        "reference.py: PyTorch is not installed (apt install python3-torch), so nothing was "
+        "computed or compared"
     )
     sys.exit(77)
 
@@ -38,11 +47,12 @@ tensors = {}  # name -> tensor, in the order of the file
 cases = 0
 
 
-# ---- numbers ------------------------------------------------------------------------------------------------------------
+# ---- numbers ------------------------------------------------------------------------------------
 
 
 def numbers(name, shape, low=-2.0, high=2.0):
-    """Numbers that depend on name alone: a new case changes no other, and any version of Python draws the same."""
+    """Numbers that depend on name alone: a new case changes no other, and any version of Python
+    draws the same."""
     draw = random.Random(name)
     count = 1
     for size in shape:
@@ -59,7 +69,8 @@ def row(*values):
 
 
 def philox(seed, stream, index):
-    """Four words (Salmon et al. 2011), from the paper's figure: each round multiplies, exchanges and mixes in the key."""
+    """Four words (Salmon et al. 2011), from the paper's figure: each round multiplies, exchanges
+    and mixes in the key."""
     c, key, full = (
         [index & 0xFFFFFFFF, index >> 32, stream & 0xFFFFFFFF, stream >> 32],
         [seed & 0xFFFFFFFF, seed >> 32],
@@ -108,8 +119,10 @@ def whole(name, shape, count):
 
 
 def case(name, f, *inputs, low=-2.0, high=2.0, constant="", parameters=None):
-    """Records f of inputs, each a shape (random numbers in [low,high]) or a tensor. constant: letters without a gradient.
-    parameters: a layer's, by name; f gets them last, as a dictionary. Those called running_ or weight_u, weight_v are not learned.
+    """Records f of inputs, each a shape (random numbers in [low,high]) or a tensor. constant:
+    letters without a gradient.
+    parameters: a layer's, by name; f gets them last, as a dictionary. Those called running_ or
+    weight_u, weight_v are not learned.
     """
     global cases, drawn
     cases += 1
@@ -159,7 +172,7 @@ def slope(f, x):
     return torch.autograd.grad(f(x).sum(), x, create_graph=True)[0]
 
 
-# ---- arithmetic ---------------------------------------------------------------------------------------------------------
+# ---- arithmetic ---------------------------------------------------------------------------------
 
 FULL = (2, 3, 2, 5)
 BROADCASTS = {
@@ -250,7 +263,7 @@ def activations():
     case("prelu_at_0", prelu, kink, (1, 1, 1, 1))
 
 
-# ---- reduce, shape, matmul ----------------------------------------------------------------------------------------------
+# ---- reduce, shape, matmul ----------------------------------------------------------------------
 
 PARTS = {
     "all": (1, 1, 1, 1),
@@ -392,7 +405,7 @@ def products():
     case("linear_one", linear, (1, 5, 1, 1), (1, 5, 1, 1), (1, 1, 1, 1))
 
 
-# ---- convolution --------------------------------------------------------------------------------------------------------
+# ---- convolution --------------------------------------------------------------------------------
 
 
 def conv2d(stride, pad, groups=1):
@@ -546,11 +559,12 @@ def axes():
         case(f"{name}_pool_ceil_far", lambda a: pool(a, 2, 5, 1, ceil_mode=True), (1, 2, 6, 9))
 
 
-# ---- resampling ---------------------------------------------------------------------------------------------------------
+# ---- resampling ---------------------------------------------------------------------------------
 
 
 def upfirdn2d(taps, up, down, pad0, pad1, gain):
-    """Zeros put in, zeros put around (or a rim taken off), convolution, every DOWN-th: as StyleGAN2's paper tells it."""
+    """Zeros put in, zeros put around (or a rim taken off), convolution, every DOWN-th: as
+    StyleGAN2's paper tells it."""
 
     def f(x):
         n, c, h, w = x.shape
@@ -627,7 +641,7 @@ def resampling():
     case("pixel_shuffle_1", lambda a: F.pixel_shuffle(a, 1), (3, 2, 1, 4))
 
 
-# ---- normalisations of each image ---------------------------------------------------------------------------------------
+# ---- normalisations of each image ---------------------------------------------------------------
 
 
 def flat(w):
@@ -709,7 +723,7 @@ def more_norms():
     case("minibatch_stddev_one", minibatch_stddev(4), (1, 2, 3, 1))
 
 
-# ---- layers -------------------------------------------------------------------------------------------------------------
+# ---- layers -------------------------------------------------------------------------------------
 
 
 def rows_of(table, labels):
@@ -756,7 +770,8 @@ def attention_parameters(c):
 
 
 def modulated_conv2d(demodulate, pad):
-    """A weight for each image, as StyleGAN2's equations 1 and 3 have it; all images are groups of one convolution."""
+    """A weight for each image, as StyleGAN2's equations 1 and 3 have it; all images are groups of
+    one convolution."""
 
     def f(x, weight, style):
         n, c, h, w = x.shape
@@ -795,7 +810,8 @@ def modulated_parameters(c, latent, out, kernel):
 
 
 def spectral(weight, p, transposed=False):
-    """PyTorch's own hook on a layer that has this weight: one step of power iteration, and the weight divided."""
+    """PyTorch's own hook on a layer that has this weight: one step of power iteration, and the
+    weight divided."""
     layer = (
         torch.nn.ConvTranspose2d(*weight.shape[:2], 1)
         if transposed
@@ -974,7 +990,7 @@ def layers():
     )
 
 
-# ---- augmentation, with gan.h's own random numbers ----------------------------------------------------------------------
+# ---- augmentation, with gan.h's own random numbers ----------------------------------------------
 
 
 def colored(x, p):
@@ -1053,7 +1069,7 @@ def augmentation():
         case(f"augment_crop{suffix}", cropped(5, 8), shape)
 
 
-# ---- batch normalisation, second derivatives ----------------------------------------------------------------------------
+# ---- batch normalisation, second derivatives ----------------------------------------------------
 
 
 def batch_norm(training, momentum=0.1, eps=1e-5):
@@ -1197,7 +1213,7 @@ def normalisation():
     )
 
 
-# ---- losses -------------------------------------------------------------------------------------------------------------
+# ---- losses -------------------------------------------------------------------------------------
 
 
 def bce(target):
@@ -1381,7 +1397,7 @@ def more_losses():
     )
 
 
-# ---- penalties: the gradient of a gradient through a critic with a normalisation ------------------------------------------
+# ---- penalties: the gradient of a gradient through a critic with a normalisation ----------------
 
 
 def conv_leaky(x, w, b, fc, fc_bias):
@@ -1524,11 +1540,12 @@ def penalties():
     case("path_length_layers", path_length(3), (2, 5, 3, 1), (5, 2, 3, 3), (3, 2, 3, 3))
 
 
-# ---- optimizers: ten steps of every layer -------------------------------------------------------------------------------
+# ---- optimizers: ten steps of every layer -------------------------------------------------------
 
 
 class Net(torch.nn.Module):
-    """The leaky ReLU stands before the batch norm, which would make the gradient of conv.bias a rounding error."""
+    """The leaky ReLU stands before the batch norm, which would make the gradient of conv.bias a
+    rounding error."""
 
     def __init__(self):
         super().__init__()
@@ -1595,7 +1612,7 @@ def optimizers():
         tensors[f"{name}.eval"] = net.eval()(x).detach().reshape(4, 1, 1, 1)
 
 
-# ---- the file -----------------------------------------------------------------------------------------------------------
+# ---- the file -----------------------------------------------------------------------------------
 
 
 def write(path):
@@ -1615,7 +1632,8 @@ def write(path):
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text + data)
     print(
-        f"{os.path.relpath(path)}: {cases} cases, {len(tensors)} tensors, {8 + len(text) + len(data)} bytes"
+        f"{os.path.relpath(path)}: {cases} cases, {len(tensors)} tensors, "
+        f"{8 + len(text) + len(data)} bytes"
     )
 
 
@@ -1643,7 +1661,8 @@ def check(path):
                 f"{name}: {tuple(stored[name].shape)} in the file, {tuple(value.shape)} computed"
             )
             continue
-        # Another processor or PyTorch may add in another order: a few units of 1e-16, many times over in ten steps.
+        # Another processor or PyTorch may add in another order: a few units of 1e-16, many times
+        # over in ten steps.
         # Infinities are equal where they are the same, and else no number.
         difference = torch.where(
             stored[name] == value, torch.zeros_like(value), stored[name] - value
@@ -1655,7 +1674,8 @@ def check(path):
         print(f"FAIL reference {line}")
     if not wrong:
         print(
-            f"ok   reference: {os.path.relpath(path)} holds what PyTorch {torch.__version__} computes, {len(tensors)} tensors"
+            f"ok   reference: {os.path.relpath(path)} holds what PyTorch {torch.__version__} "
+            f"computes, {len(tensors)} tensors"
         )
     print(f"{0 if wrong else 1} passed, {len(wrong)} failed")
     return 1 if wrong else 0

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""proofs.py [TABLE]: every public function of gan.h has its row in tests/tools/proofs.txt, and every
-proof that a row names is there: compiled, called, and about that function. Every kernel is called in
+"""proofs.py [TABLE]: every public function of gan.h has its row in tests/tools/proofs.txt, and
+every
+proof that a row names is there: compiled, called, and about that function. Every kernel is called
+in
 tests/kernels.c, both its ref and its cpu version. proofs.txt says what the columns are."""
 import glob
 import os
@@ -30,7 +32,8 @@ def read(path):
 
 
 def preprocess(arguments, text=None):
-    result = subprocess.run(COMPILER + ['-E'] + arguments, input=text, capture_output=True, text=True)
+    command = COMPILER + ['-E'] + arguments
+    result = subprocess.run(command, input=text, capture_output=True, text=True)
     return result.stdout
 
 
@@ -66,7 +69,11 @@ class Tests:
     """What the tests hold: the names of tests that are run, and what each case computes."""
 
     # the tables: file, how a row begins, how the function of a row is called
-    TABLES = [('operations', 'case_', 'case_'), ('gradients', 'f_', 'f_'), ('mistakes', '"gan_', None)]
+    TABLES = [
+        ('operations', 'case_', 'case_'),
+        ('gradients', 'f_', 'f_'),
+        ('mistakes', '"gan_', None),
+    ]
 
     def __init__(self):
         self.names, self.text, self.expression = set(), {}, {}
@@ -149,7 +156,8 @@ def main():
     kernels = re.search(r'^#define GAN_KERNELS\(K\)(?:[^\n\\]|\\\n)*', read('gan.h'), re.M)
     kernels = re.findall(r'K\((\w+),', kernels.group(0)) if kernels else []
     source = read('tests/kernels.c')
-    untested = [f'gan_{w}_{k}' for k in kernels for w in ('ref', 'cpu') if f'gan_{w}_{k}(' not in source]
+    called = [f'gan_{which}_{kernel}' for kernel in kernels for which in ('ref', 'cpu')]
+    untested = [name for name in called if f'{name}(' not in source]
     check(
         kernels and not untested,
         f'proofs: all {len(kernels)} kernels are called in tests/kernels.c, ref and cpu',

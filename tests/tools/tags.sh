@@ -66,7 +66,7 @@ if [ -f README.md ]; then
 fi
 [ "$n" -gt 0 ] || fail "README.md has a program" "no \`\`\`c block with a main"
 
-# --- what the header declares, the library exports. The list of kernels is expanded by the preprocessor.
+# --- what the header declares, the library exports
 if ! make --no-print-directory lib CC="$CC" > build/tags/lib.log 2>&1; then
     fail "build/libgan.so" "$(tail -n 1 build/tags/lib.log)"
 else
@@ -83,7 +83,8 @@ else
     missing=$(comm -23 <(echo "$declared") <(echo "$exported"))
     extra=$(comm -13 <(echo "$declared") <(echo "$exported"))
     count=$(echo "$declared" | wc -l)
-    if [ "$count" -ge 120 ] && [ -z "$missing" ]; then ok "build/libgan.so exports all $count public functions"
+    if [ "$count" -ge 120 ] && [ -z "$missing" ]; then
+        ok "build/libgan.so exports all $count public functions"
     else fail "build/libgan.so exports all $count public functions" "$(echo $missing)"; fi
     if [ -z "$extra" ]; then ok "build/libgan.so exports nothing else"
     else fail "build/libgan.so exports nothing else" "$(echo $extra)"; fi
