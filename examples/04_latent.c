@@ -85,14 +85,14 @@ static void between(gan *g, gan_model *G, const options *o)
     double sphere = sqrt(dot_product(z[across + across / 2], z[across + across / 2]));
     printf("half way between two z: length %.1f on the line, %.1f on the sphere\n", middle, sphere);
 
-    int frames = o->quick ? 4 : 60; /* a closed walk through five of them */
-    latent *walk = (latent *)malloc(sizeof(latent) * (size_t)frames);
+    int frames = o->quick ? 4 : 60; /* a closed path through five of them */
+    latent *path = (latent *)malloc(sizeof(latent) * (size_t)frames);
     for (int i = 0; i < frames; i++) {
         double at = 5.0 * i / frames;
-        slerp(walk[i], at - (int)at, ends[(int)at], ends[((int)at + 1) % 5]);
+        slerp(path[i], at - (int)at, ends[(int)at], ends[((int)at + 1) % 5]);
     }
-    save_gif(gan_resize(pictures(g, G, walk, frames), 112, 112, GAN_NEAREST), 8, o, "walk.gif");
-    free(walk);
+    save_gif(gan_resize(pictures(g, G, path, frames), 112, 112, GAN_NEAREST), 8, o, "walk.gif");
+    free(path);
 }
 
 /* ---- 2. directions: the mean z of pictures that have something, less the mean z of those that

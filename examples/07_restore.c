@@ -190,8 +190,8 @@ static gan_tensor *damage(int task, gan_tensor *x, bool training)
     return gan_concat(gan_sub(x, gan_mul(m, x)), m, 1);
 }
 
-/* The hole in the middle from the pixels around it: the mean of what a straight line says from
-   left to right, and from top to bottom. */
+/* The hole in the middle from the pixels around it: the mean of two linear
+   interpolations, from left to right and from top to bottom. */
 static gan_tensor *from_border(gan_tensor *c)
 {
     int at = (side - hole) / 2;

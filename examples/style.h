@@ -6,7 +6,7 @@
 
 /* ---- pictures */
 
-/* Four built-in shapes drawn as look says, two by two: (1,3,SIZE,SIZE), SIZE a multiple of 8. */
+/* Four built-in shapes in a look (GAN_SHAPES_FILLED ...), two by two: (1,3,SIZE,SIZE), SIZE a multiple of 8. */
 static inline gan_tensor *style_shapes(gan *g, int size, int look)
 {
     int half = size / 8 * 4;
@@ -23,7 +23,7 @@ static inline gan_tensor *style_shapes(gan *g, int size, int look)
 }
 
 /* The picture in a file (1,3,H,W), its longer side size, both sides multiples of 4; NULL for
-   path: shapes drawn as look says. */
+   path: built-in shapes in that look. */
 static inline gan_tensor *style_picture(gan *g, const char *path, int size, int look)
 {
     if (!path)
