@@ -10,8 +10,8 @@
      all          the three in turn, and one table of them
 
    New since 01: labels y beside the images x, and gan_one_hot, gan_embedding and
-   gan_cross_entropy that work on them; the shipped classifier names the digit that was drawn. R1, the
-   average of the generator's weights and the falling learning rate are 01's.
+   gan_cross_entropy that work on them; the shipped classifier names the digit that was drawn. R1,
+   the average of the generator's weights and the falling learning rate are 01's.
 
    Run:      make 03_conditional     projection; all three and one table: ARGS="--kind all"
    Data:     --data FOLDER with MNIST's four files, or "digits"; without it data/mnist, or else the

@@ -6,7 +6,8 @@
 
 /* ---- pictures */
 
-/* Four built-in shapes in a look (GAN_SHAPES_FILLED ...), two by two: (1,3,SIZE,SIZE), SIZE a multiple of 8. */
+/* Four built-in shapes in a look (GAN_SHAPES_FILLED ...), two by two: (1,3,SIZE,SIZE), SIZE a
+   multiple of 8. */
 static inline gan_tensor *style_shapes(gan *g, int size, int look)
 {
     int half = size / 8 * 4;
