@@ -318,7 +318,7 @@ VARIANT_NAMES = $(sort $(foreach p,$(PROGRAMS),$(call variant,$(p))))
 ADDRESS  = -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE = -O1 -g1 -fno-omit-frame-pointer $(ADDRESS)
 # tests/faults.c takes the place of these functions of the C library, where the linker can do that.
-FAULTS = malloc realloc free fopen fclose fread fwrite fflush fsync rename open close \
+FAULTS = malloc calloc realloc free fopen fclose fread fwrite fflush fsync rename open close \
          opendir closedir
 WRAPS  = $(call links,int main(void) { return 0; }\n,,-Wl$(,)--wrap=malloc)
 WRAP   = $(if $(WRAPS),-DHAVE_WRAP $(FAULTS:%=-Wl$(,)--wrap=%))

@@ -5458,12 +5458,12 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
    This chapter is compiled once for each instruction set: gan.h includes itself here, up to three
    times, with GAN__LANES defined, and then consists of nothing but the section below.
 
-       gan.h --- first chapters --- #include "gan.h" (AVX-512) --- the section for 64 bytes
-                                    #include "gan.h" (AVX2)    --- the section for 32 bytes
+       gan.h --- first chapters --- #include "gan.h" (AVX2)    --- the section for 32 bytes
+                                    #include "gan.h" (AVX-512) --- its matrix product for 64
                                     #include "gan.h" (base)    --- the section for 16, or 0
              --- further chapters
 
-   gan__simd_tile in it becomes gan__simd_tile_avx512, gan__simd_tile_avx2 and gan__simd_tile_base,
+   gan__simd_tile in it becomes gan__simd_tile_avx2, gan__simd_tile_avx512 and gan__simd_tile_base,
    by the list of names below. Each time ends with a table of its functions. gan__simd() chooses
    the table: the other chapters call gan__simd()->tile. */
 
@@ -5490,18 +5490,18 @@ struct gan__matrix_source {
 enum { GAN__PLAIN, GAN__WINDOW, GAN__WINDOW_T };
 
 /* The names of this section. */
-#define gan__simd_adam           GAN__SIMD(adam)
-#define gan__simd_add_scaled     GAN__SIMD(add_scaled)
+#define gan__simd_adam           GAN__SIMD_REST(adam)
+#define gan__simd_add_scaled     GAN__SIMD_REST(add_scaled)
 #define gan__simd_copy_line      GAN__SIMD(copy_line)
-#define gan__simd_exp            GAN__SIMD(exp)
-#define gan__simd_float_of_bits  GAN__SIMD(float_of_bits)
+#define gan__simd_exp            GAN__SIMD_REST(exp)
+#define gan__simd_float_of_bits  GAN__SIMD_REST(float_of_bits)
 #define gan__simd_functions      GAN__SIMD(functions)
-#define gan__simd_lane_sums      GAN__SIMD(lane_sums)
-#define gan__simd_lanes          GAN__SIMD(lanes)
-#define gan__simd_map            GAN__SIMD(map)
-#define gan__simd_max_of_line    GAN__SIMD(max_of_line)
-#define gan__simd_norm_grad      GAN__SIMD(norm_grad)
-#define gan__simd_norm_sums      GAN__SIMD(norm_sums)
+#define gan__simd_lane_sums      GAN__SIMD_REST(lane_sums)
+#define gan__simd_lanes          GAN__SIMD_REST(lanes)
+#define gan__simd_map            GAN__SIMD_REST(map)
+#define gan__simd_max_of_line    GAN__SIMD_REST(max_of_line)
+#define gan__simd_norm_grad      GAN__SIMD_REST(norm_grad)
+#define gan__simd_norm_sums      GAN__SIMD_REST(norm_sums)
 #define gan__simd_pack_border    GAN__SIMD(pack_border)
 #define gan__simd_pack_careful   GAN__SIMD(pack_careful)
 #define gan__simd_pack_left      GAN__SIMD(pack_left)
@@ -5509,49 +5509,57 @@ enum { GAN__PLAIN, GAN__WINDOW, GAN__WINDOW_T };
 #define gan__simd_pack_run       GAN__SIMD(pack_run)
 #define gan__simd_pack_window    GAN__SIMD(pack_window)
 #define gan__simd_pack_window_t  GAN__SIMD(pack_window_t)
-#define gan__simd_pairs_of_rows  GAN__SIMD(pairs_of_rows)
-#define gan__simd_resample_even  GAN__SIMD(resample_even)
-#define gan__simd_resample_line  GAN__SIMD(resample_line)
-#define gan__simd_rmsprop        GAN__SIMD(rmsprop)
-#define gan__simd_scale_shift    GAN__SIMD(scale_shift)
-#define gan__simd_sgd            GAN__SIMD(sgd)
-#define gan__simd_softmax        GAN__SIMD(softmax)
-#define gan__simd_softmax_grad   GAN__SIMD(softmax_grad)
-#define gan__simd_sqrt           GAN__SIMD(sqrt)
+#define gan__simd_pairs_of_rows  GAN__SIMD_REST(pairs_of_rows)
+#define gan__simd_resample_even  GAN__SIMD_REST(resample_even)
+#define gan__simd_resample_line  GAN__SIMD_REST(resample_line)
+#define gan__simd_rmsprop        GAN__SIMD_REST(rmsprop)
+#define gan__simd_scale_shift    GAN__SIMD_REST(scale_shift)
+#define gan__simd_sgd            GAN__SIMD_REST(sgd)
+#define gan__simd_softmax        GAN__SIMD_REST(softmax)
+#define gan__simd_softmax_grad   GAN__SIMD_REST(softmax_grad)
+#define gan__simd_sqrt           GAN__SIMD_REST(sqrt)
 #define gan__simd_store_tile     GAN__SIMD(store_tile)
-#define gan__simd_sum            GAN__SIMD(sum)
-#define gan__simd_sum_of_squares GAN__SIMD(sum_of_squares)
-#define gan__simd_sum_rows       GAN__SIMD(sum_rows)
-#define gan__simd_tanh           GAN__SIMD(tanh)
+#define gan__simd_sum            GAN__SIMD_REST(sum)
+#define gan__simd_sum_of_squares GAN__SIMD_REST(sum_of_squares)
+#define gan__simd_sum_rows       GAN__SIMD_REST(sum_rows)
+#define gan__simd_tanh           GAN__SIMD_REST(tanh)
 #define gan__simd_tile           GAN__SIMD(tile)
 #define gan__simd_unaligned      GAN__SIMD(unaligned)
 #define gan__simd_unaligned16    GAN__SIMD(unaligned16)
 #define gan__simd_unaligned32    GAN__SIMD(unaligned32)
 #define gan__simd_unaligned64    GAN__SIMD(unaligned64)
-#define gan__simd_update         GAN__SIMD(update)
+#define gan__simd_update         GAN__SIMD_REST(update)
 #define gan__simd_vector         GAN__SIMD(vector)
-#define gan__simd_zip            GAN__SIMD(zip)
+#define gan__simd_zip            GAN__SIMD_REST(zip)
 
 /* GAN__BYTES: of a vector; GAN__LANES: how many numbers one holds. */
 #define GAN__LANES (GAN__MAX(GAN__BYTES, 16) / GAN__SIZE)
-#if GAN_MAX_VECTOR >= 64 && defined(GAN__IS_X86)
-#define GAN__SIMD(name) gan__simd_##name##_avx512
-#define GAN__BYTES      64
-#include GAN_HEADER
-#undef GAN__SIMD
-#undef GAN__BYTES
-#endif
 #if GAN_MAX_VECTOR >= 32 && defined(GAN__IS_X86)
-#define GAN__SIMD(name) gan__simd_##name##_avx2
-#define GAN__BYTES      32
+#define GAN__SIMD(name)      gan__simd_##name##_avx2
+#define GAN__SIMD_REST(name) GAN__SIMD(name)
+#define GAN__BYTES           32
 #include GAN_HEADER
 #undef GAN__SIMD
+#undef GAN__SIMD_REST
 #undef GAN__BYTES
 #endif
-#define GAN__SIMD(name) gan__simd_##name##_base
-#define GAN__BYTES      (GAN_MAX_VECTOR >= 16 ? 16 : 0)
+/* The matrix product alone: what is limited by memory is no faster with longer vectors, and not
+   compiling it again is a fifth of a program's compile time. */
+#if GAN_MAX_VECTOR >= 64 && defined(GAN__IS_X86)
+#define GAN__SIMD(name)      gan__simd_##name##_avx512
+#define GAN__SIMD_REST(name) gan__simd_##name##_avx2
+#define GAN__BYTES           64
 #include GAN_HEADER
 #undef GAN__SIMD
+#undef GAN__SIMD_REST
+#undef GAN__BYTES
+#endif
+#define GAN__SIMD(name)      gan__simd_##name##_base
+#define GAN__SIMD_REST(name) GAN__SIMD(name)
+#define GAN__BYTES           (GAN_MAX_VECTOR >= 16 ? 16 : 0)
+#include GAN_HEADER
+#undef GAN__SIMD
+#undef GAN__SIMD_REST
 #undef GAN__LANES
 
 static const gan__simd_table *gan__simd(void)
@@ -5865,6 +5873,7 @@ static void gan__simd_store_tile(const gan_real *tile, int rows, int columns, ga
     }
 }
 
+#if GAN__BYTES != 64
 /* ---- elementwise: vectorised, but with less of the optimizer's time than the loops above, as
    memory is the limit here */
 #if defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
@@ -6311,6 +6320,7 @@ static void gan__simd_pairs_of_rows(size_t d, const double *a, const double *b, 
                 memcpy(c + 8 * (i + r) + j, sum + r, sizeof *sum);
         }
 }
+#endif /* the rest, which AVX-512 takes from AVX2 */
 
 static const gan__simd_table gan__simd_functions = {GAN__ROWS,
                                                     GAN__COLUMNS,

@@ -26,6 +26,7 @@ static bool fails(int error)
 }
 
 void *__real_malloc(size_t);
+void *__real_calloc(size_t, size_t);
 void *__real_realloc(void *, size_t);
 void __real_free(void *);
 FILE *__real_fopen(const char *, const char *);
@@ -43,6 +44,14 @@ int __real_closedir(DIR *);
 void *__wrap_malloc(size_t size)
 {
     void *memory = fails(ENOMEM) ? NULL : __real_malloc(size);
+    held += memory != NULL;
+    return memory;
+}
+
+/* What an optimizer makes of malloc and memset. */
+void *__wrap_calloc(size_t count, size_t size)
+{
+    void *memory = fails(ENOMEM) ? NULL : __real_calloc(count, size);
     held += memory != NULL;
     return memory;
 }
