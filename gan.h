@@ -780,10 +780,12 @@ GAN_API gan_tensor *gan_detach(gan_tensor *x);
    ===========================================================================================
    Philox 4x32-10 (Salmon et al. 2011): the same seed and the same calls give the same numbers,
    on every device. */
-GAN_API gan_tensor *gan_rand(gan *g, int n, int c, int h,
-                             int w); /* uniform in [0,1), 24 bits each */
-GAN_API gan_tensor *gan_randn(gan *g, int n, int c, int h,
-                              int w); /* standard normal (Box and Muller 1958) */
+
+/* (n,c,h,w) random numbers, uniform in [0,1), multiples of 2^-24. */
+GAN_API gan_tensor *gan_rand(gan *g, int n, int c, int h, int w);
+
+/* (n,c,h,w) random numbers of the standard normal distribution (Box and Muller 1958). */
+GAN_API gan_tensor *gan_randn(gan *g, int n, int c, int h, int w);
 
 /* The numbers drawn from here on are those of a fresh gan_open(device, seed). PyTorch's
    manual_seed. */
@@ -802,30 +804,54 @@ GAN_API gan_tensor *gan_add_scalar(gan_tensor *x, gan_real value);
 GAN_API gan_tensor *gan_mul_scalar(gan_tensor *x, gan_real value);
 GAN_API gan_tensor *gan_neg(gan_tensor *x);
 GAN_API gan_tensor *gan_exp(gan_tensor *x);
-GAN_API gan_tensor *gan_log(gan_tensor *x);   /* natural; -inf at 0, NaN below, as C's log */
-GAN_API gan_tensor *gan_sqrt(gan_tensor *x);  /* derivative infinite at 0, as PyTorch's */
-GAN_API gan_tensor *gan_rsqrt(gan_tensor *x); /* x^-1/2 */
 GAN_API gan_tensor *gan_square(gan_tensor *x);
-GAN_API gan_tensor *gan_abs(gan_tensor *x); /* derivative 0 at 0 */
-GAN_API gan_tensor *gan_clamp(gan_tensor *x, gan_real lo,
-                              gan_real hi);  /* derivative 1 on [lo,hi], ends included */
-GAN_API gan_tensor *gan_relu(gan_tensor *x); /* max(x,0); derivative 0 at 0 */
-GAN_API gan_tensor *gan_leaky_relu(gan_tensor *x,
-                                   gan_real slope); /* x or slope*x (Maas et al. 2013) */
+
+/* The natural logarithm; -infinity at 0, NaN below, as C's log. */
+GAN_API gan_tensor *gan_log(gan_tensor *x);
+
+/* The square root. Its derivative is infinite at 0, as PyTorch's. */
+GAN_API gan_tensor *gan_sqrt(gan_tensor *x);
+
+/* x^-1/2. */
+GAN_API gan_tensor *gan_rsqrt(gan_tensor *x);
+
+/* |x|; derivative 0 at 0. */
+GAN_API gan_tensor *gan_abs(gan_tensor *x);
+
+/* x, but lo where x is below lo and hi where it is above hi; derivative 1 on [lo,hi], ends
+   included, else 0. */
+GAN_API gan_tensor *gan_clamp(gan_tensor *x, gan_real lo, gan_real hi);
+
+/* max(x,0); derivative 0 at 0. */
+GAN_API gan_tensor *gan_relu(gan_tensor *x);
+
+/* x, or slope*x below 0 (Maas et al. 2013). */
+GAN_API gan_tensor *gan_leaky_relu(gan_tensor *x, gan_real slope);
+
+/* The hyperbolic tangent. */
 GAN_API gan_tensor *gan_tanh(gan_tensor *x);
-GAN_API gan_tensor *gan_sigmoid(gan_tensor *x);  /* 1/(1+e^-x) */
-GAN_API gan_tensor *gan_softplus(gan_tensor *x); /* ln(1+e^x), without overflow */
-GAN_API gan_tensor *gan_elu(
-    gan_tensor *x); /* x, or e^x - 1 below 0 (Clevert et al. 2016; alpha 1) */
-GAN_API gan_tensor *gan_selu(
-    gan_tensor *x); /* 1.0507 * (x, or 1.6733 (e^x - 1) below 0) (Klambauer et al. 2017) */
-GAN_API gan_tensor *gan_silu(
-    gan_tensor *x); /* x * sigmoid(x), also called Swish (Elfwing et al. 2018) */
-GAN_API gan_tensor *gan_gelu(
-    gan_tensor *x); /* x * P(normal < x) = x/2 (1 + erf(x/sqrt 2)) (Hendrycks and Gimpel 2016) */
-GAN_API gan_tensor *gan_prelu_f(
-    gan_tensor *x,
-    gan_tensor *slope); /* x, or slope*x below 0; slope (1,C,1,1) or (1,1,1,1) (He et al. 2015) */
+
+/* 1/(1+e^-x). */
+GAN_API gan_tensor *gan_sigmoid(gan_tensor *x);
+
+/* ln(1+e^x), without overflow. */
+GAN_API gan_tensor *gan_softplus(gan_tensor *x);
+
+/* x, or e^x - 1 below 0 (Clevert et al. 2016, with alpha 1). */
+GAN_API gan_tensor *gan_elu(gan_tensor *x);
+
+/* 1.0507 * (x, or 1.6733 (e^x - 1) below 0) (Klambauer et al. 2017). */
+GAN_API gan_tensor *gan_selu(gan_tensor *x);
+
+/* x * sigmoid(x), also called Swish (Elfwing et al. 2018). */
+GAN_API gan_tensor *gan_silu(gan_tensor *x);
+
+/* x * P(a standard normal number < x) = x/2 (1 + erf(x/sqrt 2)) (Hendrycks and Gimpel 2016). */
+GAN_API gan_tensor *gan_gelu(gan_tensor *x);
+
+/* x, or slope*x below 0, with a slope that is learnt: (1,C,1,1), or (1,1,1,1) for all channels (He
+   et al. 2015). */
+GAN_API gan_tensor *gan_prelu_f(gan_tensor *x, gan_tensor *slope);
 
 /* In place, as PyTorch's relu_: the result takes over x's memory, and x must not be used again:
    x = gan_relu_(x). slope >= 0. An error if x is a leaf, has been used already, or its maker's
@@ -1491,8 +1517,8 @@ GAN_API gan_tensor *gan_gram(gan_tensor *x);
 GAN_API gan_tensor *gan_total_variation(gan_tensor *x);
 
 /* Features q and k (N,C,1,P) of P patches, each of length 1 (gan_normalize): cross-entropy of the
-   scores q_i . k_j / temperature over j, the right j being i. No gradient goes into k. CUT (Park
-   et al. 2020; temperature 0.07). */
+   scores q_i . k_j / temperature over all j, where the correct class of row i is j = i. No gradient
+   goes into k. CUT (Park et al. 2020; temperature 0.07). */
 GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real temperature);
 
 /* ===========================================================================================
@@ -1561,13 +1587,14 @@ GAN_API void gan_clip_weights(gan_model *model, gan_real c);
    generators draw better pictures (Yazici et al. 2019). */
 GAN_API void gan_ema(gan_model *into, gan_model *model, gan_real decay);
 
-/* A decay for gan_ema by images instead of steps: 0.5^(batch/min(images, rampup*step*batch)). A
-   step's share halves in so many images, and at first in rampup times those seen so far; rampup 0
-   is no such limit. StyleGAN2-ADA's, with rampup 0.05 (Karras et al. 2020). */
+/* A decay for gan_ema given by images instead of steps: 0.5^(batch/min(images, rampup*step*batch)).
+   The share of one step's parameters in the average halves with every images training images, or,
+   early in training, with every rampup*step*batch, a part of those seen so far, if that is less.
+   rampup 0 means no such limit. StyleGAN2-ADA (Karras et al. 2020) has rampup 0.05. */
 GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real rampup);
 
-/* Copies parameters and buffers by name; what into lacks is made. For unrolled GANs (Metz et al.
-   2017), for instance. */
+/* Copies from's parameters and buffers to those of the same name in into, and makes those that into
+   does not have. For unrolled GANs (Metz et al. 2017), for instance. */
 GAN_API void gan_copy_params(gan_model *into, gan_model *from);
 
 /* ===========================================================================================
@@ -1897,8 +1924,9 @@ GAN_API size_t gan_profile_flops(gan *g);
 GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor *fake,
                        gan_tensor *real_logits, gan_tensor *fake_logits);
 
-/* After gan_doctor, in the same step: names the classes that no fake is best in, and returns how
-   many those are. scores (N,K,1,1), N >= 10*K, are what a classifier makes of N fakes. */
+/* After gan_doctor, in the same step: prints which of K classes no fake belongs to, and returns how
+   many these are. scores (N,K,1,1), N >= 10*K, are a classifier's scores of N fakes; a fake belongs
+   to the class of its largest score. */
 GAN_API int gan_doctor_classes(gan *g, gan_tensor *scores);
 
 /* The lines of the last step that had any; "" before the first. */
@@ -4907,7 +4935,7 @@ GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
 {
     for (size_t line = 0; line < p->outer * p->inner; line++) {
         size_t start = gan__line_start(p, line);
-        double most = -HUGE_VAL;
+        double most = -HUGE_VAL; /* the largest x, subtracted from all: e^x cannot overflow then */
         double total = 0;
         for (size_t i = 0; i < p->count; i++)
             most = GAN__MAX(most, (double)x[start + i * p->inner]);
@@ -4940,16 +4968,10 @@ GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const 
     }
 }
 
-/* count numbers that lie step apart in x, side by side in line, which is returned. */
-static const gan_real *gan__collect(const gan_real *x, size_t step, size_t count, gan_real *line)
-{
-    for (size_t i = 0; i < count; i++)
-        line[i] = x[i * step];
-    return line;
-}
-
-/* in[0] is x, or gy beside in[1] = y for the derivative. Lines whose numbers do not lie side by
-   side are collected into the job's second output, computed there, and spread out again. */
+/* Computes one line after the other with the simd functions, which want the numbers of a line side
+   by side in memory. Where INNER > 1 they are not: such a line is copied to scratch memory (out[1],
+   three lines for each thread), computed there, and copied to its place in out[0]. in[0] is x and
+   in[1] NULL; for the derivative in[0] is gy and in[1] is y. */
 static void gan__softmax_body(void *argument, size_t begin, size_t end, int thread)
 {
     const gan__job *job = (const gan__job *)argument;
@@ -4963,9 +4985,9 @@ static void gan__softmax_body(void *argument, size_t begin, size_t end, int thre
         const gan_real *b = job->in[1] ? job->in[1] + start : NULL;
         gan_real *y = apart ? scratch + 2 * count : job->out[0] + start;
         if (apart)
-            a = gan__collect(a, p->inner, count, scratch);
+            a = gan__neighbours(a, (ptrdiff_t)p->inner, count, scratch);
         if (apart && b)
-            b = gan__collect(b, p->inner, count, scratch + count);
+            b = gan__neighbours(b, (ptrdiff_t)p->inner, count, scratch + count);
         if (b)
             gan__simd()->softmax_grad(a, b, y, count, p->logarithm);
         else
@@ -5567,8 +5589,12 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
 typedef struct {
     const gan_real *src, *end; /* end: the tensor's */
     ptrdiff_t image;           /* how far apart images lie */
-    int h, w, rows, cols, tu, tv, u0, v0;
-    int step_h, step_w, dir_h, dir_w;
+    int h, w;                  /* the image */
+    int rows, cols;            /* the grid of window positions */
+    int tu, tv;                /* taps of a window: rows and columns */
+    int u0, v0;                /* row and column of the first tap of the first window */
+    int step_h, step_w;        /* how far apart windows are */
+    int dir_h, dir_w;          /* how far apart taps are; negative: backwards */
 } gan__window;
 
 /* Where packers read a matrix (K,columns): the two strides of an ordinary matrix, or a window
