@@ -485,9 +485,14 @@ GAN_API void gan_ref_resample(const gan_resample *p, const gan_real *x, const ga
 GAN_API void gan_cpu_resample(const gan_resample *p, const gan_real *x, const gan_real *rows,
                               const gan_real *columns, gan_real *y);
 
-/* y[o,i,k] = x[o,index[o,i,k],k]: x (OUTER,IN,INNER), y (OUTER,OUT,INNER), index at o*STEP_OUTER
-   + i*STEP + k*STEP_INNER (0: shared). adjoint: from y's numbers in x's place,
-   y[o,index[o,i,k],k] is the sum of its x[o,i,k]. */
+/* Chooses numbers along the middle dimension, x (OUTER,IN,INNER) and y (OUTER,OUT,INNER):
+
+       y[o,i,k] = x[o,index(o,i,k),k]
+
+   where index(o,i,k) is the number at o*STEP_OUTER + i*STEP + k*STEP_INNER of the array index. A
+   step of 0 uses the same indices everywhere along its dimension.
+   adjoint != 0: the gradient of that, from x (OUTER,OUT,INNER) to y (OUTER,IN,INNER): y[o,c,k] is
+   the sum of all x[o,i,k] with index(o,i,k) = c. */
 typedef struct {
     size_t outer, in, out, inner, step_outer, step, step_inner;
     int adjoint;
@@ -499,9 +504,10 @@ GAN_API void gan_cpu_gather(const gan_index *p, const gan_real *x, const gan_rea
                             gan_real *y);
 
 /* index (PLANES,OUT_H,OUT_W) = where in its plane the first maximum of each KERNEL_H x KERNEL_W
-   window of x (PLANES,H,W) is; a NaN wins. Windows are SH rows and SW columns apart and begin in
-   PH rows and PW columns of padding, which is never the maximum; SH, SW, PH and PW as in
-   gan_conv. */
+   window of x (PLANES,H,W) is, counted row by row; a NaN counts as the maximum. Windows are SH
+   rows and SW columns apart; the first begins PH rows above and PW columns left of the plane, in
+   padding that is never the maximum. As in gan_conv, SH is stride_h, or stride if that is 0, PH is
+   pad + pad_h, and SW and PW likewise. */
 typedef struct {
     int planes, h, w, out_h, out_w, kernel_h, kernel_w, stride, pad;
     int stride_h, stride_w, pad_h, pad_w;
@@ -510,24 +516,27 @@ typedef struct {
 GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *index);
 GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *index);
 
-/* Along the middle dimension of (OUTER,COUNT,INNER); log_: the logarithm of it. */
+/* Softmax along the middle dimension of (OUTER,COUNT,INNER); log-softmax if logarithm != 0. */
 typedef struct {
     size_t outer, count, inner;
-    int log_;
+    int logarithm;
 } gan_lines;
 
-/* y = e^x / sum of e^x, or (log_) x - ln sum of e^x. */
+/* softmax: y = e^x / (sum of e^x); log-softmax: y = x - ln(sum of e^x). The sums run over COUNT. */
 GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y);
 GAN_API void gan_cpu_softmax(const gan_lines *p, const gan_real *x, gan_real *y);
 
-/* gx = y*(gy - sum of gy*y), or (log_) gy - e^y * sum of gy. y is softmax's result. */
+/* The gradient gx of x from the gradient gy of y, the result of gan_ref_softmax:
+     softmax       gx = y * (gy - sum of gy*y)
+     log-softmax   gx = gy - e^y * (sum of gy) */
 GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
                                   gan_real *gx);
 GAN_API void gan_cpu_softmax_grad(const gan_lines *p, const gan_real *gy, const gan_real *y,
                                   gan_real *gx);
 
 /* One step of an optimizer on COUNT numbers: weight and its moments m, v are read and written.
-   bias1 and bias2 are Adam's 1 - beta^t, decay is AdamW's. */
+   bias1 = 1 - beta1^t and bias2 = 1 - beta2^t are Adam's bias corrections in step t = 1, 2, ..;
+   decay is AdamW's weight decay. */
 typedef struct {
     size_t count;
     gan_real lr, beta1, beta2, eps, bias1, bias2, decay;
@@ -771,10 +780,12 @@ GAN_API gan_tensor *gan_detach(gan_tensor *x);
    ===========================================================================================
    Philox 4x32-10 (Salmon et al. 2011): the same seed and the same calls give the same numbers,
    on every device. */
-GAN_API gan_tensor *gan_rand(gan *g, int n, int c, int h,
-                             int w); /* uniform in [0,1), 24 bits each */
-GAN_API gan_tensor *gan_randn(gan *g, int n, int c, int h,
-                              int w); /* standard normal (Box and Muller 1958) */
+
+/* (n,c,h,w) random numbers, uniform in [0,1), multiples of 2^-24. */
+GAN_API gan_tensor *gan_rand(gan *g, int n, int c, int h, int w);
+
+/* (n,c,h,w) random numbers of the standard normal distribution (Box and Muller 1958). */
+GAN_API gan_tensor *gan_randn(gan *g, int n, int c, int h, int w);
 
 /* The numbers drawn from here on are those of a fresh gan_open(device, seed). PyTorch's
    manual_seed. */
@@ -793,30 +804,54 @@ GAN_API gan_tensor *gan_add_scalar(gan_tensor *x, gan_real value);
 GAN_API gan_tensor *gan_mul_scalar(gan_tensor *x, gan_real value);
 GAN_API gan_tensor *gan_neg(gan_tensor *x);
 GAN_API gan_tensor *gan_exp(gan_tensor *x);
-GAN_API gan_tensor *gan_log(gan_tensor *x);   /* natural; -inf at 0, NaN below, as C's log */
-GAN_API gan_tensor *gan_sqrt(gan_tensor *x);  /* derivative infinite at 0, as PyTorch's */
-GAN_API gan_tensor *gan_rsqrt(gan_tensor *x); /* x^-1/2 */
 GAN_API gan_tensor *gan_square(gan_tensor *x);
-GAN_API gan_tensor *gan_abs(gan_tensor *x); /* derivative 0 at 0 */
-GAN_API gan_tensor *gan_clamp(gan_tensor *x, gan_real lo,
-                              gan_real hi);  /* derivative 1 on [lo,hi], ends included */
-GAN_API gan_tensor *gan_relu(gan_tensor *x); /* max(x,0); derivative 0 at 0 */
-GAN_API gan_tensor *gan_leaky_relu(gan_tensor *x,
-                                   gan_real slope); /* x or slope*x (Maas et al. 2013) */
+
+/* The natural logarithm; -infinity at 0, NaN below, as C's log. */
+GAN_API gan_tensor *gan_log(gan_tensor *x);
+
+/* The square root. Its derivative is infinite at 0, as PyTorch's. */
+GAN_API gan_tensor *gan_sqrt(gan_tensor *x);
+
+/* x^-1/2. */
+GAN_API gan_tensor *gan_rsqrt(gan_tensor *x);
+
+/* |x|; derivative 0 at 0. */
+GAN_API gan_tensor *gan_abs(gan_tensor *x);
+
+/* x, but lo where x is below lo and hi where it is above hi; derivative 1 on [lo,hi], ends
+   included, else 0. */
+GAN_API gan_tensor *gan_clamp(gan_tensor *x, gan_real lo, gan_real hi);
+
+/* max(x,0); derivative 0 at 0. */
+GAN_API gan_tensor *gan_relu(gan_tensor *x);
+
+/* x, or slope*x below 0 (Maas et al. 2013). */
+GAN_API gan_tensor *gan_leaky_relu(gan_tensor *x, gan_real slope);
+
+/* The hyperbolic tangent. */
 GAN_API gan_tensor *gan_tanh(gan_tensor *x);
-GAN_API gan_tensor *gan_sigmoid(gan_tensor *x);  /* 1/(1+e^-x) */
-GAN_API gan_tensor *gan_softplus(gan_tensor *x); /* ln(1+e^x), without overflow */
-GAN_API gan_tensor *gan_elu(
-    gan_tensor *x); /* x, or e^x - 1 below 0 (Clevert et al. 2016; alpha 1) */
-GAN_API gan_tensor *gan_selu(
-    gan_tensor *x); /* 1.0507 * (x, or 1.6733 (e^x - 1) below 0) (Klambauer et al. 2017) */
-GAN_API gan_tensor *gan_silu(
-    gan_tensor *x); /* x * sigmoid(x), also called Swish (Elfwing et al. 2018) */
-GAN_API gan_tensor *gan_gelu(
-    gan_tensor *x); /* x * P(normal < x) = x/2 (1 + erf(x/sqrt 2)) (Hendrycks and Gimpel 2016) */
-GAN_API gan_tensor *gan_prelu_f(
-    gan_tensor *x,
-    gan_tensor *slope); /* x, or slope*x below 0; slope (1,C,1,1) or (1,1,1,1) (He et al. 2015) */
+
+/* 1/(1+e^-x). */
+GAN_API gan_tensor *gan_sigmoid(gan_tensor *x);
+
+/* ln(1+e^x), without overflow. */
+GAN_API gan_tensor *gan_softplus(gan_tensor *x);
+
+/* x, or e^x - 1 below 0 (Clevert et al. 2016, with alpha 1). */
+GAN_API gan_tensor *gan_elu(gan_tensor *x);
+
+/* 1.0507 * (x, or 1.6733 (e^x - 1) below 0) (Klambauer et al. 2017). */
+GAN_API gan_tensor *gan_selu(gan_tensor *x);
+
+/* x * sigmoid(x), also called Swish (Elfwing et al. 2018). */
+GAN_API gan_tensor *gan_silu(gan_tensor *x);
+
+/* x * P(a standard normal number < x) = x/2 (1 + erf(x/sqrt 2)) (Hendrycks and Gimpel 2016). */
+GAN_API gan_tensor *gan_gelu(gan_tensor *x);
+
+/* x, or slope*x below 0, with a slope that is learnt: (1,C,1,1), or (1,1,1,1) for all channels (He
+   et al. 2015). */
+GAN_API gan_tensor *gan_prelu_f(gan_tensor *x, gan_tensor *slope);
 
 /* In place, as PyTorch's relu_: the result takes over x's memory, and x must not be used again:
    x = gan_relu_(x). slope >= 0. An error if x is a leaf, has been used already, or its maker's
@@ -1096,9 +1131,10 @@ GAN_API gan_tensor *gan_minibatch_stddev(gan_tensor *x, int group);
    differentiated again. PyTorch's torch.autograd.grad with create_graph=True. */
 GAN_API gan_tensor *gan_grad(gan_tensor *y, gan_tensor *x);
 
-/* Adds d(loss)/d(parameter) to the gradient of each of model's parameters, and computes nothing
-   that does not lead to one. loss is one number. Calls add up until gan_step: a batch too large
-   for the memory is k parts, each with its loss divided by k. */
+/* Adds d(loss)/d(parameter) to the gradient of each of model's parameters. loss is one number.
+   Operations that depend on none of these parameters are skipped. The gradients of several calls
+   add up until gan_step: a batch too large for the memory can be computed in k parts, each with its
+   loss divided by k. */
 GAN_API void gan_backward(gan_tensor *loss, gan_model *model);
 
 /* A copy of the gradient that gan_backward left in a parameter; zeros if it left none. */
@@ -1111,10 +1147,12 @@ GAN_API void gan_minimize(gan_opt *opt, gan_tensor *loss);
 /* ===========================================================================================
    >>gradcheck
    ===========================================================================================
-   A derivative against differences. f computes a tensor of any shape from the count tensors in[];
-   user is handed on to it. It must give the same numbers each time it is called with the same
-   inputs: no dropout, no fresh random numbers. The inputs may be a model's parameters, and should
-   be where f has some: a derivative that is not asked for is not checked. */
+   Tests the derivatives of a function f by comparing them with differences of its values.
+
+   f computes a tensor of any shape from the count tensors in[]; user is passed on to it unchanged.
+   f must give the same numbers each time it is called with the same inputs: no dropout, no fresh
+   random numbers. Only derivatives by the tensors of in[] are checked: if f uses parameters of a
+   model, list these in in[], too. */
 typedef gan_tensor *gan_function(gan *g, gan_tensor **in, void *user);
 
 /* The worst relative error of f's derivatives, over all elements of all inputs:
@@ -1124,24 +1162,26 @@ typedef gan_tensor *gan_function(gan *g, gan_tensor **in, void *user);
      a   the derivative by the tape, as gan_backward computes it, of a fixed random combination of
          the elements of f's result
      d   the same by central differences
-     A   the largest |a| of all: what is below 1% of it is measured by that
+     A   the largest |a| of all: derivatives below 1% of it are compared with that 1%
 
-   Good code gives 1e-7 with GAN_REAL double and 1e-2 with float. Infinity if a number is not
-   finite; if all of one input's a are 0 but not all of its d, as a gan_detach in its way does; or
-   if all a and d of all inputs are 0, which tests nothing.
+   Correct code gives about 1e-7 with GAN_REAL double and 1e-2 with float. The result is infinity
 
-   gan_error() stays as it was if all is well: the result is at most GAN_GRADCHECK_TOLERANCE, and
-   f depends on every input. If not, it names input, element, a and d of the worst, or the input
-   whose a are all 0, and says whether its d are 0 too.
+     - if a number is not finite,
+     - if all of one input's a are 0 but not all of its d, as when f calls gan_detach on it,
+     - or if all a and d of all inputs are 0, so that nothing was tested.
 
-   The inputs hold their own numbers afterwards, to the bit; also where f ends in an error that a
-   function given to gan_on_error leaves by longjmp. */
+   The check passes if the result is at most GAN_GRADCHECK_TOLERANCE and f depends on every input;
+   gan_error() stays as it was then. Otherwise gan_error() names the worst element with its a and d,
+   or an input whose a are all 0.
+
+   Afterwards the inputs hold exactly the numbers they held before, even if f ends in an error that
+   a function given to gan_on_error leaves by longjmp. */
 #define GAN_GRADCHECK_TOLERANCE (sizeof(gan_real) == 8 ? 1e-6 : 2e-2)
 GAN_API double gan_gradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user);
 
-/* The same for derivatives of derivatives. What is differentiated by each input is a number made of
-   all first derivatives: the sum of their products with fixed random numbers. That all of an
-   input's are 0, a and d, is no error here: those of a linear f are. */
+/* The same for second derivatives: what is differentiated by each input is the sum of all first
+   derivatives, each multiplied by a fixed random number. That all a and d of an input are 0 is no
+   error here: the second derivatives of a linear f are 0. */
 GAN_API double gan_gradgradcheck(gan *g, gan_function *f, gan_tensor **in, int count, void *user);
 
 /* ===========================================================================================
@@ -1178,8 +1218,9 @@ GAN_API void gan_unfreeze(gan_model *model);
    PyTorch's layers start; later calls find it, and another shape is an error. */
 GAN_API gan_tensor *gan_param(gan_model *model, const char *name, int n, int c, int h, int w);
 
-/* The same for a buffer: zeros at first, saved and loaded, never trained. gan_set fills it. A
-   parameter of that name becomes a buffer. PyTorch's register_buffer. */
+/* The same for a buffer, a tensor that is saved and loaded with the model but never trained. It
+   starts as zeros; gan_set fills it. If the model has a parameter of that name, it becomes a
+   buffer. PyTorch's register_buffer. */
 GAN_API gan_tensor *gan_buffer(gan_model *model, const char *name, int n, int c, int h, int w);
 
 /* The parameter or buffer of that name; NULL if the model has none. */
@@ -1188,8 +1229,8 @@ GAN_API gan_tensor *gan_find_param(gan_model *model, const char *name);
 /* How many numbers the model's parameters hold, buffers not counted, frozen or not. */
 GAN_API size_t gan_param_count(const gan_model *model);
 
-/* The name of parameter or buffer i, in the order in which they were made; NULL from the last
-   on. */
+/* The name of parameter or buffer i = 0, 1, .., in the order in which they were made; NULL if i is
+   past the last. */
 GAN_API const char *gan_param_name(const gan_model *model, int i);
 
 /* How a parameter (N,C,H,W) starts, with fan_in = C*H*W and fan_out = N*H*W. PyTorch's
@@ -1381,7 +1422,7 @@ GAN_API gan_tensor *gan_cross_entropy(gan_tensor *logits, gan_tensor *labels);
 
 /* The losses of the two networks of a GAN, a = D(real) and b = D(fake), logits of any shape.
 
-     kind                discriminator                            generator         at rest
+     kind                discriminator                            generator         undecided
      GAN_MINIMAX         E ln(1+e^-a) + E ln(1+e^b)               -E ln(1+e^b)      2 ln 2, -ln 2
      GAN_NON_SATURATING  E ln(1+e^-a) + E ln(1+e^b)               E ln(1+e^-b)      2 ln 2, ln 2
      GAN_LEAST_SQUARES   (E (a-1)^2 + E b^2)/2                    E (b-1)^2         1/4, 1/4
@@ -1389,7 +1430,9 @@ GAN_API gan_tensor *gan_cross_entropy(gan_tensor *logits, gan_tensor *labels);
      GAN_WASSERSTEIN     E b - E a                                -E b
      GAN_RELATIVISTIC    E ln(1+e^-(a-E b)) + E ln(1+e^(b-E a))   a, b exchanged    2 ln 2 each
 
-   At rest: the values where the discriminator can tell nothing (a = b = 0; for least squares 1/2).
+   undecided: the values of the two losses where the discriminator cannot tell real from fake and
+   gives each image the logit 0, or 1/2 for least squares. "a, b exchanged" is the discriminator's
+   loss with real and fake exchanged.
    Papers: Goodfellow et al. 2014 (the first two), Mao et al. 2017, Lim and Ye 2017, Arjovsky et
    al. 2017, Jolicoeur-Martineau 2019. */
 typedef enum gan_loss {
@@ -1409,12 +1452,12 @@ GAN_API gan_tensor *gan_g_loss(gan_tensor *real, gan_tensor *fake, gan_loss kind
 /* "minimax", "non-saturating", "least-squares", "hinge", "wasserstein" or "relativistic". */
 GAN_API const char *gan_loss_name(gan_loss kind);
 
-/* The gan_loss of that name; -1 and gan_error() if there is none. */
+/* The gan_loss of that name. If there is none: -1, and gan_error() lists the names. */
 GAN_API int gan_loss_kind(const char *name);
 
-/* ---- Penalties on the slope of a critic D, to be multiplied by your lambda. logits = D(x) must
-   have been computed from that very x (N,C,H,W); |dD/dx| is the length of an image's gradient,
-   over C,H,W, and E the mean over N. */
+/* ---- Penalties on the slope of a critic D, to be multiplied by a factor lambda and added to its
+   loss. logits = D(x) must have been computed from the tensor x (N,C,H,W) that is given; |dD/dx| is
+   the length of one image's gradient, over C,H,W, and E the mean over the N images. */
 
 /* E (|dD/dx| - target)^2. */
 GAN_API gan_tensor *gan_gradient_penalty(gan_tensor *logits, gan_tensor *x, gan_real target);
@@ -1424,12 +1467,12 @@ GAN_API gan_tensor *gan_gradient_penalty(gan_tensor *logits, gan_tensor *x, gan_
 GAN_API gan_tensor *gan_r1(gan_tensor *logits, gan_tensor *real);
 GAN_API gan_tensor *gan_r2(gan_tensor *logits, gan_tensor *fake);
 
-/* A network: from its model and a tensor to a tensor. */
+/* A network: a function that computes a tensor from x with the parameters of model. */
 typedef gan_tensor *gan_network(gan_model *model, gan_tensor *x);
 
 /* gan_gradient_penalty with target 1 at x = real + t*(fake - real), t uniform in [0,1) for each
-   image (Gulrajani et al. 2017, who multiply by 10). D is handed to critic, and may be NULL if
-   critic wants none. */
+   image (Gulrajani et al. 2017, who multiply by 10). critic is called with the model D, which may
+   be NULL if critic does not use it. */
 GAN_API gan_tensor *gan_wgan_gp(gan_model *D, gan_network *critic, gan_tensor *real,
                                 gan_tensor *fake);
 
@@ -1437,22 +1480,27 @@ GAN_API gan_tensor *gan_wgan_gp(gan_model *D, gan_network *critic, gan_tensor *r
    each number, and s the standard deviation of all numbers of real (Kodali et al. 2017). */
 GAN_API gan_tensor *gan_dragan(gan_model *D, gan_network *critic, gan_tensor *real);
 
-/* Path length regularisation of a generator: E (l - m)^2 with
-     l = |d(sum of image*y)/dw|, y normal / sqrt(H*W), for each image
-     m = the running mean of l, 99 parts of 100 its last value, in G's path_length.running_mean
-   image (N,C,H,W) must have been computed from w (N,L,1,1), or from (N,L,K,1) for K layers, whose
-   squares are averaged. StyleGAN2 (Karras et al. 2020), who multiply by 2. */
+/* Path length regularisation of a generator, StyleGAN2 (Karras et al. 2020, who multiply by 2):
+
+       E (l - m)^2,  l = |d(sum of image*y)/dw| for each image
+
+   where y are normal random numbers / sqrt(H*W), and m is the running mean of l, 0.99 times its
+   last value + 0.01 times the mean of this batch, kept in G's buffer path_length.running_mean.
+   image (N,C,H,W) must have been computed from w (N,L,1,1), or from w (N,L,K,1) with a vector for
+   each of K layers; then l^2 is the mean over the layers. */
 GAN_API gan_tensor *gan_path_length(gan_model *G, gan_tensor *image, gan_tensor *w);
 
 /* ---- Distances between pictures and between features */
 
-/* L1 of x and what two generators made of it, there and back again (Zhu et al. 2017). */
+/* L1 of x and there_and_back, the image that CycleGAN's two generators make of x one after the
+   other: from domain A to B, and back to A (Zhu et al. 2017). */
 GAN_API gan_tensor *gan_cycle_loss(gan_tensor *x, gan_tensor *there_and_back);
 
-/* L1 of x and its translation, x being of the target domain already (Zhu et al. 2017). */
+/* L1 of x and translated = G(x), where x is already an image of the domain that G translates to and
+   should stay as it is (Zhu et al. 2017). */
 GAN_API gan_tensor *gan_identity_loss(gan_tensor *x, gan_tensor *translated);
 
-/* Sums over count feature maps, arrays of so many tensors. No gradient goes into target.
+/* Sums over count pairs of feature maps, target[i] and x[i]. No gradient goes into target.
      gan_perceptual_loss    MSE of the maps (Johnson et al. 2016)
      gan_style_loss         MSE of their Gram matrices (Gatys et al. 2016); target holds one image
                             for all of x, or one for each
@@ -1469,8 +1517,8 @@ GAN_API gan_tensor *gan_gram(gan_tensor *x);
 GAN_API gan_tensor *gan_total_variation(gan_tensor *x);
 
 /* Features q and k (N,C,1,P) of P patches, each of length 1 (gan_normalize): cross-entropy of the
-   scores q_i . k_j / temperature over j, the right j being i. No gradient goes into k. CUT (Park
-   et al. 2020; temperature 0.07). */
+   scores q_i . k_j / temperature over all j, where the correct class of row i is j = i. No gradient
+   goes into k. CUT (Park et al. 2020; temperature 0.07). */
 GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real temperature);
 
 /* ===========================================================================================
@@ -1539,13 +1587,14 @@ GAN_API void gan_clip_weights(gan_model *model, gan_real c);
    generators draw better pictures (Yazici et al. 2019). */
 GAN_API void gan_ema(gan_model *into, gan_model *model, gan_real decay);
 
-/* A decay for gan_ema by images instead of steps: 0.5^(batch/min(images, rampup*step*batch)). A
-   step's share halves in so many images, and at first in rampup times those seen so far; rampup 0
-   is no such limit. StyleGAN2-ADA's, with rampup 0.05 (Karras et al. 2020). */
+/* A decay for gan_ema given by images instead of steps: 0.5^(batch/min(images, rampup*step*batch)).
+   The share of one step's parameters in the average halves with every images training images, or,
+   early in training, with every rampup*step*batch, a part of those seen so far, if that is less.
+   rampup 0 means no such limit. StyleGAN2-ADA (Karras et al. 2020) has rampup 0.05. */
 GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real rampup);
 
-/* Copies parameters and buffers by name; what into lacks is made. For unrolled GANs (Metz et al.
-   2017), for instance. */
+/* Copies from's parameters and buffers to those of the same name in into, and makes those that into
+   does not have. For unrolled GANs (Metz et al. 2017), for instance. */
 GAN_API void gan_copy_params(gan_model *into, gan_model *from);
 
 /* ===========================================================================================
@@ -1621,11 +1670,16 @@ GAN_API const char *gan_data_class_name(const gan_data *data, int label);
 /* How many files of a folder were found broken so far. */
 GAN_API int gan_data_skipped(const gan_data *data);
 
-/* CycleGAN's history of generated images (Shrivastava et al. 2017). For each of images (N,C,H,W):
-   until size are kept, it is kept and returned; then, with probability 1/2 each, it is returned,
-   or changes places with a random one of those kept. No gradient flows through the result. size 0
-   returns images. What is kept are name.running_images (size,C,H,W) and name.running_count,
-   buffers of model: saved, not trained. */
+/* CycleGAN's history of generated images, so that the discriminator also sees fakes of earlier
+   steps (Shrivastava et al. 2017). The pool holds up to size images. For each of images (N,C,H,W):
+
+     while the pool is not full      the image is stored and returned
+     then, with probability 1/2      the image is returned, the pool stays as it is
+           else                      a random image of the pool is returned, and the new one is
+                                     stored in its place
+
+   No gradient flows through the result. size 0 returns images, detached. The pool is kept in
+   name.running_images (size,C,H,W) and name.running_count, buffers of model: saved, not trained. */
 GAN_API gan_tensor *gan_image_pool(gan_model *model, const char *name, gan_tensor *images,
                                    int size);
 
@@ -1645,28 +1699,33 @@ enum {
     GAN_DIFFAUGMENT = GAN_SHIFT | GAN_CUTOUT | GAN_COLOR
 };
 
-/* (N,C,H,W) -> (N,C,H,W): each kind in kinds, for each image, with probability p in [0,1].
-   GAN_DIFFAUGMENT with p = 1 is DiffAugment (Zhao et al. 2020): D sees real and fake images
-   through it, T being the function,
+/* (N,C,H,W) -> (N,C,H,W): applies to each image each kind in kinds with probability p in [0,1].
+   GAN_DIFFAUGMENT with p = 1 is DiffAugment (Zhao et al. 2020). D then sees
+   only changed images, T(x) = gan_augment(x, ..), in both losses:
 
-       D's loss of D(T(real)), D(T(fake));      G's loss of D(T(fake)) */
+       gan_d_loss(D(T(real)), D(T(fake)), kind)     gan_g_loss(NULL, D(T(fake)), kind) */
 GAN_API gan_tensor *gan_augment(gan_tensor *x, int kinds, gan_real p);
 
-/* The p for gan_augment in the next step, when D learns its few images by heart (ADA, Karras et
-   al. 2020). Each call moves p, which is kept in D's ada.running_p and starts at 0, by N/images:
-   up if the mean of sign(D(real)) is above target, else down, within [0,1]. In the paper target
-   is 0.6 and images 500000. real_logits: N of them, any shape with N first. */
+/* Adaptive augmentation (ADA, Karras et al. 2020): returns the p for gan_augment in the next step.
+   A D that overfits, having memorised a small data set, gives nearly all real images positive
+   logits; p rises then, so that it sees more varied ones. With the logits D(real), N first:
+
+       p = p + N/images   if the mean of sign(D(real)) is above target,
+           p - N/images   else; within [0,1]
+
+   p starts at 0 and is kept in D's buffer ada.running_p. The paper has target 0.6 and images
+   500000: after that many real images p has gone from 0 to 1. */
 GAN_API gan_real gan_ada(gan_model *D, gan_tensor *real_logits, gan_real target, double images);
 
-/* (N,C,H,W) -> (N,C,h,w): a part of each image, from a place of its own. */
+/* (N,C,H,W) -> (N,C,h,w): cuts h x w pixels out of each image, at a place drawn anew for each. */
 GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w);
 
 /* ===========================================================================================
    >>metrics
    ===========================================================================================
-   How good samples are. Features are n rows of d numbers in host memory: what a layer of a
-   classifier makes of n images, read with gan_to_host. They are compared in double precision, on
-   OpenMP's threads, with the same result on any number of them. A score is NaN if a feature is
+   How good samples are. Features are n rows of d numbers in host memory: the outputs of a layer of
+   a classifier for n images, copied there with gan_to_host. They are compared in double precision,
+   by several threads, with the same result for any number of them. A score is NaN if a feature is
    not finite. */
 
 /* |m_a - m_b|^2 + tr(A + B - 2 (A B)^1/2): the squared distance of two normal distributions with
@@ -1675,9 +1734,13 @@ GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w);
    nb are 2 or more. */
 GAN_API double gan_frechet_distance(const gan_real *a, int na, const gan_real *b, int nb, int d);
 
-/* E k(a,a') + E k(b,b') - 2 E k(a,b), k(x,y) = (x.y/d + 1)^3, means over all pairs of rows, but
-   none of a row with itself: KID (Binkowski et al. 2018), the squared maximum mean discrepancy,
-   unbiased: for equal distributions it lies around 0, on both sides. na and nb are 2 or more. */
+/* KID (Binkowski et al. 2018), the squared maximum mean discrepancy of the rows of a and b:
+
+       E k(a,a') + E k(b,b') - 2 E k(a,b),  k(x,y) = (x.y/d + 1)^3
+
+   with E the mean over all pairs of rows; a and a', or b and b', are two different rows. The
+   estimate is unbiased: for equal distributions it is 0 on average, and can be negative. na and nb
+   are 2 or more. */
 GAN_API double gan_kernel_distance(const gan_real *a, int na, const gan_real *b, int nb, int d);
 
 /* Precision: the share of the fakes that are near the data. Around each real row lies a ball that
@@ -1689,19 +1752,23 @@ GAN_API double gan_kernel_distance(const gan_real *a, int na, const gan_real *b,
          \    F      /  \           F  a fake in a ball: 1 of 2, precision 0.5
            ' - ~ - '
    Recall is the same with real and fake exchanged: the share of the data that lies near fakes.
-   Many like one another: high precision, low recall. Kynkaanniemi et al. 2019, k = 3. k and
-   n_fake are 1 or more, n_real above k. */
+   Good fakes that are all alike have high precision and low recall. Kynkaanniemi et al. 2019,
+   with k = 3. k and n_fake are 1 or more, n_real above k. */
 GAN_API double gan_precision(const gan_real *real, int n_real, const gan_real *fake, int n_fake,
                              int d, int k);
 
-/* exp of the mean over n of sum over y of p(y|x) ln(p(y|x)/p(y)), p(y) the mean of p(y|x), which
-   are n rows (n,classes), each of sum 1. From 1, all rows are the same, to classes: each is sure of
-   one class, and all classes are equally frequent. Salimans et al. 2016, there in ten parts. */
+/* The inception score (Salimans et al. 2016, who average it over ten parts of the samples):
+
+       exp( mean over the n rows x of  sum over classes y of  p(y|x) ln(p(y|x)/p(y)) )
+
+   probabilities (n,classes) are the p(y|x) of a classifier, each row of sum 1, and p(y) is their
+   mean over the rows. The score lies between 1, where all rows are the same, and classes, where
+   each row is certain of one class and all classes are equally frequent. */
 GAN_API double gan_inception_score(const gan_real *probabilities, int n, int classes);
 
-/* How many classes are some row's best, the largest number of a row (n,classes) and the first of
-   equals. histogram (classes) is written: how many rows chose each. A row with a NaN chooses
-   none. */
+/* The number of modes: how many of the classes are predicted for at least one of n samples. Row i
+   of scores (n,classes) predicts the class of its largest number, the first of equals; a row with a
+   NaN predicts none. histogram (classes) receives how many rows predict each class. */
 GAN_API int gan_modes(const gan_real *scores, int n, int classes, int *histogram);
 
 /* Prints title, the sizes and all scores above in one line, precision and recall with k = 3, the
@@ -1715,7 +1782,7 @@ GAN_API double gan_print_scores(const char *title, const gan_real *real, int n_r
    z(t) (latent,1,1) goes from one normal vector to another, cos(wt) a + sin(wt) b with w = pi/2,
    which is slerp where vectors are at right angles, as in many dimensions they nearly are; t is
    uniform in [0,1). StyleGAN also leaves out 1% at both ends. eps is 1e-4 in the paper: single
-   precision is then right to 1e-3. */
+   precision then gives the result to about 1e-3. */
 GAN_API double gan_perceptual_path_length(gan_model *generator, gan_network *G,
                                           gan_model *features_or_NULL, gan_network *F_or_NULL,
                                           int latent, int batch, int batches, double eps);
@@ -1724,8 +1791,8 @@ GAN_API double gan_perceptual_path_length(gan_model *generator, gan_network *G,
    be, 2 for -1..1. PSNR in dB: 10 log10(range^2 / MSE), infinite for equals. */
 GAN_API double gan_psnr(gan_tensor *a, gan_tensor *b, double range);
 
-/* SSIM (Wang et al. 2004): a window of 11x11 with Gaussian weights, sigma 1.5, goes over both,
-   and where it lies inside, means m, variances v and the covariance are taken:
+/* SSIM (Wang et al. 2004): at every place where a window of 11x11 pixels with Gaussian weights,
+   sigma 1.5, lies inside the images, their means m, variances v and covariance in it are taken:
 
        +-----------+                 luminance  l = (2 m_a m_b + C1) / (m_a^2 + m_b^2 + C1)
        |  . : . .  |  at every       structure  s = (2 cov + C2) / (v_a + v_b + C2)
@@ -1735,9 +1802,13 @@ GAN_API double gan_psnr(gan_tensor *a, gan_tensor *b, double range);
    Sides of 11 or more. */
 GAN_API double gan_ssim(gan_tensor *a, gan_tensor *b, double range);
 
-/* MS-SSIM (Wang et al. 2003): the product of the mean s at five scales, each half as large as the
-   last (means of 2x2), the fifth's l s, to powers that sum to 1; a negative mean counts as 0.
-   Sides of 176 or more. */
+/* MS-SSIM (Wang et al. 2003) compares the images at five scales, each half as large as the one
+   before (means of 2x2 pixels). With s and l s of gan_ssim, and M the mean over all places:
+
+       M(s at scale 1)^w1 * .. * M(s at scale 4)^w4 * M(l s at scale 5)^w5
+
+   with the paper's w, of sum 1; a negative mean counts as 0. This is computed for each channel of
+   each image, and the result is the mean over them. Sides of 176 = 11 * 2^4 or more. */
 GAN_API double gan_ms_ssim(gan_tensor *a, gan_tensor *b, double range);
 
 /* The eigenvalues of the symmetric a (n,n), the largest first, in values (n); row i of a becomes
@@ -1853,8 +1924,9 @@ GAN_API size_t gan_profile_flops(gan *g);
 GAN_API int gan_doctor(gan *g, int step, int every, gan_tensor *real, gan_tensor *fake,
                        gan_tensor *real_logits, gan_tensor *fake_logits);
 
-/* After gan_doctor, in the same step: names the classes that no fake is best in, and returns how
-   many those are. scores (N,K,1,1), N >= 10*K, are what a classifier makes of N fakes. */
+/* After gan_doctor, in the same step: prints which of K classes no fake belongs to, and returns how
+   many these are. scores (N,K,1,1), N >= 10*K, are a classifier's scores of N fakes; a fake belongs
+   to the class of its largest score. */
 GAN_API int gan_doctor_classes(gan *g, gan_tensor *scores);
 
 /* The lines of the last step that had any; "" before the first. */
@@ -2243,19 +2315,22 @@ typedef struct {
 
 static gan__conv_geometry gan__geometry_of(const gan_conv *p)
 {
-    gan__conv_geometry q;
-    q.stride_h = p->stride_h ? p->stride_h : GAN__MAX(p->stride, 1);
-    q.stride_w = p->stride_w ? p->stride_w : GAN__MAX(p->stride, 1);
-    q.pad_h = p->pad + p->pad_h;
-    q.pad_w = p->pad + p->pad_w;
-    q.dilation_h = p->dilation_h ? p->dilation_h : GAN__MAX(p->dilation, 1);
-    q.dilation_w = p->dilation_w ? p->dilation_w : GAN__MAX(p->dilation, 1);
-    q.groups = GAN__MAX(p->groups, 1);
-    q.group_in = p->c / q.groups;
-    q.group_out = p->out_c / q.groups;
-    q.out_h = (p->h + 2 * q.pad_h - q.dilation_h * (p->kernel_h - 1) - 1) / q.stride_h + 1;
-    q.out_w = (p->w + 2 * q.pad_w - q.dilation_w * (p->kernel_w - 1) - 1) / q.stride_w + 1;
-    return q;
+    gan__conv_geometry geometry;
+    geometry.stride_h = p->stride_h ? p->stride_h : GAN__MAX(p->stride, 1);
+    geometry.stride_w = p->stride_w ? p->stride_w : GAN__MAX(p->stride, 1);
+    geometry.pad_h = p->pad + p->pad_h;
+    geometry.pad_w = p->pad + p->pad_w;
+    geometry.dilation_h = p->dilation_h ? p->dilation_h : GAN__MAX(p->dilation, 1);
+    geometry.dilation_w = p->dilation_w ? p->dilation_w : GAN__MAX(p->dilation, 1);
+    geometry.groups = GAN__MAX(p->groups, 1);
+    geometry.group_in = p->c / geometry.groups;
+    geometry.group_out = p->out_c / geometry.groups;
+    /* rows and columns that a window covers, from its first tap to its last */
+    int covered_h = geometry.dilation_h * (p->kernel_h - 1) + 1;
+    int covered_w = geometry.dilation_w * (p->kernel_w - 1) + 1;
+    geometry.out_h = (p->h + 2 * geometry.pad_h - covered_h) / geometry.stride_h + 1;
+    geometry.out_w = (p->w + 2 * geometry.pad_w - covered_w) / geometry.stride_w + 1;
+    return geometry;
 }
 
 GAN_API int gan_conv_out_h(const gan_conv *p)
@@ -2637,19 +2712,22 @@ static size_t gan__extent(int n, int c, int h, int w, const ptrdiff_t stride[4])
                         (w - 1) * stride[3]);
 }
 
-static size_t gan__conv_sums(const gan_conv *p)
+/* How many numbers a convolution computes, each a sum over the taps of its window. */
+static size_t gan__conv_output_count(const gan_conv *p)
 {
     return gan__size(p->n, p->out_c, gan_conv_out_h(p), gan_conv_out_w(p));
 }
 
-static size_t gan__conv_taps(const gan_conv *p)
+/* How many numbers the weight (OUT_C,C/GROUPS,KERNEL_H,KERNEL_W) has. */
+static size_t gan__conv_weight_count(const gan_conv *p)
 {
     return gan__size(p->out_c, p->c / GAN__MAX(p->groups, 1), p->kernel_h, p->kernel_w);
 }
 
+/* Each number of the weight is multiplied and added once for each image and output pixel. */
 static double gan__conv_flops(const gan_conv *p)
 {
-    return 2.0 * p->n * gan_conv_out_h(p) * gan_conv_out_w(p) * (double)gan__conv_taps(p);
+    return 2.0 * p->n * gan_conv_out_h(p) * gan_conv_out_w(p) * (double)gan__conv_weight_count(p);
 }
 
 /* The list of kernels: K(name, type of the sizes, arrays read, arrays written), in the order of
@@ -2790,8 +2868,9 @@ typedef struct {
                           int n);
     void (*max_of_line)(const gan_real *x, int step, int at, gan_real *best, gan_real *index,
                         int n);
-    void (*softmax)(const gan_real *x, gan_real *y, size_t n, int log_);
-    void (*softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n, int log_);
+    void (*softmax)(const gan_real *x, gan_real *y, size_t n, int logarithm);
+    void (*softmax_grad)(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n,
+                         int logarithm);
     gan__body *sgd, *adam, *rmsprop; /* of a gan__job */
     void (*pairs_of_rows)(size_t d, const double *a, const double *b, double *c, bool distances);
 } gan__simd_table;
@@ -3524,12 +3603,13 @@ static void gan__sizes_text(char text[256], int k, const void *p)
     text[0] = 0;
     if (k == GAN__K_conv2d || k == GAN__K_conv_transpose2d || k == GAN__K_conv2d_weight) {
         const gan_conv *conv = (const gan_conv *)p;
-        gan__conv_geometry q = gan__geometry_of(conv);
+        gan__conv_geometry geometry = gan__geometry_of(conv);
         snprintf(text, 256,
                  " of images " GAN__DIMS ", weight " GAN__DIMS
                  ", stride %dx%d, padding %dx%d, dilation %dx%d, groups %d",
-                 GAN__SHAPE(conv), conv->out_c, q.group_in, conv->kernel_h, conv->kernel_w,
-                 q.stride_h, q.stride_w, q.pad_h, q.pad_w, q.dilation_h, q.dilation_w, q.groups);
+                 GAN__SHAPE(conv), conv->out_c, geometry.group_in, conv->kernel_h, conv->kernel_w,
+                 geometry.stride_h, geometry.stride_w, geometry.pad_h, geometry.pad_w,
+                 geometry.dilation_h, geometry.dilation_w, geometry.groups);
     } else if (k == GAN__K_max_index) {
         const gan_pool *pool = (const gan_pool *)p;
         snprintf(text, 256, " of %d planes of %dx%d, window %dx%d, stride %dx%d, padding %dx%d",
@@ -3807,8 +3887,8 @@ static void gan__run_2(gan *g, int k, const void *p, const gan_real *a, const ga
 /* ===========================================================================================
    >>tensors (implementation)
    =========================================================================================== */
-/* A tensor that is not NULL and has not been freed. The struct of a freed one can still be read for
-   a while: see gan__node. */
+/* Fails unless x is a tensor that has not been freed; returns x's device. Reading the struct of a
+   freed tensor is possible because gan__node keeps it for a while. */
 static gan *gan__alive(const gan_tensor *x, const char *function)
 {
     if (!x)
@@ -3822,7 +3902,7 @@ static gan *gan__alive(const gan_tensor *x, const char *function)
     return x->g;
 }
 
-/* A tensor that also has its own numbers still. */
+/* The same, and fails if an in-place function such as gan_relu_ has overwritten x's numbers. */
 static gan *gan__valid(const gan_tensor *x, const char *function)
 {
     gan *g = gan__alive(x, function);
@@ -3853,6 +3933,8 @@ static void gan__valid_pair(const gan_tensor *a, const gan_tensor *b, const char
         gan__fail(a->g, function, "the two tensors belong to different gan_open");
 }
 
+/* Fails unless a tensor (n,c,h,w) can be made on g. The product is computed in double, where it
+   cannot overflow. */
 static void gan__check_shape(gan *g, const char *function, int n, int c, int h, int w)
 {
     double count = (double)n * c * h * w;
@@ -3863,7 +3945,8 @@ static void gan__check_shape(gan *g, const char *function, int n, int c, int h, 
                   h, w);
 }
 
-/* t to the end of a list with room for *room tensors. */
+/* Adds t at the end of a list of *count tensors, which has memory for *room or more: gan__grow
+   doubles it where *room is a power of two. */
 static void gan__append(gan_tensor ***list, int *count, int *room, gan_tensor *t)
 {
     if (*count == *room)
@@ -3871,8 +3954,9 @@ static void gan__append(gan_tensor ***list, int *count, int *room, gan_tensor *t
     (*list)[(*count)++] = t;
 }
 
-/* A new tensor, put on the tape. Its numbers are those of buffer, which it shares with others, or
-   its own, not yet written, if buffer is NULL. In a gan_backward it is noted as a temporary. */
+/* A new tensor, put on the tape. It shares the numbers of buffer with other tensors; if buffer is
+   NULL, it gets memory of its own, not yet written. During gan_backward it is also put on the list
+   of temporaries, whose memory is used again as soon as possible. */
 static gan_tensor *gan__tensor(gan *g, gan__buffer *buffer, int n, int c, int h, int w)
 {
     gan__node *node = gan__take_node(g);
@@ -3914,8 +3998,8 @@ static gan_tensor *gan__record(gan_tensor *y, const struct gan__op *op, gan_tens
     return y;
 }
 
-/* A parameter or a piece of optimizer state: on no tape, its memory its own, until gan_close. NULL
-   if there is no memory. */
+/* A parameter, a buffer or a moment of an optimizer. It lies on no tape, so that gan_clear leaves
+   it, and has memory of its own until gan_close. NULL if there is no memory. */
 static gan_tensor *gan__persistent_tensor(gan *g, int n, int c, int h, int w)
 {
     gan__planned(g, "a new parameter or optimizer state");
@@ -3935,7 +4019,7 @@ static gan_tensor *gan__persistent_tensor(gan *g, int n, int c, int h, int w)
     t->h = h;
     t->w = w;
     t->g = g;
-    t->tape = -1;
+    t->tape = -1; /* on no tape */
     t->buffer = buffer;
     t->buffer->references = 1;
     t->buffer->block.size = size;
@@ -3956,6 +4040,7 @@ static void gan__persistent_tensor_free(gan_tensor *t)
     GAN_FREE(t);
 }
 
+/* Writes value into all of t's numbers; returns t. */
 static gan_tensor *gan__fill_with(gan_tensor *t, gan_real value)
 {
     gan_fill p = {gan_count(t), value};
@@ -3975,7 +4060,8 @@ GAN_API gan_tensor *gan_zeros(gan *g, int n, int c, int h, int w)
     return gan_full(g, 0, n, c, h, w);
 }
 
-/* gan_from_host for numbers that are the same in every step: it may be recorded by gan_capture. */
+/* gan_from_host for numbers that are the same in every step, such as the tables of a resampling:
+   unlike gan_from_host it may be called while gan_capture records a step. */
 static gan_tensor *gan__constant(gan *g, const gan_real *data, int n, int c, int h, int w)
 {
     gan_tensor *t = gan__tensor(g, NULL, n, c, h, w);
@@ -4121,12 +4207,12 @@ GAN_API void gan_ref_fill(const gan_fill *p, gan_real *y)
         y[i] = p->value;
 }
 
-static void gan__fill_body(void *job, size_t begin, size_t end, int thread)
+static void gan__fill_body(void *argument, size_t begin, size_t end, int thread)
 {
-    gan__job *j = (gan__job *)job;
-    gan_fill p = {end - begin, ((const gan_fill *)j->p)->value};
+    gan__job *job = (gan__job *)argument;
+    gan_fill p = {end - begin, ((const gan_fill *)job->p)->value};
     (void)thread;
-    gan_ref_fill(&p, j->out[0] + begin);
+    gan_ref_fill(&p, job->out[0] + begin);
 }
 
 GAN_API void gan_cpu_fill(const gan_fill *p, gan_real *y)
@@ -4147,11 +4233,11 @@ GAN_API void gan_ref_map(const gan_map *p, const gan_real *x, gan_real *y)
         y[i] = gan__map_one(p->op, x[i], p->a, p->b);
 }
 
-static void gan__map_body(void *job, size_t begin, size_t end, int thread)
+static void gan__map_body(void *argument, size_t begin, size_t end, int thread)
 {
-    gan__job *j = (gan__job *)job;
+    gan__job *job = (gan__job *)argument;
     (void)thread;
-    gan__simd()->map((const gan_map *)j->p, j->in[0] + begin, j->out[0] + begin, end - begin);
+    gan__simd()->map((const gan_map *)job->p, job->in[0] + begin, job->out[0] + begin, end - begin);
 }
 
 GAN_API void gan_cpu_map(const gan_map *p, const gan_real *x, gan_real *y)
@@ -4180,62 +4266,63 @@ GAN_API void gan_ref_zip(const gan_zip *p, const gan_real *a, const gan_real *b,
                         b[n * p->b[0] + c * p->b[1] + h * p->b[2] + w * p->b[3]], p->k, p->l);
 }
 
-/* A loop over y (front to back) that follows two arrays whose neighbours along each dimension lie
-   a and b apart. part and stretch are the sum's. Bias (1,C,1,1) added to (N,C,H,W) = (8,3,4,5):
+/* A loop over dims dimensions and two arrays a and b. stride_a[d] says how far apart a's neighbours
+   along dimension d lie in memory, 0 where one number is repeated; stride_b likewise. Neighbouring
+   dimensions are merged into one where both arrays allow it, so that the last dimension, the inner
+   loop, is as long as possible. Bias b (1,C,1,1) added to a (N,C,H,W) = (8,3,4,5):
 
-       size    8   3   4   5        dimensions as they come
-       a      60  20   5   1
-       b       0   1   0   0
-                       \___/        H and W become one of 20: the next row begins where this one
-       size    8   3    20          ends, in both (a: 5 = 1 * 5; b: 0 = 0 * 5). N and C do not:
-       a      60  20     1          b's next image would have to begin 3 on, and begins 0 on
-       b       0   1     0
-
-   The last dimension, the inner loop, is thus as long as can be. */
+       size       8   3   4   5     the four dimensions
+       stride_a  60  20   5   1
+       stride_b   0   1   0   0
+                          \___/     H and W become one dimension of 20: in both arrays a row begins
+       size       8   3    20       where the one before ends (a: 5 = 1 * 5; b: 0 = 0 * 5).
+       stride_a  60  20     1       N and C stay apart: b's next image would have to begin 3 numbers
+       stride_b   0   1     0       further on (1 * 3), but begins 0 further on */
 typedef struct {
     int dims, size[4];
-    ptrdiff_t a[4], b[4];
-    const void *p;
-    const gan_real *in[2];
+    ptrdiff_t stride_a[4], stride_b[4];
+    const void *p;         /* the kernel's sizes */
+    const gan_real *in[2]; /* a and b in gan_cpu_zip; x in gan_cpu_sum and gan_cpu_copy */
     gan_real *y;
-    double *part;
-    size_t stretch;
+    double *partial_sums; /* gan_cpu_sum, all into one number: of each part_length numbers of x */
+    size_t part_length;
 } gan__strided_loop;
 
-/* Joins neighbouring dimensions that both operands walk through evenly, so that the last is as
-   long as can be: dims are left. */
+/* The loop over (n,c,h,w) with arrays of strides a and b, its dimensions merged. in is set by the
+   caller. */
 static gan__strided_loop gan__strided_loop_of(int n, int c, int h, int w, const ptrdiff_t a[4],
                                               const ptrdiff_t b[4], const void *p, gan_real *y)
 {
-    gan__strided_loop j = {0, {n, c, h, w}, {1}, {1}, p, {NULL}, y, NULL, 0};
+    gan__strided_loop loop = {0, {n, c, h, w}, {1}, {1}, p, {NULL}, y, NULL, 0};
     for (int i = 0; i < 4; i++) {
-        if (j.size[i] == 1)
+        if (loop.size[i] == 1)
             continue;
-        if (j.dims && j.a[j.dims - 1] == a[i] * j.size[i] && j.b[j.dims - 1] == b[i] * j.size[i])
-            j.size[j.dims - 1] *= j.size[i];
+        if (loop.dims && loop.stride_a[loop.dims - 1] == a[i] * loop.size[i] &&
+            loop.stride_b[loop.dims - 1] == b[i] * loop.size[i])
+            loop.size[loop.dims - 1] *= loop.size[i];
         else
-            j.size[j.dims++] = j.size[i];
-        j.a[j.dims - 1] = a[i];
-        j.b[j.dims - 1] = b[i];
+            loop.size[loop.dims++] = loop.size[i];
+        loop.stride_a[loop.dims - 1] = a[i];
+        loop.stride_b[loop.dims - 1] = b[i];
     }
-    j.dims = GAN__MAX(j.dims, 1);
-    return j;
+    loop.dims = GAN__MAX(loop.dims, 1);
+    return loop;
 }
 
-/* Where a line of the last dimension starts in both. */
-static void gan__strided_loop_offsets(const gan__strided_loop *j, size_t line, ptrdiff_t *a,
+/* How far from the start of the two arrays a line, a run of the last dimension, begins. */
+static void gan__strided_loop_offsets(const gan__strided_loop *loop, size_t line, ptrdiff_t *a,
                                       ptrdiff_t *b)
 {
     *a = *b = 0;
-    for (int d = j->dims - 2; d >= 0; d--) {
-        ptrdiff_t place = (ptrdiff_t)(line % j->size[d]);
-        *a += place * j->a[d];
-        *b += place * j->b[d];
-        line /= j->size[d];
+    for (int d = loop->dims - 2; d >= 0; d--) {
+        ptrdiff_t place = (ptrdiff_t)(line % loop->size[d]);
+        *a += place * loop->stride_a[d];
+        *b += place * loop->stride_b[d];
+        line /= loop->size[d];
     }
 }
 
-/* Numbers 0 .. n of an array whose neighbours lie step apart: the array itself, or a copy. */
+/* n numbers of an array, step apart, as neighbours: the array itself if step is 1, else copy. */
 static const gan_real *gan__neighbours(const gan_real *x, ptrdiff_t step, size_t n, gan_real *copy)
 {
     if (step == 1)
@@ -4245,43 +4332,47 @@ static const gan_real *gan__neighbours(const gan_real *x, ptrdiff_t step, size_t
     return copy;
 }
 
-/* y's numbers begin .. end: the stretches of it that lie in one line of the last dimension. Where
-   a's, or b's, are not neighbours in memory, they are copied first, 256 at a time; that one number
-   of b is repeated is frequent, and needs no copy. */
+/* Computes y's numbers begin .. end-1, line by line of the last dimension. simd->zip reads numbers
+   that are neighbours in memory: where those of a or b are not, they are copied first, 256 at a
+   time. One number of b that is repeated along the line (a bias, a scalar) is frequent and needs no
+   copy: simd->zip is told to read that number alone. */
 static void gan__zip_body(void *job, size_t begin, size_t end, int thread)
 {
-    const gan__strided_loop *j = (const gan__strided_loop *)job;
+    const gan__strided_loop *loop = (const gan__strided_loop *)job;
     const gan__simd_table *simd = gan__simd();
-    const gan_zip *p = (const gan_zip *)j->p;
-    const size_t length = (size_t)j->size[j->dims - 1];
-    const ptrdiff_t step_a = j->a[j->dims - 1];
-    const ptrdiff_t step_b = j->b[j->dims - 1];
+    const gan_zip *p = (const gan_zip *)loop->p;
+    const size_t length = (size_t)loop->size[loop->dims - 1];
+    const ptrdiff_t step_a = loop->stride_a[loop->dims - 1];
+    const ptrdiff_t step_b = loop->stride_b[loop->dims - 1];
     const bool repeated = step_b == 0;
-    const size_t most = step_a == 1 && step_b <= 1 ? length : 256;
+    const bool copied = step_a != 1 || step_b > 1;
+    const size_t most = copied ? 256 : length;
     gan_real copy_a[256], copy_b[256];
     (void)thread;
     for (size_t n; begin < end; begin += n) {
         ptrdiff_t from_a, from_b;
         const size_t at = begin % length;
-        gan__strided_loop_offsets(j, begin / length, &from_a, &from_b);
-        const gan_real *a = j->in[0] + from_a + (ptrdiff_t)at * step_a;
-        const gan_real *b = j->in[1] + from_b + (ptrdiff_t)at * step_b;
+        gan__strided_loop_offsets(loop, begin / length, &from_a, &from_b);
+        const gan_real *a = loop->in[0] + from_a + (ptrdiff_t)at * step_a;
+        const gan_real *b = loop->in[1] + from_b + (ptrdiff_t)at * step_b;
         n = GAN__MIN(GAN__MIN(end - begin, length - at), most);
         a = gan__neighbours(a, step_a, n, copy_a);
         b = repeated ? b : gan__neighbours(b, step_b, n, copy_b);
-        simd->zip(p, a, b, !repeated, j->y + begin, n);
+        simd->zip(p, a, b, !repeated, loop->y + begin, n);
     }
 }
 
 GAN_API void gan_cpu_zip(const gan_zip *p, const gan_real *a, const gan_real *b, gan_real *y)
 {
-    gan__strided_loop job = gan__strided_loop_of(GAN__SHAPE(p), p->a, p->b, p, y);
-    job.in[0] = a;
-    job.in[1] = b;
-    gan__parallel(gan__size(GAN__SHAPE(p)), 16384, gan__zip_body, &job);
+    gan__strided_loop loop = gan__strided_loop_of(GAN__SHAPE(p), p->a, p->b, p, y);
+    loop.in[0] = a;
+    loop.in[1] = b;
+    gan__parallel(gan__size(GAN__SHAPE(p)), 16384, gan__zip_body, &loop);
 }
 
-/* ---- tensors: y = op(x), derivative gy * op'(x), itself made of these functions */
+/* ---- tensors: y = op(x), whose derivative gy * op'(x) is computed by tensor functions, too, so
+   that it has derivatives itself. gan__map_ops and gan__zip_ops have a row for each operation of
+   GAN_MAP_OPS and GAN_ZIP_OPS: name, function for the derivative, whether that reads y. */
 
 static gan__vjp gan__map_vjp, gan__zip_vjp;
 #define GAN__MAP_ROW(op, name, needs_y, formula, derivative) {name, gan__map_vjp, needs_y},
@@ -4289,7 +4380,8 @@ static gan__vjp gan__map_vjp, gan__zip_vjp;
 static const struct gan__op gan__map_ops[] = {GAN_MAP_OPS(GAN__MAP_ROW)};
 static const struct gan__op gan__zip_ops[] = {GAN_ZIP_OPS(GAN__ZIP_ROW)};
 
-/* The result goes to into's memory where into is given. */
+/* y = op(x) with the scalars a and b, in the memory of into, or in new memory if into is NULL. attr
+   and real keep the operation and its scalars for the derivative. */
 static gan_tensor *gan__map_into(gan_tensor *into, gan_map_op op, gan_tensor *x, gan_real a,
                                  gan_real b)
 {
@@ -4310,7 +4402,8 @@ static gan_tensor *gan__map(const char *function, gan_map_op op, gan_tensor *x, 
     return gan__map_into(NULL, op, x, a, b);
 }
 
-/* Strides of t seen as (N,C,H,W): 0 along what is repeated. */
+/* How far apart t's neighbours along N, C, H and W lie in memory; 0 along a dimension of size 1,
+   whose one number is repeated where t meets a larger tensor. */
 static void gan__strides(const gan_tensor *t, ptrdiff_t stride[4])
 {
     stride[3] = t->w > 1;
@@ -4319,22 +4412,27 @@ static void gan__strides(const gan_tensor *t, ptrdiff_t stride[4])
     stride[0] = t->n > 1 ? (ptrdiff_t)t->c * t->h * t->w : 0;
 }
 
-static int gan__join(int a, int b)
+/* The size of the result where sizes a and b of two operands meet: a size of 1 is repeated. 0 if
+   they do not match. */
+static int gan__broadcast_size(int a, int b)
 {
-    return a == b || b == 1 ? a : a == 1 ? b : 0;
+    if (a == b || b == 1)
+        return a;
+    return a == 1 ? b : 0;
 }
 
-/* into: whose memory the result takes, or NULL. Both have the result's shape, or into is none. */
+/* y = op(a, b) with the scalars k and l, in the memory of into, which then has y's shape, or in new
+   memory if into is NULL. */
 static gan_tensor *gan__zip_into(gan_tensor *into, const char *function, gan_zip_op op,
                                  gan_tensor *a, gan_tensor *b, gan_real k, gan_real l)
 {
     gan__valid_pair(a, b, function);
     gan *g = a->g;
     gan_zip p = {op,
-                 gan__join(a->n, b->n),
-                 gan__join(a->c, b->c),
-                 gan__join(a->h, b->h),
-                 gan__join(a->w, b->w),
+                 gan__broadcast_size(a->n, b->n),
+                 gan__broadcast_size(a->c, b->c),
+                 gan__broadcast_size(a->h, b->h),
+                 gan__broadcast_size(a->w, b->w),
                  {0},
                  {0},
                  k,
@@ -4360,13 +4458,12 @@ static gan_tensor *gan__zip(const char *function, gan_zip_op op, gan_tensor *a, 
     return gan__zip_into(NULL, function, op, a, b, k, l);
 }
 
-/* gy's own memory for the derivative, where nobody else needs gy's numbers: half the memory of a
-   backward pass. */
+/* gy if the derivative may overwrite gy's numbers because nothing else needs them, else NULL. This
+   halves the memory of a backward pass. */
 static gan_tensor *gan__reuse(gan_tensor *gy)
 {
-    return gy->g->reclaiming && gy->buffer->references == 1
-             ? gy
-             : NULL; /* one: the slot that holds gy */
+    bool only_reference = gy->buffer->references == 1; /* gy's own */
+    return gy->g->reclaiming && only_reference ? gy : NULL;
 }
 
 /* t times k, or t itself where k is 1. */
@@ -4606,9 +4703,6 @@ GAN_API gan_tensor *gan_leaky_relu_(gan_tensor *x, gan_real slope)
 /* ===========================================================================================
    >>reduce (implementation)
    =========================================================================================== */
-/* i, j, k, l go over the indices of x that are added up in y[n,c,h,w]: along a dimension that stays
-   the step out[d] is all of in[d], which leaves n, c, h or w itself; along one that is summed it
-   is 1. */
 static gan__cost gan__cost_sum(const gan_sums *p)
 {
     size_t in = gan__size(p->in[0], p->in[1], p->in[2], p->in[3]);
@@ -4617,6 +4711,9 @@ static gan__cost gan__cost_sum(const gan_sums *p)
     return cost;
 }
 
+/* y[n,c,h,w] is the sum of all x[i,j,k,l] with i = n, n + out[0], .. and likewise j, k and l. Along
+   a dimension that stays, out[d] = in[d], and i takes the value n alone; along one that is summed,
+   out[d] = 1, and i takes all values. */
 GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
 {
     const int *in = p->in;
@@ -4635,63 +4732,85 @@ GAN_API void gan_ref_sum(const gan_sums *p, const gan_real *x, gan_real *y)
                 }
 }
 
-/* The sum of all numbers that go into one of y, from dimension dim on; at is where the first lies.
-   b[d] is y's stride, 0 along dimensions that are summed; the last of those is summed in one go. */
-static double gan__sum_from(const gan__strided_loop *j, const gan_real *at, int dim)
+/* gan_cpu_sum has y in the place of the loop's array b: stride_b is y's stride, and 0 along the
+   dimensions that are summed.
+
+   The sum of the numbers of x that go into one number of y, over the dimensions dim and after; at
+   is the first of them. Each summed dimension but the last is a loop of recursive calls. */
+static double gan__sum_from(const gan__strided_loop *loop, const gan_real *at, int dim)
 {
-    const int last = j->dims - 1;
+    const int last = loop->dims - 1;
     double total = 0;
-    while (dim < last && j->b[dim] != 0)
+    while (dim < last && loop->stride_b[dim] != 0)
         dim++;
     if (dim == last)
-        return j->b[dim] ? *at : gan__simd()->sum(at, 1, 0, (size_t)j->size[dim]);
-    for (int i = 0; i < j->size[dim]; i++)
-        total += gan__sum_from(j, at + i * j->a[dim], dim + 1);
+        return loop->stride_b[dim] ? *at : gan__simd()->sum(at, 1, 0, (size_t)loop->size[dim]);
+    for (int i = 0; i < loop->size[dim]; i++)
+        total += gan__sum_from(loop, at + i * loop->stride_a[dim], dim + 1);
     return total;
 }
 
-/* One number of y after the other: the way where x's last dimension is summed. */
+/* Computes one number of y after the other. Used where x's last dimension is summed, so that each
+   number of y is made from neighbours in memory, and for every other case not treated below. */
 static void gan__sum_body(void *job, size_t begin, size_t end, int thread)
 {
-    const gan__strided_loop *j = (const gan__strided_loop *)job;
+    const gan__strided_loop *loop = (const gan__strided_loop *)job;
     (void)thread;
     for (size_t i = begin; i < end; i++) {
         size_t rest = i;
-        const gan_real *at = j->in[0];
-        for (int d = j->dims - 1; d >= 0; d--)
-            if (j->b[d]) {
-                at += (ptrdiff_t)(rest % j->size[d]) * j->a[d];
-                rest /= (size_t)j->size[d];
+        const gan_real *at = loop->in[0];
+        for (int d = loop->dims - 1; d >= 0; d--)
+            if (loop->stride_b[d]) {
+                at += (ptrdiff_t)(rest % loop->size[d]) * loop->stride_a[d];
+                rest /= (size_t)loop->size[d];
             }
-        j->y[i] = (gan_real)gan__sum_from(j, at, 0);
+        loop->y[i] = (gan_real)gan__sum_from(loop, at, 0);
     }
 }
 
-/* Everything into one number: the sums of stretches of fixed length, which gan_cpu_sum adds up. The
-   length does not depend on the number of threads, and so neither do the bits. */
+/* All of x into one number: the sum of one part of x; gan_cpu_sum adds up the parts. Their length
+   does not depend on the number of threads, and so neither does the rounding of the result. */
 static void gan__sum_part_body(void *job, size_t begin, size_t end, int thread)
 {
-    const gan__strided_loop *j = (const gan__strided_loop *)job;
+    const gan__strided_loop *loop = (const gan__strided_loop *)job;
     (void)thread;
-    j->part[begin / j->stretch] = gan__simd()->sum(j->in[0] + begin, 1, 0, end - begin);
+    loop->partial_sums[begin / loop->part_length] = gan__simd()->sum(loop->in[0] + begin, 1, 0,
+                                                                     end - begin);
 }
 
-/* (ROWS,COLUMNS) to (COLUMNS), or (OUTER,ROWS,COLUMNS) to (OUTER,COLUMNS): row added to row, a
-   stretch of y's columns at a time. */
+/* (ROWS,COLUMNS) to (COLUMNS), or (OUTER,ROWS,COLUMNS) to (OUTER,COLUMNS): adds whole rows, which
+   lie one after the other in memory, for y's numbers begin .. end-1. */
 static void gan__sum_rows_body(void *job, size_t begin, size_t end, int thread)
 {
-    const gan__strided_loop *j = (const gan__strided_loop *)job;
-    size_t columns = (size_t)j->size[j->dims - 1];
-    size_t rows = (size_t)j->size[j->dims - 2];
+    const gan__strided_loop *loop = (const gan__strided_loop *)job;
+    size_t columns = (size_t)loop->size[loop->dims - 1];
+    size_t rows = (size_t)loop->size[loop->dims - 2];
     (void)thread;
     for (size_t n; begin < end; begin += n) {
         size_t outer = begin / columns, column = begin % columns;
         n = GAN__MIN(end - begin, columns - column);
-        gan__simd()->sum_rows(j->in[0] + outer * rows * columns + column, rows, (ptrdiff_t)columns,
-                              j->y + begin, n);
+        gan__simd()->sum_rows(loop->in[0] + outer * rows * columns + column, rows,
+                              (ptrdiff_t)columns, loop->y + begin, n);
     }
 }
 
+/* All of x into one number, in at most 256 parts of at least 16384 numbers. */
+static double gan__sum_of_all(gan__strided_loop *loop, size_t count)
+{
+    enum { MOST_PARTS = 256 };
+
+    double partial_sums[MOST_PARTS];
+    double total = 0;
+    size_t length = (count / MOST_PARTS + 1024) / 1024 * 1024; /* a multiple of 1024 */
+    loop->partial_sums = partial_sums;
+    loop->part_length = GAN__MAX((size_t)16384, length);
+    gan__parallel(count, loop->part_length, gan__sum_part_body, loop);
+    for (size_t i = 0; i * loop->part_length < count; i++)
+        total += partial_sums[i];
+    return total;
+}
+
+/* Three ways, by what is summed: everything, the dimension before the last, or another. */
 GAN_API void gan_cpu_sum(const gan_sums *p, const gan_real *x, gan_real *y)
 {
     size_t outputs = 1;
@@ -4703,26 +4822,23 @@ GAN_API void gan_cpu_sum(const gan_sums *p, const gan_real *x, gan_real *y)
         count *= (size_t)p->in[d];
         outputs *= (size_t)p->out[d];
     }
-    gan__strided_loop job = gan__strided_loop_of(p->in[0], p->in[1], p->in[2], p->in[3], stride_x,
-                                                 stride_y, NULL, y);
-    const bool last_stays = job.b[job.dims - 1] != 0;
-    job.in[0] = x;
-    if (outputs == 1) {
-        double part[256];
-        double total = 0;
-        job.part = part;
-        job.stretch = GAN__MAX((size_t)16384, (count / 256 + 1024) & ~(size_t)1023);
-        gan__parallel(count, job.stretch, gan__sum_part_body, &job);
-        for (size_t i = 0; i * job.stretch < count; i++)
-            total += part[i];
-        *y = (gan_real)total;
-    } else if (last_stays && (job.dims == 2 || job.dims == 3) && job.b[job.dims - 2] == 0)
-        gan__parallel(outputs, 1024, gan__sum_rows_body, &job);
-    else
-        gan__parallel(outputs, GAN__MAX((size_t)1, 16384 * outputs / count), gan__sum_body, &job);
+
+    gan__strided_loop loop = gan__strided_loop_of(p->in[0], p->in[1], p->in[2], p->in[3], stride_x,
+                                                  stride_y, NULL, y);
+    const int last = loop.dims - 1;
+    const bool last_stays = loop.stride_b[last] != 0;
+    const bool rows_are_summed = last_stays && (last == 1 || last == 2) &&
+                                 loop.stride_b[last - 1] == 0;
+    loop.in[0] = x;
+    if (outputs == 1)
+        *y = (gan_real)gan__sum_of_all(&loop, count);
+    else if (rows_are_summed)
+        gan__parallel(outputs, 1024, gan__sum_rows_body, &loop);
+    else /* blocks of outputs that read 16384 numbers of x together */
+        gan__parallel(outputs, GAN__MAX((size_t)1, 16384 * outputs / count), gan__sum_body, &loop);
 }
 
-/* ---- tensors: summing and repeating are each other's adjoints */
+/* ---- tensors. The derivative of summing is repeating, and that of repeating is summing. */
 
 static gan_tensor *gan__sum_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
@@ -4819,7 +4935,7 @@ GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
 {
     for (size_t line = 0; line < p->outer * p->inner; line++) {
         size_t start = gan__line_start(p, line);
-        double most = -HUGE_VAL;
+        double most = -HUGE_VAL; /* the largest x, subtracted from all: e^x cannot overflow then */
         double total = 0;
         for (size_t i = 0; i < p->count; i++)
             most = GAN__MAX(most, (double)x[start + i * p->inner]);
@@ -4827,7 +4943,7 @@ GAN_API void gan_ref_softmax(const gan_lines *p, const gan_real *x, gan_real *y)
             total += exp(x[start + i * p->inner] - most);
         for (size_t i = 0; i < p->count; i++) {
             double z = x[start + i * p->inner] - most;
-            y[start + i * p->inner] = (gan_real)(p->log_ ? z - log(total) : exp(z) / total);
+            y[start + i * p->inner] = (gan_real)(p->logarithm ? z - log(total) : exp(z) / total);
         }
     }
 }
@@ -4846,22 +4962,16 @@ GAN_API void gan_ref_softmax_grad(const gan_lines *p, const gan_real *gy, const 
         size_t start = gan__line_start(p, line);
         double total = 0;
         for (size_t i = start; i < start + p->count * p->inner; i += p->inner)
-            total += (double)gy[i] * (p->log_ ? 1 : y[i]);
+            total += (double)gy[i] * (p->logarithm ? 1 : y[i]);
         for (size_t i = start; i < start + p->count * p->inner; i += p->inner)
-            gx[i] = (gan_real)(p->log_ ? gy[i] - exp(y[i]) * total : y[i] * (gy[i] - total));
+            gx[i] = (gan_real)(p->logarithm ? gy[i] - exp(y[i]) * total : y[i] * (gy[i] - total));
     }
 }
 
-/* count numbers that lie step apart in x, side by side in line, which is returned. */
-static const gan_real *gan__collect(const gan_real *x, size_t step, size_t count, gan_real *line)
-{
-    for (size_t i = 0; i < count; i++)
-        line[i] = x[i * step];
-    return line;
-}
-
-/* in[0] is x, or gy beside in[1] = y for the derivative. Lines whose numbers do not lie side by
-   side are collected into the job's second output, computed there, and spread out again. */
+/* Computes one line after the other with the simd functions, which want the numbers of a line side
+   by side in memory. Where INNER > 1 they are not: such a line is copied to scratch memory (out[1],
+   three lines for each thread), computed there, and copied to its place in out[0]. in[0] is x and
+   in[1] NULL; for the derivative in[0] is gy and in[1] is y. */
 static void gan__softmax_body(void *argument, size_t begin, size_t end, int thread)
 {
     const gan__job *job = (const gan__job *)argument;
@@ -4875,13 +4985,13 @@ static void gan__softmax_body(void *argument, size_t begin, size_t end, int thre
         const gan_real *b = job->in[1] ? job->in[1] + start : NULL;
         gan_real *y = apart ? scratch + 2 * count : job->out[0] + start;
         if (apart)
-            a = gan__collect(a, p->inner, count, scratch);
+            a = gan__neighbours(a, (ptrdiff_t)p->inner, count, scratch);
         if (apart && b)
-            b = gan__collect(b, p->inner, count, scratch + count);
+            b = gan__neighbours(b, (ptrdiff_t)p->inner, count, scratch + count);
         if (b)
-            gan__simd()->softmax_grad(a, b, y, count, p->log_);
+            gan__simd()->softmax_grad(a, b, y, count, p->logarithm);
         else
-            gan__simd()->softmax(a, y, count, p->log_);
+            gan__simd()->softmax(a, y, count, p->logarithm);
         for (size_t i = 0; apart && i < count; i++)
             job->out[0][start + i * p->inner] = y[i];
     }
@@ -4908,10 +5018,11 @@ GAN_API void gan_cpu_softmax_grad(const gan_lines *p, const gan_real *gy, const 
 
 /* softmax:      gx = y * (gy - sum of gy*y)
    log_softmax:  gx = gy - e^y * sum of gy
-   by one kernel, or in tensor functions where gx is to be differentiated again. */
+   Where gx is to be differentiated again (recording), it is made of tensor functions; else one
+   kernel computes it in one pass. */
 static gan_tensor *gan__softmax_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
-    const bool log_ = y->sizes.softmax.log_ != 0;
+    const bool logarithm = y->sizes.softmax.logarithm != 0;
     (void)i;
     if (!y->g->recording) {
         gan_tensor *into = gan__reuse(gy);
@@ -4921,17 +5032,20 @@ static gan_tensor *gan__softmax_vjp(gan_tensor *y, gan_tensor *gy, int i)
     }
     int size[4] = {GAN__SHAPE(y)};
     size[y->attr[0]] = 1;
-    gan_tensor *total = gan_sum_to(log_ ? gy : gan_mul(gy, y), size[0], size[1], size[2], size[3]);
-    return log_ ? gan_sub(gy, gan_mul(gan_exp(y), total)) : gan_mul(y, gan_sub(gy, total));
+    gan_tensor *total = gan_sum_to(logarithm ? gy : gan_mul(gy, y), size[0], size[1], size[2],
+                                   size[3]);
+    return logarithm ? gan_sub(gy, gan_mul(gan_exp(y), total)) : gan_mul(y, gan_sub(gy, total));
 }
 
 static const struct gan__op gan__op_softmax = {"gan_softmax", gan__softmax_vjp, true};
 
-/* x as lines along dim: OUTER is the product of the sizes before dim, INNER of those after it. */
+/* The sizes of softmax along dim of x, which is seen as (OUTER,COUNT,INNER): OUTER is the product
+   of the sizes before dim, COUNT the size along dim, INNER the product of those after it. */
 static gan_lines gan__lines_of(const char *function, const gan_tensor *x, int dim)
 {
     gan_lines p = {1, 1, 1, 0};
     gan__valid(x, function);
+
     int size[4] = {GAN__SHAPE(x)};
     if (dim < 0 || dim > 3)
         gan__fail(x->g, function, "dimension %d: it is 0 to 3", dim);
@@ -4943,11 +5057,12 @@ static gan_lines gan__lines_of(const char *function, const gan_tensor *x, int di
     return p;
 }
 
-static gan_tensor *gan__softmax(const char *function, gan_tensor *x, int dim, int log_)
+/* gan_softmax, or gan_log_softmax if logarithm is 1. */
+static gan_tensor *gan__softmax(const char *function, gan_tensor *x, int dim, int logarithm)
 {
     gan_lines p = gan__lines_of(function, x, dim);
     gan_tensor *y = gan__tensor(x->g, NULL, GAN__SHAPE(x));
-    p.log_ = log_;
+    p.logarithm = logarithm;
     gan__run_1(x->g, GAN__K_softmax, &p, x->data, y->data);
     y->sizes.softmax = p;
     y->attr[0] = dim;
@@ -5006,16 +5121,16 @@ GAN_API void gan_ref_copy(const gan_copy *p, const gan_real *x, gan_real *y)
 /* One line of the last dimension after the other: a memcpy where neighbours touch in both. */
 static void gan__copy_body(void *job, size_t begin, size_t end, int thread)
 {
-    const gan__strided_loop *j = (const gan__strided_loop *)job;
-    const ptrdiff_t length = j->size[j->dims - 1];
-    const ptrdiff_t step_x = j->a[j->dims - 1];
-    const ptrdiff_t step_y = j->b[j->dims - 1];
+    const gan__strided_loop *loop = (const gan__strided_loop *)job;
+    const ptrdiff_t length = loop->size[loop->dims - 1];
+    const ptrdiff_t step_x = loop->stride_a[loop->dims - 1];
+    const ptrdiff_t step_y = loop->stride_b[loop->dims - 1];
     (void)thread;
     for (size_t line = begin; line < end; line++) {
         ptrdiff_t x, y;
-        gan__strided_loop_offsets(j, line, &x, &y);
-        const gan_real *from = j->in[0] + x;
-        gan_real *to = j->y + y;
+        gan__strided_loop_offsets(loop, line, &x, &y);
+        const gan_real *from = loop->in[0] + x;
+        gan_real *to = loop->y + y;
         if (step_x == 1 && step_y == 1)
             memcpy(to, from, (size_t)length * sizeof *to);
         else if (step_x == 0 && step_y == 1)
@@ -5029,10 +5144,10 @@ static void gan__copy_body(void *job, size_t begin, size_t end, int thread)
 
 GAN_API void gan_cpu_copy(const gan_copy *p, const gan_real *x, gan_real *y)
 {
-    gan__strided_loop job = gan__strided_loop_of(GAN__SHAPE(p), p->x, p->y, NULL, y + p->y0);
-    size_t length = (size_t)job.size[job.dims - 1];
-    job.in[0] = x + p->x0;
-    gan__parallel(gan__size(GAN__SHAPE(p)) / length, 16384 / length + 1, gan__copy_body, &job);
+    gan__strided_loop loop = gan__strided_loop_of(GAN__SHAPE(p), p->x, p->y, NULL, y + p->y0);
+    size_t length = (size_t)loop.size[loop.dims - 1];
+    loop.in[0] = x + p->x0;
+    gan__parallel(gan__size(GAN__SHAPE(p)) / length, 16384 / length + 1, gan__copy_body, &loop);
 }
 
 /* ---- tensors */
@@ -5474,8 +5589,12 @@ GAN_API gan_tensor *gan_one_hot(gan_tensor *labels, int classes)
 typedef struct {
     const gan_real *src, *end; /* end: the tensor's */
     ptrdiff_t image;           /* how far apart images lie */
-    int h, w, rows, cols, tu, tv, u0, v0;
-    int step_h, step_w, dir_h, dir_w;
+    int h, w;                  /* the image */
+    int rows, cols;            /* the grid of window positions */
+    int tu, tv;                /* taps of a window: rows and columns */
+    int u0, v0;                /* row and column of the first tap of the first window */
+    int step_h, step_w;        /* how far apart windows are */
+    int dir_h, dir_w;          /* how far apart taps are; negative: backwards */
 } gan__window;
 
 /* Where packers read a matrix (K,columns): the two strides of an ordinary matrix, or a window
@@ -6205,7 +6324,7 @@ static void gan__simd_max_of_line(const gan_real *x, int step, int at, gan_real 
 #undef GAN__EACH
 }
 
-static void gan__simd_softmax(const gan_real *x, gan_real *y, size_t n, int log_)
+static void gan__simd_softmax(const gan_real *x, gan_real *y, size_t n, int logarithm)
 {
     gan_real lane[64] = {0};
     for (size_t j = 0; j < GAN__MIN(n, 64); j++)
@@ -6221,7 +6340,7 @@ static void gan__simd_softmax(const gan_real *x, gan_real *y, size_t n, int log_
     double total = gan__simd_sum(y, 1, 0, n);
     gan_real shift = (gan_real)log(total);
     gan_real scale = (gan_real)(1 / total);
-    if (log_)
+    if (logarithm)
         for (size_t i = 0; i < n; i++)
             y[i] = x[i] - most - shift;
     else
@@ -6230,12 +6349,12 @@ static void gan__simd_softmax(const gan_real *x, gan_real *y, size_t n, int log_
 }
 
 static void gan__simd_softmax_grad(const gan_real *gy, const gan_real *y, gan_real *gx, size_t n,
-                                   int log_)
+                                   int logarithm)
 {
     double total[2];
     gan__simd_norm_sums(gy, y, 1, 0, n, 0, total);
-    const gan_real sum = (gan_real)total[log_ ? 0 : 1];
-    if (log_)
+    const gan_real sum = (gan_real)total[logarithm ? 0 : 1];
+    if (logarithm)
         for (size_t i = 0; i < n; i++)
             gx[i] = gy[i] - gan__simd_exp(y[i]) * sum;
     else
@@ -6492,70 +6611,76 @@ static gan__matrix_source gan__window_source(gan__window window, bool transposed
     return source;
 }
 
+/* DEPTH, and the most rows and columns of a block, of the picture above. */
 enum { GAN__DEPTH = 256, GAN__BLOCK_ROWS = 512, GAN__BLOCK_COLUMNS = 768 };
 
 typedef struct {
     gan__gemm p;
-    const gan__simd_table *isa;
+    const gan__simd_table *simd;
     int block_rows, block_columns, blocks_across;
     gan_real *workspace; /* thread t's begins at t*workspace_each */
     size_t workspace_each;
 } gan__gemm_job;
 
-/* One block of C: all panels of A against each panel of B, tile by tile. The first DEPTH terms
-   write the tiles, later ones are added; after the last the tiles go to C. */
+/* Computes one block of C, which begins at row and column: all panels of A times each panel of B,
+   tile by tile. The first DEPTH terms of the sum are written to the tiles and later ones added;
+   after the last terms each tile is copied to its place in C. i and j count rows and columns inside
+   the block. A tile is always computed whole: height x width of it lie inside C. */
 static void gan__gemm_block(void *argument, size_t block, size_t end, int thread)
 {
     const gan__gemm_job *job = (const gan__gemm_job *)argument;
     const gan__gemm *p = &job->p;
-    const gan__simd_table *isa = job->isa;
+    const gan__simd_table *simd = job->simd;
     int row = (int)(block / job->blocks_across) * job->block_rows;
     int column = (int)(block % job->blocks_across) * job->block_columns;
     int rows = GAN__MIN(job->block_rows, p->m - row);
     int columns = GAN__MIN(job->block_columns, p->n - column);
-    int tile_size = isa->tile_rows * isa->tile_columns;
+    int tile_size = simd->tile_rows * simd->tile_columns;
     gan_real *a_panels = job->workspace + (size_t)thread * job->workspace_each;
     gan_real *b_panel = a_panels + (size_t)job->block_rows * GAN__DEPTH;
-    gan_real *tiles = b_panel + (size_t)isa->tile_columns * GAN__DEPTH;
+    gan_real *tiles = b_panel + (size_t)simd->tile_columns * GAN__DEPTH;
     ptrdiff_t k_offset[GAN__DEPTH], column_offset[GAN__BLOCK_COLUMNS];
-    (void)end; /* block + 1: gan__parallel's grain is 1 */
+    (void)end; /* block + 1, because gan__parallel is called with a grain of 1 */
 
     gan__index_map_offsets(&p->c_column, column, columns, column_offset);
-    for (int k = 0; k < p->k || k == 0; k += GAN__DEPTH) { /* with K = 0, once: C is 0 */
+    for (int k = 0; k < p->k || k == 0; k += GAN__DEPTH) { /* K = 0 is one pass that writes 0 */
         int depth = GAN__MIN(GAN__DEPTH, p->k - k);
-        bool first = k == 0, last = k + depth >= p->k;
+        bool first = k == 0;
+        bool last = k + depth >= p->k;
+        bool single_pass = first && last; /* no tile has to be kept: all use the same memory */
         size_t tile_index = 0;
 
         gan__index_map_offsets(&p->a_k, k, depth, k_offset);
-        for (int i = 0; i < rows; i += isa->tile_rows)
-            isa->pack_left(p->a + (row + i) * p->a_row, p->a_row, k_offset,
-                           GAN__MIN(isa->tile_rows, rows - i), depth, a_panels + (size_t)i * depth);
+        for (int i = 0; i < rows; i += simd->tile_rows)
+            simd->pack_left(p->a + (row + i) * p->a_row, p->a_row, k_offset,
+                            GAN__MIN(simd->tile_rows, rows - i), depth,
+                            a_panels + (size_t)i * depth);
 
-        for (int j = 0; j < columns; j += isa->tile_columns) {
-            int width = GAN__MIN(isa->tile_columns, columns - j);
-            isa->pack_right(&p->b, column + j, width, k, depth, b_panel);
-            for (int i = 0; i < rows; i += isa->tile_rows, tile_index++) {
-                int height = GAN__MIN(isa->tile_rows, rows - i);
-                bool kept = !(first && last); /* else one tile's memory does for all */
-                gan_real *tile = tiles + (kept ? tile_index * tile_size : 0);
-                isa->tile(depth, a_panels + (size_t)i * depth, b_panel, tile, !first);
+        for (int j = 0; j < columns; j += simd->tile_columns) {
+            int width = GAN__MIN(simd->tile_columns, columns - j);
+            simd->pack_right(&p->b, column + j, width, k, depth, b_panel);
+            for (int i = 0; i < rows; i += simd->tile_rows, tile_index++) {
+                int height = GAN__MIN(simd->tile_rows, rows - i);
+                gan_real *tile = tiles + (single_pass ? 0 : tile_index * tile_size);
+                simd->tile(depth, a_panels + (size_t)i * depth, b_panel, tile, !first);
                 if (last)
-                    isa->store_tile(tile, height, width, p->c + (row + i) * p->c_row, p->c_row,
-                                    column_offset + j);
+                    simd->store_tile(tile, height, width, p->c + (row + i) * p->c_row, p->c_row,
+                                     column_offset + j);
             }
         }
     }
 }
 
-/* x/by, rounded up */
+/* x / by, rounded up. */
 static int gan__ceil_div(int x, int by)
 {
     return (x + by - 1) / by;
 }
 
-/* Rows or columns of a block where size are to be shared: at most `most`, whole tiles, and the
-   number of blocks a multiple of `threads` where that many tiles are there. It decides who
-   computes an element and not how, so that results do not depend on it. */
+/* How many rows (or columns) a block has if C has size of them: a multiple of tile, at most about
+   most, and such that the number of blocks is a multiple of threads, if there are enough tiles for
+   that. Block sizes decide which thread computes an element of C, but not in which order its terms
+   are added, so that results do not depend on them. */
 static int gan__block_size(int size, int most, int tile, int threads)
 {
     int tiles = gan__ceil_div(size, tile);
@@ -6567,19 +6692,20 @@ static void gan__gemm_run(const gan__gemm *p)
 {
     gan__gemm_job job;
     job.p = *p;
-    job.isa = gan__simd();
+    job.simd = gan__simd();
     int threads = gan__threads();
-    int most_columns = GAN__BLOCK_COLUMNS - GAN__BLOCK_COLUMNS % job.isa->tile_columns;
-    /* threads share the columns where these are many, else the rows */
-    bool wide = gan__ceil_div(p->n, job.isa->tile_columns) >= 4 * threads;
-    job.block_rows = gan__block_size(p->m, GAN__BLOCK_ROWS, job.isa->tile_rows, wide ? 1 : threads);
-    job.block_columns = gan__block_size(p->n, most_columns, job.isa->tile_columns,
+    int most_columns = GAN__BLOCK_COLUMNS - GAN__BLOCK_COLUMNS % job.simd->tile_columns;
+    /* the threads share the columns of C if there are 4 tiles or more for each, else the rows */
+    bool wide = gan__ceil_div(p->n, job.simd->tile_columns) >= 4 * threads;
+    job.block_rows = gan__block_size(p->m, GAN__BLOCK_ROWS, job.simd->tile_rows,
+                                     wide ? 1 : threads);
+    job.block_columns = gan__block_size(p->n, most_columns, job.simd->tile_columns,
                                         wide ? threads : 1);
     job.blocks_across = gan__ceil_div(p->n, job.block_columns);
 
-    size_t panels = ((size_t)job.block_rows + job.isa->tile_columns) * GAN__DEPTH;
+    size_t panels = ((size_t)job.block_rows + job.simd->tile_columns) * GAN__DEPTH;
     size_t tiles = (size_t)job.block_rows * job.block_columns;
-    job.workspace_each = (panels + tiles + 15) & ~(size_t)15;
+    job.workspace_each = (panels + tiles + 15) / 16 * 16; /* whole cache lines: 16 floats are one */
     job.workspace = (gan_real *)gan__workspace(
         GAN__SCRATCH_LEAF, job.workspace_each * (size_t)threads * sizeof(gan_real));
     gan__parallel((size_t)job.blocks_across * gan__ceil_div(p->m, job.block_rows), 1,
@@ -6633,8 +6759,8 @@ GAN_API gan_tensor *gan_matmul_t(gan_tensor *a, gan_tensor *b, bool transpose_a,
     gan__strides(a, a_stride);
     gan__strides(b, b_stride);
     gan_product p;
-    p.n = gan__join(a->n, b->n);
-    p.c = gan__join(a->c, b->c);
+    p.n = gan__broadcast_size(a->n, b->n);
+    p.c = gan__broadcast_size(a->c, b->c);
     p.m = transpose_a ? a->w : a->h;
     p.k = transpose_a ? a->h : a->w;
     p.w = transpose_b ? b->h : b->w;
@@ -6698,7 +6824,7 @@ static size_t gan__offset(int i0, int i1, int i2, int i3, int n1, int n2, int n3
     return (((size_t)i0 * n1 + i1) * n2 + i2) * n3 + i3;
 }
 
-/* Whether (row, column) lies in the padding of a plane (h,w). */
+/* Whether (row, column) lies outside a plane (h,w), in its padding. */
 static bool gan__in_padding(int row, int column, int h, int w)
 {
     return row < 0 || row >= h || column < 0 || column >= w;
@@ -6706,38 +6832,43 @@ static bool gan__in_padding(int row, int column, int h, int w)
 
 static gan__cost gan__cost_conv2d(const gan_conv *p)
 {
-    gan__cost cost = {
-        {gan__size(GAN__SHAPE(p)), gan__conv_taps(p)}, {gan__conv_sums(p)}, gan__conv_flops(p)};
+    gan__cost cost = {{gan__size(GAN__SHAPE(p)), gan__conv_weight_count(p)},
+                      {gan__conv_output_count(p)},
+                      gan__conv_flops(p)};
     return cost;
 }
 
 GAN_API void gan_ref_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
                             gan_real *y)
 {
-    const gan__conv_geometry q = gan__geometry_of(p);
+    const gan__conv_geometry geometry = gan__geometry_of(p);
     for (int n = 0; n < p->n; n++)
         for (int o = 0; o < p->out_c; o++)
-            for (int i = 0; i < q.out_h; i++)
-                for (int j = 0; j < q.out_w; j++) {
-                    int first = o / q.group_out * q.group_in; /* channel of o's group */
+            for (int i = 0; i < geometry.out_h; i++)
+                for (int j = 0; j < geometry.out_w; j++) {
+                    int first = o / geometry.group_out *
+                                geometry.group_in; /* channel of o's group */
                     double total = 0;
-                    for (int c = 0; c < q.group_in; c++)
+                    for (int c = 0; c < geometry.group_in; c++)
                         for (int u = 0; u < p->kernel_h; u++)
                             for (int v = 0; v < p->kernel_w; v++) {
-                                int row = i * q.stride_h + u * q.dilation_h - q.pad_h;
-                                int column = j * q.stride_w + v * q.dilation_w - q.pad_w;
+                                int row = i * geometry.stride_h + u * geometry.dilation_h -
+                                          geometry.pad_h;
+                                int column = j * geometry.stride_w + v * geometry.dilation_w -
+                                             geometry.pad_w;
                                 if (gan__in_padding(row, column, p->h, p->w))
                                     continue;
                                 double pixel =
                                     x[gan__offset(n, first + c, row, column, p->c, p->h, p->w)];
-                                total += pixel * weight[gan__offset(o, c, u, v, q.group_in,
+                                total += pixel * weight[gan__offset(o, c, u, v, geometry.group_in,
                                                                     p->kernel_h, p->kernel_w)];
                             }
                     *y++ = (gan_real)total;
                 }
 }
 
-/* The i in [0,count) with i*stride = distance, or -1 if there is none. */
+/* The i in 0 .. count-1 with i*stride = distance, or -1 if there is none: which output of a
+   convolution meets a pixel with a given tap. */
 static int gan__solve_stride(int distance, int stride, int count)
 {
     if (distance < 0 || distance % stride != 0 || distance / stride >= count)
@@ -6747,35 +6878,39 @@ static int gan__solve_stride(int distance, int stride, int count)
 
 static gan__cost gan__cost_conv_transpose2d(const gan_conv *p)
 {
-    gan__cost cost = {
-        {gan__conv_sums(p), gan__conv_taps(p)}, {gan__size(GAN__SHAPE(p))}, gan__conv_flops(p)};
+    gan__cost cost = {{gan__conv_output_count(p), gan__conv_weight_count(p)},
+                      {gan__size(GAN__SHAPE(p))},
+                      gan__conv_flops(p)};
     return cost;
 }
 
 GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
                                       gan_real *x)
 {
-    const gan__conv_geometry q = gan__geometry_of(p);
+    const gan__conv_geometry geometry = gan__geometry_of(p);
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
             for (int row = 0; row < p->h; row++)
                 for (int column = 0; column < p->w; column++) {
-                    int first = c / q.group_in * q.group_out; /* output channel of c's group */
+                    int first = c / geometry.group_in *
+                                geometry.group_out; /* output channel of c's group */
                     double total = 0;
-                    for (int o = first; o < first + q.group_out; o++)
+                    for (int o = first; o < first + geometry.group_out; o++)
                         for (int u = 0; u < p->kernel_h; u++)
                             for (int v = 0; v < p->kernel_w; v++) {
-                                int i = gan__solve_stride(row + q.pad_h - u * q.dilation_h,
-                                                          q.stride_h, q.out_h);
-                                int j = gan__solve_stride(column + q.pad_w - v * q.dilation_w,
-                                                          q.stride_w, q.out_w);
+                                int i = gan__solve_stride(row + geometry.pad_h -
+                                                              u * geometry.dilation_h,
+                                                          geometry.stride_h, geometry.out_h);
+                                int j = gan__solve_stride(column + geometry.pad_w -
+                                                              v * geometry.dilation_w,
+                                                          geometry.stride_w, geometry.out_w);
                                 if (i < 0 || j < 0)
                                     continue;
-                                double pixel =
-                                    y[gan__offset(n, o, i, j, p->out_c, q.out_h, q.out_w)];
-                                total += pixel *
-                                         weight[gan__offset(o, c % q.group_in, u, v, q.group_in,
-                                                            p->kernel_h, p->kernel_w)];
+                                double pixel = y[gan__offset(n, o, i, j, p->out_c, geometry.out_h,
+                                                             geometry.out_w)];
+                                total += pixel * weight[gan__offset(o, c % geometry.group_in, u, v,
+                                                                    geometry.group_in, p->kernel_h,
+                                                                    p->kernel_w)];
                             }
                     *x++ = (gan_real)total;
                 }
@@ -6783,32 +6918,36 @@ GAN_API void gan_ref_conv_transpose2d(const gan_conv *p, const gan_real *y, cons
 
 static gan__cost gan__cost_conv2d_weight(const gan_conv *p)
 {
-    gan__cost cost = {
-        {gan__size(GAN__SHAPE(p)), gan__conv_sums(p)}, {gan__conv_taps(p)}, gan__conv_flops(p)};
+    gan__cost cost = {{gan__size(GAN__SHAPE(p)), gan__conv_output_count(p)},
+                      {gan__conv_weight_count(p)},
+                      gan__conv_flops(p)};
     return cost;
 }
 
 GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
                                    gan_real *weight)
 {
-    const gan__conv_geometry q = gan__geometry_of(p);
+    const gan__conv_geometry geometry = gan__geometry_of(p);
     for (int o = 0; o < p->out_c; o++)
-        for (int c = 0; c < q.group_in; c++)
+        for (int c = 0; c < geometry.group_in; c++)
             for (int u = 0; u < p->kernel_h; u++)
                 for (int v = 0; v < p->kernel_w; v++) {
-                    int first = o / q.group_out * q.group_in; /* channel of o's group */
+                    int first = o / geometry.group_out *
+                                geometry.group_in; /* channel of o's group */
                     double total = 0;
                     for (int n = 0; n < p->n; n++)
-                        for (int i = 0; i < q.out_h; i++)
-                            for (int j = 0; j < q.out_w; j++) {
-                                int row = i * q.stride_h + u * q.dilation_h - q.pad_h;
-                                int column = j * q.stride_w + v * q.dilation_w - q.pad_w;
+                        for (int i = 0; i < geometry.out_h; i++)
+                            for (int j = 0; j < geometry.out_w; j++) {
+                                int row = i * geometry.stride_h + u * geometry.dilation_h -
+                                          geometry.pad_h;
+                                int column = j * geometry.stride_w + v * geometry.dilation_w -
+                                             geometry.pad_w;
                                 if (gan__in_padding(row, column, p->h, p->w))
                                     continue;
                                 double pixel =
                                     x[gan__offset(n, first + c, row, column, p->c, p->h, p->w)];
-                                total += pixel *
-                                         y[gan__offset(n, o, i, j, p->out_c, q.out_h, q.out_w)];
+                                total += pixel * y[gan__offset(n, o, i, j, p->out_c, geometry.out_h,
+                                                               geometry.out_w)];
                             }
                     *weight++ = (gan_real)total;
                 }
@@ -6828,7 +6967,7 @@ GAN_API void gan_ref_conv2d_weight(const gan_conv *p, const gan_real *x, const g
    of it from x. */
 
 /* The windows of one group of x, or of as many channels as follow src: taps as in conv2d. */
-static gan__window gan__conv_window(const gan_conv *p, const gan__conv_geometry *q,
+static gan__window gan__conv_window(const gan_conv *p, const gan__conv_geometry *geometry,
                                     const gan_real *src, const gan_real *end)
 {
     gan__window window;
@@ -6837,39 +6976,39 @@ static gan__window gan__conv_window(const gan_conv *p, const gan__conv_geometry 
     window.image = (ptrdiff_t)p->c * p->h * p->w;
     window.h = p->h;
     window.w = p->w;
-    window.rows = q->out_h;
-    window.cols = q->out_w;
+    window.rows = geometry->out_h;
+    window.cols = geometry->out_w;
     window.tu = p->kernel_h;
     window.tv = p->kernel_w;
-    window.u0 = -q->pad_h;
-    window.v0 = -q->pad_w;
-    window.step_h = q->stride_h;
-    window.step_w = q->stride_w;
-    window.dir_h = q->dilation_h;
-    window.dir_w = q->dilation_w;
+    window.u0 = -geometry->pad_h;
+    window.v0 = -geometry->pad_w;
+    window.step_h = geometry->stride_h;
+    window.step_w = geometry->stride_w;
+    window.dir_h = geometry->dilation_h;
+    window.dir_w = geometry->dilation_w;
     return window;
 }
 
 GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real *weight,
                             gan_real *y)
 {
-    const gan__conv_geometry q = gan__geometry_of(p);
+    const gan__conv_geometry geometry = gan__geometry_of(p);
     const gan_real *end = x + gan__size(GAN__SHAPE(p));
     ptrdiff_t plane_x = (ptrdiff_t)p->h * p->w;
-    ptrdiff_t plane_y = (ptrdiff_t)q.out_h * q.out_w;
-    int taps = q.group_in * p->kernel_h * p->kernel_w;
+    ptrdiff_t plane_y = (ptrdiff_t)geometry.out_h * geometry.out_w;
+    int taps = geometry.group_in * p->kernel_h * p->kernel_w;
     const gan__index_map images = {(int)plane_y, INT32_MAX, 1, p->out_c * plane_y, 0};
-    for (int group = 0; group < q.groups; group++) {
-        const gan_real *x_group = x + group * q.group_in * plane_x;
+    for (int group = 0; group < geometry.groups; group++) {
+        const gan_real *x_group = x + group * geometry.group_in * plane_x;
         gan__gemm product;
-        product.m = q.group_out;
+        product.m = geometry.group_out;
         product.n = (int)(p->n * plane_y);
         product.k = taps;
-        product.a = weight + (ptrdiff_t)group * q.group_out * taps;
+        product.a = weight + (ptrdiff_t)group * geometry.group_out * taps;
         product.a_row = taps;
         product.a_k = gan__stride_map(1);
-        product.b = gan__window_source(gan__conv_window(p, &q, x_group, end), false);
-        product.c = y + group * q.group_out * plane_y;
+        product.b = gan__window_source(gan__conv_window(p, &geometry, x_group, end), false);
+        product.c = y + group * geometry.group_out * plane_y;
         product.c_row = plane_y;
         product.c_column = images;
         gan__gemm_run(&product);
@@ -6879,23 +7018,23 @@ GAN_API void gan_cpu_conv2d(const gan_conv *p, const gan_real *x, const gan_real
 GAN_API void gan_cpu_conv2d_weight(const gan_conv *p, const gan_real *x, const gan_real *y,
                                    gan_real *weight)
 {
-    const gan__conv_geometry q = gan__geometry_of(p);
+    const gan__conv_geometry geometry = gan__geometry_of(p);
     const gan_real *end = x + gan__size(GAN__SHAPE(p));
     ptrdiff_t plane_x = (ptrdiff_t)p->h * p->w;
-    ptrdiff_t plane_y = (ptrdiff_t)q.out_h * q.out_w;
-    int taps = q.group_in * p->kernel_h * p->kernel_w;
+    ptrdiff_t plane_y = (ptrdiff_t)geometry.out_h * geometry.out_w;
+    int taps = geometry.group_in * p->kernel_h * p->kernel_w;
     const gan__index_map images = {(int)plane_y, INT32_MAX, 1, p->out_c * plane_y, 0};
-    for (int group = 0; group < q.groups; group++) {
-        const gan_real *x_group = x + group * q.group_in * plane_x;
+    for (int group = 0; group < geometry.groups; group++) {
+        const gan_real *x_group = x + group * geometry.group_in * plane_x;
         gan__gemm product;
-        product.m = q.group_out;
+        product.m = geometry.group_out;
         product.n = taps;
         product.k = (int)(p->n * plane_y);
-        product.a = y + group * q.group_out * plane_y;
+        product.a = y + group * geometry.group_out * plane_y;
         product.a_row = plane_y;
         product.a_k = images;
-        product.b = gan__window_source(gan__conv_window(p, &q, x_group, end), true);
-        product.c = weight + (ptrdiff_t)group * q.group_out * taps;
+        product.b = gan__window_source(gan__conv_window(p, &geometry, x_group, end), true);
+        product.c = weight + (ptrdiff_t)group * geometry.group_out * taps;
         product.c_row = taps;
         product.c_column = gan__stride_map(1);
         gan__gemm_run(&product);
@@ -6934,20 +7073,20 @@ static gan__phase gan__phase_of(int phase, int size, int kernel, int stride, int
     return axis;
 }
 
-static void gan__conv_transpose_phase(const gan_conv *p, const gan__conv_geometry *q, int group,
-                                      gan__phase row, gan__phase column, const gan_real *y,
-                                      const gan_real *weight, gan_real *x)
+static void gan__conv_transpose_phase(const gan_conv *p, const gan__conv_geometry *geometry,
+                                      int group, gan__phase row, gan__phase column,
+                                      const gan_real *y, const gan_real *weight, gan_real *x)
 {
     ptrdiff_t plane_x = (ptrdiff_t)p->h * p->w;
-    ptrdiff_t plane_y = (ptrdiff_t)q->out_h * q->out_w;
+    ptrdiff_t plane_y = (ptrdiff_t)geometry->out_h * geometry->out_w;
     ptrdiff_t kernel = (ptrdiff_t)p->kernel_h * p->kernel_w;
 
     gan__window window;
-    window.src = y + group * q->group_out * plane_y;
+    window.src = y + group * geometry->group_out * plane_y;
     window.end = y + p->n * p->out_c * plane_y;
     window.image = p->out_c * plane_y;
-    window.h = q->out_h;
-    window.w = q->out_w;
+    window.h = geometry->out_h;
+    window.w = geometry->out_w;
     window.rows = row.count;
     window.cols = column.count;
     window.tu = row.taps;
@@ -6960,26 +7099,27 @@ static void gan__conv_transpose_phase(const gan_conv *p, const gan__conv_geometr
     window.dir_w = -1;
 
     gan__gemm product;
-    product.m = q->group_in;
+    product.m = geometry->group_in;
     product.n = p->n * row.count * column.count;
-    product.k = q->group_out * row.taps * column.taps;
+    product.k = geometry->group_out * row.taps * column.taps;
     /* A[c][(o,u,v)] = weight[o,c,u,v] for the phase's taps */
-    product.a = weight + group * q->group_out * q->group_in * kernel + row.first_tap * p->kernel_w +
-                column.first_tap;
+    product.a = weight + group * geometry->group_out * geometry->group_in * kernel +
+                row.first_tap * p->kernel_w + column.first_tap;
     product.a_row = kernel;
     product.a_k.count0 = GAN__MAX(column.taps, 1);
     product.a_k.count1 = GAN__MAX(row.taps, 1);
-    product.a_k.stride0 = q->stride_w;
-    product.a_k.stride1 = (ptrdiff_t)q->stride_h * p->kernel_w;
-    product.a_k.stride2 = q->group_in * kernel;
+    product.a_k.stride0 = geometry->stride_w;
+    product.a_k.stride1 = (ptrdiff_t)geometry->stride_h * p->kernel_w;
+    product.a_k.stride2 = geometry->group_in * kernel;
     product.b = gan__window_source(window, false);
     /* C[c][(n,h,w)] = x[n,c,h,w] for the phase's pixels */
-    product.c = x + group * q->group_in * plane_x + (ptrdiff_t)row.phase * p->w + column.phase;
+    product.c = x + group * geometry->group_in * plane_x + (ptrdiff_t)row.phase * p->w +
+                column.phase;
     product.c_row = plane_x;
     product.c_column.count0 = column.count;
     product.c_column.count1 = row.count;
-    product.c_column.stride0 = q->stride_w;
-    product.c_column.stride1 = (ptrdiff_t)q->stride_h * p->w;
+    product.c_column.stride0 = geometry->stride_w;
+    product.c_column.stride1 = (ptrdiff_t)geometry->stride_h * p->w;
     product.c_column.stride2 = p->c * plane_x;
     gan__gemm_run(&product);
 }
@@ -6990,7 +7130,7 @@ static void gan__conv_transpose_phase(const gan_conv *p, const gan__conv_geometr
    order. A few images at a time, so that the parts stay in the cache. */
 typedef struct {
     const gan_conv *p;
-    gan__conv_geometry q;
+    gan__conv_geometry geometry;
     const gan_real *parts;
     gan_real *x;
     int images;
@@ -7000,30 +7140,30 @@ static void gan__conv_scatter_image(void *argument, size_t n, size_t end, int th
 {
     const gan__scatter_job *job = (const gan__scatter_job *)argument;
     const gan_conv *p = job->p;
-    const gan__conv_geometry *q = &job->q;
+    const gan__conv_geometry *geometry = &job->geometry;
     size_t plane_x = (size_t)p->h * p->w;
-    size_t plane_y = (size_t)q->out_h * q->out_w;
+    size_t plane_y = (size_t)geometry->out_h * geometry->out_w;
     gan_real *x = job->x + n * p->c * plane_x;
-    int stride_w = q->stride_w;
+    int stride_w = geometry->stride_w;
     (void)end; /* n + 1: gan__parallel's grain is 1 */
     (void)thread;
-    memset(x, 0, q->group_in * plane_x * sizeof *x);
-    for (int tap = 0; tap < q->group_in * p->kernel_h * p->kernel_w; tap++) {
+    memset(x, 0, geometry->group_in * plane_x * sizeof *x);
+    for (int tap = 0; tap < geometry->group_in * p->kernel_h * p->kernel_w; tap++) {
         int v = tap % p->kernel_w;
         int u = tap / p->kernel_w % p->kernel_h;
         int c = tap / p->kernel_w / p->kernel_h;
-        int left = v * q->dilation_w - q->pad_w; /* j = 0 meets this column of x */
+        int left = v * geometry->dilation_w - geometry->pad_w; /* j = 0 meets this column of x */
         /* j = first .. last-1 meet columns that are there */
         int first = left < 0 ? gan__ceil_div(-left, stride_w) : 0;
         int last = left < p->w ? (p->w - 1 - left) / stride_w + 1 : 0;
-        for (int i = 0; i < q->out_h; i++) {
-            int row = i * q->stride_h + u * q->dilation_h - q->pad_h;
+        for (int i = 0; i < geometry->out_h; i++) {
+            int row = i * geometry->stride_h + u * geometry->dilation_h - geometry->pad_h;
             if (row < 0 || row >= p->h)
                 continue;
             const gan_real *part = job->parts + ((size_t)tap * job->images + n) * plane_y +
-                                   (size_t)i * q->out_w;
+                                   (size_t)i * geometry->out_w;
             gan_real *to = x + c * plane_x + (ptrdiff_t)row * p->w + left;
-            for (int j = first; j < GAN__MIN(q->out_w, last); j++)
+            for (int j = first; j < GAN__MIN(geometry->out_w, last); j++)
                 to[j * stride_w] += part[j];
         }
     }
@@ -7052,25 +7192,26 @@ static gan__window gan__pixels_window(const gan_conv *p, ptrdiff_t plane, const 
     return window;
 }
 
-static void gan__conv_transpose_scatter(const gan_conv *p, const gan__conv_geometry *q, int group,
-                                        const gan_real *y, const gan_real *weight, gan_real *x)
+static void gan__conv_transpose_scatter(const gan_conv *p, const gan__conv_geometry *geometry,
+                                        int group, const gan_real *y, const gan_real *weight,
+                                        gan_real *x)
 {
     ptrdiff_t plane_x = (ptrdiff_t)p->h * p->w;
-    ptrdiff_t plane_y = (ptrdiff_t)q->out_h * q->out_w;
-    ptrdiff_t taps = (ptrdiff_t)q->group_in * p->kernel_h * p->kernel_w;
+    ptrdiff_t plane_y = (ptrdiff_t)geometry->out_h * geometry->out_w;
+    ptrdiff_t taps = (ptrdiff_t)geometry->group_in * p->kernel_h * p->kernel_w;
     const gan_real *end = y + p->n * p->out_c * plane_y;
     int most = (int)GAN__MIN(p->n, 8192 / plane_y + 1);
     gan_real *parts = (gan_real *)gan__workspace(GAN__SCRATCH_CALLER,
                                                  (size_t)(taps * most * plane_y) * sizeof *parts);
     for (int n = 0; n < p->n; n += most) {
         int images = GAN__MIN(most, p->n - n);
-        const gan_real *y_group = y + (n * p->out_c + group * q->group_out) * plane_y;
-        gan_real *x_group = x + (n * p->c + group * q->group_in) * plane_x;
+        const gan_real *y_group = y + (n * p->out_c + group * geometry->group_out) * plane_y;
+        gan_real *x_group = x + (n * p->c + group * geometry->group_in) * plane_x;
         gan__gemm product;
         product.m = (int)taps;
         product.n = (int)(images * plane_y);
-        product.k = q->group_out;
-        product.a = weight + group * q->group_out * taps;
+        product.k = geometry->group_out;
+        product.a = weight + group * geometry->group_out * taps;
         product.a_row = 1;
         product.a_k = gan__stride_map(taps);
         product.b = gan__window_source(gan__pixels_window(p, plane_y, y_group, end), false);
@@ -7079,7 +7220,7 @@ static void gan__conv_transpose_scatter(const gan_conv *p, const gan__conv_geome
         product.c_column = gan__stride_map(1);
         gan__gemm_run(&product);
 
-        gan__scatter_job scatter = {p, *q, parts, x_group, images};
+        gan__scatter_job scatter = {p, *geometry, parts, x_group, images};
         gan__parallel((size_t)images, 1, gan__conv_scatter_image, &scatter);
     }
 }
@@ -7087,23 +7228,26 @@ static void gan__conv_transpose_scatter(const gan_conv *p, const gan__conv_geome
 GAN_API void gan_cpu_conv_transpose2d(const gan_conv *p, const gan_real *y, const gan_real *weight,
                                       gan_real *x)
 {
-    const gan__conv_geometry q = gan__geometry_of(p);
+    const gan__conv_geometry geometry = gan__geometry_of(p);
     /* For each tap, phases pack group_out*H*W/(SH*SW) numbers, and the other way adds up
        group_in*OH*OW; with few channels the packing can cost more than the product. */
-    double packed = (double)q.group_out * p->h * p->w;
-    double added = (double)q.group_in * q.out_h * q.out_w * q.stride_h * q.stride_w;
-    bool few = q.group_in < 4 || (q.group_in < 32 && packed > 4 * added);
-    bool dilated = q.dilation_h > 1 || q.dilation_w > 1;
-    for (int group = 0; group < q.groups; group++) {
+    double packed = (double)geometry.group_out * p->h * p->w;
+    double added = (double)geometry.group_in * geometry.out_h * geometry.out_w * geometry.stride_h *
+                   geometry.stride_w;
+    bool few = geometry.group_in < 4 || (geometry.group_in < 32 && packed > 4 * added);
+    bool dilated = geometry.dilation_h > 1 || geometry.dilation_w > 1;
+    for (int group = 0; group < geometry.groups; group++) {
         if (few || dilated) {
-            gan__conv_transpose_scatter(p, &q, group, y, weight, x);
+            gan__conv_transpose_scatter(p, &geometry, group, y, weight, x);
             continue;
         }
-        for (int a = 0; a < GAN__MIN(q.stride_h, p->h); a++)
-            for (int b = 0; b < GAN__MIN(q.stride_w, p->w); b++) {
-                gan__phase row = gan__phase_of(a, p->h, p->kernel_h, q.stride_h, q.pad_h);
-                gan__phase column = gan__phase_of(b, p->w, p->kernel_w, q.stride_w, q.pad_w);
-                gan__conv_transpose_phase(p, &q, group, row, column, y, weight, x);
+        for (int a = 0; a < GAN__MIN(geometry.stride_h, p->h); a++)
+            for (int b = 0; b < GAN__MIN(geometry.stride_w, p->w); b++) {
+                gan__phase row = gan__phase_of(a, p->h, p->kernel_h, geometry.stride_h,
+                                               geometry.pad_h);
+                gan__phase column = gan__phase_of(b, p->w, p->kernel_w, geometry.stride_w,
+                                                  geometry.pad_w);
+                gan__conv_transpose_phase(p, &geometry, group, row, column, y, weight, x);
             }
     }
 }
@@ -7123,70 +7267,74 @@ static const struct gan__op gan__conv_ops[3] = {{"gan_conv_transpose2d", gan__co
                                                 {"gan_conv2d_weight", gan__conv_vjp, false},
                                                 {"gan_conv2d", gan__conv_vjp, false}};
 
-/* The one of x, w and y that `made` names, from the two others. */
+/* Computes the one of x, w and y that made (GAN__X, GAN__W or GAN__Y) names from the other two; the
+   argument in its place is not used. */
 static gan_tensor *gan__conv(const gan_conv *p, int made, gan_tensor *x, gan_tensor *w,
                              gan_tensor *y)
 {
     static const int kernel[3] = {GAN__K_conv_transpose2d, GAN__K_conv2d_weight, GAN__K_conv2d};
-    gan_tensor *a = made == GAN__X ? y : x;
-    gan_tensor *b = made == GAN__W ? y : w;
-    gan *g = a->g;
-    gan_tensor *t;
+    gan_tensor *first = made == GAN__X ? y : x;
+    gan_tensor *second = made == GAN__W ? y : w;
+    gan *g = first->g;
+    gan_tensor *result;
     if (made == GAN__X)
-        t = gan__tensor(g, NULL, p->n, p->c, p->h, p->w);
+        result = gan__tensor(g, NULL, p->n, p->c, p->h, p->w);
     else if (made == GAN__W)
-        t = gan__tensor(g, NULL, p->out_c, gan__geometry_of(p).group_in, p->kernel_h, p->kernel_w);
+        result = gan__tensor(g, NULL, p->out_c, gan__geometry_of(p).group_in, p->kernel_h,
+                             p->kernel_w);
     else
-        t = gan__tensor(g, NULL, p->n, p->out_c, gan_conv_out_h(p), gan_conv_out_w(p));
-    gan__run_2(g, kernel[made], p, a->data, b->data, t->data);
-    t->sizes.conv = *p;
-    t->attr[0] = made;
-    return gan__record(t, &gan__conv_ops[made], a, b, NULL);
+        result = gan__tensor(g, NULL, p->n, p->out_c, gan_conv_out_h(p), gan_conv_out_w(p));
+    gan__run_2(g, kernel[made], p, first->data, second->data, result->data);
+    result->sizes.conv = *p;
+    result->attr[0] = made;
+    return gan__record(result, &gan__conv_ops[made], first, second, NULL);
 }
 
-/* t was made from two of x, w and y, and gt takes t's place among the three. The gradient in in[i]
-   takes in[i]'s place: it is made from gt and the other input. */
+/* By the table above, where t is any of x, w and y: in the formula for a derivative, dt (here gt)
+   stands in t's place, and the input that is not differentiated in its own. From these two
+   gan__conv makes the third, the derivative by in[i]. */
 static gan_tensor *gan__conv_vjp(gan_tensor *t, gan_tensor *gt, int i)
 {
     int made = t->attr[0];
-    int a = made == GAN__X ? GAN__Y : GAN__X;
-    int b = made == GAN__W ? GAN__Y : GAN__W;
+    int first = made == GAN__X ? GAN__Y : GAN__X;
+    int second = made == GAN__W ? GAN__Y : GAN__W;
     gan_tensor *role[3];
     role[made] = gt;
-    role[a] = t->in[0];
-    role[b] = t->in[1];
-    return gan__conv(&t->sizes.conv, i == 0 ? a : b, role[GAN__X], role[GAN__W], role[GAN__Y]);
+    role[first] = t->in[0];
+    role[second] = t->in[1];
+    return gan__conv(&t->sizes.conv, i == 0 ? first : second, role[GAN__X], role[GAN__W],
+                     role[GAN__Y]);
 }
 
-/* "stride 2x1, padding 0x3, dilation 1", for messages: rows x columns where they differ. */
+/* "stride 2x1, padding 0x3, dilation 1", for messages: rows x columns where they differ. text has
+   space for three names and six numbers of up to 11 characters. */
 static const char *gan__conv_text(const gan_conv *p, char text[200])
 {
     const char *const names[3] = {"stride", "padding", "dilation"};
-    int h[3], w[3];
-    h[0] = p->stride_h ? p->stride_h : p->stride;
-    w[0] = p->stride_w ? p->stride_w : p->stride;
-    h[1] = p->pad + p->pad_h;
-    w[1] = p->pad + p->pad_w;
-    h[2] = p->dilation_h ? p->dilation_h : p->dilation;
-    w[2] = p->dilation_w ? p->dilation_w : p->dilation;
+    const int rows[3] = {p->stride_h ? p->stride_h : p->stride, p->pad + p->pad_h,
+                         p->dilation_h ? p->dilation_h : p->dilation};
+    const int columns[3] = {p->stride_w ? p->stride_w : p->stride, p->pad + p->pad_w,
+                            p->dilation_w ? p->dilation_w : p->dilation};
     for (int i = 0, length = 0; i < 3; i++) {
-        length += snprintf(text + length, 200 - (size_t)length, "%s%s %d", i ? ", " : "", names[i],
-                           h[i]);
-        if (h[i] != w[i])
-            length += snprintf(text + length, 200 - (size_t)length, "x%d", w[i]);
+        const char *separator = i > 0 ? ", " : "";
+        length += snprintf(text + length, 200 - (size_t)length, "%s%s %d", separator, names[i],
+                           rows[i]);
+        if (rows[i] != columns[i])
+            length += snprintf(text + length, 200 - (size_t)length, "x%d", columns[i]);
     }
     return text;
 }
 
-/* What holds for all three: strides, dilations and padding, groups that divide the channels, and x
-   with as many channels as the weight wants. */
+/* Fails unless the arguments of one of the three functions fit: strides and dilations of 1 or more,
+   padding of 0 or more, groups that divide both numbers of channels, and an x with as many channels
+   as the weight wants. A stride_h or stride_w of 0 stands for stride, and likewise dilation. */
 static void gan__check_conv(const char *function, const gan_conv *p, const gan_tensor *x,
                             const gan_tensor *weight, int channels)
 {
     char text[200];
-    bool steps = p->stride >= 1 && p->stride_h >= 0 && p->stride_w >= 0 && p->dilation >= 1 &&
-                 p->dilation_h >= 0 && p->dilation_w >= 0;
-    if (!steps || p->pad + p->pad_h < 0 || p->pad + p->pad_w < 0)
+    bool steps_fit = p->stride >= 1 && p->stride_h >= 0 && p->stride_w >= 0 && p->dilation >= 1 &&
+                     p->dilation_h >= 0 && p->dilation_w >= 0;
+    if (!steps_fit || p->pad + p->pad_h < 0 || p->pad + p->pad_w < 0)
         gan__fail(x->g, function,
                   "input " GAN__DIMS
                   ", %s: stride and dilation are 1 or more, the padding 0 or more",
@@ -7200,8 +7348,8 @@ static void gan__check_conv(const char *function, const gan_conv *p, const gan_t
                   GAN__SHAPE(x), x->c, GAN__SHAPE(weight), channels);
 }
 
-/* A gan_conv of which the steps alone are known; the sizes come from tensors. */
-static gan_conv gan__conv_steps(int stride, int pad, int dilation, int groups)
+/* A gan_conv whose sizes are still 0: gan__conv2d and the others take them from the tensors. */
+static gan_conv gan__conv_from_steps(int stride, int pad, int dilation, int groups)
 {
     gan_conv p;
     memset(&p, 0, sizeof p);
@@ -7212,11 +7360,12 @@ static gan_conv gan__conv_steps(int stride, int pad, int dilation, int groups)
     return p;
 }
 
-static gan_conv gan__conv_options_steps(const gan_conv_options *options)
+/* The same from options, where a stride, a dilation or a number of groups of 0 stands for 1. */
+static gan_conv gan__conv_from_options(const gan_conv_options *options)
 {
-    gan_conv p = gan__conv_steps(options->stride ? options->stride : 1, options->pad,
-                                 options->dilation ? options->dilation : 1,
-                                 options->groups ? options->groups : 1);
+    gan_conv p = gan__conv_from_steps(options->stride ? options->stride : 1, options->pad,
+                                      options->dilation ? options->dilation : 1,
+                                      options->groups ? options->groups : 1);
     p.stride_h = options->stride_h;
     p.stride_w = options->stride_w;
     p.pad_h = options->pad_h;
@@ -7226,7 +7375,9 @@ static gan_conv gan__conv_options_steps(const gan_conv_options *options)
     return p;
 }
 
-/* Options that repeat what weight and bias tell must agree with them. */
+/* The functions with tensors for weight and bias know from these the number of output channels, the
+   kernel and whether there is a bias. Options that give them as well must agree with the tensors;
+   0 means not given. */
 static void gan__check_conv_options(const char *function, const gan_conv_options *options,
                                     const gan_tensor *weight, const gan_tensor *bias, int out)
 {
@@ -7243,6 +7394,8 @@ static void gan__check_conv_options(const char *function, const gan_conv_options
                   GAN__SHAPE(bias));
 }
 
+/* x (N,C,H,W) with weight (OUT_C,C/GROUPS,KERNEL_H,KERNEL_W), + bias if that is not NULL. p comes
+   with strides, padding, dilations and groups; its sizes are filled in here. */
 static gan_tensor *gan__conv2d(const char *function, gan_tensor *x, gan_tensor *weight,
                                gan_tensor *bias, gan_conv p)
 {
@@ -7255,12 +7408,12 @@ static gan_tensor *gan__conv2d(const char *function, gan_tensor *x, gan_tensor *
     p.kernel_h = weight->h;
     p.kernel_w = weight->w;
     gan__check_conv(function, &p, x, weight, weight->c * p.groups);
-    const gan__conv_geometry q = gan__geometry_of(&p);
-    if (q.dilation_h * (p.kernel_h - 1) >= p.h + 2 * q.pad_h ||
-        q.dilation_w * (p.kernel_w - 1) >= p.w + 2 * q.pad_w)
+    const gan__conv_geometry geometry = gan__geometry_of(&p);
+    if (geometry.dilation_h * (p.kernel_h - 1) >= p.h + 2 * geometry.pad_h ||
+        geometry.dilation_w * (p.kernel_w - 1) >= p.w + 2 * geometry.pad_w)
         gan__fail(x->g, function, "kernel %dx%d is larger than input " GAN__DIMS " with %s",
                   p.kernel_h, p.kernel_w, GAN__SHAPE(x), gan__conv_text(&p, text));
-    gan__check_shape(x->g, function, p.n, p.out_c, q.out_h, q.out_w);
+    gan__check_shape(x->g, function, p.n, p.out_c, geometry.out_h, geometry.out_w);
     return gan__add_bias(function, gan__conv(&p, GAN__Y, x, weight, NULL), bias);
 }
 
@@ -7268,7 +7421,8 @@ GAN_API gan_tensor *gan_conv2d_f(gan_tensor *x, gan_tensor *weight, gan_tensor *
                                  int pad, int groups)
 {
     gan__valid_pair(x, weight, "gan_conv2d_f");
-    return gan__conv2d("gan_conv2d_f", x, weight, bias, gan__conv_steps(stride, pad, 1, groups));
+    return gan__conv2d("gan_conv2d_f", x, weight, bias,
+                       gan__conv_from_steps(stride, pad, 1, groups));
 }
 
 GAN_API gan_tensor *gan_conv2d_with_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
@@ -7279,10 +7433,12 @@ GAN_API gan_tensor *gan_conv2d_with_f(gan_tensor *x, gan_tensor *weight, gan_ten
     gan__check_conv_options(function, &options, weight, bias, weight->n);
     if (options.output_pad || options.output_pad_h || options.output_pad_w)
         gan__fail(x->g, function, "output_pad is an option of transposed convolutions");
-    return gan__conv2d(function, x, weight, bias, gan__conv_options_steps(&options));
+    return gan__conv2d(function, x, weight, bias, gan__conv_from_options(&options));
 }
 
-/* x takes the place of a convolution's output, and the result that of its input. */
+/* A transposed convolution: x takes the place of a convolution's output, and the result that of its
+   input. Several input sizes of a convolution with stride give the same output size: output_pad
+   chooses one, by rows and columns that are added at the end. */
 static gan_tensor *gan__conv_transpose2d(const char *function, gan_tensor *x, gan_tensor *weight,
                                          gan_tensor *bias, gan_conv p, int output_pad_h,
                                          int output_pad_w)
@@ -7294,16 +7450,16 @@ static gan_tensor *gan__conv_transpose2d(const char *function, gan_tensor *x, ga
     p.kernel_h = weight->h;
     p.kernel_w = weight->w;
     gan__check_conv(function, &p, x, weight, weight->n);
-    const gan__conv_geometry q = gan__geometry_of(&p);
-    if (output_pad_h < 0 || output_pad_h >= q.stride_h || output_pad_w < 0 ||
-        output_pad_w >= q.stride_w)
+    const gan__conv_geometry geometry = gan__geometry_of(&p);
+    if (output_pad_h < 0 || output_pad_h >= geometry.stride_h || output_pad_w < 0 ||
+        output_pad_w >= geometry.stride_w)
         gan__fail(x->g, function,
                   "output padding %d and %d with %s: it is 0 or more and below the stride",
                   output_pad_h, output_pad_w, gan__conv_text(&p, text));
-    p.h = (x->h - 1) * q.stride_h - 2 * q.pad_h + q.dilation_h * (p.kernel_h - 1) + 1 +
-          output_pad_h;
-    p.w = (x->w - 1) * q.stride_w - 2 * q.pad_w + q.dilation_w * (p.kernel_w - 1) + 1 +
-          output_pad_w;
+    p.h = (x->h - 1) * geometry.stride_h - 2 * geometry.pad_h +
+          geometry.dilation_h * (p.kernel_h - 1) + 1 + output_pad_h;
+    p.w = (x->w - 1) * geometry.stride_w - 2 * geometry.pad_w +
+          geometry.dilation_w * (p.kernel_w - 1) + 1 + output_pad_w;
     if (p.h < 1 || p.w < 1)
         gan__fail(x->g, function, "input " GAN__DIMS ", kernel %dx%d, %s: the output is empty",
                   GAN__SHAPE(x), p.kernel_h, p.kernel_w, gan__conv_text(&p, text));
@@ -7316,8 +7472,9 @@ GAN_API gan_tensor *gan_conv_transpose2d_f(gan_tensor *x, gan_tensor *weight, ga
 {
     const char *function = "gan_conv_transpose2d_f";
     gan__valid_pair(x, weight, function);
-    return gan__conv_transpose2d(function, x, weight, bias, gan__conv_steps(stride, pad, 1, groups),
-                                 output_pad, output_pad);
+    return gan__conv_transpose2d(function, x, weight, bias,
+                                 gan__conv_from_steps(stride, pad, 1, groups), output_pad,
+                                 output_pad);
 }
 
 GAN_API gan_tensor *gan_conv_transpose2d_with_f(gan_tensor *x, gan_tensor *weight, gan_tensor *bias,
@@ -7325,7 +7482,7 @@ GAN_API gan_tensor *gan_conv_transpose2d_with_f(gan_tensor *x, gan_tensor *weigh
 {
     const char *function = "gan_conv_transpose2d_with_f";
     gan__valid_pair(x, weight, function);
-    gan_conv p = gan__conv_options_steps(&options);
+    gan_conv p = gan__conv_from_options(&options);
     gan__check_conv_options(function, &options, weight, bias, weight->c * p.groups);
     return gan__conv_transpose2d(function, x, weight, bias, p,
                                  options.output_pad + options.output_pad_h,
@@ -7337,7 +7494,7 @@ GAN_API gan_tensor *gan_conv2d_weight(gan_tensor *x, gan_tensor *gy, int kernel_
 {
     const char *function = "gan_conv2d_weight";
     gan__valid_pair(x, gy, function);
-    gan_conv p = gan__conv_steps(stride, pad, 1, groups);
+    gan_conv p = gan__conv_from_steps(stride, pad, 1, groups);
     p.n = x->n;
     p.c = x->c;
     p.h = x->h;
@@ -7537,7 +7694,7 @@ static void gan__resample_body(void *argument, size_t begin, size_t end, int thr
 {
     const gan__resample_job *job = (const gan__resample_job *)argument;
     const gan__axis_taps *rows = &job->rows, *columns = &job->columns;
-    const gan__simd_table *isa = gan__simd();
+    const gan__simd_table *simd = gan__simd();
     gan_real *line = job->lines + (size_t)thread * job->line_size;
     int regular = columns->regular;
     int repeats = (columns->regular_end - regular) / columns->period;
@@ -7554,8 +7711,8 @@ static void gan__resample_body(void *argument, size_t begin, size_t end, int thr
             size_t tap = (image * rows->taps + t) * rows->outs + i;
             if (rows->index[tap] == rows->ins)
                 continue;
-            isa->add_scaled(x + (size_t)rows->index[tap] * columns->ins, rows->weight[tap], line,
-                            (size_t)columns->ins, any);
+            simd->add_scaled(x + (size_t)rows->index[tap] * columns->ins, rows->weight[tap], line,
+                             (size_t)columns->ins, any);
             any = true;
         }
         if (!any)
@@ -7565,14 +7722,14 @@ static void gan__resample_body(void *argument, size_t begin, size_t end, int thr
         const int *index = columns->index + image * columns->taps * columns->outs;
         const gan_real *weight = columns->weight + image * columns->taps * columns->outs;
         if (regular > 0)
-            isa->resample_line(line, index, weight, columns->taps, columns->outs, y, regular);
+            simd->resample_line(line, index, weight, columns->taps, columns->outs, y, regular);
         if (repeats > 0)
-            isa->resample_even(line, columns->ins, index + regular, weight + regular, columns->taps,
-                               columns->outs, columns->period, columns->advance,
-                               line + columns->ins + 16, y + regular, repeats);
+            simd->resample_even(line, columns->ins, index + regular, weight + regular,
+                                columns->taps, columns->outs, columns->period, columns->advance,
+                                line + columns->ins + 16, y + regular, repeats);
         if (tail < columns->outs)
-            isa->resample_line(line, index + tail, weight + tail, columns->taps, columns->outs,
-                               y + tail, columns->outs - tail);
+            simd->resample_line(line, index + tail, weight + tail, columns->taps, columns->outs,
+                                y + tail, columns->outs - tail);
     }
 }
 
@@ -7604,12 +7761,12 @@ typedef struct {
 
 static gan__pool_steps gan__pool_steps_of(const gan_pool *p)
 {
-    gan__pool_steps q;
-    q.stride_h = p->stride_h ? p->stride_h : GAN__MAX(p->stride, 1);
-    q.stride_w = p->stride_w ? p->stride_w : GAN__MAX(p->stride, 1);
-    q.pad_h = p->pad + p->pad_h;
-    q.pad_w = p->pad + p->pad_w;
-    return q;
+    gan__pool_steps steps;
+    steps.stride_h = p->stride_h ? p->stride_h : GAN__MAX(p->stride, 1);
+    steps.stride_w = p->stride_w ? p->stride_w : GAN__MAX(p->stride, 1);
+    steps.pad_h = p->pad + p->pad_h;
+    steps.pad_w = p->pad + p->pad_w;
+    return steps;
 }
 
 static gan__cost gan__cost_max_index(const gan_pool *p)
@@ -7622,15 +7779,15 @@ static gan__cost gan__cost_max_index(const gan_pool *p)
 
 GAN_API void gan_ref_max_index(const gan_pool *p, const gan_real *x, gan_real *index)
 {
-    const gan__pool_steps q = gan__pool_steps_of(p);
+    const gan__pool_steps steps = gan__pool_steps_of(p);
     for (int plane = 0; plane < p->planes; plane++, x += (size_t)p->h * p->w)
         for (int i = 0; i < p->out_h; i++)
             for (int j = 0; j < p->out_w; j++) {
                 int best = -1;
                 for (int u = 0; u < p->kernel_h; u++)
                     for (int v = 0; v < p->kernel_w; v++) {
-                        int row = i * q.stride_h + u - q.pad_h;
-                        int column = j * q.stride_w + v - q.pad_w;
+                        int row = i * steps.stride_h + u - steps.pad_h;
+                        int column = j * steps.stride_w + v - steps.pad_w;
                         int place = row * p->w + column;
                         if (gan__in_padding(row, column, p->h, p->w))
                             continue;
@@ -7647,11 +7804,12 @@ static void gan__max_index_body(void *argument, size_t begin, size_t end, int th
 {
     gan__job *job = (gan__job *)argument;
     const gan_pool *p = (const gan_pool *)job->p;
-    const gan__pool_steps q = gan__pool_steps_of(p);
-    const gan__simd_table *isa = gan__simd();
+    const gan__pool_steps steps = gan__pool_steps_of(p);
+    const gan__simd_table *simd = gan__simd();
     gan_real *best = job->out[1] + (size_t)thread * p->out_w;
     for (size_t line = begin; line < end; line++) {
-        int top = (int)(line % p->out_h) * q.stride_h - q.pad_h; /* row of the windows' u = 0 */
+        int top = (int)(line % p->out_h) * steps.stride_h -
+                  steps.pad_h; /* row of the windows' u = 0 */
         const gan_real *x = job->in[0] + line / p->out_h * p->h * p->w;
         gan_real *y = job->out[0] + line * p->out_w;
         for (int j = 0; j < p->out_w; j++)
@@ -7659,14 +7817,14 @@ static void gan__max_index_body(void *argument, size_t begin, size_t end, int th
         for (int u = GAN__MAX(0, -top); u < p->kernel_h && top + u < p->h; u++)
             for (int v = 0; v < p->kernel_w; v++) {
                 /* outputs first .. last-1 have this tap inside the image */
-                int left = v - q.pad_w;
-                int first = left < 0 ? gan__ceil_div(-left, q.stride_w) : 0;
-                int last = left < p->w ? (p->w - 1 - left) / q.stride_w + 1 : 0;
+                int left = v - steps.pad_w;
+                int first = left < 0 ? gan__ceil_div(-left, steps.stride_w) : 0;
+                int last = left < p->w ? (p->w - 1 - left) / steps.stride_w + 1 : 0;
                 last = GAN__MIN(p->out_w, last);
-                int place = (top + u) * p->w + first * q.stride_w + left;
+                int place = (top + u) * p->w + first * steps.stride_w + left;
                 if (first < last)
-                    isa->max_of_line(x + place, q.stride_w, place, best + first, y + first,
-                                     last - first);
+                    simd->max_of_line(x + place, steps.stride_w, place, best + first, y + first,
+                                      last - first);
             }
     }
 }
@@ -7680,9 +7838,10 @@ GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *i
                   &job);
 }
 
-/* ---- tensors. A table says of each output i which numbers of the input it is made of: TAPS pairs
-   (index, weight). gan_resize of 2 numbers to 4, GAN_BILINEAR: output i lies at input position
-   (i + 0.5)*2/4 - 0.5,
+/* ---- tensors. Every number of the output is a weighted sum of a few numbers of the input, its
+   taps. A table holds for each output i its TAPS pairs (index of a number of the input, weight); an
+   index of -1 is a tap that is not used. gan_resize of 2 numbers to 4, GAN_BILINEAR: output i lies
+   at input position (i + 0.5)*2/4 - 0.5,
 
        i   position    tap 0        tap 1
        0    -0.25     (0, 1   )    (-1, 0  )     y[0] = x[0]         before the first centre
@@ -7690,25 +7849,27 @@ GAN_API void gan_cpu_max_index(const gan_pool *p, const gan_real *x, gan_real *i
        2     0.75     (0, 0.25)    (1, 0.75)     y[2] = 0.25 x[0] + 0.75 x[1]
        3     1.25     (1, 0.75)    (1, 0.25)     y[3] = x[1]         behind the last centre
 
-   A plane is resampled by a table of its rows and one of its columns; y[i,j] adds up all pairs of
-   a tap of i and a tap of j. */
+   A plane is resampled by a table of its rows and one of its columns: y[i,j] is the sum over all
+   pairs of a tap (r, R) of row i and a tap (k, K) of column j of R * K * x[r,k]. */
 typedef struct {
-    int in, out, taps;
-    gan_real *pair; /* index and weight of tap t of output i at 2*(i*taps + t) */
+    int in, out, taps; /* numbers of the input and of the output along this axis, taps of each */
+    gan_real *pairs;   /* (out,taps,2): index and weight of tap t of output i at 2*(i*taps + t) */
 } gan__tap_table;
 
+/* A table to be filled by gan__set_tap, in scratch memory: gan__tap_tensor makes a tensor of it. */
 static gan__tap_table gan__tap_table_new(int in, int out, int taps)
 {
     gan__tap_table table = {in, out, taps, NULL};
-    table.pair = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
-                                            2 * (size_t)out * taps * sizeof *table.pair);
+    table.pairs = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF,
+                                             2 * (size_t)out * taps * sizeof *table.pairs);
     return table;
 }
 
-/* Tap t of output i. What lies outside the input counts as 0. */
+/* Sets tap t of output i. A tap without effect is stored as unused: an index outside the input,
+   where x counts as 0, or a weight of 0. */
 static void gan__set_tap(gan__tap_table *table, int i, int t, int index, double weight)
 {
-    gan_real *pair = table->pair + 2 * ((size_t)i * table->taps + t);
+    gan_real *pair = table->pairs + 2 * ((size_t)i * table->taps + t);
     bool used = index >= 0 && index < table->in && weight != 0;
     pair[0] = (gan_real)(used ? index : -1);
     pair[1] = (gan_real)(used ? weight : 0);
@@ -7716,12 +7877,13 @@ static void gan__set_tap(gan__tap_table *table, int i, int t, int index, double 
 
 static gan_tensor *gan__tap_tensor(gan *g, const gan__tap_table *table)
 {
-    return gan__constant(g, table->pair, 1, table->out, table->taps, 2);
+    return gan__constant(g, table->pairs, 1, table->out, table->taps, 2);
 }
 
 static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i);
 static const struct gan__op gan__op_resample = {"a resampling", gan__resample_vjp, false};
 
+/* x resampled, or, if p->adjoint, a tensor (n,c,out_h,out_w) brought back to (n,c,h,w). */
 static gan_tensor *gan__resample_with(const gan_resample *p, gan_tensor *x, gan_tensor *rows,
                                       gan_tensor *columns)
 {
@@ -7734,7 +7896,8 @@ static gan_tensor *gan__resample_with(const gan_resample *p, gan_tensor *x, gan_
     return gan__record(y, &gan__op_resample, x, rows, columns);
 }
 
-/* A linear map's gradient is the adjoint map of gy; the tables have none. */
+/* Resampling is a linear map of x, so that the gradient of x is the adjoint map of gy. The tables,
+   inputs 1 and 2, are constants and have no gradient. */
 static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i)
 {
     gan_resample p = y->sizes.resample;
@@ -7742,7 +7905,7 @@ static gan_tensor *gan__resample_vjp(gan_tensor *y, gan_tensor *gy, int i)
     return i ? NULL : gan__resample_with(&p, gy, y->in[1], y->in[2]);
 }
 
-/* x by tables (IMAGES,OUT,TAPS,2). */
+/* x resampled by the tables rows (IMAGES,OUT_H,TAPS,2) and columns (IMAGES,OUT_W,TAPS,2). */
 static gan_tensor *gan__resample(gan_tensor *x, gan_tensor *rows, gan_tensor *columns)
 {
     gan_resample p = {GAN__SHAPE(x), rows->c, columns->c, rows->h, columns->h, rows->n, 0};
@@ -7758,8 +7921,9 @@ static void gan__check_resampled(const char *function, const gan_tensor *x, int 
     gan__check_shape(x->g, function, x->n, x->c, h, w);
 }
 
-/* One axis of a padding. Output i is number i - before; outside, 0, the end's number, or the
-   mirrored one: -1 -> 1 and in -> in - 2. */
+/* The table of one axis of gan_pad. Output i is the input's number i - before. If that lies outside
+   the input, it is 0 (GAN_ZEROS), the first or last number (GAN_REPLICATE), or the number mirrored
+   at the first or last one (GAN_REFLECT): -1 becomes 1, and in becomes in - 2. */
 static gan_tensor *gan__pad_table(gan *g, int in, int out, int before, gan_pad_mode mode)
 {
     gan__tap_table table = gan__tap_table_new(in, out, 1);
@@ -7792,8 +7956,9 @@ GAN_API gan_tensor *gan_pad(gan_tensor *x, int top, int bottom, int left, int ri
     return gan__resample(x, rows, gan__pad_table(g, x->w, w, left, mode));
 }
 
-/* One axis of a resizing. Linear: an output between two centres has them as taps, weighted by how
-   close each is; before the first and behind the last it has that one. */
+/* The table of one axis of gan_resize. In the linear modes an output whose position lies between
+   the centres of two inputs has these as taps, the closer one with the larger weight; before the
+   first centre and behind the last it equals that input. */
 static gan_tensor *gan__resize_table(gan *g, int in, int out, gan_resize_mode mode)
 {
     gan__tap_table table = gan__tap_table_new(in, out, mode == GAN_NEAREST ? 1 : 2);
@@ -8146,16 +8311,16 @@ static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int t
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
-    const gan__simd_table *isa = gan__simd();
+    const gan__simd_table *simd = gan__simd();
     const ptrdiff_t stride = (ptrdiff_t)(p->c * p->size);
     double count = (double)p->n * (double)p->size;
     gan_real *stats = job->out[0];
     (void)thread;
     for (size_t c = begin; c < end; c++) {
         const gan_real *x = job->in[0] + c * p->size;
-        double mean = isa->sum(x, (size_t)p->n, stride, p->size) / count;
+        double mean = simd->sum(x, (size_t)p->n, stride, p->size) / count;
         double rounded = mean - (gan_real)mean; /* the squares are about the rounded mean */
-        double squares = isa->sum_of_squares(x, (size_t)p->n, stride, p->size, (gan_real)mean);
+        double squares = simd->sum_of_squares(x, (size_t)p->n, stride, p->size, (gan_real)mean);
         double var = squares / count - rounded * rounded;
         stats[c] = (gan_real)mean;
         stats[p->c + c] = (gan_real)GAN__MAX(var, 0);

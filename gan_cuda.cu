@@ -944,7 +944,7 @@ __global__ static void gan__softmax_kernel(gan_lines p, const float *x, float *y
     float scale = (float)(1 / total), shift = (float)log(total);
     for (size_t i = lane; active && i < p.count; i += 32) {
         float z = x[start + i * p.inner] - most;
-        y[start + i * p.inner] = p.log_ ? z - shift : expf(z) * scale;
+        y[start + i * p.inner] = p.logarithm ? z - shift : expf(z) * scale;
     }
 }
 
@@ -958,12 +958,12 @@ __global__ static void gan__softmax_grad_kernel(gan_lines p, const float *gy, co
     double total = 0;
     for (size_t i = start + lane * p.inner; active && i < start + p.count * p.inner;
          i += 32 * p.inner)
-        total += (double)gy[i] * (p.log_ ? 1 : y[i]);
+        total += (double)gy[i] * (p.logarithm ? 1 : y[i]);
     for (int apart = 16; apart > 0; apart /= 2)
         total += __shfl_xor_sync(0xffffffffu, total, apart);
     for (size_t i = start + lane * p.inner; active && i < start + p.count * p.inner;
          i += 32 * p.inner)
-        gx[i] = p.log_ ? gy[i] - expf(y[i]) * (float)total : y[i] * (gy[i] - (float)total);
+        gx[i] = p.logarithm ? gy[i] - expf(y[i]) * (float)total : y[i] * (gy[i] - (float)total);
 }
 
 static dim3 gan__line_blocks(const gan_lines *p)

@@ -1513,9 +1513,9 @@ static void test_max_index(void)
 
 /* ---- softmax ---- */
 
-static void softmax(size_t outer, size_t count, size_t inner, double lo, double hi, int log_)
+static void softmax(size_t outer, size_t count, size_t inner, double lo, double hi, int logarithm)
 {
-    gan_lines p = {outer, count, inner, log_};
+    gan_lines p = {outer, count, inner, logarithm};
     size_t n = outer * count * inner;
     gan_real *x = input(n, lo, hi);
     gan_real *gy = input(n, -1, 1);
@@ -1532,7 +1532,7 @@ static void softmax(size_t outer, size_t count, size_t inner, double lo, double 
                 double total = 0;
                 for (size_t j = 0; j < count; j++)
                     total += exp((double)line[j * inner] - (double)line[i * inner]);
-                y[line - x + i * inner] = (gan_real)(log_ ? -log(total) : 1 / total);
+                y[line - x + i * inner] = (gan_real)(logarithm ? -log(total) : 1 / total);
             }
             for (size_t i = 0; i < count;
                  i++) { /* the derivative: a row of the Jacobian, of y as it was rounded */
@@ -1541,14 +1541,14 @@ static void softmax(size_t outer, size_t count, size_t inner, double lo, double 
                     double yi = (double)y[line - x + i * inner];
                     double yj = (double)y[line - x + j * inner];
                     double g = (double)gy[line - x + j * inner];
-                    sum += log_ ? g * ((i == j) - exp(yi)) : g * yj * ((i == j) - yi);
+                    sum += logarithm ? g * ((i == j) - exp(yi)) : g * yj * ((i == j) - yi);
                 }
                 slow[line - x + i * inner] = (gan_real)sum;
             }
         }
     gan_ref_softmax(&p, x, ref);
     gan_cpu_softmax(&p, x, cpu);
-    const char *name = log_ ? "log_softmax" : "softmax";
+    const char *name = logarithm ? "log_softmax" : "softmax";
     agree(TEXT("%s of (%d,%d,%d) from %g to %g", name, (int)outer, (int)count, (int)inner, lo, hi),
           y, ref, cpu, n);
     gan_ref_softmax_grad(&p, gy, y, ref_g);
@@ -1574,12 +1574,12 @@ static void test_softmax(void)
                                       {2, 7, 9},   {1, 17, 1},  {1, 300, 3},
                                       {33, 49, 1}, {5, 64, 16}, {1, 1000, 1}};
     for (int s = 0; s < 9; s++)
-        for (int log_ = 0; log_ < 2; log_++) {
-            softmax(sizes[s][0], sizes[s][1], sizes[s][2], -2, 2, log_);
-            softmax(sizes[s][0], sizes[s][1], sizes[s][2], -60, 60, log_);
+        for (int logarithm = 0; logarithm < 2; logarithm++) {
+            softmax(sizes[s][0], sizes[s][1], sizes[s][2], -2, 2, logarithm);
+            softmax(sizes[s][0], sizes[s][1], sizes[s][2], -60, 60, logarithm);
             softmax(sizes[s][0], sizes[s][1], sizes[s][2], 9998, 10002,
-                    log_); /* e^x alone would overflow */
-            softmax(sizes[s][0], sizes[s][1], sizes[s][2], -10002, -9998, log_);
+                    logarithm); /* e^x alone would overflow */
+            softmax(sizes[s][0], sizes[s][1], sizes[s][2], -10002, -9998, logarithm);
         }
 }
 
@@ -1588,10 +1588,10 @@ static void test_softmax(void)
 static void test_softmax_edges(void)
 {
     double most = sizeof(gan_real) == 4 ? 3e38 : 1e308;
-    for (int log_ = 0; log_ < 2; log_++)
+    for (int logarithm = 0; logarithm < 2; logarithm++)
         for (int turned = 0; turned < 2;
              turned++) { /* four lines of three, side by side or one after the other */
-            gan_lines p = {turned ? 1u : 4u, 3, turned ? 4u : 1u, log_};
+            gan_lines p = {turned ? 1u : 4u, 3, turned ? 4u : 1u, logarithm};
             const double lines[4][3] = {{1, -INFINITY, 1},
                                         {most, -most, 0},
                                         {1, NAN, 2},
@@ -1612,15 +1612,15 @@ static void test_softmax_edges(void)
                               got);
                         continue;
                     }
-                    if (log_ && i > 3) { /* -2 most is -infinity */
+                    if (logarithm && i > 3) { /* -2 most is -infinity */
                         double right = i == 4 ? -INFINITY : -most;
                         CHECK(got == right || fabs(got - right) <= 1e-6 * most,
                               "%s, log: %g, want %g", k ? "cpu" : "ref", got, right);
                         continue;
                     }
-                    CHECK(fabs(got - want[log_][i / 3][i % 3]) <= 1e-6 ||
-                              got == want[log_][i / 3][i % 3],
-                          "%s, log %d, line %d, number %d: %g", k ? "cpu" : "ref", log_, i / 3,
+                    CHECK(fabs(got - want[logarithm][i / 3][i % 3]) <= 1e-6 ||
+                              got == want[logarithm][i / 3][i % 3],
+                          "%s, log %d, line %d, number %d: %g", k ? "cpu" : "ref", logarithm, i / 3,
                           i % 3, got);
                 }
         }
