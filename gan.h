@@ -8087,21 +8087,22 @@ static gan__cost gan__cost_norm_sums(const gan_norm *p)
     return cost;
 }
 
+/* For each channel S0 and S1: the sum of gy, and of gy*xhat with xhat = (x - mean)/deviation. */
 GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
                                const gan_real *stats, gan_real *sums)
 {
     const gan_real *mean = stats, *var = stats + p->c;
     for (int c = 0; c < p->c; c++) {
-        double s0 = 0, s1 = 0;
+        double sum_gy = 0, sum_gy_xhat = 0;
         double deviation = sqrt((double)var[c] + p->eps);
         for (int n = 0; n < p->n; n++)
             for (size_t i = 0; i < p->size; i++) {
-                size_t k = ((size_t)n * p->c + c) * p->size + i;
-                s0 += gy[k];
-                s1 += gy[k] * (x[k] - (double)mean[c]) / deviation;
+                size_t at = ((size_t)n * p->c + c) * p->size + i;
+                sum_gy += gy[at];
+                sum_gy_xhat += gy[at] * (x[at] - (double)mean[c]) / deviation;
             }
-        sums[c] = (gan_real)s0;
-        sums[p->c + c] = (gan_real)s1;
+        sums[c] = (gan_real)sum_gy;
+        sums[p->c + c] = (gan_real)sum_gy_xhat;
     }
 }
 
@@ -8113,25 +8114,32 @@ static gan__cost gan__cost_norm_grad(const gan_norm *p)
     return cost;
 }
 
+/* gx = weight/deviation * (gy - (S0 + xhat*S1)/count). The second term is there because x also
+   moves the mean and the variance of its channel; frozen ones it does not move. */
 GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
                                const gan_real *stats, const gan_real *weight, const gan_real *sums,
                                gan_real *gx)
 {
     const gan_real *mean = stats, *var = stats + p->c;
-    const gan_real *s0 = sums, *s1 = sums + p->c;
+    const gan_real *sum_gy = sums, *sum_gy_xhat = sums + p->c;
     double count = (double)p->n * (double)p->size;
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
             for (size_t i = 0; i < p->size; i++, gy++, x++, gx++) {
                 double deviation = sqrt((double)var[c] + p->eps);
                 double xhat = (*x - (double)mean[c]) / deviation;
-                double by_statistics = p->frozen ? 0 : (s0[c] + xhat * s1[c]) / count;
-                *gx = (gan_real)(weight[c] / deviation * (*gy - by_statistics));
+                double through_stats = p->frozen ? 0 : (sum_gy[c] + xhat * sum_gy_xhat[c]) / count;
+                *gx = (gan_real)(weight[c] / deviation * (*gy - through_stats));
             }
 }
 
-/* ---- cpu: one channel, or one (n,c) line, at a time. Statistics take two passes, so that a large
-   mean does not drown a small variance; a channel's numbers stay in the cache for the second. */
+/* ---- cpu: one channel, or one (n,c) line, at a time. Statistics take two passes, the mean first
+   and then the squares of x - mean: the mean of x^2 minus mean^2 would lose a small variance to
+   rounding where the mean is large. A channel's numbers are still in the cache for the second
+   pass.
+
+   Kernels compute with gan_real, so the squares are of x - m, with m the mean rounded to gan_real.
+   As mean of (x - m)^2 = var + (mean - m)^2, the last term is subtracted. */
 static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
@@ -8144,9 +8152,9 @@ static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int t
     for (size_t c = begin; c < end; c++) {
         const gan_real *x = job->in[0] + c * p->size;
         double mean = isa->sum(x, (size_t)p->n, stride, p->size) / count;
-        double rounded = mean - (gan_real)mean; /* the squares are about the rounded mean */
+        double rounding = mean - (gan_real)mean;
         double squares = isa->sum_of_squares(x, (size_t)p->n, stride, p->size, (gan_real)mean);
-        double var = squares / count - rounded * rounded;
+        double var = squares / count - rounding * rounding;
         stats[c] = (gan_real)mean;
         stats[p->c + c] = (gan_real)GAN__MAX(var, 0);
     }
@@ -8204,22 +8212,23 @@ GAN_API void gan_cpu_norm_sums(const gan_norm *p, const gan_real *gy, const gan_
 }
 
 /* The formula multiplied out: gx = a*gy + b*(x - mean) + shift, with r = 1/sqrt(var + eps),
-   a = weight*r, b = -a*r*S1/M and shift = -a*S0/M */
+   a = weight*r, b = -a*r*S1/M and shift = -a*S0/M; S0 and S1 are the sums of gy and of gy*xhat,
+   M their count */
 static void gan__norm_grad_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
     const gan_real *mean = job->in[2], *var = job->in[2] + p->c;
     const gan_real *weight = job->in[3];
-    const gan_real *s0 = job->in[4], *s1 = job->in[4] + p->c;
+    const gan_real *sum_gy = job->in[4], *sum_gy_xhat = job->in[4] + p->c;
     double count = (double)p->n * (double)p->size;
     (void)thread;
     for (size_t line = begin; line < end; line++) {
         size_t c = line % p->c, first = line * p->size;
         double r = 1 / sqrt((double)var[c] + p->eps);
         double a = weight[c] * r;
-        double b = p->frozen ? 0 : -a * r * s1[c] / count;
-        double shift = p->frozen ? 0 : -a * s0[c] / count;
+        double b = p->frozen ? 0 : -a * r * sum_gy_xhat[c] / count;
+        double shift = p->frozen ? 0 : -a * sum_gy[c] / count;
         gan__simd()->norm_grad(job->in[0] + first, job->in[1] + first, mean[c], (gan_real)a,
                                (gan_real)b, (gan_real)shift, job->out[0] + first, p->size);
     }
@@ -8262,8 +8271,8 @@ static gan_tensor *gan__norm_vjp_recorded(gan_tensor *y, gan_tensor *gy, int i)
         return gan_mul(gy, scale);
     gan_tensor *mean_gy = gan_mean_to(gy, 1, c, 1, 1);
     gan_tensor *mean_gy_xhat = gan_mean_to(gan_mul(gy, xhat), 1, c, 1, 1);
-    gan_tensor *by_statistics = gan_add(mean_gy, gan_mul(xhat, mean_gy_xhat));
-    return gan_mul(scale, gan_sub(gy, by_statistics));
+    gan_tensor *through_stats = gan_add(mean_gy, gan_mul(xhat, mean_gy_xhat));
+    return gan_mul(scale, gan_sub(gy, through_stats));
 }
 
 /* The sums of norm_sums are d/dbias (row 0) and d/dweight (row 1), and norm_grad needs them for
@@ -9177,51 +9186,55 @@ static gan__param *gan__param_new(gan_model *model, const char *name, gan__param
     return param;
 }
 
-/* The name's part behind its last dot. */
+/* "weight" of "net.0.weight": what follows the last dot of a name, or the whole name. */
 static const char *gan__last_part(const char *name)
 {
     const char *dot = strrchr(name, '.');
     return dot ? dot + 1 : name;
 }
 
-/* PyTorch's files do not say what is a buffer. Those of its batch norm and of its spectral norm
-   are known by their names. */
+/* PyTorch's files do not tell which tensors are buffers (kept in the model, but not trained). The
+   buffers of its batch norm and of its spectral norm are recognised by their names. */
 static bool gan__is_torch_buffer(const char *name)
 {
-    static const char *const names[] = {"running_mean", "running_var", "weight_u", "weight_v"};
+    static const char *const buffers[4] = {"running_mean", "running_var", "weight_u", "weight_v"};
     for (int i = 0; i < 4; i++)
-        if (strcmp(gan__last_part(name), names[i]) == 0)
+        if (strcmp(gan__last_part(name), buffers[i]) == 0)
             return true;
     return false;
 }
 
-/* A parameter that a file brings into a model that has none yet. gan_init_model starts it as a
-   layer would have: weights of two or more dimensions uniform, normalisation at 1, the rest
-   at 0. NULL if there is no memory. */
+/* Adds a parameter that a file holds and the model does not have yet. Its start value is what a
+   layer would have given it, for gan_init_model: uniform for weights of two or more dimensions, 1
+   for the weight and the variance of a normalisation, 0 for the rest. NULL if there is no memory. */
 static gan__param *gan__param_from_file(gan_model *model, const char *name, gan__param_shape shape,
                                         bool trainable)
 {
-    bool scales = strstr(name, "weight") || strstr(name, "running_var");
-    gan__start start = shape.rank > 1
-                         ? gan__start_uniform(1 / sqrt((double)shape.c * shape.h * shape.w))
-                         : gan__start_at(scales ? 1 : 0);
+    bool starts_at_1 = strstr(name, "weight") || strstr(name, "running_var");
+    double inputs = (double)shape.c * shape.h * shape.w; /* of one output: fan_in */
+    gan__start start = shape.rank > 1 ? gan__start_uniform(1 / sqrt(inputs))
+                                      : gan__start_at(starts_at_1 ? 1 : 0);
     return gan__try_param_new(model, name, shape, trainable, start);
 }
 
-/* A stream of random numbers for each name, by the hash FNV-1a (Fowler, Noll and Vo): a parameter
-   starts the same whatever is made before it. */
+/* The stream of random numbers that a parameter starts from: a hash of the model's name and its
+   own, so that it starts the same whatever is made before it. The hash is the 64-bit FNV-1a
+   (Fowler, Noll and Vo), whose two constants are its published offset basis and prime. The highest
+   bit is set, so that no name's stream is one of GAN__STREAM_DRAW and those after it. */
 static uint64_t gan__stream_of(const char *model, const char *name)
 {
     uint64_t hash = 14695981039346656037u;
-    for (int part = 0; part < 2; part++)
-        for (const char *s = part ? name : model; *s; s++)
-            hash = (hash ^ (unsigned char)*s) * 1099511628211u;
+    for (const char *s = model; *s; s++)
+        hash = (hash ^ (unsigned char)*s) * 1099511628211u;
+    for (const char *s = name; *s; s++)
+        hash = (hash ^ (unsigned char)*s) * 1099511628211u;
     return hash | (uint64_t)1 << 63;
 }
 
-/* Of count vectors of that length, one after the other: from each, its projections onto those
-   before it are subtracted, and what is left is made as long as gain (Gram and Schmidt). In double
-   its errors lie below float's rounding. */
+/* Makes count vectors, each of length numbers and stored one after the other, orthogonal to each
+   other (Gram and Schmidt): from each vector v its projections onto the vectors u before it are
+   subtracted, then v is divided by its norm; at last all are multiplied by gain. Computed in
+   double, its errors lie below float's rounding. */
 static void gan__orthogonalise_vectors(double *vectors, size_t count, size_t length, double gain)
 {
     for (double *v = vectors; v < vectors + count * length; v += length) {
@@ -9232,18 +9245,19 @@ static void gan__orthogonalise_vectors(double *vectors, size_t count, size_t len
             for (size_t j = 0; j < length; j++)
                 v[j] -= dot * u[j];
         }
-        double square = 0;
+        double squares = 0;
         for (size_t j = 0; j < length; j++)
-            square += v[j] * v[j];
+            squares += v[j] * v[j];
         for (size_t j = 0; j < length; j++)
-            v[j] /= sqrt(square);
+            v[j] /= sqrt(squares);
     }
     for (size_t i = 0; i < count * length; i++)
         vectors[i] *= gain;
 }
 
 /* t as a matrix (N, C*H*W): its columns, or its rows if they are fewer, become orthogonal vectors
-   of length gain. They are the Q of A = Q R whose R has a positive diagonal, as PyTorch's. */
+   of norm gain. Those with gain 1 are the Q of the QR decomposition whose R has a positive
+   diagonal, as PyTorch's orthogonal_ computes. */
 static void gan__orthogonalise(gan_tensor *t, double gain)
 {
     size_t rows = (size_t)t->n;
@@ -9251,8 +9265,8 @@ static void gan__orthogonalise(gan_tensor *t, double gain)
     bool by_row = rows < columns;
     size_t count = by_row ? rows : columns;
     size_t length = by_row ? columns : rows;
-    size_t vector_step = by_row ? columns : 1; /* from one vector to the next in t */
-    size_t number_step = by_row ? 1 : columns; /* from one number of a vector to the next */
+    size_t vector_step = by_row ? columns : 1; /* in t, from one vector to the next */
+    size_t number_step = by_row ? 1 : columns; /* in t, from one number of a vector to the next */
     gan_real *host = (gan_real *)gan__ensure_buffer(t->g, &gan__ref, &t->g->staging[0],
                                                     &t->g->staging_size[0], count * length);
     double *vectors = (double *)gan__alloc(count * length * sizeof *vectors);
@@ -10201,9 +10215,14 @@ GAN_API gan_tensor *gan_gram(gan_tensor *x)
     return gan_mul_scalar(gan_matmul_t(f, f, false, true), scale);
 }
 
-/* What of two feature maps is compared. */
-typedef enum gan__feature_kind { GAN__FEATURES, GAN__GRAMS, GAN__MEANS } gan__feature_kind;
+/* What gan__feature_distance compares of two feature maps (N,C,H,W). */
+typedef enum gan__feature_kind {
+    GAN__FEATURES, /* all their numbers */
+    GAN__GRAMS,    /* their Gram matrices, (N,1,C,C) */
+    GAN__MEANS     /* their means over the batch, (1,C,H,W) */
+} gan__feature_kind;
 
+/* The mean squared difference of what kind names. target is a constant: no gradient goes into it. */
 static gan_tensor *gan__feature_distance(const char *function, gan_tensor *target, gan_tensor *x,
                                          gan__feature_kind kind)
 {
@@ -10212,7 +10231,7 @@ static gan_tensor *gan__feature_distance(const char *function, gan_tensor *targe
     if (kind == GAN__GRAMS) {
         x = gan_gram(x);
         target = gan_gram(target);
-        target = gan_expand(target, x->n, 1, target->h, target->w);
+        target = gan_expand(target, x->n, 1, target->h, target->w); /* one target for all x */
     }
     if (kind == GAN__MEANS) {
         target = gan_mean_to(target, 1, target->c, target->h, target->w);
@@ -10222,6 +10241,7 @@ static gan_tensor *gan__feature_distance(const char *function, gan_tensor *targe
     return gan_mse(x, target);
 }
 
+/* The sum of the distances of count pairs of feature maps, one pair for each layer looked at. */
 static gan_tensor *gan__feature_loss(const char *function, gan_tensor **target, gan_tensor **x,
                                      int count, gan__feature_kind kind)
 {
@@ -10250,12 +10270,13 @@ GAN_API gan_tensor *gan_feature_matching(gan_tensor **target, gan_tensor **x, in
     return gan__feature_loss("gan_feature_matching", target, x, count, GAN__MEANS);
 }
 
-/* The sum of |differences| of neighbours along H (dim 2) or W (dim 3). */
+/* The sum of |pixel - the pixel before it| along H (dim 2) or W (dim 3), where x has size pixels:
+   the pixels from the second on, minus those up to the last but one. */
 static gan_tensor *gan__variation_along(gan_tensor *x, int dim, int size)
 {
-    gan_tensor *from_second = gan_slice(x, dim, 1, size - 1);
-    gan_tensor *to_last_but_one = gan_slice(x, dim, 0, size - 1);
-    return gan_sum(gan_abs(gan_sub(from_second, to_last_but_one)));
+    gan_tensor *pixels = gan_slice(x, dim, 1, size - 1);
+    gan_tensor *pixels_before = gan_slice(x, dim, 0, size - 1);
+    return gan_sum(gan_abs(gan_sub(pixels, pixels_before)));
 }
 
 GAN_API gan_tensor *gan_total_variation(gan_tensor *x)
@@ -10268,7 +10289,8 @@ GAN_API gan_tensor *gan_total_variation(gan_tensor *x)
     return gan_mul_scalar(total, 1 / (gan_real)x->n);
 }
 
-/* scores[n,i,j] = q_i . k_j / temperature; gan_cross_entropy wants the P choices j along C and
+/* scores[n,i,j] = q_i . k_j / temperature: how well key j answers query i. The right key of query
+   i is key i, so the labels are 0, 1, .. P-1. gan_cross_entropy wants the P choices j along C and
    the P patches i along W. */
 GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real temperature)
 {
@@ -10278,10 +10300,10 @@ GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real tempera
                   "features " GAN__DIMS ", temperature %g: (N,C,1,P) and more than 0 are wanted",
                   GAN__SHAPE(q), (double)temperature);
     int patches = q->w;
-    gan_tensor *queries = gan_permute(q, 0, 2, 1, 3);          /* (N,1,C,P) */
-    gan_tensor *keys = gan_permute(gan_detach(k), 0, 2, 1, 3); /* (N,1,C,P) */
-    gan_tensor *products = gan_matmul_t(queries, keys, true, false);
-    gan_tensor *scores = gan_mul_scalar(products, 1 / temperature); /* (N,1,P,P) */
+    gan_tensor *queries = gan_permute(q, 0, 2, 1, 3);                /* (N,1,C,P) */
+    gan_tensor *keys = gan_permute(gan_detach(k), 0, 2, 1, 3);       /* (N,1,C,P) */
+    gan_tensor *products = gan_matmul_t(queries, keys, true, false); /* (N,1,P,P) */
+    gan_tensor *scores = gan_mul_scalar(products, 1 / temperature);
     gan_tensor *labels = gan_reshape(gan__counting(q->g, patches), 1, 1, 1, patches);
     return gan_cross_entropy(gan_permute(scores, 0, 3, 1, 2),
                              gan_expand(labels, q->n, 1, 1, patches));
