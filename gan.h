@@ -13650,17 +13650,19 @@ static char *gan__json_key(gan__tensors *f, bool *seen)
     return key && gan__json_expect(f, ':') ? key : NULL;
 }
 
+/* Reads [16,1,4,4] as (16,1,4,4); an odd rank lacks N, which becomes 1: [16] is (1,16,1,1). */
 static bool gan__json_shape(gan__tensors *f, gan__entry *entry)
 {
     int64_t size[4] = {0};
     double count = 1;
     entry->rank = gan__json_numbers(f, size, 4);
+    int first = entry->rank % 2; /* 1, C, if the rank is odd; 0, N, if not */
     bool fits = entry->rank >= 0;
     for (int d = 0; d < 4; d++)
         entry->shape[d] = 1;
     for (int d = 0; d < entry->rank; d++) {
         fits = fits && size[d] >= 1 && size[d] <= INT32_MAX;
-        entry->shape[d + entry->rank % 2] = (int)GAN__MIN(size[d], INT32_MAX);
+        entry->shape[first + d] = (int)GAN__MIN(size[d], INT32_MAX);
         count *= (double)size[d];
     }
     return (fits && count <= INT32_MAX) ||
@@ -13694,7 +13696,7 @@ static bool gan__json_entry(gan__tensors *f, gan__entry *entry)
         }
     }
     return !f->problem &&
-           (fields == 7 ||
+           (fields == (1 | 2 | 4) ||
             gan__json_problem(f, "a tensor in its header lacks dtype, shape or data_offsets"));
 }
 
@@ -13743,6 +13745,7 @@ static bool gan__json_header(gan__tensors *f)
            (f->at == f->end || gan__json_problem(f, "its header goes on after its end"));
 }
 
+/* For qsort: entries in the order of their data. */
 static int gan__by_begin(const void *a, const void *b)
 {
     const gan__entry *x = (const gan__entry *)a;
@@ -13755,6 +13758,7 @@ static int gan__by_entry_name(const void *a, const void *b)
     return strcmp((*(gan__entry *const *)a)->name, (*(gan__entry *const *)b)->name);
 }
 
+/* How many bytes a number of the entry's type has; 0 for an unknown type. */
 static int gan__entry_bytes(const gan__entry *entry)
 {
     static const char *const names[] = {"F64",  "I64", "U64", "F32", "I32", "U32", "F16",
@@ -13766,6 +13770,7 @@ static int gan__entry_bytes(const gan__entry *entry)
     return 0;
 }
 
+/* How many numbers the entry has. */
 static size_t gan__entry_count(const gan__entry *e)
 {
     return (size_t)e->shape[0] * e->shape[1] * e->shape[2] * e->shape[3];
@@ -13775,7 +13780,7 @@ static size_t gan__entry_count(const gan__entry *e)
    stands twice. */
 static bool gan__tensors_check(gan__tensors *f)
 {
-    uint64_t at = 0;
+    uint64_t at = 0; /* where the next tensor must begin */
     f->by_name = (gan__entry **)gan__try_alloc((size_t)f->count * sizeof *f->by_name);
     if (!f->by_name)
         return gan__refuse("%s: %s", f->path, gan__no_memory);
@@ -15017,7 +15022,8 @@ static bool gan__finite(const gan_tensor *t)
     return gan__tensor_length(t) <= DBL_MAX;
 }
 
-/* Adds t's bytes to a checksum (FNV-1a). Equal checksums: equal numbers. */
+/* Adds t's bytes to a checksum (FNV-1a). Where two checksums differ, a number does; where they are
+   the same, so are all numbers, but for one chance in 2^64. */
 static uint64_t gan__checksum(uint64_t sum, const gan_tensor *t)
 {
     size_t count = gan_count(t);
