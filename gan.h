@@ -9480,8 +9480,8 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model)
     for (int i = 0; i < model->count; i++)
         if (gan__trains(model, i))
             gan__request_grad(g, model->params[i].value);
-    g->recording = false;
-    g->reclaiming = true;
+    g->recording = false; /* the derivatives are not differentiated themselves .. */
+    g->reclaiming = true; /* .. and their memory is given back as soon as it is not needed */
     gan__differentiate(g, loss, gan_full(g, 1, 1, 1, 1, 1));
     gan__release_temporaries(g, 0);
     while (g->tape_count > before)
@@ -9894,8 +9894,8 @@ GAN_API gan_tensor *gan_demodulation(gan_tensor *weight, gan_tensor *style)
     gan_tensor *weight_squares = gan_sum_to(gan_square(weight), out, c, 1, 1);
     gan_tensor *of_weight = gan_reshape(weight_squares, 1, 1, out, c);
     gan_tensor *of_style = gan_reshape(gan_square(style), 1, 1, n, c);
-    gan_tensor *squares = gan_matmul_t(of_style, of_weight, false, true); /* (1,1,N,O) */
-    gan_tensor *factor = gan_rsqrt(gan_add_scalar(squares, (gan_real)1e-8));
+    gan_tensor *squares = gan_matmul_t(of_style, of_weight, false, true);    /* (1,1,N,O) */
+    gan_tensor *factor = gan_rsqrt(gan_add_scalar(squares, (gan_real)1e-8)); /* never 1/0 */
     return gan_reshape(factor, n, out, 1, 1);
 }
 
@@ -12877,7 +12877,8 @@ static gan_real *gan__means(gan_tensor *x)
     return mean;
 }
 
-/* (1,1,11,11): exp(-r^2 / (2 * 1.5^2)), of sum 1. */
+/* SSIM's window, a Gaussian of standard deviation 1.5: (1,1,11,11), with a sum of 1. At a distance
+   r from its middle it is proportional to exp(-r^2 / (2 * 1.5^2)). */
 static gan_tensor *gan__ssim_window(gan *g)
 {
     gan_real weight[121], sum = 0;
@@ -12889,7 +12890,11 @@ static gan_tensor *gan__ssim_window(gan *g)
     return gan_mul_scalar(gan__constant(g, weight, 1, 1, 11, 11), 1 / sum);
 }
 
-/* SSIM's s at each place of the window, or l s; x, y (planes,1,H,W). */
+/* SSIM at each place of the window, l*s, or without luminance s alone; x and y are (planes,1,H,W).
+   With the means mx and my, the variances vx and vy and the covariance in the window:
+
+     luminance   l = (2 mx my + c1) / (mx^2 + my^2 + c1)          c1 = (0.01 range)^2
+     structure   s = (2 covariance + c2) / (vx + vy + c2)         c2 = (0.03 range)^2 */
 static gan_tensor *gan__ssim_map(gan_tensor *x, gan_tensor *y, gan_tensor *window, double range,
                                  bool luminance)
 {
@@ -12898,41 +12903,47 @@ static gan_tensor *gan__ssim_map(gan_tensor *x, gan_tensor *y, gan_tensor *windo
     gan_tensor *mx = gan_conv2d_f(x, window, NULL, 1, 0, 1);
     gan_tensor *my = gan_conv2d_f(y, window, NULL, 1, 0, 1);
     gan_tensor *mxy = gan_mul(mx, my);
-    gan_tensor *mm = gan_add(gan_square(mx), gan_square(my));
-    gan_tensor *xy = gan_conv2d_f(gan_mul(x, y), window, NULL, 1, 0, 1);
+    gan_tensor *mean_squares = gan_add(gan_square(mx), gan_square(my));
+    gan_tensor *products = gan_conv2d_f(gan_mul(x, y), window, NULL, 1, 0, 1);
     gan_tensor *squares = gan_add(gan_square(x), gan_square(y));
-    gan_tensor *v = gan_sub(gan_conv2d_f(squares, window, NULL, 1, 0, 1), mm);
-    gan_tensor *s = gan_div(gan_add_scalar(gan_mul_scalar(gan_sub(xy, mxy), 2), c2),
-                            gan_add_scalar(v, c2));
-    gan_tensor *l = luminance
-                      ? gan_div(gan_add_scalar(gan_mul_scalar(mxy, 2), c1), gan_add_scalar(mm, c1))
-                      : NULL;
-    return l ? gan_mul(s, l) : s;
+    gan_tensor *variances = gan_sub(gan_conv2d_f(squares, window, NULL, 1, 0, 1), mean_squares);
+    gan_tensor *covariance = gan_sub(products, mxy);
+    gan_tensor *s = gan_div(gan_add_scalar(gan_mul_scalar(covariance, 2), c2),
+                            gan_add_scalar(variances, c2));
+    if (!luminance)
+        return s;
+    gan_tensor *l = gan_div(gan_add_scalar(gan_mul_scalar(mxy, 2), c1),
+                            gan_add_scalar(mean_squares, c1));
+    return gan_mul(s, l);
 }
 
-/* scales 1: SSIM; 5: MS-SSIM. */
+/* The mean over all planes of SSIM (scales 1) or of MS-SSIM (scales 5; Wang et al. 2003): the
+   structure at each scale, each half as large as the one before it, and the luminance at the last,
+   raised to the paper's powers and multiplied. */
 static double gan__ssim(const char *function, gan_tensor *a, gan_tensor *b, double range,
                         int scales)
 {
     static const double powers[5] = {0.0448, 0.2856, 0.3001, 0.2363, 0.1333};
-    gan__check_likeness(function, a, b, range, 11 << (scales - 1)); /* halved, 11 are left */
+    int side = 11 << (scales - 1); /* so that the smallest scale has the window's 11 pixels */
+    gan__check_likeness(function, a, b, range, side);
     int planes = a->n * a->c;
     double total = 0;
     double *score = (double *)gan__alloc((size_t)planes * sizeof *score);
     gan_mark mark = gan_here(a->g);
     gan_tensor *window = gan__ssim_window(a->g);
-    gan_tensor *quarter = gan_full(a->g, 0.25f, 1, 1, 2, 2);
+    gan_tensor *mean_of_four = gan_full(a->g, 0.25f, 1, 1, 2, 2); /* with stride 2 it halves */
     gan_tensor *x = gan_reshape(a, planes, 1, a->h, a->w);
     gan_tensor *y = gan_reshape(b, planes, 1, a->h, a->w);
     for (int scale = 0; scale < scales; scale++) {
         if (scale > 0) {
-            x = gan_conv2d_f(x, quarter, NULL, 2, 0, 1);
-            y = gan_conv2d_f(y, quarter, NULL, 2, 0, 1);
+            x = gan_conv2d_f(x, mean_of_four, NULL, 2, 0, 1);
+            y = gan_conv2d_f(y, mean_of_four, NULL, 2, 0, 1);
         }
         gan_real *mean = gan__means(gan__ssim_map(x, y, window, range, scale == scales - 1));
         for (int i = 0; i < planes; i++) {
-            double m = (double)mean[i];
-            double factor = scales > 1 ? pow(m < 0 ? 0 : m, powers[scale]) : m;
+            double factor = (double)mean[i];
+            if (scales > 1)
+                factor = pow(factor < 0 ? 0 : factor, powers[scale]);
             score[i] = scale == 0 ? factor : score[i] * factor;
         }
         GAN_FREE(mean);
