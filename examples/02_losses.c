@@ -10,10 +10,10 @@
              data/mnist or built-in digits.
    Time:     8 minutes of one core
    Leaves:   out/02_losses/         samples.png (rows in the table's order), log.csv (every run),
-             table.csv, state.safetensors (of the run under way), and LOSS-SEED.csv and
-             .safetensors (a run's losses and generator). --resume passes over the runs that
-             log.csv holds and takes up the interrupted one where it was last saved, every 100
-             steps. */
+                                    table.csv, state.safetensors (of the run under way), and
+                                    LOSS-SEED.csv and .safetensors (a run's losses and generator)
+   Resume:   passes over the runs that log.csv holds and takes up the interrupted one where it was
+             last saved, every 100 steps */
 #include "digits.h"
 #include "zoo.h"
 
@@ -146,7 +146,8 @@ static void run(options o, const recipe *r, const gan_real *real, int count)
     normed = r->extra == PLAIN || r->extra == CLIP;
     if (r->extra == SPECTRAL)
         gan_weights(D, GAN_SPECTRAL, 1);
-    gan_opt *opt_g = optimizer(G, *r), *opt_d = optimizer(D, *r);
+    gan_opt *opt_g = optimizer(G, *r);
+    gan_opt *opt_d = optimizer(D, *r);
     gan_data *data = open_digits(g, &o);
     int first = resume_from(g, &o);
     printf("%s, seed %llu\n", r->name, o.seed);

@@ -10,8 +10,8 @@
      all          the three in turn, and one table of them
 
    New since 01: labels y beside the images x, and gan_one_hot, gan_embedding and
-   gan_cross_entropy that work on them; the shipped classifier says which digit was drawn. R1, the
-   average of the generator's weights and the falling learning rate are 01's.
+   gan_cross_entropy that work on them; the shipped classifier names the digit that was drawn. R1,
+   the average of the generator's weights and the falling learning rate are 01's.
 
    Run:      make 03_conditional     projection; all three and one table: ARGS="--kind all"
    Data:     --data FOLDER with MNIST's four files, or "digits"; without it data/mnist, or else the
@@ -168,7 +168,8 @@ static void train(const options *o, double row[12])
         gan_tensor *y;
         gan_tensor *real = gan_batch(data, o->batch, &y);
         gan_tensor *fake = generator(G, gan_randn(g, o->batch, 64, 1, 1), y);
-        gan_tensor *named_real = NULL, *named_fake = NULL;
+        gan_tensor *named_real = NULL;
+        gan_tensor *named_fake = NULL;
         gan_tensor *a = discriminator(D, real, y, &named_real);
         gan_tensor *b = discriminator(D, gan_detach(fake), y, &named_fake);
         gan_tensor *d_loss = gan_d_loss(a, b, GAN_NON_SATURATING);
@@ -252,10 +253,11 @@ int main(int argc, char **argv)
         exit(1);
     }
     fprintf(table, "kind,0,1,2,3,4,5,6,7,8,9,all,frechet\n");
-    printf(
-        "\nin percent, the images that the shipped classifier puts into the class that they "
-        "were drawn for; the Frechet distance\n"
-        "               0     1     2     3     4     5     6     7     8     9    all  Frechet");
+    const char *const columns =
+        "               0     1     2     3     4     5     6     7     8     9    all  Frechet";
+    printf("\nin percent, the images that the shipped classifier puts into the class that they "
+           "were drawn for; the Frechet distance\n%s",
+           columns);
     for (kind = from; kind < to; kind++) {
         fprintf(table, "%s", kind_name[kind]);
         printf("\n%-11s", kind_name[kind]);

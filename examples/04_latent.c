@@ -85,14 +85,14 @@ static void between(gan *g, gan_model *G, const options *o)
     double sphere = sqrt(dot_product(z[across + across / 2], z[across + across / 2]));
     printf("half way between two z: length %.1f on the line, %.1f on the sphere\n", middle, sphere);
 
-    int frames = o->quick ? 4 : 60; /* a closed walk through five of them */
-    latent *walk = (latent *)malloc(sizeof(latent) * (size_t)frames);
+    int frames = o->quick ? 4 : 60; /* a closed path through five of them */
+    latent *path = (latent *)malloc(sizeof(latent) * (size_t)frames);
     for (int i = 0; i < frames; i++) {
         double at = 5.0 * i / frames;
-        slerp(walk[i], at - (int)at, ends[(int)at], ends[((int)at + 1) % 5]);
+        slerp(path[i], at - (int)at, ends[(int)at], ends[((int)at + 1) % 5]);
     }
-    save_gif(gan_resize(pictures(g, G, walk, frames), 112, 112, GAN_NEAREST), 8, o, "walk.gif");
-    free(walk);
+    save_gif(gan_resize(pictures(g, G, path, frames), 112, 112, GAN_NEAREST), 8, o, "walk.gif");
+    free(path);
 }
 
 /* ---- 2. directions: the mean z of pictures that have something, less the mean z of those that
@@ -111,7 +111,11 @@ typedef struct {
    column and height over the height's variance. */
 static void measure(const gan_real *x, double attribute[ATTRIBUTES])
 {
-    double mass = 1e-9, row = 0, column = 0, both = 0, height = 1e-9;
+    double mass = 1e-9; /* of the strokes */
+    double row = 0;     /* of the centre of mass */
+    double column = 0;
+    double both = 0;      /* covariance of column and height */
+    double height = 1e-9; /* variance of the height */
     for (int i = 0; i < 784; i++) {
         mass += (x[i] + 1) / 2;
         row += (x[i] + 1) / 2 * (i / 28);

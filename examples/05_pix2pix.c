@@ -211,6 +211,74 @@ static void save_triples(gan *g, gan_model *G, const pairs *test, int size, int 
     draw(gan_reshape(gan_concat_all(part, 3, 1), 3 * n, 3, size, size), 12, o, name);
 }
 
+/* Learns from data, and shows and measures what it can do on test. */
+static void train(gan *g, const options *o, const pairs *data, const pairs *test, int size,
+                  float adversary)
+{
+    const float lr = 1e-3f;
+    gan_model *G = gan_model_new(g, "G");
+    gan_model *D = gan_model_new(g, "D");
+    gan_model *average = gan_model_new(g, "average");
+    gan_opt *opt_g = gan_adam(G, lr, 0.5f, 0.999f);
+    gan_opt *opt_d = gan_adam(D, lr / 2, 0.5f, 0.999f);
+    gan_eval(average); /* its dropout is off: one answer, not one of many */
+    int first = resume_from(g, o);
+    gan_progress *log = gan_progress_open(g, in_folder(o, "log.csv"), "D,G,L1", first, o->steps,
+                                          o->batch);
+    if (!log)
+        fail();
+
+    double score[2];
+    measure(g, NULL, test, size, score);
+    printf("test: the input as it is: L1 %.1f of 255, PSNR %.2f dB\n", score[0], score[1]);
+
+    int every = o->steps / 10 > 0 ? o->steps / 10 : 1;
+    for (int step = first; step < o->steps; step++) {
+        gan_set_lr(opt_g, gan_lr_linear(lr, step, o->steps / 2, o->steps));
+        gan_set_lr(opt_d, gan_lr_linear(lr / 2, step, o->steps / 2, o->steps));
+
+        gan_tensor *x, *y;
+        take_apart(data, gan_batch(data->set, o->batch, NULL), size, true, &x, &y);
+        gan_tensor *fake = generator(G, x, y->c);
+
+        /* D: -E ln s(D(x,y)) - E ln(1 - s(D(x,G(x)))), halved to slow it down */
+        gan_tensor *d_loss = gan_add(gan_bce_logits(discriminator(D, x, y), 1),
+                                     gan_bce_logits(discriminator(D, x, gan_detach(fake)), 0));
+        d_loss = gan_mul_scalar(d_loss, 0.5f);
+        if (adversary > 0)
+            gan_minimize(opt_d, d_loss);
+
+        /* G: -E ln s(D(x,G(x))) + lambda E |y - G(x)| */
+        gan_tensor *l1 = gan_l1(fake, y);
+        gan_tensor *g_loss = gan_bce_logits(discriminator(D, x, fake), 1);
+        gan_minimize(opt_g, gan_add(gan_mul_scalar(g_loss, adversary), gan_mul_scalar(l1, lambda)));
+        gan_ema(average, G, step < 20 ? 0 : 0.995f);
+
+        gan_progress_step(log, step, (double)gan_item(d_loss), (double)gan_item(g_loss),
+                          (double)gan_item(l1));
+        if (step == 0) {
+            gan_summary(G);
+            gan_summary(D);
+        }
+        gan_clear(g);
+
+        if ((step + 1) % every == 0 || step + 1 == o->steps) {
+            if (!o->quick || step + 1 == o->steps) {
+                save_triples(g, average, test, size, step + 1, o);
+                measure(g, average, test, size, score);
+                printf("test: after %d steps: L1 %.1f of 255, PSNR %.2f dB\n", step + 1, score[0],
+                       score[1]);
+            }
+            gan_clear(g);
+            save_all(g, o, step + 1);
+        }
+    }
+    gan_progress_close(log);
+    if (!gan_save(average, in_folder(o, "generator.safetensors")))
+        fail();
+    draw_curves(g, o);
+}
+
 int main(int argc, char **argv)
 {
     options o = {
@@ -254,68 +322,7 @@ int main(int argc, char **argv)
         exit(1);
     }
 
-    const float lr = 1e-3f;
-    gan_model *G = gan_model_new(g, "G");
-    gan_model *D = gan_model_new(g, "D");
-    gan_model *average = gan_model_new(g, "average");
-    gan_opt *opt_g = gan_adam(G, lr, 0.5f, 0.999f);
-    gan_opt *opt_d = gan_adam(D, lr / 2, 0.5f, 0.999f);
-    gan_eval(average); /* its dropout is off: one answer, not one of many */
-    int first = resume_from(g, &o);
-    gan_progress *log = gan_progress_open(g, in_folder(&o, "log.csv"), "D,G,L1", first, o.steps,
-                                          o.batch);
-    if (!log)
-        fail();
-
-    double score[2];
-    measure(g, NULL, &test, size, score);
-    printf("test: the input as it is: L1 %.1f of 255, PSNR %.2f dB\n", score[0], score[1]);
-
-    int every = o.steps / 10 > 0 ? o.steps / 10 : 1;
-    for (int step = first; step < o.steps; step++) {
-        gan_set_lr(opt_g, gan_lr_linear(lr, step, o.steps / 2, o.steps));
-        gan_set_lr(opt_d, gan_lr_linear(lr / 2, step, o.steps / 2, o.steps));
-
-        gan_tensor *x, *y;
-        take_apart(&data, gan_batch(data.set, o.batch, NULL), size, true, &x, &y);
-        gan_tensor *fake = generator(G, x, y->c);
-
-        /* D: -E ln s(D(x,y)) - E ln(1 - s(D(x,G(x)))), halved to slow it down */
-        gan_tensor *d_loss = gan_add(gan_bce_logits(discriminator(D, x, y), 1),
-                                     gan_bce_logits(discriminator(D, x, gan_detach(fake)), 0));
-        d_loss = gan_mul_scalar(d_loss, 0.5f);
-        if (adversary > 0)
-            gan_minimize(opt_d, d_loss);
-
-        /* G: -E ln s(D(x,G(x))) + lambda E |y - G(x)| */
-        gan_tensor *l1 = gan_l1(fake, y);
-        gan_tensor *g_loss = gan_bce_logits(discriminator(D, x, fake), 1);
-        gan_minimize(opt_g, gan_add(gan_mul_scalar(g_loss, adversary), gan_mul_scalar(l1, lambda)));
-        gan_ema(average, G, step < 20 ? 0 : 0.995f);
-
-        gan_progress_step(log, step, (double)gan_item(d_loss), (double)gan_item(g_loss),
-                          (double)gan_item(l1));
-        if (step == 0) {
-            gan_summary(G);
-            gan_summary(D);
-        }
-        gan_clear(g);
-
-        if ((step + 1) % every == 0 || step + 1 == o.steps) {
-            if (!o.quick || step + 1 == o.steps) {
-                save_triples(g, average, &test, size, step + 1, &o);
-                measure(g, average, &test, size, score);
-                printf("test: after %d steps: L1 %.1f of 255, PSNR %.2f dB\n", step + 1, score[0],
-                       score[1]);
-            }
-            gan_clear(g);
-            save_all(g, &o, step + 1);
-        }
-    }
-    gan_progress_close(log);
-    if (!gan_save(average, in_folder(&o, "generator.safetensors")))
-        fail();
-    draw_curves(g, &o);
+    train(g, &o, &data, &test, size, adversary);
     gan_close(g);
     return 0;
 }

@@ -317,13 +317,84 @@ static void save_rows(gan *g, gan_model *G, const domains *test, int size, int s
     draw(gan_concat_all(row, cut ? 4 : 6, 0), n, o, name);
 }
 
+/* Learns from data, and shows test; where its pictures come in pairs it measures, too. */
+static void train(gan *g, const options *o, const domains *data, const domains *test, bool paired,
+                  int size, float lambda, float identity)
+{
+    const float lr = 1e-3f;
+    gan_model *G = gan_model_new(g, "G");
+    gan_model *D = gan_model_new(g, "D");
+    gan_model *average = gan_model_new(g, "average");
+    gan_opt *opt_g = gan_adam(G, lr, 0.5f, 0.999f);
+    gan_opt *opt_d = gan_adam(D, lr / 2, 0.5f, 0.999f);
+    int first = resume_from(g, o);
+    gan_progress *log = gan_progress_open(g, in_folder(o, "log.csv"), cut ? "D,G,NCE" : "D,G,cycle",
+                                          first, o->steps, o->batch);
+    if (!log)
+        fail();
+
+    double before[2], after[2];
+    if (paired)
+        measure(g, NULL, test, size, before);
+
+    int every = o->steps / 10 > 0 ? o->steps / 10 : 1;
+    for (int step = first; step < o->steps; step++) {
+        gan_set_lr(opt_g, gan_lr_linear(lr, step, o->steps / 2, o->steps));
+        gan_set_lr(opt_d, gan_lr_linear(lr / 2, step, o->steps / 2, o->steps));
+
+        gan_tensor *a = next(data->a, o->batch, size);
+        gan_tensor *b = next(data->b, o->batch, size);
+        gan_tensor *to_a = NULL;
+        gan_tensor *to_b;
+        gan_tensor *keep;
+        gan_tensor *g_loss = cut ? cut_loss(g, G, D, a, b, lambda, &to_b, &keep)
+                                 : cycle_loss(G, D, a, b, lambda, identity, &to_b, &to_a, &keep);
+        gan_minimize(opt_g, g_loss);
+        gan_ema(average, G, step < 20 ? 0 : 0.995f);
+
+        gan_tensor *d_loss = loss_of_kind(D, "B", b, "poolB", to_b);
+        if (!cut)
+            d_loss = gan_add(d_loss, loss_of_kind(D, "A", a, "poolA", to_a));
+        gan_minimize(opt_d, d_loss);
+
+        gan_progress_step(log, step, (double)gan_item(d_loss), (double)gan_item(g_loss),
+                          (double)gan_item(keep));
+        if (step == 0) {
+            gan_summary(G);
+            gan_summary(D);
+        }
+        gan_clear(g);
+
+        if ((step + 1) % every == 0 || step + 1 == o->steps) {
+            if (!o->quick || step + 1 == o->steps) {
+                save_rows(g, average, test, size, step + 1, o);
+                if (paired) {
+                    measure(g, average, test, size, after);
+                    printf("test: after %d steps: |a - b| %.1f of 255, |G(a) - b| %.1f", step + 1,
+                           before[0], after[0]);
+                    if (!cut)
+                        printf(", |F(b) - a| %.1f", after[1]);
+                    printf("\n");
+                }
+            }
+            gan_clear(g);
+            save_all(g, o, step + 1);
+        }
+    }
+    gan_progress_close(log);
+    if (!gan_save(average, in_folder(o, "generator.safetensors")))
+        fail();
+    draw_curves(g, o);
+}
+
 int main(int argc, char **argv)
 {
     options o = {
         .out = "out/06_cyclegan", .steps = 1200, .batch = 2, .quick_steps = 6, .quick_batch = 2};
     const char *test_path = NULL;
     int size = 64;
-    float lambda = 0, identity = 0.5f;
+    float lambda = 0; /* until --lambda is given: 10, or 1 with --cut */
+    float identity = 0.5f;
     const flag own[] = {
         {"--test", 't', &test_path, "A,B that are shown and measured, not trained on"},
         {"--cut", 's', &cut, "CUT: A to B alone, by patches in place of the cycle"},
@@ -363,70 +434,7 @@ int main(int argc, char **argv)
         test = built_in(g, count, o.quick ? 6 : 120, size);
     }
 
-    const float lr = 1e-3f;
-    gan_model *G = gan_model_new(g, "G");
-    gan_model *D = gan_model_new(g, "D");
-    gan_model *average = gan_model_new(g, "average");
-    gan_opt *opt_g = gan_adam(G, lr, 0.5f, 0.999f);
-    gan_opt *opt_d = gan_adam(D, lr / 2, 0.5f, 0.999f);
-    int first = resume_from(g, &o);
-    gan_progress *log = gan_progress_open(g, in_folder(&o, "log.csv"),
-                                          cut ? "D,G,NCE" : "D,G,cycle", first, o.steps, o.batch);
-    if (!log)
-        fail();
-
-    double before[2], after[2];
-    if (paired)
-        measure(g, NULL, &test, size, before);
-
-    int every = o.steps / 10 > 0 ? o.steps / 10 : 1;
-    for (int step = first; step < o.steps; step++) {
-        gan_set_lr(opt_g, gan_lr_linear(lr, step, o.steps / 2, o.steps));
-        gan_set_lr(opt_d, gan_lr_linear(lr / 2, step, o.steps / 2, o.steps));
-
-        gan_tensor *a = next(data.a, o.batch, size);
-        gan_tensor *b = next(data.b, o.batch, size);
-        gan_tensor *to_a = NULL;
-        gan_tensor *to_b;
-        gan_tensor *keep;
-        gan_tensor *g_loss = cut ? cut_loss(g, G, D, a, b, lambda, &to_b, &keep)
-                                 : cycle_loss(G, D, a, b, lambda, identity, &to_b, &to_a, &keep);
-        gan_minimize(opt_g, g_loss);
-        gan_ema(average, G, step < 20 ? 0 : 0.995f);
-
-        gan_tensor *d_loss = loss_of_kind(D, "B", b, "poolB", to_b);
-        if (!cut)
-            d_loss = gan_add(d_loss, loss_of_kind(D, "A", a, "poolA", to_a));
-        gan_minimize(opt_d, d_loss);
-
-        gan_progress_step(log, step, (double)gan_item(d_loss), (double)gan_item(g_loss),
-                          (double)gan_item(keep));
-        if (step == 0) {
-            gan_summary(G);
-            gan_summary(D);
-        }
-        gan_clear(g);
-
-        if ((step + 1) % every == 0 || step + 1 == o.steps) {
-            if (!o.quick || step + 1 == o.steps) {
-                save_rows(g, average, &test, size, step + 1, &o);
-                if (paired) {
-                    measure(g, average, &test, size, after);
-                    printf("test: after %d steps: |a - b| %.1f of 255, |G(a) - b| %.1f", step + 1,
-                           before[0], after[0]);
-                    if (!cut)
-                        printf(", |F(b) - a| %.1f", after[1]);
-                    printf("\n");
-                }
-            }
-            gan_clear(g);
-            save_all(g, &o, step + 1);
-        }
-    }
-    gan_progress_close(log);
-    if (!gan_save(average, in_folder(&o, "generator.safetensors")))
-        fail();
-    draw_curves(g, &o);
+    train(g, &o, &data, &test, paired, size, lambda, identity);
     gan_close(g);
     return 0;
 }

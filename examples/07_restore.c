@@ -190,8 +190,8 @@ static gan_tensor *damage(int task, gan_tensor *x, bool training)
     return gan_concat(gan_sub(x, gan_mul(m, x)), m, 1);
 }
 
-/* The hole in the middle from the pixels around it: the mean of what a straight line says from
-   left to right, and from top to bottom. */
+/* The hole in the middle from the pixels around it: the mean of two linear
+   interpolations, from left to right and from top to bottom. */
 static gan_tensor *from_border(gan_tensor *c)
 {
     int at = (side - hole) / 2;
@@ -254,7 +254,9 @@ static void measure(gan *g, int task, const networks *net, gan_data *data, FILE 
            task == INPAINT ? ", inside the hole" : "");
     printf("  %-16s %8s %8s %10s\n", "", "PSNR/dB", "SSIM", "sharpness");
     for (int kind = SIMPLE; kind <= WITH_GAN; kind++) {
-        double psnr = 0, ssim = 0, steep[2] = {0, 0};
+        double psnr = 0;
+        double ssim = 0;
+        double steep[2] = {0, 0};
         for (int k = 0; k < held; k += 8) {
             gan_tensor *x = pictures(g, data, 8, k, 1);
             gan_tensor *y = restored(task, kind, net, x);
@@ -303,6 +305,21 @@ static gan_tensor *patch_loss(int task, gan_tensor *logits, float sign, gan_tens
         return gan_mean(each);
     gan_tensor *share = gan_avg_pool2d(gan_slice(c, 1, 3, 1), 8, 8, 0); /* (N,1,8,8) */
     return gan_div(gan_sum(gan_mul(each, share)), gan_sum(share));
+}
+
+static networks new_networks(gan *g, int task)
+{
+    static const char *const name[TASKS][4] = {
+        {"inpaint_G", "inpaint_pixels", "inpaint_average", "inpaint_D"},
+        {"super_G", "super_pixels", "super_average", "super_D"}};
+    networks net;
+    net.G = gan_model_new(g, name[task][0]);
+    net.pixels = gan_model_new(g, name[task][1]);
+    net.average = gan_model_new(g, name[task][2]);
+    net.D = gan_model_new(g, name[task][3]);
+    net.opt_g = gan_adam(net.G, 1e-3f, 0.5f, 0.99f);
+    net.opt_d = gan_adam(net.D, 2e-3f, 0.5f, 0.99f);
+    return net;
 }
 
 /* One step of a task, its first half on pixels alone. Fills in what the log shows: D,
@@ -396,21 +413,8 @@ int main(int argc, char **argv)
 
     gan *g = open_device(&o);
     networks net[TASKS];
-    for (int task = 0; task < TASKS; task++) {
-        static const char *const name[TASKS][4] = {
-            {"inpaint_G", "inpaint_pixels", "inpaint_average", "inpaint_D"},
-            {"super_G", "super_pixels", "super_average", "super_D"}};
-        gan_model *m[4];
-        for (int i = 0; i < 4; i++)
-            m[i] = gan_model_new(g, name[task][i]);
-        networks *made = &net[task];
-        made->G = m[0];
-        made->pixels = m[1];
-        made->average = m[2];
-        made->D = m[3];
-        made->opt_g = gan_adam(made->G, 1e-3f, 0.5f, 0.99f);
-        made->opt_d = gan_adam(made->D, 2e-3f, 0.5f, 0.99f);
-    }
+    for (int task = 0; task < TASKS; task++)
+        net[task] = new_networks(g, task);
     gan_data *data = open_data(g, &o);
     if (gan_data_size(data) < 2 * held) {
         fprintf(stderr, "%d pictures: at least %d are wanted\n", gan_data_size(data), 2 * held);

@@ -89,10 +89,9 @@ static gan_tensor *unit(gan_tensor *pixels)
     return gan_mul_scalar(gan_add_scalar(pixels, 1), 0.5f);
 }
 
-int main(int argc, char **argv)
+/* The command line, and with --quick what is small and built in. */
+static settings read_settings(int argc, char **argv, options *o)
 {
-    options o = {
-        .out = "out/08_neural_style", .steps = 300, .batch = 1, .quick_steps = 4, .quick_batch = 1};
     settings s = {.size = 256, .strip = 1, .content = 0.2f, .tv = 1, .lr = 0.1f};
     const flag own[] = {
         {"--style", 't', &s.style, "paintings: a.jpg,b.jpg"},
@@ -110,14 +109,22 @@ int main(int argc, char **argv)
         {"--noise", 's', &s.noise, "begin with noise, not with the photo"},
         {"--lbfgs", 's', &s.lbfgs, "L-BFGS, not Adam: fewer steps"},
         {NULL, 0, NULL, NULL}};
-    parse(argc, argv, &o, "08_neural_style: a photo in the style of paintings", own);
-    if (o.quick) {
+    parse(argc, argv, o, "08_neural_style: a photo in the style of paintings", own);
+    if (o->quick) {
         s.size = 32;
         s.strip = 2;
-        s.style = s.net = s.kind = s.weights = o.data = NULL;
+        s.style = s.net = s.kind = s.weights = o->data = NULL;
     }
-    if (!s.style_size || o.quick)
+    if (!s.style_size || o->quick)
         s.style_size = s.size;
+    return s;
+}
+
+int main(int argc, char **argv)
+{
+    options o = {
+        .out = "out/08_neural_style", .steps = 300, .batch = 1, .quick_steps = 4, .quick_batch = 1};
+    settings s = read_settings(argc, argv, &o);
 
     gan *g = open_device(&o);
     const char *kind = s.kind ? s.kind : s.net ? "squeezenet" : "own";

@@ -210,10 +210,9 @@ static gan_tensor *timed(const char *how, gan_model *m, const any_style *any, in
     return x;
 }
 
-int main(int argc, char **argv)
+/* The command line, and with --quick what is small and built in. */
+static settings read_settings(int argc, char **argv, options *o)
 {
-    options o = {
-        .out = "out/09_fast_style", .steps = 1500, .batch = 2, .quick_steps = 2, .quick_batch = 2};
     settings s = {.size = 256,
                   .style_size = 256,
                   .crop = 128,
@@ -237,12 +236,20 @@ int main(int argc, char **argv)
         {"--tv", 'f', &s.tv, "weight of the total variation (1)"},
         {"--lr", 'f', &s.lr, "Adam's learning rate (0.002)"},
         {NULL, 0, NULL, NULL}};
-    parse(argc, argv, &o, "09_fast_style: a network that paints photos in one pass", own);
-    if (o.quick) {
+    parse(argc, argv, o, "09_fast_style: a network that paints photos in one pass", own);
+    if (o->quick) {
         s.size = s.style_size = 32;
         s.crop = 24;
-        s.style = s.net = s.kind = s.weights = s.apply = s.any = o.data = NULL;
+        s.style = s.net = s.kind = s.weights = s.apply = s.any = o->data = NULL;
     }
+    return s;
+}
+
+int main(int argc, char **argv)
+{
+    options o = {
+        .out = "out/09_fast_style", .steps = 1500, .batch = 2, .quick_steps = 2, .quick_batch = 2};
+    settings s = read_settings(argc, argv, &o);
     gan *g = open_device(&o);
 
     char names[4096], numbers[256];

@@ -160,11 +160,81 @@ static void save_samples(gan *g, gan_model *G, const gan_real *noise, int step, 
     gan_clear(g);
 }
 
+static void train(gan *g, const options *o, float lr)
+{
+    gan_model *G = gan_model_new(g, "G");
+    gan_model *D = gan_model_new(g, "D");
+    gan_model *average = gan_model_new(g, "average");
+    gan_weights(D, GAN_EQUALIZED, 1);
+    gan_opt *opt_g = gan_adam(G, lr, 0, 0.99f);
+    gan_opt *opt_d = gan_adam(D, lr, 0, 0.99f);
+    gan_data *data = open_data(g, o);
+    gan_real *noise = (gan_real *)malloc(sizeof *noise * 96 * LATENT);
+    gan_to_host(gan_randn(g, 96, LATENT, 1, 1), noise);
+    int first = resume_from(g, o);
+    gan_progress *log = gan_progress_open(g, in_folder(o, "log.csv"), "D,G,p", first, o->steps,
+                                          o->batch);
+    if (!log)
+        fail();
+
+    int every = o->steps / 10 > 500 ? 500 : o->steps / 10;
+    if (o->quick || o->steps < 10)
+        every = o->steps;
+    for (int step = first; step < o->steps; step++) {
+        float fade;
+        int side = side_at(step, o->steps, &fade);
+        float rate = gan_lr_linear(lr, step, o->steps * 4 / 5, o->steps);
+        gan_tensor *kept = gan_find_param(D, "ada.running_p");
+        gan_real p = ada && kept ? gan_item(kept) : 0; /* how often to augment */
+        gan_set_lr(opt_g, rate);
+        gan_set_lr(opt_d, rate);
+
+        gan_tensor *real = at_side(gan_batch(data, o->batch, NULL), side, fade);
+        gan_tensor *fake = synthesis(G, styles(g, G, o->batch, side), side, fade, NULL);
+        gan_tensor *shown = ada ? gan_augment(fake, GAN_DIFFAUGMENT | GAN_FLIP, p) : fake;
+        if (ada)
+            real = gan_augment(real, GAN_DIFFAUGMENT | GAN_FLIP, p);
+        gan_tensor *d_real = discriminator(D, real, fade);
+        gan_tensor *d_loss = gan_d_loss(d_real, discriminator(D, gan_detach(shown), fade),
+                                        GAN_NON_SATURATING);
+        gan_tensor *d_loss_and_r1 = d_loss;
+        if (step % 16 == 0)
+            d_loss_and_r1 = gan_add(d_loss,
+                                    gan_mul_scalar(gan_r1(d_real, real), 16 * gamma_r1 / 2));
+        if (ada)
+            p = gan_ada(D, d_real, 0.6f, 100000); /* for the next step */
+        gan_minimize(opt_d, d_loss_and_r1);
+
+        gan_tensor *g_loss = gan_g_loss(NULL, discriminator(D, shown, fade), GAN_NON_SATURATING);
+        gan_tensor *g_loss_and_path = g_loss;
+        if (path && step % 4 == 0)
+            g_loss_and_path = gan_add(g_loss, path_penalty(g, G, (o->batch + 1) / 2, side, fade));
+        gan_minimize(opt_g, g_loss_and_path);
+        gan_ema(average, G, gan_ema_decay(step, o->batch, 8000, 0.05f));
+
+        gan_progress_step(log, step, (double)gan_item(d_loss), (double)gan_item(g_loss), (double)p);
+        if (step == 0) {
+            gan_summary(G);
+            gan_summary(D);
+        }
+        gan_clear(g);
+
+        if ((step + 1) % every == 0 || step + 1 == o->steps) {
+            save_samples(g, average, noise, step + 1, o);
+            save_all(g, o, step + 1);
+            if (!gan_save_f16(average, in_folder(o, "generator.safetensors")))
+                fail();
+        }
+    }
+    gan_progress_close(log);
+    free(noise);
+}
+
 int main(int argc, char **argv)
 {
     options o = {
         .out = "out/10_stylegan", .steps = 7000, .batch = 8, .quick_steps = 9, .quick_batch = 4};
-    float lr = 8e-3f, fade;
+    float lr = 8e-3f;
     const flag own[] = {
         {"--size", 'i', &size, "side of the pictures: a power of two from 8 to 256"},
         {"--width", 'i', &width, "channels of the small sides"},
@@ -189,71 +259,7 @@ int main(int argc, char **argv)
     }
 
     gan *g = open_device(&o);
-    gan_model *G = gan_model_new(g, "G");
-    gan_model *D = gan_model_new(g, "D");
-    gan_model *average = gan_model_new(g, "average");
-    gan_weights(D, GAN_EQUALIZED, 1);
-    gan_opt *opt_g = gan_adam(G, lr, 0, 0.99f);
-    gan_opt *opt_d = gan_adam(D, lr, 0, 0.99f);
-    gan_data *data = open_data(g, &o);
-    gan_real *noise = (gan_real *)malloc(sizeof *noise * 96 * LATENT);
-    gan_to_host(gan_randn(g, 96, LATENT, 1, 1), noise);
-    int first = resume_from(g, &o);
-    gan_progress *log = gan_progress_open(g, in_folder(&o, "log.csv"), "D,G,p", first, o.steps,
-                                          o.batch);
-    if (!log)
-        fail();
-
-    int every = o.steps / 10 > 500 ? 500 : o.steps / 10;
-    if (o.quick || o.steps < 10)
-        every = o.steps;
-    for (int step = first; step < o.steps; step++) {
-        int side = side_at(step, o.steps, &fade);
-        float rate = gan_lr_linear(lr, step, o.steps * 4 / 5, o.steps);
-        gan_tensor *kept = gan_find_param(D, "ada.running_p");
-        gan_real p = ada && kept ? gan_item(kept) : 0; /* how often to augment */
-        gan_set_lr(opt_g, rate);
-        gan_set_lr(opt_d, rate);
-
-        gan_tensor *real = at_side(gan_batch(data, o.batch, NULL), side, fade);
-        gan_tensor *fake = synthesis(G, styles(g, G, o.batch, side), side, fade, NULL);
-        gan_tensor *shown = ada ? gan_augment(fake, GAN_DIFFAUGMENT | GAN_FLIP, p) : fake;
-        if (ada)
-            real = gan_augment(real, GAN_DIFFAUGMENT | GAN_FLIP, p);
-        gan_tensor *d_real = discriminator(D, real, fade);
-        gan_tensor *d_loss = gan_d_loss(d_real, discriminator(D, gan_detach(shown), fade),
-                                        GAN_NON_SATURATING);
-        gan_tensor *d_loss_and_r1 = d_loss;
-        if (step % 16 == 0)
-            d_loss_and_r1 = gan_add(d_loss,
-                                    gan_mul_scalar(gan_r1(d_real, real), 16 * gamma_r1 / 2));
-        if (ada)
-            p = gan_ada(D, d_real, 0.6f, 100000); /* for the next step */
-        gan_minimize(opt_d, d_loss_and_r1);
-
-        gan_tensor *g_loss = gan_g_loss(NULL, discriminator(D, shown, fade), GAN_NON_SATURATING);
-        gan_tensor *g_loss_and_path = g_loss;
-        if (path && step % 4 == 0)
-            g_loss_and_path = gan_add(g_loss, path_penalty(g, G, (o.batch + 1) / 2, side, fade));
-        gan_minimize(opt_g, g_loss_and_path);
-        gan_ema(average, G, gan_ema_decay(step, o.batch, 8000, 0.05f));
-
-        gan_progress_step(log, step, (double)gan_item(d_loss), (double)gan_item(g_loss), (double)p);
-        if (step == 0) {
-            gan_summary(G);
-            gan_summary(D);
-        }
-        gan_clear(g);
-
-        if ((step + 1) % every == 0 || step + 1 == o.steps) {
-            save_samples(g, average, noise, step + 1, &o);
-            save_all(g, &o, step + 1);
-            if (!gan_save_f16(average, in_folder(&o, "generator.safetensors")))
-                fail();
-        }
-    }
-    gan_progress_close(log);
-    free(noise);
+    train(g, &o, lr);
     gan_profile(g);
     gan_close(g);
     return 0;

@@ -74,7 +74,8 @@ static void mixing_table(gan *g, gan_model *G, int columns, int rows, const opti
 {
     const int from[3] = {0, coarse_end, middle_end};
     const int to[3] = {coarse_end, middle_end, layers};
-    int across = columns + 1, n = across * (3 * rows + 1);
+    int across = columns + 1;
+    int n = across * (3 * rows + 1);
     gan_real *a = new_w(g, G, columns, psi);
     gan_real *b = new_w(g, G, rows, psi);
     gan_real *ws = new_styles(n);
@@ -136,7 +137,8 @@ static void noise_rows(gan *g, gan_model *G, int columns, int rows, const option
     int n = columns - 2;
     double mean = 0;
     for (int y = 0; y < rows; y++) {
-        gan_real *one = new_styles(1), *many = new_styles(n);
+        gan_real *one = new_styles(1);
+        gan_real *many = new_styles(n);
         set_style(one, 0, 0, layers, w + y * LATENT);
         for (int i = 0; i < n; i++)
             set_style(many, i, 0, layers, w + y * LATENT);

@@ -31,7 +31,7 @@ enum { ALONE, SHIFTED, DRAWN, GUESSES, WAYS };
 static const char *const way_name[WAYS] = {"alone", "shifted", "GAN", "guesses"};
 
 static bool guesses;           /* --guesses */
-static int width = 32;         /* of the GAN, as digits.h says */
+static int width = 32;         /* of the GAN: digits.h */
 static int lessons = 300;      /* a classifier's steps */
 static int test_count = 10000; /* test images */
 
@@ -81,8 +81,8 @@ static pictures choose(gan *g, gan_data *data, int each)
     return few;
 }
 
-/* Random shifts, or what else which says. What moves in is 0: so that this is black, [-1,1] is
-   [0,2] meanwhile. */
+/* x through random changes of the kinds which (GAN_SHIFT, GAN_CUTOUT). gan_augment fills with 0;
+   so that this is black, [-1,1] is [0,2] meanwhile. */
 static gan_tensor *changed(gan_tensor *x, int which)
 {
     return gan_add_scalar(gan_augment(gan_add_scalar(x, 1), which, 1), -1);

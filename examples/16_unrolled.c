@@ -8,9 +8,9 @@
    Run:      make 16_unrolled        or with ARGS="--unroll 10 --eta 0.01"
    Time:     1 minute of one core
    Leaves:   out/16_unrolled/        ring.png (above the usual GAN, below the unrolled one, from
-                                     left to right as they train), log.csv, state.safetensors (of
-                                     the training under way); --resume begins the interrupted one
-                                     of the two again */
+                                     left to right as they train), log.csv, state.safetensors (the
+                                     views of the trainings that are done)
+   Resume:   begins the interrupted one of the two again */
 #include "common.h"
 
 enum {

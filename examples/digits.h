@@ -1,5 +1,5 @@
 /* digits.h: the networks for 28x28 digits that several examples share: those of 01_dcgan, with a
-   width to choose, and the same with a class to draw or to judge (03_conditional). width is the
+   width to choose, and the same with a class to draw or to recognise (03_conditional). width is the
    number of channels of the 14x14 maps; the 7x7 maps have twice as many. */
 #ifndef DIGITS_H
 #define DIGITS_H

@@ -30,7 +30,7 @@ typedef gan_tensor *forward(gan_model *m, gan_tensor *x, gan_tensor **maps);
 typedef struct {
     gan_model *m;
     forward *f;
-    float blank; /* the value of a pixel that says nothing */
+    float blank; /* the value of an empty pixel */
 } subject;
 
 /* Heat (N,1,H,W) of x for S = sum of wanted * logits; wanted (N,K,1,1) is 1 at the class asked

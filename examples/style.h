@@ -6,7 +6,8 @@
 
 /* ---- pictures */
 
-/* Four built-in shapes drawn as look says, two by two: (1,3,SIZE,SIZE), SIZE a multiple of 8. */
+/* Four built-in shapes in a look (GAN_SHAPES_FILLED ...), two by two: (1,3,SIZE,SIZE), SIZE a
+   multiple of 8. */
 static inline gan_tensor *style_shapes(gan *g, int size, int look)
 {
     int half = size / 8 * 4;
@@ -23,7 +24,7 @@ static inline gan_tensor *style_shapes(gan *g, int size, int look)
 }
 
 /* The picture in a file (1,3,H,W), its longer side size, both sides multiples of 4; NULL for
-   path: shapes drawn as look says. */
+   path: built-in shapes in that look. */
 static inline gan_tensor *style_picture(gan *g, const char *path, int size, int look)
 {
     if (!path)
@@ -235,8 +236,9 @@ static inline void style_losses(const style_net *net, gan_tensor *x, const style
     for (; net->layers->style[l]; l++) {
         gan_tensor *mean, *gram;
         style_statistics(zoo_feature(&f, net->layers->style[l]), &mean, &gram);
-        *style = gan_add(
-            *style, gan_add(style_distance(mean, t->mean[l]), style_distance(gram, t->gram[l])));
+        gan_tensor *here = gan_add(style_distance(mean, t->mean[l]),
+                                   style_distance(gram, t->gram[l]));
+        *style = gan_add(*style, here);
     }
     *style = gan_mul_scalar(*style, 1 / (gan_real)l);
     gan_tensor *down = gan_mse(gan_slice(x, 2, 1, x->h - 1), gan_slice(x, 2, 0, x->h - 1));

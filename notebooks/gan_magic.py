@@ -228,7 +228,9 @@ def declarations():
             own = marker.group(1).endswith('gan.h')
         elif own:
             lines.append(line)
-    return '\n'.join(lines).replace('extern', '')
+    text = '\n'.join(lines).replace('extern', '')
+    # The guard against two sizes of GAN_REAL in one program is a definition, which cffi cannot read.
+    return re.sub(r'__attribute__\(\(used\)\)\s*static const char \*const \w+ = &\w+;', '', text)
 
 
 class Library:
