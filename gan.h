@@ -13986,7 +13986,8 @@ static bool gan__entry_readable(const gan__entry *e)
     return e->dtype[0] == 'F' || strcmp(e->dtype, "BF16") == 0 || strcmp(e->dtype, "U8") == 0;
 }
 
-/* Is an entry of a type that is read, and of t's shape if t is not NULL? */
+/* Notes in wrongs if an entry is of a type that is not read, or, where t is not NULL, not of t's
+   shape. */
 static void gan__entry_fits(const gan__entry *e, const gan_tensor *t, gan__wrongs *wrongs)
 {
     const int *s = e->shape;
@@ -13998,25 +13999,25 @@ static void gan__entry_fits(const gan__entry *e, const gan_tensor *t, gan__wrong
                    e->name, s[0], s[1], s[2], s[3], GAN__SHAPE(t));
 }
 
-/* Number i of an entry; bytes are copied, for they may lie anywhere. */
+/* Number i of an entry. Its bytes are copied, for a float or double may not lie at any address. */
 static double gan__entry_number(const gan__tensors *f, const gan__entry *e, size_t i)
 {
     const unsigned char *at = f->data + e->begin;
     uint16_t half;
     float single;
     double number;
-    if (e->dtype[0] == 'U')
+    if (strcmp(e->dtype, "U8") == 0)
         return at[i];
-    if (e->dtype[1] == '6') {
+    if (strcmp(e->dtype, "F64") == 0) {
         memcpy(&number, at + i * 8, 8);
         return number;
     }
-    if (e->dtype[1] == '3') {
+    if (strcmp(e->dtype, "F32") == 0) {
         memcpy(&single, at + i * 4, 4);
         return single;
     }
     memcpy(&half, at + i * 2, 2);
-    if (e->dtype[0] == 'F')
+    if (strcmp(e->dtype, "F16") == 0)
         return gan__from_half(half);
     uint32_t bits = (uint32_t)half << 16; /* BF16: the upper half of a float */
     memcpy(&single, &bits, 4);
@@ -14302,13 +14303,15 @@ static gan_opt *gan__slot_of(const gan_model *model, const char *mark, int *slot
     return NULL;
 }
 
-/* A second moment is a mean of squares, steps are a count. */
+/* Checks the numbers of an optimizer's slot: a second moment is a mean of squares and not negative,
+   the last slot is the count of steps. */
 static bool gan__moment_numbers_fit(const gan__tensors *f, const gan__entry *e, const gan_opt *opt,
                                     int slot)
 {
+    const double most = 9007199254740992.0; /* 2^53: up to here doubles hold every whole number */
     bool squares = (opt->kind == GAN__ADAM && slot == 1) ||
                    (opt->kind == GAN__RMSPROP && slot == 0);
-    if (slot == opt->slots && !gan__is_whole(gan__entry_number(f, e, 0), 9007199254740992.0))
+    if (slot == opt->slots && !gan__is_whole(gan__entry_number(f, e, 0), most))
         return gan__refuse("%s: \"%.200s\" is not a count", f->path, e->name);
     for (size_t i = 0; squares && i < gan__entry_count(e); i++)
         if (gan__entry_number(f, e, i) < 0)
@@ -14334,16 +14337,18 @@ static bool gan__moment_fits(gan__tensors *f, gan_model *model, gan__entry *e)
     if (wrongs.count)
         return gan__wrongs_refuse(f, &wrongs);
     const gan__entry *of = gan__tensors_find_part(f, NULL, e->name, length, "");
-    bool steps = slot == opt->slots;
-    bool same = of && e->rank == of->rank && memcmp(e->shape, of->shape, sizeof e->shape) == 0;
-    bool whole = true;
-    for (int s = steps ? 0 : opt->slots; s <= opt->slots; s++) {
-        bool pair = opt->kind == GAN__LBFGS && s >= 2 && s < opt->slots;
+    bool is_steps = slot == opt->slots;
+    bool fits = of && (is_steps ? e->rank == 0
+                                : e->rank == of->rank &&
+                                      memcmp(e->shape, of->shape, sizeof e->shape) == 0);
+    bool complete = true;
+    for (int s = is_steps ? 0 : opt->slots; s <= opt->slots; s++) {
+        bool history = opt->kind == GAN__LBFGS && s >= 2 && s < opt->slots;
         gan__slot_suffix(suffix, opt, s);
-        if (!pair) /* a shorter history has fewer of them */
-            whole = whole && gan__tensors_find_part(f, NULL, e->name, length, suffix);
+        if (!history) /* an L-BFGS history may still be shorter than its slots */
+            complete = complete && gan__tensors_find_part(f, NULL, e->name, length, suffix);
     }
-    if (!of || !whole || (steps ? e->rank != 0 : !same))
+    if (!fits || !complete)
         return gan__refuse("%s: \"%.200s\" does not fit its parameter, or others of its optimizer "
                            "are missing",
                            f->path, e->name);
