@@ -8262,21 +8262,22 @@ static gan__cost gan__cost_norm_sums(const gan_norm *p)
     return cost;
 }
 
+/* For each channel S0 and S1: the sum of gy, and of gy*xhat with xhat = (x - mean)/deviation. */
 GAN_API void gan_ref_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
                                const gan_real *stats, gan_real *sums)
 {
     const gan_real *mean = stats, *var = stats + p->c;
     for (int c = 0; c < p->c; c++) {
-        double s0 = 0, s1 = 0;
+        double sum_gy = 0, sum_gy_xhat = 0;
         double deviation = sqrt((double)var[c] + p->eps);
         for (int n = 0; n < p->n; n++)
             for (size_t i = 0; i < p->size; i++) {
-                size_t k = ((size_t)n * p->c + c) * p->size + i;
-                s0 += gy[k];
-                s1 += gy[k] * (x[k] - (double)mean[c]) / deviation;
+                size_t at = ((size_t)n * p->c + c) * p->size + i;
+                sum_gy += gy[at];
+                sum_gy_xhat += gy[at] * (x[at] - (double)mean[c]) / deviation;
             }
-        sums[c] = (gan_real)s0;
-        sums[p->c + c] = (gan_real)s1;
+        sums[c] = (gan_real)sum_gy;
+        sums[p->c + c] = (gan_real)sum_gy_xhat;
     }
 }
 
@@ -8288,25 +8289,32 @@ static gan__cost gan__cost_norm_grad(const gan_norm *p)
     return cost;
 }
 
+/* gx = weight/deviation * (gy - (S0 + xhat*S1)/count). The second term is there because x also
+   moves the mean and the variance of its channel; frozen ones it does not move. */
 GAN_API void gan_ref_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
                                const gan_real *stats, const gan_real *weight, const gan_real *sums,
                                gan_real *gx)
 {
     const gan_real *mean = stats, *var = stats + p->c;
-    const gan_real *s0 = sums, *s1 = sums + p->c;
+    const gan_real *sum_gy = sums, *sum_gy_xhat = sums + p->c;
     double count = (double)p->n * (double)p->size;
     for (int n = 0; n < p->n; n++)
         for (int c = 0; c < p->c; c++)
             for (size_t i = 0; i < p->size; i++, gy++, x++, gx++) {
                 double deviation = sqrt((double)var[c] + p->eps);
                 double xhat = (*x - (double)mean[c]) / deviation;
-                double by_statistics = p->frozen ? 0 : (s0[c] + xhat * s1[c]) / count;
-                *gx = (gan_real)(weight[c] / deviation * (*gy - by_statistics));
+                double through_stats = p->frozen ? 0 : (sum_gy[c] + xhat * sum_gy_xhat[c]) / count;
+                *gx = (gan_real)(weight[c] / deviation * (*gy - through_stats));
             }
 }
 
-/* ---- cpu: one channel, or one (n,c) line, at a time. Statistics take two passes, so that a large
-   mean does not drown a small variance; a channel's numbers stay in the cache for the second. */
+/* ---- cpu: one channel, or one (n,c) line, at a time. Statistics take two passes, the mean first
+   and then the squares of x - mean: the mean of x^2 minus mean^2 would lose a small variance to
+   rounding where the mean is large. A channel's numbers are still in the cache for the second
+   pass.
+
+   Kernels compute with gan_real, so the squares are of x - m, with m the mean rounded to gan_real.
+   As mean of (x - m)^2 = var + (mean - m)^2, the last term is subtracted. */
 static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
@@ -8319,9 +8327,9 @@ static void gan__norm_stats_body(void *argument, size_t begin, size_t end, int t
     for (size_t c = begin; c < end; c++) {
         const gan_real *x = job->in[0] + c * p->size;
         double mean = simd->sum(x, (size_t)p->n, stride, p->size) / count;
-        double rounded = mean - (gan_real)mean; /* the squares are about the rounded mean */
+        double rounding = mean - (gan_real)mean;
         double squares = simd->sum_of_squares(x, (size_t)p->n, stride, p->size, (gan_real)mean);
-        double var = squares / count - rounded * rounded;
+        double var = squares / count - rounding * rounding;
         stats[c] = (gan_real)mean;
         stats[p->c + c] = (gan_real)GAN__MAX(var, 0);
     }
@@ -8379,22 +8387,23 @@ GAN_API void gan_cpu_norm_sums(const gan_norm *p, const gan_real *gy, const gan_
 }
 
 /* The formula multiplied out: gx = a*gy + b*(x - mean) + shift, with r = 1/sqrt(var + eps),
-   a = weight*r, b = -a*r*S1/M and shift = -a*S0/M */
+   a = weight*r, b = -a*r*S1/M and shift = -a*S0/M; S0 and S1 are the sums of gy and of gy*xhat,
+   M their count */
 static void gan__norm_grad_body(void *argument, size_t begin, size_t end, int thread)
 {
     gan__job *job = (gan__job *)argument;
     const gan_norm *p = (const gan_norm *)job->p;
     const gan_real *mean = job->in[2], *var = job->in[2] + p->c;
     const gan_real *weight = job->in[3];
-    const gan_real *s0 = job->in[4], *s1 = job->in[4] + p->c;
+    const gan_real *sum_gy = job->in[4], *sum_gy_xhat = job->in[4] + p->c;
     double count = (double)p->n * (double)p->size;
     (void)thread;
     for (size_t line = begin; line < end; line++) {
         size_t c = line % p->c, first = line * p->size;
         double r = 1 / sqrt((double)var[c] + p->eps);
         double a = weight[c] * r;
-        double b = p->frozen ? 0 : -a * r * s1[c] / count;
-        double shift = p->frozen ? 0 : -a * s0[c] / count;
+        double b = p->frozen ? 0 : -a * r * sum_gy_xhat[c] / count;
+        double shift = p->frozen ? 0 : -a * sum_gy[c] / count;
         gan__simd()->norm_grad(job->in[0] + first, job->in[1] + first, mean[c], (gan_real)a,
                                (gan_real)b, (gan_real)shift, job->out[0] + first, p->size);
     }
@@ -8437,8 +8446,8 @@ static gan_tensor *gan__norm_vjp_recorded(gan_tensor *y, gan_tensor *gy, int i)
         return gan_mul(gy, scale);
     gan_tensor *mean_gy = gan_mean_to(gy, 1, c, 1, 1);
     gan_tensor *mean_gy_xhat = gan_mean_to(gan_mul(gy, xhat), 1, c, 1, 1);
-    gan_tensor *by_statistics = gan_add(mean_gy, gan_mul(xhat, mean_gy_xhat));
-    return gan_mul(scale, gan_sub(gy, by_statistics));
+    gan_tensor *through_stats = gan_add(mean_gy, gan_mul(xhat, mean_gy_xhat));
+    return gan_mul(scale, gan_sub(gy, through_stats));
 }
 
 /* The sums of norm_sums are d/dbias (row 0) and d/dweight (row 1), and norm_grad needs them for
@@ -9352,51 +9361,55 @@ static gan__param *gan__param_new(gan_model *model, const char *name, gan__param
     return param;
 }
 
-/* The name's part behind its last dot. */
+/* "weight" of "net.0.weight": what follows the last dot of a name, or the whole name. */
 static const char *gan__last_part(const char *name)
 {
     const char *dot = strrchr(name, '.');
     return dot ? dot + 1 : name;
 }
 
-/* PyTorch's files do not say what is a buffer. Those of its batch norm and of its spectral norm
-   are known by their names. */
+/* PyTorch's files do not tell which tensors are buffers (kept in the model, but not trained). The
+   buffers of its batch norm and of its spectral norm are recognised by their names. */
 static bool gan__is_torch_buffer(const char *name)
 {
-    static const char *const names[] = {"running_mean", "running_var", "weight_u", "weight_v"};
+    static const char *const buffers[4] = {"running_mean", "running_var", "weight_u", "weight_v"};
     for (int i = 0; i < 4; i++)
-        if (strcmp(gan__last_part(name), names[i]) == 0)
+        if (strcmp(gan__last_part(name), buffers[i]) == 0)
             return true;
     return false;
 }
 
-/* A parameter that a file brings into a model that has none yet. gan_init_model starts it as a
-   layer would have: weights of two or more dimensions uniform, normalisation at 1, the rest
-   at 0. NULL if there is no memory. */
+/* Adds a parameter that a file holds and the model does not have yet. Its start value is what a
+   layer would have given it, for gan_init_model: uniform for weights of two or more dimensions, 1
+   for the weight and the variance of a normalisation, 0 for the rest. NULL: no memory. */
 static gan__param *gan__param_from_file(gan_model *model, const char *name, gan__param_shape shape,
                                         bool trainable)
 {
-    bool scales = strstr(name, "weight") || strstr(name, "running_var");
-    gan__start start = shape.rank > 1
-                         ? gan__start_uniform(1 / sqrt((double)shape.c * shape.h * shape.w))
-                         : gan__start_at(scales ? 1 : 0);
+    bool starts_at_1 = strstr(name, "weight") || strstr(name, "running_var");
+    double inputs = (double)shape.c * shape.h * shape.w; /* of one output: fan_in */
+    gan__start start = shape.rank > 1 ? gan__start_uniform(1 / sqrt(inputs))
+                                      : gan__start_at(starts_at_1 ? 1 : 0);
     return gan__try_param_new(model, name, shape, trainable, start);
 }
 
-/* A stream of random numbers for each name, by the hash FNV-1a (Fowler, Noll and Vo): a parameter
-   starts the same whatever is made before it. */
+/* The stream of random numbers that a parameter starts from: a hash of the model's name and its
+   own, so that it starts the same whatever is made before it. The hash is the 64-bit FNV-1a
+   (Fowler, Noll and Vo), whose two constants are its published offset basis and prime. The highest
+   bit is set, so that no name's stream is one of GAN__STREAM_DRAW and those after it. */
 static uint64_t gan__stream_of(const char *model, const char *name)
 {
     uint64_t hash = 14695981039346656037u;
-    for (int part = 0; part < 2; part++)
-        for (const char *s = part ? name : model; *s; s++)
-            hash = (hash ^ (unsigned char)*s) * 1099511628211u;
+    for (const char *s = model; *s; s++)
+        hash = (hash ^ (unsigned char)*s) * 1099511628211u;
+    for (const char *s = name; *s; s++)
+        hash = (hash ^ (unsigned char)*s) * 1099511628211u;
     return hash | (uint64_t)1 << 63;
 }
 
-/* Of count vectors of that length, one after the other: from each, its projections onto those
-   before it are subtracted, and what is left is made as long as gain (Gram and Schmidt). In double
-   its errors lie below float's rounding. */
+/* Makes count vectors, each of length numbers and stored one after the other, orthogonal to each
+   other (Gram and Schmidt): from each vector v its projections onto the vectors u before it are
+   subtracted, then v is divided by its norm; at last all are multiplied by gain. Computed in
+   double, its errors lie below float's rounding. */
 static void gan__orthogonalise_vectors(double *vectors, size_t count, size_t length, double gain)
 {
     for (double *v = vectors; v < vectors + count * length; v += length) {
@@ -9407,18 +9420,19 @@ static void gan__orthogonalise_vectors(double *vectors, size_t count, size_t len
             for (size_t j = 0; j < length; j++)
                 v[j] -= dot * u[j];
         }
-        double square = 0;
+        double squares = 0;
         for (size_t j = 0; j < length; j++)
-            square += v[j] * v[j];
+            squares += v[j] * v[j];
         for (size_t j = 0; j < length; j++)
-            v[j] /= sqrt(square);
+            v[j] /= sqrt(squares);
     }
     for (size_t i = 0; i < count * length; i++)
         vectors[i] *= gain;
 }
 
 /* t as a matrix (N, C*H*W): its columns, or its rows if they are fewer, become orthogonal vectors
-   of length gain. They are the Q of A = Q R whose R has a positive diagonal, as PyTorch's. */
+   of norm gain. Those with gain 1 are the Q of the QR decomposition whose R has a positive
+   diagonal, as PyTorch's orthogonal_ computes. */
 static void gan__orthogonalise(gan_tensor *t, double gain)
 {
     size_t rows = (size_t)t->n;
@@ -9426,8 +9440,8 @@ static void gan__orthogonalise(gan_tensor *t, double gain)
     bool by_row = rows < columns;
     size_t count = by_row ? rows : columns;
     size_t length = by_row ? columns : rows;
-    size_t vector_step = by_row ? columns : 1; /* from one vector to the next in t */
-    size_t number_step = by_row ? 1 : columns; /* from one number of a vector to the next */
+    size_t vector_step = by_row ? columns : 1; /* in t, from one vector to the next */
+    size_t number_step = by_row ? 1 : columns; /* in t, from one number of a vector to the next */
     gan_real *host = (gan_real *)gan__ensure_buffer(t->g, &gan__ref, &t->g->staging[0],
                                                     &t->g->staging_size[0], count * length);
     double *vectors = (double *)gan__alloc(count * length * sizeof *vectors);
@@ -9641,8 +9655,8 @@ GAN_API void gan_backward(gan_tensor *loss, gan_model *model)
     for (int i = 0; i < model->count; i++)
         if (gan__trains(model, i))
             gan__request_grad(g, model->params[i].value);
-    g->recording = false;
-    g->reclaiming = true;
+    g->recording = false; /* the derivatives are not differentiated themselves .. */
+    g->reclaiming = true; /* .. and their memory is given back as soon as it is not needed */
     gan__differentiate(g, loss, gan_full(g, 1, 1, 1, 1, 1));
     gan__release_temporaries(g, 0);
     while (g->tape_count > before)
@@ -10055,8 +10069,8 @@ GAN_API gan_tensor *gan_demodulation(gan_tensor *weight, gan_tensor *style)
     gan_tensor *weight_squares = gan_sum_to(gan_square(weight), out, c, 1, 1);
     gan_tensor *of_weight = gan_reshape(weight_squares, 1, 1, out, c);
     gan_tensor *of_style = gan_reshape(gan_square(style), 1, 1, n, c);
-    gan_tensor *squares = gan_matmul_t(of_style, of_weight, false, true); /* (1,1,N,O) */
-    gan_tensor *factor = gan_rsqrt(gan_add_scalar(squares, (gan_real)1e-8));
+    gan_tensor *squares = gan_matmul_t(of_style, of_weight, false, true);    /* (1,1,N,O) */
+    gan_tensor *factor = gan_rsqrt(gan_add_scalar(squares, (gan_real)1e-8)); /* never 1/0 */
     return gan_reshape(factor, n, out, 1, 1);
 }
 
@@ -10376,9 +10390,14 @@ GAN_API gan_tensor *gan_gram(gan_tensor *x)
     return gan_mul_scalar(gan_matmul_t(f, f, false, true), scale);
 }
 
-/* What of two feature maps is compared. */
-typedef enum gan__feature_kind { GAN__FEATURES, GAN__GRAMS, GAN__MEANS } gan__feature_kind;
+/* What gan__feature_distance compares of two feature maps (N,C,H,W). */
+typedef enum gan__feature_kind {
+    GAN__FEATURES, /* all their numbers */
+    GAN__GRAMS,    /* their Gram matrices, (N,1,C,C) */
+    GAN__MEANS     /* their means over the batch, (1,C,H,W) */
+} gan__feature_kind;
 
+/* The mean squared difference of what kind names. No gradient goes into target. */
 static gan_tensor *gan__feature_distance(const char *function, gan_tensor *target, gan_tensor *x,
                                          gan__feature_kind kind)
 {
@@ -10387,7 +10406,7 @@ static gan_tensor *gan__feature_distance(const char *function, gan_tensor *targe
     if (kind == GAN__GRAMS) {
         x = gan_gram(x);
         target = gan_gram(target);
-        target = gan_expand(target, x->n, 1, target->h, target->w);
+        target = gan_expand(target, x->n, 1, target->h, target->w); /* one target for all x */
     }
     if (kind == GAN__MEANS) {
         target = gan_mean_to(target, 1, target->c, target->h, target->w);
@@ -10397,6 +10416,7 @@ static gan_tensor *gan__feature_distance(const char *function, gan_tensor *targe
     return gan_mse(x, target);
 }
 
+/* The sum of the distances of count pairs of feature maps, one pair for each layer looked at. */
 static gan_tensor *gan__feature_loss(const char *function, gan_tensor **target, gan_tensor **x,
                                      int count, gan__feature_kind kind)
 {
@@ -10425,12 +10445,13 @@ GAN_API gan_tensor *gan_feature_matching(gan_tensor **target, gan_tensor **x, in
     return gan__feature_loss("gan_feature_matching", target, x, count, GAN__MEANS);
 }
 
-/* The sum of |differences| of neighbours along H (dim 2) or W (dim 3). */
+/* The sum of |pixel - the pixel before it| along H (dim 2) or W (dim 3), where x has size pixels:
+   the pixels from the second on, minus those up to the last but one. */
 static gan_tensor *gan__variation_along(gan_tensor *x, int dim, int size)
 {
-    gan_tensor *from_second = gan_slice(x, dim, 1, size - 1);
-    gan_tensor *to_last_but_one = gan_slice(x, dim, 0, size - 1);
-    return gan_sum(gan_abs(gan_sub(from_second, to_last_but_one)));
+    gan_tensor *pixels = gan_slice(x, dim, 1, size - 1);
+    gan_tensor *pixels_before = gan_slice(x, dim, 0, size - 1);
+    return gan_sum(gan_abs(gan_sub(pixels, pixels_before)));
 }
 
 GAN_API gan_tensor *gan_total_variation(gan_tensor *x)
@@ -10443,7 +10464,8 @@ GAN_API gan_tensor *gan_total_variation(gan_tensor *x)
     return gan_mul_scalar(total, 1 / (gan_real)x->n);
 }
 
-/* scores[n,i,j] = q_i . k_j / temperature; gan_cross_entropy wants the P choices j along C and
+/* scores[n,i,j] = q_i . k_j / temperature: how well key j answers query i. The right key of query
+   i is key i, so the labels are 0, 1, .. P-1. gan_cross_entropy wants the P choices j along C and
    the P patches i along W. */
 GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real temperature)
 {
@@ -10453,10 +10475,10 @@ GAN_API gan_tensor *gan_patch_nce(gan_tensor *q, gan_tensor *k, gan_real tempera
                   "features " GAN__DIMS ", temperature %g: (N,C,1,P) and more than 0 are wanted",
                   GAN__SHAPE(q), (double)temperature);
     int patches = q->w;
-    gan_tensor *queries = gan_permute(q, 0, 2, 1, 3);          /* (N,1,C,P) */
-    gan_tensor *keys = gan_permute(gan_detach(k), 0, 2, 1, 3); /* (N,1,C,P) */
-    gan_tensor *products = gan_matmul_t(queries, keys, true, false);
-    gan_tensor *scores = gan_mul_scalar(products, 1 / temperature); /* (N,1,P,P) */
+    gan_tensor *queries = gan_permute(q, 0, 2, 1, 3);                /* (N,1,C,P) */
+    gan_tensor *keys = gan_permute(gan_detach(k), 0, 2, 1, 3);       /* (N,1,C,P) */
+    gan_tensor *products = gan_matmul_t(queries, keys, true, false); /* (N,1,P,P) */
+    gan_tensor *scores = gan_mul_scalar(products, 1 / temperature);
     gan_tensor *labels = gan_reshape(gan__counting(q->g, patches), 1, 1, 1, patches);
     return gan_cross_entropy(gan_permute(scores, 0, 3, 1, 2),
                              gan_expand(labels, q->n, 1, 1, patches));
@@ -10472,6 +10494,7 @@ static gan__cost gan__cost_sgd(const gan_update *p)
     return cost;
 }
 
+/* g is the gradient of the weights w, m the momentum: a fading sum of the gradients so far. */
 GAN_API void gan_ref_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m)
 {
     for (size_t i = 0; i < p->count; i++) {
@@ -11055,10 +11078,11 @@ GAN_API void gan_copy_params(gan_model *into, gan_model *from)
 
 GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real rampup)
 {
-    double window = (double)images;
+    double half_life = (double)images;
+    double seen = (double)step * batch;
     if (rampup > 0)
-        window = GAN__MIN(window, (double)rampup * step * batch);
-    return window > 0 ? (gan_real)pow(0.5, batch / window) : 0;
+        half_life = GAN__MIN(half_life, (double)rampup * seen);
+    return half_life > 0 ? (gan_real)pow(0.5, batch / half_life) : 0;
 }
 
 /* ===========================================================================================
@@ -11066,13 +11090,17 @@ GAN_API gan_real gan_ema_decay(int step, int batch, gan_real images, gan_real ra
    =========================================================================================== */
 /* ---- reading files: regular ones only, for a device or a pipe may never end */
 
-typedef enum { GAN__REGULAR, GAN__MISSING, GAN__IRREGULAR, GAN__UNREADABLE } gan__kind;
+typedef enum {
+    GAN__REGULAR,
+    GAN__MISSING,
+    GAN__IRREGULAR, /* a folder, a device or a pipe */
+    GAN__UNREADABLE /* errno says why */
+} gan__file_kind;
 
 static const char gan__irregular[] = "it is a folder, a device or a pipe, where a file is wanted";
 
-/* What path is; of a regular file its size and its permissions (mode may be NULL). UNREADABLE:
-   errno. */
-static gan__kind gan__file_kind(const char *path, size_t *size, long *mode)
+/* What path is. Of a regular file also its size and its permissions; mode may be NULL. */
+static gan__file_kind gan__examine_file(const char *path, size_t *size, long *mode)
 {
 #if defined(GAN__POSIX) || defined(_WIN32)
 #ifdef _WIN32
@@ -11094,7 +11122,7 @@ static gan__kind gan__file_kind(const char *path, size_t *size, long *mode)
     }
     *size = (size_t)about.st_size;
     if (mode)
-        *mode = (long)(about.st_mode & 07777);
+        *mode = (long)(about.st_mode & 07777); /* the bits that chmod sets */
     return GAN__REGULAR;
 #else
     FILE *file = fopen(path, "rb");
@@ -11110,7 +11138,7 @@ static gan__kind gan__file_kind(const char *path, size_t *size, long *mode)
 /* A regular file, open for reading, and its size. NULL: then gan_error() says why. */
 static FILE *gan__open_file(const char *path, size_t *size)
 {
-    gan__kind kind = gan__file_kind(path, size, NULL);
+    gan__file_kind kind = gan__examine_file(path, size, NULL);
     FILE *file = kind == GAN__REGULAR ? fopen(path, "rb") : NULL;
     if (!file)
         gan__refuse("%s: %s", path, kind == GAN__IRREGULAR ? gan__irregular : strerror(errno));
@@ -11135,12 +11163,12 @@ static unsigned char *gan__read_file(const char *path, size_t *size)
     return data;
 }
 
-static uint32_t gan__little(const unsigned char *p)
+static uint32_t gan__from_little_endian(const unsigned char *p)
 {
     return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-static uint32_t gan__big(const unsigned char *p)
+static uint32_t gan__from_big_endian(const unsigned char *p)
 {
     return p[3] | (uint32_t)p[2] << 8 | (uint32_t)p[1] << 16 | (uint32_t)p[0] << 24;
 }
@@ -11193,8 +11221,8 @@ static unsigned char *gan__gunzip(const char *path, unsigned char *zipped, size_
     if (at + 8 <= n && n < INT32_MAX)
         data = (unsigned char *)stbi_zlib_decode_noheader_malloc((const char *)zipped + at,
                                                                  (int)(n - at), &length);
-    bool whole = data && gan__little(zipped + n - 4) == (uint32_t)length &&
-                 gan__little(zipped + n - 8) == gan__crc(data, (size_t)length);
+    bool whole = data && gan__from_little_endian(zipped + n - 4) == (uint32_t)length &&
+                 gan__from_little_endian(zipped + n - 8) == gan__crc(data, (size_t)length);
     if (whole)
         copy = (unsigned char *)gan__try_alloc((size_t)length); /* not of stb's allocator */
     if (copy)
@@ -11239,14 +11267,16 @@ static unsigned char *gan__read_unpacked(const char *path, size_t *bytes)
 
 enum { GAN__IDX_HEADER = 20 }; /* the longest: four dimensions */
 
-/* Checks the first bytes, as many as there are up to 20, of a file of that many bytes, and reads
-   its sizes: (N,H,W) as (N,1,H,W). False: gan_error(). */
+/* Reads an IDX file's header into size: (N), or (N,H,W) as (N,1,H,W), or (N,C,H,W). data holds the
+   first 20 bytes of the file or more (all of them, if it is shorter), bytes is the file's whole
+   length. False, and gan_error() says why: it is no IDX file, or its length does not fit. */
 static bool gan__idx_header(const char *path, const unsigned char *data, size_t bytes, bool labels,
                             int size[4])
 {
-    bool magic = bytes >= 4 && data[0] == 0 && data[1] == 0 && data[2] == 8;
-    int dims = magic ? data[3] : 0;
-    double wanted = 1, image = 1;
+    bool begins_right = bytes >= 4 && data[0] == 0 && data[1] == 0 && data[2] == 8;
+    int dims = begins_right ? data[3] : 0;
+    double numbers = 1;       /* all sizes multiplied; in double this cannot overflow */
+    double image_numbers = 1; /* all but the first */
     if (labels ? dims != 1 : dims != 3 && dims != 4)
         return gan__refuse("%s: not an IDX file of %s: it begins with %02x %02x %02x %02x", path,
                            labels ? "labels (00 00 08 01)" : "images (00 00 08 03 or 04)",
@@ -11256,21 +11286,23 @@ static bool gan__idx_header(const char *path, const unsigned char *data, size_t 
     for (int d = 0; d < 4; d++)
         size[d] = 1;
     for (int d = 0; d < dims && bytes >= header; d++) {
-        uint32_t value = gan__big(data + 4 + 4 * d);
-        size[dims == 3 && d > 0 ? d + 1 : d] = (int)GAN__MIN(value, 0x7FFFFFFFu);
-        wanted *= value;
-        image *= d > 0 ? value : 1;
-        if (value > 0x7FFFFFFFu || image > 0x7FFFFFFFu)
+        uint32_t value = gan__from_big_endian(data + 4 + 4 * d);
+        bool after_c = dims == 3 && d > 0; /* H or W of (N,H,W): a C of 1 comes before them */
+        size[after_c ? d + 1 : d] = (int)GAN__MIN(value, INT32_MAX);
+        numbers *= value;
+        image_numbers *= d > 0 ? value : 1;
+        if (value > INT32_MAX || image_numbers > INT32_MAX)
             return gan__refuse("%s: its sizes are too large: 2^31 and more", path);
     }
-    if (bytes < header || wanted < 1 || wanted != (double)(bytes - header))
+    if (bytes < header || numbers < 1 || numbers != (double)(bytes - header))
         return gan__refuse("%s: its header promises %.0f bytes of data, there are %.0f", path,
-                           bytes < header ? 4.0 * dims : wanted, (double)bytes - (double)header);
+                           bytes < header ? 4.0 * dims : numbers, (double)bytes - (double)header);
     return true;
 }
 
-/* The numbers of an IDX file, in new memory. A header that does not fit the file is refused before
-   the rest is read. */
+/* The numbers of an IDX file, gzip or not, in new memory; NULL, and gan_error() says why. A header
+   that does not fit the file's length is refused before the rest is read; of a gzip file the
+   length is not known so early. */
 static unsigned char *gan__read_idx(const char *path, bool labels, int size[4])
 {
     unsigned char first[GAN__IDX_HEADER] = {0};
@@ -11297,9 +11329,9 @@ static unsigned char *gan__read_idx(const char *path, bool labels, int size[4])
 
 /* ---- a data set: bytes in the host's memory, from which gan_batch makes numbers
 
-   Of a folder each picture has a state, for two threads decode them: one that runs ahead in the
-   order of the epoch, and the one that is in gan_batch, which decodes what it finds WAITING, and
-   waits for what it finds DECODING.
+   The pictures of a folder are decoded when they are wanted, by two threads: one that decodes ahead
+   in the order of the epoch, and the program's, which in gan_batch decodes a picture that it finds
+   WAITING, and waits for one that it finds DECODING. So each picture has a state:
 
        order of the epoch      17   4  29   8   0  12  33   6  ...
        state                    G   G   G   B   G   D   W   W        W waiting  D decoding
@@ -11319,7 +11351,7 @@ struct gan_data {
     gan *g;
     int count, c, h, w;
     unsigned char *pixels, *labels; /* labels: NULL if there are none */
-    uint32_t *order;                /* a permutation, drawn for epoch */
+    uint32_t *order;                /* of the images in epoch: a permutation of 0 .. count-1 */
     uint64_t epoch;
     uint64_t drawn;  /* images given out since the beginning: all that a resumed run needs */
     uint64_t stream; /* of random numbers, for the order */
@@ -11327,12 +11359,14 @@ struct gan_data {
     int class_count;
     int style;              /* of the built-in sets: a gan_shape_style, or -1 for digits */
     gan__picture *pictures; /* the files that fill pixels, or NULL */
-    int left_out, skipped;  /* files that are not in the set; broken files in all */
-    gan_data *half[2];      /* the two sets of a pair, or NULL */
+    int left_out;           /* files of the folder that are no pictures and not counted */
+    int skipped;            /* those, and pictures that turned out broken when decoded */
+    gan_data *pair[2];      /* the two sets that gan_data_pair joined, or NULL */
     /* (COUNT,C,H,W) and (COUNT,1,1,1), on a device with memory of its own, or NULL */
     gan_tensor *on_device, *labels_on_device;
-    bool lazy;           /* has pictures, or a half that has */
-    bool threaded, stop; /* a thread decodes them, in order from place start on; it is to end */
+    bool lazy;     /* has pictures, which are decoded when wanted, or a set of its pair has */
+    bool threaded; /* a thread decodes pictures ahead, from order[start] on */
+    bool stop;     /* tells that thread to end */
     int start;
 #ifdef GAN__PTHREAD
     pthread_t thread;
@@ -11340,9 +11374,10 @@ struct gan_data {
     gan_data *next;
 };
 
+/* A pair shares its classes with its first set, and leaves them to that. */
 static void gan__data_free(gan_data *data)
 {
-    bool folder = data->lazy && !data->half[0];
+    bool folder = data->lazy && !data->pair[0];
     for (int i = 0; folder && i < data->count; i++)
         GAN_FREE(data->pictures[i].path);
     for (int i = 0; folder && i < data->class_count; i++)
@@ -11358,7 +11393,7 @@ static void gan__data_free(gan_data *data)
     GAN_FREE(data);
 }
 
-static bool gan__good(gan_data *data, int i);
+static bool gan__ensure_decoded(gan_data *data, int i);
 
 /* Makes data one of g's. NULL, and data is freed, if there is a problem or none of its images is
    good. */
@@ -11368,7 +11403,7 @@ static gan_data *gan__data_join(gan *g, gan_data *data, const char *name, const 
     int i = 0;
     if (g->plan)
         gan__fail(g, name, "data is made before gan_plan and gan_capture");
-    while (!problem && i < data->count && !gan__good(data, i))
+    while (!problem && i < data->count && !gan__ensure_decoded(data, i))
         i++;
     if (!problem && i == data->count)
         problem = "no picture (.png .jpg ..) that can be read";
@@ -11882,8 +11917,8 @@ static const gan_data *gan__valid_data(const gan_data *data, const char *functio
 GAN_API int gan_data_skipped(const gan_data *data)
 {
     gan__valid_data(data, "gan_data_skipped");
-    if (data->half[0])
-        return gan_data_skipped(data->half[0]) + gan_data_skipped(data->half[1]);
+    if (data->pair[0])
+        return gan_data_skipped(data->pair[0]) + gan_data_skipped(data->pair[1]);
     int skipped;
     gan__lock();
     skipped = data->skipped;
@@ -12020,12 +12055,12 @@ static bool gan__read_picture(const char *path, int c, int h, int w, unsigned ch
     return plane != NULL;
 }
 
-/* Is image i good, in both halves of a pair? Decodes it, unless that is done, or another thread
-   is at it: then it waits for that. */
-static bool gan__good(gan_data *data, int i)
+/* Decodes image i unless that is done, or waits for the other thread if that is decoding it; of a
+   pair, in both sets. False: the picture is broken. */
+static bool gan__ensure_decoded(gan_data *data, int i)
 {
-    if (data->half[0])
-        return gan__good(data->half[0], i) && gan__good(data->half[1], i);
+    if (data->pair[0])
+        return gan__ensure_decoded(data->pair[0], i) && gan__ensure_decoded(data->pair[1], i);
     if (!data->pictures)
         return true;
     gan__picture *picture = &data->pictures[i];
@@ -12053,7 +12088,7 @@ static bool gan__good(gan_data *data, int i)
 }
 
 #ifdef GAN__PTHREAD
-/* The thread: all of an epoch's pictures in its order, until it is told to stop. */
+/* What the thread runs: it decodes an epoch's pictures in their order, until it is told to stop. */
 static void *gan__decode_ahead(void *argument)
 {
     gan_data *data = (gan_data *)argument;
@@ -12063,40 +12098,49 @@ static void *gan__decode_ahead(void *argument)
         gan__unlock();
         if (stop)
             break;
-        gan__good(data, (int)data->order[(data->start + k) % data->count]);
+        gan__ensure_decoded(data, (int)data->order[(data->start + k) % data->count]);
     }
     return NULL;
 }
 
-/* Ends the thread that decodes data's pictures ahead, and begins one if go. If none can be made,
-   gan_batch decodes them all. */
-static void gan__ahead(gan_data *data, bool go)
+/* Ends the thread that decodes data's pictures ahead, if there is one. */
+static void gan__decoder_stop(gan_data *data)
 {
+    if (!data->threaded)
+        return;
     gan__lock();
     data->stop = true;
     gan__unlock();
-    if (data->threaded)
-        pthread_join(data->thread, NULL);
+    pthread_join(data->thread, NULL);
     data->stop = false;
+    data->threaded = false;
+}
+
+/* Starts that thread at the next image to be drawn. If none can be made, gan_batch decodes all
+   pictures itself. */
+static void gan__decoder_start(gan_data *data)
+{
+    if (!data->lazy)
+        return;
     data->start = (int)(data->drawn % (uint64_t)data->count);
-    data->threaded = go && data->lazy &&
-                     pthread_create(&data->thread, NULL, gan__decode_ahead, data) == 0;
+    data->threaded = pthread_create(&data->thread, NULL, gan__decode_ahead, data) == 0;
 }
 #endif
 
-/* Paths of what lies in a folder. */
+/* The paths of a folder's files and sub-folders. */
 typedef struct {
     char **path;
     int count;
     bool failed; /* there was no memory for them all */
 } gan__paths;
 
+/* For qsort, which hands pointers to the array's elements. */
 static int gan__by_path(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* FOLDER/NAME, unless the name begins with a dot. */
+/* Adds FOLDER/NAME, unless the name begins with a dot: ".", ".." and hidden files. */
 static void gan__path_add(gan__paths *list, const char *folder, const char *name)
 {
     if (name[0] == '.' || list->failed)
@@ -12109,7 +12153,8 @@ static void gan__path_add(gan__paths *list, const char *folder, const char *name
         list->path[list->count++] = strcat(strcat(strcpy(path, folder), "/"), name);
 }
 
-/* What lies in a folder, sorted by name; false and errno if it is none. */
+/* The paths of what lies in a folder, sorted by name. False, and errno says why, if it is not a
+   folder that can be read. */
 static bool gan__list_folder(const char *folder, gan__paths *list)
 {
     memset(list, 0, sizeof *list);
@@ -12137,16 +12182,18 @@ static bool gan__list_folder(const char *folder, gan__paths *list)
     return true;
 }
 
+/* Is the path's ending, from its last dot on, a word of endings? The space after the word is
+   checked too, so that ".jp" is none although ".jpg" begins with it. */
 static bool gan__has_picture_name(const char *path)
 {
-    static const char ends[] = ".png .jpg .jpeg .bmp .tga .gif .ppm .pgm .pnm "
-                               ".PNG .JPG .JPEG .BMP .TGA .GIF .PPM .PGM .PNM ";
+    static const char endings[] = ".png .jpg .jpeg .bmp .tga .gif .ppm .pgm .pnm "
+                                  ".PNG .JPG .JPEG .BMP .TGA .GIF .PPM .PGM .PNM ";
     const char *dot = strrchr(path, '.');
-    const char *end = dot ? strstr(ends, dot) : NULL;
-    return end && end[strlen(dot)] == ' ';
+    const char *found = dot ? strstr(endings, dot) : NULL;
+    return found && found[strlen(dot)] == ' ';
 }
 
-/* One more picture, whose path data takes over. False: no memory. */
+/* Adds a picture and its label. data keeps path and frees it later. False: no memory. */
 static bool gan__add_picture(gan_data *data, char *path)
 {
     gan__picture *pictures = (gan__picture *)gan__try_grow(data->pictures, (size_t)data->count,
@@ -12156,12 +12203,14 @@ static bool gan__add_picture(gan_data *data, char *path)
     data->labels = labels ? labels : data->labels;
     if (!pictures || !labels)
         return false;
-    labels[data->count] = (unsigned char)data->class_count;
+    labels[data->count] = (unsigned char)data->class_count; /* its class is added after it */
     pictures[data->count].path = path;
-    pictures[data->count++].state = GAN__WAITING;
+    pictures[data->count].state = GAN__WAITING;
+    data->count++;
     return true;
 }
 
+/* Adds a class, named as the sub-folder at path. False: no memory. */
 static bool gan__add_class(gan_data *data, const char *path)
 {
     const char *name = strrchr(path, '/') + 1;
@@ -12174,7 +12223,8 @@ static bool gan__add_class(gan_data *data, const char *path)
     return copy != NULL;
 }
 
-/* Of memory or file descriptors: no reason to take a folder for a file. */
+/* Did opening a folder fail for want of memory or of file descriptors? Any other error means that
+   it is not a folder. */
 static bool gan__is_shortage(int error)
 {
     return error == ENOMEM || error == EMFILE || error == ENFILE;
@@ -12183,7 +12233,7 @@ static bool gan__is_shortage(int error)
 static const char gan__no_picture_memory[] = "no memory for its pictures";
 
 /* Adds a folder's pictures to data; or, with classes, its sub-folders, each a class, and the
-   pictures in them. NULL, or what is wrong. */
+   pictures in them. Returns what is wrong, or NULL if nothing is. */
 static const char *gan__scan(gan_data *data, const char *folder, bool classes)
 {
     gan__paths list;
@@ -12254,7 +12304,7 @@ GAN_API gan_data *gan_data_folder(gan *g, const char *path, int channels, int h,
     return gan__data_join(g, data, path, problem);
 }
 #else
-static bool gan__good(gan_data *data, int i)
+static bool gan__ensure_decoded(gan_data *data, int i)
 {
     (void)data;
     (void)i;
@@ -12262,10 +12312,14 @@ static bool gan__good(gan_data *data, int i)
 }
 #endif
 #ifndef GAN__PTHREAD
-static void gan__ahead(gan_data *data, bool go)
+static void gan__decoder_stop(gan_data *data)
 {
     (void)data;
-    (void)go;
+}
+
+static void gan__decoder_start(gan_data *data)
+{
+    (void)data;
 }
 #endif
 
@@ -12296,8 +12350,8 @@ GAN_API gan_data *gan_data_pair(gan *g, gan_data *a, gan_data *b)
     data->classes = a->classes;
     data->class_count = a->class_count;
     data->style = a->style;
-    data->half[0] = a;
-    data->half[1] = b;
+    data->pair[0] = a;
+    data->pair[1] = b;
     data->lazy = a->lazy || b->lazy;
     data->labels = labels;
     if (labels)
@@ -12323,13 +12377,13 @@ GAN_API void gan_data_item(const gan_data *data, int i, gan_real *image, int *la
     if (i < 0 || i >= data->count || !image)
         gan__fail(data->g, "gan_data_item", "image %d of %d%s", i, data->count,
                   image ? "" : ": the place for its numbers is NULL");
-    while (!gan__good((gan_data *)data, i))
+    while (!gan__ensure_decoded((gan_data *)data, i))
         i = (i + 1) % data->count;
     if (label)
         *label = data->labels ? data->labels[i] : -1;
-    if (data->half[0]) {
-        gan_data_item(data->half[0], i, image, NULL);
-        gan_data_item(data->half[1], i, image + (size_t)data->half[0]->c * data->h * data->w, NULL);
+    if (data->pair[0]) {
+        gan_data_item(data->pair[0], i, image, NULL);
+        gan_data_item(data->pair[1], i, image + (size_t)data->pair[0]->c * data->h * data->w, NULL);
     }
     for (size_t e = 0; data->pixels && e < size; e++)
         image[e] = data->pixels[(size_t)i * size + e] / (gan_real)127.5 - 1;
@@ -12356,9 +12410,9 @@ static int gan__next_item(gan_data *data)
 {
     uint64_t epoch = data->drawn / (uint64_t)data->count;
     if (epoch != data->epoch) {
-        gan__ahead(data, false);
+        gan__decoder_stop(data); /* it reads the order that is shuffled here */
         gan__shuffle(data, epoch);
-        gan__ahead(data, true);
+        gan__decoder_start(data);
     }
     return (int)data->order[data->drawn++ % (uint64_t)data->count];
 }
@@ -12511,11 +12565,12 @@ static gan_tensor *gan__line_tables(gan *g, int n, int in, int out, const int *s
     return gan_from_host(g, table, n, out, 1, 2);
 }
 
-/* Places for each image: rows[n], columns[n], flip[n]; all 0 at first. */
-static int *gan__places(int n)
+/* count ints, all 0, for the arguments start and flip of gan__line_tables; valid until the next
+   call. */
+static int *gan__zero_ints(size_t count)
 {
-    return (int *)memset(gan__workspace(GAN__SCRATCH_CALLER_2, 4 * (size_t)n * sizeof(int)), 0,
-                         4 * (size_t)n * sizeof(int));
+    void *ints = gan__workspace(GAN__SCRATCH_CALLER_2, count * sizeof(int));
+    return (int *)memset(ints, 0, count * sizeof(int));
 }
 
 GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w)
@@ -12524,65 +12579,83 @@ GAN_API gan_tensor *gan_random_crop(gan_tensor *x, int h, int w)
     if (h < 1 || w < 1 || h > x->h || w > x->w)
         gan__fail(g, "gan_random_crop", "input " GAN__DIMS " has no part of %d x %d", GAN__SHAPE(x),
                   h, w);
-    int *row = gan__places(x->n);
-    int *column = row + x->n;
-    int *none = column + x->n;
+    int *top = gan__zero_ints(3 * (size_t)x->n); /* each image's first row, .. */
+    int *left = top + x->n;                      /* .. its first column .. */
+    int *no_flip = left + x->n;                  /* .. and 0: nothing is flipped */
     const gan_real *u = gan__host_rand(g, 2 * x->n);
-    for (int i = 0; i < x->n; i++) {
-        row[i] = (int)(u[2 * i] * (x->h - h + 1));
-        column[i] = (int)(u[2 * i + 1] * (x->w - w + 1));
+    for (int n = 0; n < x->n; n++, u += 2) {
+        top[n] = (int)(u[0] * (x->h - h + 1));
+        left[n] = (int)(u[1] * (x->w - w + 1));
     }
-    gan_tensor *rows = gan__line_tables(g, x->n, x->h, h, row, none);
-    return gan__resample(x, rows, gan__line_tables(g, x->n, x->w, w, column, none));
+    gan_tensor *rows = gan__line_tables(g, x->n, x->h, h, top, no_flip);
+    return gan__resample(x, rows, gan__line_tables(g, x->n, x->w, w, left, no_flip));
 }
 
+/* mean + factor*(x - mean) */
+static gan_tensor *gan__scale_about(gan_tensor *x, gan_tensor *mean, gan_tensor *factor)
+{
+    return gan_add(gan_mul(gan_sub(x, mean), factor), mean);
+}
+
+/* Three changes one after the other, each made to an image with probability p and by an amount of
+   its own: brightness by -0.5 to 0.5, saturation by a factor of 0 to 2 about each pixel's grey,
+   contrast by a factor of 0.5 to 1.5 about the image's mean. */
 static gan_tensor *gan__augment_color(gan_tensor *x, gan_real p)
 {
+    enum { BRIGHTNESS, SATURATION, CONTRAST };
+
     gan *g = x->g;
-    for (int kind = 0; kind < 3; kind++) {
-        gan_tensor *u = gan_rand(g, x->n, 1, 1, 1);
+    for (int change = BRIGHTNESS; change <= CONTRAST; change++) {
+        gan_tensor *u = gan_rand(g, x->n, 1, 1, 1); /* 0 to 1 */
         gan_tensor *chosen = gan__bernoulli("gan_augment", g, x->n, p);
         gan_tensor *y;
-        gan_tensor *mean;
-        if (kind == 0)
+        if (change == BRIGHTNESS) {
             y = gan_add(x, gan_add_scalar(u, (gan_real)-0.5));
-        else {
-            mean = kind == 1 ? gan_mean_to(x, x->n, 1, x->h, x->w) : gan_mean_to(x, x->n, 1, 1, 1);
-            u = kind == 1 ? gan_mul_scalar(u, 2) : gan_add_scalar(u, (gan_real)0.5);
-            y = gan_add(gan_mul(gan_sub(x, mean), u), mean);
+        } else if (change == SATURATION) {
+            gan_tensor *grey = gan_mean_to(x, x->n, 1, x->h, x->w);
+            y = gan__scale_about(x, grey, gan_mul_scalar(u, 2));
+        } else {
+            gan_tensor *mean = gan_mean_to(x, x->n, 1, 1, 1);
+            y = gan__scale_about(x, mean, gan_add_scalar(u, (gan_real)0.5));
         }
         x = gan_add(x, gan_mul(gan_sub(y, x), chosen)); /* y where chosen is 1, x where it is 0 */
     }
     return x;
 }
 
-/* 1, and 0 in the hole of each image: half as high and wide, around any pixel. */
+/* Sets a hole in each image to 0, with probability p: half as high and as wide as the image. Its
+   middle may be anywhere, so that a part of the hole may lie outside. */
 static gan_tensor *gan__augment_cutout(gan_tensor *x, gan_real p)
 {
     size_t plane = (size_t)x->h * x->w;
     int high = x->h / 2, wide = x->w / 2;
+    int middle_rows = x->h + (high % 2 == 0);    /* an odd hole's middle is one of h pixels, an */
+    int middle_columns = x->w + (wide % 2 == 0); /* even one's one of the h + 1 edges of pixels */
     const gan_real *u = gan__host_rand(x->g, 3 * x->n);
     gan_real *mask = (gan_real *)gan__workspace(GAN__SCRATCH_LEAF, plane * x->n * sizeof *mask);
     for (size_t i = 0; i < plane * x->n; i++)
         mask[i] = 1;
-    for (int n = 0; n < x->n; n++) {
-        int top = (int)(u[3 * n] * (x->h + (1 - high % 2))) - high / 2;
-        int left = (int)(u[3 * n + 1] * (x->w + (1 - wide % 2))) - wide / 2;
-        for (int i = GAN__MAX(top, 0); u[3 * n + 2] < p && i < GAN__MIN(top + high, x->h); i++)
+    for (int n = 0; n < x->n; n++, u += 3) {
+        int top = (int)(u[0] * middle_rows) - high / 2;
+        int left = (int)(u[1] * middle_columns) - wide / 2;
+        if (!(u[2] < p))
+            continue;
+        for (int i = GAN__MAX(top, 0); i < GAN__MIN(top + high, x->h); i++)
             for (int j = GAN__MAX(left, 0); j < GAN__MIN(left + wide, x->w); j++)
                 mask[n * plane + (size_t)i * x->w + j] = 0;
     }
     return gan_mul(x, gan_from_host(x->g, mask, x->n, 1, x->h, x->w));
 }
 
-/* Flips and shifts are one resampling. */
-static gan_tensor *gan__augment_place(gan_tensor *x, int kinds, gan_real p)
+/* Flips left and right, and shifts by up to an eighth of the size, each with probability p. One
+   resampling does both: its tables hold the input row and column of each output row and column. */
+static gan_tensor *gan__augment_flip_shift(gan_tensor *x, int kinds, gan_real p)
 {
     gan *g = x->g;
-    int *row = gan__places(x->n);
-    int *column = row + x->n;
-    int *flip = column + x->n;
-    int *none = flip + x->n;
+    int *row = gan__zero_ints(4 * (size_t)x->n); /* how far each image is shifted up, .. */
+    int *column = row + x->n;                    /* .. how far to the left, .. */
+    int *flip = column + x->n;                   /* .. whether it is flipped .. */
+    int *no_flip = flip + x->n;                  /* .. and 0: no rows are flipped */
     int high = x->h / 8;
     int wide = x->w / 8;
     const gan_real *u = gan__host_rand(g, 5 * x->n);
@@ -12593,7 +12666,7 @@ static gan_tensor *gan__augment_place(gan_tensor *x, int kinds, gan_real p)
         }
         flip[n] = (kinds & GAN_FLIP) && u[3] < p && u[4] < (gan_real)0.5;
     }
-    gan_tensor *rows = gan__line_tables(g, x->n, x->h, x->h, row, none);
+    gan_tensor *rows = gan__line_tables(g, x->n, x->h, x->h, row, no_flip);
     return gan__resample(x, rows, gan__line_tables(g, x->n, x->w, x->w, column, flip));
 }
 
@@ -12607,7 +12680,7 @@ GAN_API gan_tensor *gan_augment(gan_tensor *x, int kinds, gan_real p)
     if (kinds & GAN_COLOR)
         x = gan__augment_color(x, p);
     if (kinds & (GAN_FLIP | GAN_SHIFT))
-        x = gan__augment_place(x, kinds, p);
+        x = gan__augment_flip_shift(x, kinds, p);
     return kinds & GAN_CUTOUT ? gan__augment_cutout(x, p) : x;
 }
 
@@ -12979,7 +13052,8 @@ static gan_real *gan__means(gan_tensor *x)
     return mean;
 }
 
-/* (1,1,11,11): exp(-r^2 / (2 * 1.5^2)), of sum 1. */
+/* SSIM's window, a Gaussian of standard deviation 1.5: (1,1,11,11), with a sum of 1. At a distance
+   r from its middle it is proportional to exp(-r^2 / (2 * 1.5^2)). */
 static gan_tensor *gan__ssim_window(gan *g)
 {
     gan_real weight[121], sum = 0;
@@ -12991,7 +13065,11 @@ static gan_tensor *gan__ssim_window(gan *g)
     return gan_mul_scalar(gan__constant(g, weight, 1, 1, 11, 11), 1 / sum);
 }
 
-/* SSIM's s at each place of the window, or l s; x, y (planes,1,H,W). */
+/* SSIM at each place of the window, l*s, or without luminance s alone; x and y are (planes,1,H,W).
+   With the means mx and my, the variances vx and vy and the covariance in the window:
+
+     luminance   l = (2 mx my + c1) / (mx^2 + my^2 + c1)          c1 = (0.01 range)^2
+     structure   s = (2 covariance + c2) / (vx + vy + c2)         c2 = (0.03 range)^2 */
 static gan_tensor *gan__ssim_map(gan_tensor *x, gan_tensor *y, gan_tensor *window, double range,
                                  bool luminance)
 {
@@ -13000,41 +13078,47 @@ static gan_tensor *gan__ssim_map(gan_tensor *x, gan_tensor *y, gan_tensor *windo
     gan_tensor *mx = gan_conv2d_f(x, window, NULL, 1, 0, 1);
     gan_tensor *my = gan_conv2d_f(y, window, NULL, 1, 0, 1);
     gan_tensor *mxy = gan_mul(mx, my);
-    gan_tensor *mm = gan_add(gan_square(mx), gan_square(my));
-    gan_tensor *xy = gan_conv2d_f(gan_mul(x, y), window, NULL, 1, 0, 1);
+    gan_tensor *mean_squares = gan_add(gan_square(mx), gan_square(my));
+    gan_tensor *products = gan_conv2d_f(gan_mul(x, y), window, NULL, 1, 0, 1);
     gan_tensor *squares = gan_add(gan_square(x), gan_square(y));
-    gan_tensor *v = gan_sub(gan_conv2d_f(squares, window, NULL, 1, 0, 1), mm);
-    gan_tensor *s = gan_div(gan_add_scalar(gan_mul_scalar(gan_sub(xy, mxy), 2), c2),
-                            gan_add_scalar(v, c2));
-    gan_tensor *l = luminance
-                      ? gan_div(gan_add_scalar(gan_mul_scalar(mxy, 2), c1), gan_add_scalar(mm, c1))
-                      : NULL;
-    return l ? gan_mul(s, l) : s;
+    gan_tensor *variances = gan_sub(gan_conv2d_f(squares, window, NULL, 1, 0, 1), mean_squares);
+    gan_tensor *covariance = gan_sub(products, mxy);
+    gan_tensor *s = gan_div(gan_add_scalar(gan_mul_scalar(covariance, 2), c2),
+                            gan_add_scalar(variances, c2));
+    if (!luminance)
+        return s;
+    gan_tensor *l = gan_div(gan_add_scalar(gan_mul_scalar(mxy, 2), c1),
+                            gan_add_scalar(mean_squares, c1));
+    return gan_mul(s, l);
 }
 
-/* scales 1: SSIM; 5: MS-SSIM. */
+/* The mean over all planes of SSIM (scales 1) or of MS-SSIM (scales 5; Wang et al. 2003): the
+   structure at each scale, each half as large as the one before it, and the luminance at the last,
+   raised to the paper's powers and multiplied. */
 static double gan__ssim(const char *function, gan_tensor *a, gan_tensor *b, double range,
                         int scales)
 {
     static const double powers[5] = {0.0448, 0.2856, 0.3001, 0.2363, 0.1333};
-    gan__check_likeness(function, a, b, range, 11 << (scales - 1)); /* halved, 11 are left */
+    int side = 11 << (scales - 1); /* so that the smallest scale has the window's 11 pixels */
+    gan__check_likeness(function, a, b, range, side);
     int planes = a->n * a->c;
     double total = 0;
     double *score = (double *)gan__alloc((size_t)planes * sizeof *score);
     gan_mark mark = gan_here(a->g);
     gan_tensor *window = gan__ssim_window(a->g);
-    gan_tensor *quarter = gan_full(a->g, 0.25f, 1, 1, 2, 2);
+    gan_tensor *mean_of_four = gan_full(a->g, 0.25f, 1, 1, 2, 2); /* with stride 2 it halves */
     gan_tensor *x = gan_reshape(a, planes, 1, a->h, a->w);
     gan_tensor *y = gan_reshape(b, planes, 1, a->h, a->w);
     for (int scale = 0; scale < scales; scale++) {
         if (scale > 0) {
-            x = gan_conv2d_f(x, quarter, NULL, 2, 0, 1);
-            y = gan_conv2d_f(y, quarter, NULL, 2, 0, 1);
+            x = gan_conv2d_f(x, mean_of_four, NULL, 2, 0, 1);
+            y = gan_conv2d_f(y, mean_of_four, NULL, 2, 0, 1);
         }
         gan_real *mean = gan__means(gan__ssim_map(x, y, window, range, scale == scales - 1));
         for (int i = 0; i < planes; i++) {
-            double m = (double)mean[i];
-            double factor = scales > 1 ? pow(m < 0 ? 0 : m, powers[scale]) : m;
+            double factor = (double)mean[i];
+            if (scales > 1)
+                factor = pow(factor < 0 ? 0 : factor, powers[scale]);
             score[i] = scale == 0 ? factor : score[i] * factor;
         }
         GAN_FREE(mean);
@@ -13227,7 +13311,9 @@ static bool gan__write_begin(gan__writer *w, const char *path)
     w->path = path;
     w->lock = w->mode = -1;
     w->target = gan__follow_links(path);
-    gan__kind kind = w->target ? gan__file_kind(w->target, &size, &w->mode) : GAN__UNREADABLE;
+    gan__file_kind kind = GAN__UNREADABLE;
+    if (w->target)
+        kind = gan__examine_file(w->target, &size, &w->mode);
     if (kind == GAN__IRREGULAR) {
         gan__refuse("%s: %s", path, gan__irregular);
     } else if (kind == GAN__UNREADABLE || !gan__create_temporary(w)) {
@@ -13373,9 +13459,8 @@ GAN__PRINTF(2, 3) static void gan__text_add(gan__text *text, const char *format,
 
 typedef struct {
     gan_tensor *tensor;
-    double number;
-    bool buffer; /* named in the list of buffers */
-} gan__item;     /* tensor NULL: the number, of rank 0 */
+    double number; /* what is saved, with rank 0, where tensor is NULL */
+} gan__item;
 
 typedef struct {
     gan__text header;
@@ -13441,8 +13526,9 @@ static void gan__list_add(gan__list *list, const char *model, const char *name, 
     }
     gan__text_add_json(header, name);
     gan__text_add(header, "%s\":{\"dtype\":\"%s\",\"shape\":[", suffix, type);
+    int first = rank % 2; /* 1, C, if the rank is odd; 0, N, if not */
     for (int d = 0; tensor && d < rank; d++)
-        gan__text_add(header, d ? ",%d" : "%d", shape[d + rank % 2]);
+        gan__text_add(header, d ? ",%d" : "%d", shape[first + d]);
     gan__text_add(header, "],\"data_offsets\":[%" PRIu64 ",", list->bytes);
     list->bytes += gan__item_size(tensor, list->half);
     gan__text_add(header, "%" PRIu64 "]}", list->bytes);
@@ -13450,61 +13536,84 @@ static void gan__list_add(gan__list *list, const char *model, const char *name, 
         list->largest = GAN__MAX(list->largest, gan_count(tensor));
 }
 
-/* F16 (IEEE 754 binary16): sign, 5 bits of exponent, 10 of mantissa; below 2^-14 in steps of
-   2^-24. To nearest, ties to even. */
+/* x as F16 (IEEE 754 binary16), rounded to nearest, ties to even:
+
+       15   14 .. 10   9 .. 0
+       sign exponent   mantissa      exponent 1 .. 30: (1 + mantissa/1024) * 2^(exponent - 15)
+                                     exponent 0:       mantissa * 2^-24
+                                     exponent 31:      infinity, or with a mantissa not a number
+
+   In the formula below, power is the one with 2^(power - 1) <= |x| < 2^power, and at least -13.
+   The numbers there are 2^(power - 11) apart, so |x| is 1024 .. 2047 of these steps, and fewer
+   below 2^-14. The leading 1024 counts as one more in the exponent's bits, and so does a mantissa
+   that is rounded up to 2048. */
 static uint16_t gan__to_half(double x)
 {
+    const double smallest_normal = 1.0 / 16384; /* 2^-14 */
+    const double rounds_to_infinity = 65520;    /* half a step above the largest number, 65504 */
     double size = fabs(x);
-    int exponent = -13;
-    int bits = size >= 65520 ? 0x7c00 : 0x7e00; /* infinity, not a number */
-    if (size >= 1.0 / 16384 && size < 65520)
-        frexp(size, &exponent); /* size < 2^exponent, in steps of 2^(exponent - 11) */
-    if (size < 65520)
-        bits = (exponent + 13) * 1024 + (int)rint(ldexp(size, 11 - exponent));
+    int power = -13;
+    int bits;
+    if (size >= smallest_normal && size < rounds_to_infinity)
+        frexp(size, &power);
+    if (size < rounds_to_infinity)
+        bits = (power + 13) * 1024 + (int)rint(ldexp(size, 11 - power));
+    else if (size >= rounds_to_infinity)
+        bits = 0x7c00;
+    else
+        bits = 0x7e00; /* not a number */
     return (uint16_t)(bits | (signbit(x) ? 0x8000 : 0));
 }
 
+/* The number whose F16 is bits. */
 static double gan__from_half(uint16_t bits)
 {
     int exponent = bits >> 10 & 31;
     int mantissa = bits & 1023;
-    double size = ldexp(exponent ? 1024 + mantissa : mantissa, GAN__MAX(exponent, 1) - 25);
+    int steps = exponent ? 1024 + mantissa : mantissa;
+    double size = ldexp(steps, GAN__MAX(exponent, 1) - 25);
     if (exponent == 31)
         size = mantissa ? NAN : INFINITY;
     return bits & 0x8000 ? -size : size;
 }
 
-/* Numbers as F16, in the same place. */
-static void gan__halve(gan__writer *w, gan_real *numbers, size_t count)
+/* Makes numbers F16, in the same memory. A finite number too large for F16 makes the writing
+   fail. */
+static void gan__convert_to_half(gan__writer *w, gan_real *numbers, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         uint16_t bits = gan__to_half((double)numbers[i]);
-        bool too_large = (bits & 0x7fff) == 0x7c00 && fabs((double)numbers[i]) <= DBL_MAX;
+        bool became_infinite = (bits & 0x7fff) == 0x7c00;
+        bool too_large = became_infinite && fabs((double)numbers[i]) <= DBL_MAX;
         gan__write_note(w, !too_large, ERANGE);
         memcpy((char *)numbers + 2 * i, &bits, 2);
     }
 }
 
-/* The header's length, the header, the numbers. */
-static void gan__list_put(gan__writer *w, gan__list *list, gan_real *numbers)
+/* Writes the header's length in 8 bytes, little-endian, the header, and each item's numbers.
+   numbers: memory for those of the largest tensor. */
+static void gan__list_write_to(gan__writer *w, gan__list *list, gan_real *numbers)
 {
-    unsigned char size[8];
+    unsigned char length[8];
     for (int i = 0; i < 8; i++)
-        size[i] = (unsigned char)((uint64_t)list->header.length >> 8 * i);
-    gan__write(w, size, 8);
+        length[i] = (unsigned char)((uint64_t)list->header.length >> 8 * i);
+    gan__write(w, length, 8);
     gan__write(w, list->header.at, list->header.length);
     for (int i = 0; i < list->count && !w->failed; i++) {
         gan_tensor *t = list->items[i].tensor;
-        if (t)
+        void *data = &list->items[i].number;
+        if (t) {
+            data = numbers;
             gan_to_host(t, numbers);
+        }
         if (t && list->half)
-            gan__halve(w, numbers, gan_count(t));
-        gan__write(w, t ? (void *)numbers : (void *)&list->items[i].number,
-                   gan__item_size(t, list->half));
+            gan__convert_to_half(w, numbers, gan_count(t));
+        gan__write(w, data, gan__item_size(t, list->half));
     }
 }
 
-/* Writes the file, and frees the list. */
+/* Writes the file, and frees the list. Spaces after the header make its length a multiple of 8, so
+   that the numbers are aligned. */
 static bool gan__list_write(gan__list *list, const char *path)
 {
     gan__writer w;
@@ -13516,7 +13625,7 @@ static bool gan__list_write(gan__list *list, const char *path)
     if (!done)
         gan__refuse("%s: no memory to write it", path);
     else if ((done = gan__write_begin(&w, path))) {
-        gan__list_put(&w, list, numbers);
+        gan__list_write_to(&w, list, numbers);
         done = gan__write_end(&w);
     }
     GAN_FREE(numbers);
@@ -13557,6 +13666,7 @@ typedef struct {
     int count, meta_count;
 } gan__tensors;
 
+/* Keeps the first problem found in the header. Always false, for the caller to return. */
 static bool gan__json_problem(gan__tensors *f, const char *problem)
 {
     if (!f->problem)
@@ -13566,26 +13676,32 @@ static bool gan__json_problem(gan__tensors *f, const char *problem)
 
 static const char gan__no_memory[] = "no memory for what it holds";
 
+/* Skips white space. */
 static void gan__json_space(gan__tensors *f)
 {
     while (f->at < f->end && *f->at && strchr(" \n\t\r", *f->at))
         f->at++;
 }
 
-static bool gan__json_take(gan__tensors *f, char c)
+/* Skips c, if it is next after white space. */
+static bool gan__json_accept(gan__tensors *f, char c)
 {
     gan__json_space(f);
-    return f->at < f->end && *f->at == c && f->at++;
+    if (f->at == f->end || *f->at != c)
+        return false;
+    f->at++;
+    return true;
 }
 
-static bool gan__json_want(gan__tensors *f, char c)
+/* Skips c; it is a problem if that is not next. */
+static bool gan__json_expect(gan__tensors *f, char c)
 {
-    return gan__json_take(f, c) ||
+    return gan__json_accept(f, c) ||
            gan__json_problem(f, "its header is not the JSON of safetensors");
 }
 
-/* The number of \uXXXX, f->at at its u; -1 if there are not four digits. */
-static long gan__json_hex(gan__tensors *f)
+/* The number XXXX of \uXXXX. f->at goes from the u to the last digit. -1: not four digits. */
+static long gan__json_hex_digits(gan__tensors *f)
 {
     char digits[5] = {0};
     if (f->end - f->at < 5)
@@ -13595,37 +13711,59 @@ static long gan__json_hex(gan__tensors *f)
     return strspn(digits, "0123456789abcdefABCDEF") == 4 ? strtol(digits, NULL, 16) : -1;
 }
 
-/* The character of an escape, f->at at what follows the backslash, as UTF-8 at to: never longer
-   than its escape. NULL if there is no such character. */
+/* code, a Unicode character, as 1 to 4 bytes of UTF-8 at to; returns the end. The first byte tells
+   how many follow; each byte after it holds 6 bits:
+
+       0xxxxxxx   110xxxxx 10xxxxxx   1110xxxx 10xxxxxx 10xxxxxx   11110xxx and three more */
+static char *gan__put_utf8(long code, char *to)
+{
+    static const unsigned char mark[4] = {0, 0xC0, 0xE0, 0xF0};
+    int following = 3;
+    if (code < 0x80)
+        following = 0;
+    else if (code < 0x800)
+        following = 1;
+    else if (code < 0x10000)
+        following = 2;
+    *to++ = (char)(mark[following] | code >> 6 * following);
+    while (following-- > 0)
+        *to++ = (char)(0x80 | (code >> 6 * following & 0x3F));
+    return to;
+}
+
+/* Puts the character of an escape as UTF-8 at to, which is never longer than the escape, and
+   returns the end. f->at goes from what follows the backslash to the escape's last character. NULL
+   if there is no such character.
+
+   A character beyond 16 bits is two escapes, a high surrogate D800 .. DBFF and a low one DC00 ..
+   DFFF, with 10 bits in each; one alone is no character. */
 static char *gan__json_escape(gan__tensors *f, char *to)
 {
     static const char from[] = "bfnrt\"\\/";
     static const char into[] = "\b\f\n\r\t\"\\/";
     const char *found = *f->at ? strchr(from, *f->at) : NULL;
-    long code = found ? into[found - from] : *f->at == 'u' ? gan__json_hex(f) : -1;
-    if (code >= 0xD800 && code < 0xDC00 && f->end - f->at > 2 && f->at[1] == '\\' &&
-        f->at[2] == 'u') {
-        f->at += 2; /* beyond 16 bits: two escapes make one character */
-        long low = gan__json_hex(f);
-        code = low >= 0xDC00 && low < 0xE000 ? 0x10000 + (code - 0xD800) * 1024 + low - 0xDC00 : -1;
+    long code = -1;
+    if (found)
+        code = into[found - from];
+    else if (*f->at == 'u')
+        code = gan__json_hex_digits(f);
+    bool high = code >= 0xD800 && code < 0xDC00;
+    if (high && f->end - f->at > 2 && f->at[1] == '\\' && f->at[2] == 'u') {
+        f->at += 2;
+        long low = gan__json_hex_digits(f);
+        if (low < 0xDC00 || low > 0xDFFF)
+            return NULL;
+        code = 0x10000 + (code - 0xD800) * 1024 + (low - 0xDC00);
     }
-    if (code < 1 || (code >= 0xD800 && code < 0xE000))
+    if (code < 1 || (code >= 0xD800 && code <= 0xDFFF))
         return NULL;
-    int more = code < 0x80    ? 0
-             : code < 0x800   ? 1
-             : code < 0x10000 ? 2
-                              : 3; /* bytes after the first */
-    static const unsigned char mark[4] = {0, 0xC0, 0xE0, 0xF0};
-    *to++ = (char)(mark[more] | code >> 6 * more);
-    while (more-- > 0)
-        *to++ = (char)(0x80 | (code >> 6 * more & 0x3F));
-    return to;
+    return gan__put_utf8(code, to);
 }
 
 /* A string without its quotes and escapes, in the header's own memory. NULL: there is a problem. */
 static char *gan__json_text(gan__tensors *f)
 {
-    if (!gan__json_want(f, '"'))
+    if (!gan__json_expect(f, '"'))
         return NULL;
     char *text = f->at;
     char *to = text;
@@ -13645,25 +13783,25 @@ static char *gan__json_text(gan__tensors *f)
             return NULL;
         }
     }
-    if (!gan__json_want(f, '"'))
+    if (!gan__json_expect(f, '"'))
         return NULL;
     *to = 0;
     return text;
 }
 
-/* [a,b,..]: how many whole numbers of 0 or more there are, or -1 if more than most or something
-   else. */
+/* Reads an array of whole numbers, [16,1,4,4], each 0 or more, and returns how many there are. -1:
+   there are more than most, or it is not such an array. */
 static int gan__json_numbers(gan__tensors *f, int64_t *to, int most)
 {
     int count = 0;
-    if (!gan__json_want(f, '[') || gan__json_take(f, ']'))
+    if (!gan__json_expect(f, '[') || gan__json_accept(f, ']'))
         return f->problem ? -1 : 0;
     do {
         int64_t value = 0;
         gan__json_space(f);
         const char *start = f->at;
         for (; f->at < f->end && *f->at >= '0' && *f->at <= '9'; f->at++) {
-            if (value > INT64_MAX / 16) {
+            if (value > INT64_MAX / 16) { /* another digit might not fit */
                 gan__json_problem(f, "a number in its header is too large");
                 return -1;
             }
@@ -13676,36 +13814,41 @@ static int gan__json_numbers(gan__tensors *f, int64_t *to, int most)
         if (count == most)
             return -1;
         to[count++] = value;
-    } while (gan__json_take(f, ','));
-    return gan__json_want(f, ']') ? count : -1;
+    } while (gan__json_accept(f, ','));
+    return gan__json_expect(f, ']') ? count : -1;
 }
 
-/* The next name in an object, its colon taken; NULL at the end, or where there is a problem.
-   seen: how many so far. */
-static char *gan__json_key(gan__tensors *f, int *seen)
+/* The next name of an object {"name":value,"name":value}, with its brace or comma before it and
+   its colon; the caller reads the value. NULL at the end, or where there is a problem. seen: has
+   this object had a name yet? False in the first call for it. */
+static char *gan__json_key(gan__tensors *f, bool *seen)
 {
-    if (f->problem || (!*seen && (!gan__json_want(f, '{') || gan__json_take(f, '}'))))
+    if (f->problem)
         return NULL;
-    if (*seen && !gan__json_take(f, ',')) {
-        gan__json_want(f, '}');
+    if (!*seen && (!gan__json_expect(f, '{') || gan__json_accept(f, '}')))
+        return NULL;
+    if (*seen && !gan__json_accept(f, ',')) {
+        gan__json_expect(f, '}');
         return NULL;
     }
-    *seen = 1;
+    *seen = true;
     char *key = gan__json_text(f);
-    return key && gan__json_want(f, ':') ? key : NULL;
+    return key && gan__json_expect(f, ':') ? key : NULL;
 }
 
+/* Reads [16,1,4,4] as (16,1,4,4); an odd rank lacks N, which becomes 1: [16] is (1,16,1,1). */
 static bool gan__json_shape(gan__tensors *f, gan__entry *entry)
 {
     int64_t size[4] = {0};
     double count = 1;
     entry->rank = gan__json_numbers(f, size, 4);
+    int first = entry->rank % 2; /* 1, C, if the rank is odd; 0, N, if not */
     bool fits = entry->rank >= 0;
     for (int d = 0; d < 4; d++)
         entry->shape[d] = 1;
     for (int d = 0; d < entry->rank; d++) {
         fits = fits && size[d] >= 1 && size[d] <= INT32_MAX;
-        entry->shape[d + entry->rank % 2] = (int)GAN__MIN(size[d], INT32_MAX);
+        entry->shape[first + d] = (int)GAN__MIN(size[d], INT32_MAX);
         count *= (double)size[d];
     }
     return (fits && count <= INT32_MAX) ||
@@ -13717,7 +13860,8 @@ static bool gan__json_shape(gan__tensors *f, gan__entry *entry)
 static bool gan__json_entry(gan__tensors *f, gan__entry *entry)
 {
     static const char *const names[] = {"dtype", "shape", "data_offsets"};
-    int seen = 0, fields = 0;
+    bool seen = false;
+    int fields = 0; /* bit i: names[i] has come */
     for (char *key; (key = gan__json_key(f, &seen)) != NULL;) {
         int64_t offset[2] = {0, 0};
         int field = 0;
@@ -13738,13 +13882,14 @@ static bool gan__json_entry(gan__tensors *f, gan__entry *entry)
         }
     }
     return !f->problem &&
-           (fields == 7 ||
+           (fields == (1 | 2 | 4) ||
             gan__json_problem(f, "a tensor in its header lacks dtype, shape or data_offsets"));
 }
 
+/* Reads {"name":"text", ..} into f->meta. */
 static void gan__json_meta(gan__tensors *f)
 {
-    int seen = 0;
+    bool seen = false;
     for (char *key, *text; (key = gan__json_key(f, &seen)) != NULL;) {
         char *(*meta)[2] = (char *(*)[2])gan__try_grow(f->meta, (size_t)f->meta_count,
                                                        sizeof *meta);
@@ -13760,10 +13905,10 @@ static void gan__json_meta(gan__tensors *f)
     }
 }
 
-/* The whole header; false: f->problem. */
+/* Reads the whole header into f->entries and f->meta. False: f->problem tells why. */
 static bool gan__json_header(gan__tensors *f)
 {
-    int seen = 0;
+    bool seen = false;
     for (char *key; (key = gan__json_key(f, &seen)) != NULL;) {
         if (strcmp(key, "__metadata__") == 0) {
             gan__json_meta(f);
@@ -13786,6 +13931,7 @@ static bool gan__json_header(gan__tensors *f)
            (f->at == f->end || gan__json_problem(f, "its header goes on after its end"));
 }
 
+/* For qsort: entries in the order of their data. */
 static int gan__by_begin(const void *a, const void *b)
 {
     const gan__entry *x = (const gan__entry *)a;
@@ -13798,6 +13944,7 @@ static int gan__by_entry_name(const void *a, const void *b)
     return strcmp((*(gan__entry *const *)a)->name, (*(gan__entry *const *)b)->name);
 }
 
+/* How many bytes a number of the entry's type has; 0 for an unknown type. */
 static int gan__entry_bytes(const gan__entry *entry)
 {
     static const char *const names[] = {"F64",  "I64", "U64", "F32", "I32", "U32", "F16",
@@ -13809,6 +13956,7 @@ static int gan__entry_bytes(const gan__entry *entry)
     return 0;
 }
 
+/* How many numbers the entry has. */
 static size_t gan__entry_count(const gan__entry *e)
 {
     return (size_t)e->shape[0] * e->shape[1] * e->shape[2] * e->shape[3];
@@ -13818,7 +13966,7 @@ static size_t gan__entry_count(const gan__entry *e)
    stands twice. */
 static bool gan__tensors_check(gan__tensors *f)
 {
-    uint64_t at = 0;
+    uint64_t at = 0; /* where the next tensor must begin */
     f->by_name = (gan__entry **)gan__try_alloc((size_t)f->count * sizeof *f->by_name);
     if (!f->by_name)
         return gan__refuse("%s: %s", f->path, gan__no_memory);
@@ -13865,7 +14013,8 @@ static bool gan__tensors_parse(gan__tensors *f, FILE *file, size_t size)
     unsigned char first[8] = {0};
     uint64_t length = 0;
     if (size >= 8 && fread(first, 1, 8, file) == 8)
-        length = gan__little(first) | (uint64_t)gan__little(first + 4) << 32;
+        length = gan__from_little_endian(first) | (uint64_t)gan__from_little_endian(first + 4)
+                                                      << 32;
     if (length > 100000000)
         return gan__refuse("%s: a header of %.0f bytes; 100 million are the format's limit",
                            f->path, (double)length);
@@ -14012,7 +14161,8 @@ static bool gan__entry_readable(const gan__entry *e)
     return e->dtype[0] == 'F' || strcmp(e->dtype, "BF16") == 0 || strcmp(e->dtype, "U8") == 0;
 }
 
-/* Is an entry of a type that is read, and of t's shape if t is not NULL? */
+/* Notes in wrongs if an entry is of a type that is not read, or, where t is not NULL, not of t's
+   shape. */
 static void gan__entry_fits(const gan__entry *e, const gan_tensor *t, gan__wrongs *wrongs)
 {
     const int *s = e->shape;
@@ -14024,25 +14174,25 @@ static void gan__entry_fits(const gan__entry *e, const gan_tensor *t, gan__wrong
                    e->name, s[0], s[1], s[2], s[3], GAN__SHAPE(t));
 }
 
-/* Number i of an entry; bytes are copied, for they may lie anywhere. */
+/* Number i of an entry. Its bytes are copied, for a float or double may not lie at any address. */
 static double gan__entry_number(const gan__tensors *f, const gan__entry *e, size_t i)
 {
     const unsigned char *at = f->data + e->begin;
     uint16_t half;
     float single;
     double number;
-    if (e->dtype[0] == 'U')
+    if (strcmp(e->dtype, "U8") == 0)
         return at[i];
-    if (e->dtype[1] == '6') {
+    if (strcmp(e->dtype, "F64") == 0) {
         memcpy(&number, at + i * 8, 8);
         return number;
     }
-    if (e->dtype[1] == '3') {
+    if (strcmp(e->dtype, "F32") == 0) {
         memcpy(&single, at + i * 4, 4);
         return single;
     }
     memcpy(&half, at + i * 2, 2);
-    if (e->dtype[0] == 'F')
+    if (strcmp(e->dtype, "F16") == 0)
         return gan__from_half(half);
     uint32_t bits = (uint32_t)half << 16; /* BF16: the upper half of a float */
     memcpy(&single, &bits, 4);
@@ -14146,7 +14296,7 @@ static bool gan__make_params(gan__tensors *f, gan_model *model, const char *of)
 }
 
 static void gan__moments_free(const gan_opt *opt, gan__moments *of);
-static void gan__model_cut(gan_model *model, int params, int layers);
+static void gan__model_truncate(gan_model *model, int params, int layers);
 
 /* No memory in the midst of gan__make_params: models that had no parameters have none again. */
 static bool gan__unmake(gan__tensors *f)
@@ -14160,7 +14310,7 @@ static bool gan__unmake(gan__tensors *f)
                 gan__moments_free(opt, &opt->moments[k]);
             opt->count = 0;
         }
-        gan__model_cut(model, 0, model->layer_count);
+        gan__model_truncate(model, 0, model->layer_count);
     }
     return gan__refuse("%s: %s", f->path, gan__no_memory);
 }
@@ -14328,13 +14478,15 @@ static gan_opt *gan__slot_of(const gan_model *model, const char *mark, int *slot
     return NULL;
 }
 
-/* A second moment is a mean of squares, steps are a count. */
+/* Checks the numbers of an optimizer's slot: a second moment is a mean of squares and not negative,
+   the last slot is the count of steps. */
 static bool gan__moment_numbers_fit(const gan__tensors *f, const gan__entry *e, const gan_opt *opt,
                                     int slot)
 {
+    const double most = 9007199254740992.0; /* 2^53: up to here doubles hold every whole number */
     bool squares = (opt->kind == GAN__ADAM && slot == 1) ||
                    (opt->kind == GAN__RMSPROP && slot == 0);
-    if (slot == opt->slots && !gan__is_whole(gan__entry_number(f, e, 0), 9007199254740992.0))
+    if (slot == opt->slots && !gan__is_whole(gan__entry_number(f, e, 0), most))
         return gan__refuse("%s: \"%.200s\" is not a count", f->path, e->name);
     for (size_t i = 0; squares && i < gan__entry_count(e); i++)
         if (gan__entry_number(f, e, i) < 0)
@@ -14360,16 +14512,18 @@ static bool gan__moment_fits(gan__tensors *f, gan_model *model, gan__entry *e)
     if (wrongs.count)
         return gan__wrongs_refuse(f, &wrongs);
     const gan__entry *of = gan__tensors_find_part(f, NULL, e->name, length, "");
-    bool steps = slot == opt->slots;
-    bool same = of && e->rank == of->rank && memcmp(e->shape, of->shape, sizeof e->shape) == 0;
-    bool whole = true;
-    for (int s = steps ? 0 : opt->slots; s <= opt->slots; s++) {
-        bool pair = opt->kind == GAN__LBFGS && s >= 2 && s < opt->slots;
+    bool is_steps = slot == opt->slots;
+    bool fits = of && (is_steps ? e->rank == 0
+                                : e->rank == of->rank &&
+                                      memcmp(e->shape, of->shape, sizeof e->shape) == 0);
+    bool complete = true;
+    for (int s = is_steps ? 0 : opt->slots; s <= opt->slots; s++) {
+        bool history = opt->kind == GAN__LBFGS && s >= 2 && s < opt->slots;
         gan__slot_suffix(suffix, opt, s);
-        if (!pair) /* a shorter history has fewer of them */
-            whole = whole && gan__tensors_find_part(f, NULL, e->name, length, suffix);
+        if (!history) /* an L-BFGS history may still be shorter than its slots */
+            complete = complete && gan__tensors_find_part(f, NULL, e->name, length, suffix);
     }
-    if (!of || !whole || (steps ? e->rank != 0 : !same))
+    if (!fits || !complete)
         return gan__refuse("%s: \"%.200s\" does not fit its parameter, or others of its optimizer "
                            "are missing",
                            f->path, e->name);
@@ -14624,7 +14778,7 @@ static bool gan__progress_cut(const char *csv, const char *columns, int first)
     gan__writer w;
     size_t size = 0;
     char *rows = NULL;
-    if (first > 0 && gan__file_kind(csv, &size, NULL) != GAN__MISSING) {
+    if (first > 0 && gan__examine_file(csv, &size, NULL) != GAN__MISSING) {
         rows = (char *)gan__read_file(csv, &size);
         if (!rows)
             return false;
@@ -14812,8 +14966,10 @@ GAN_API void gan_profile(gan *g)
         total += g->profile_seconds[k];
     printf("%-18s %10s %12s %10s %10s %7s\n", g->backend->name, "calls", "ms", "GFLOP/s", "GB/s",
            "share");
+    /* The slowest first. A kernel without calls is no longer found: the loop's end sets its calls
+       back to 0. */
     for (int k; (k = gan__slowest_kernel(g)) >= 0; g->profile_calls[k] = 0) {
-        double seconds = GAN__MAX(g->profile_seconds[k], 1e-12);
+        double seconds = GAN__MAX(g->profile_seconds[k], 1e-12); /* never a division by 0 */
         printf("%-18s %10.0f %12.2f %10.1f %10.1f %6.1f%%\n", gan__kernels[k].name,
                g->profile_calls[k], 1e3 * seconds, g->profile_flops[k] / seconds * 1e-9,
                g->profile_bytes[k] / seconds * 1e-9, 100 * seconds / GAN__MAX(total, 1e-12));
@@ -14824,7 +14980,7 @@ GAN_API void gan_profile(gan *g)
     memset(g->profile_bytes, 0, sizeof g->profile_bytes);
 }
 
-/* ---- gan_close, which knows all of the above */
+/* ---- gan_close, and what it frees: models with their optimizers, data sets, recordings */
 
 static void gan__moments_free(const gan_opt *opt, gan__moments *of)
 {
@@ -14834,8 +14990,8 @@ static void gan__moments_free(const gan_opt *opt, gan__moments *of)
     memset(of, 0, sizeof *of);
 }
 
-/* Leaves model its first params and layers. */
-static void gan__model_cut(gan_model *model, int params, int layers)
+/* Removes all but the first params parameters and the first layers layers of model. */
+static void gan__model_truncate(gan_model *model, int params, int layers)
 {
     for (int i = params; i < model->count; i++) {
         gan__persistent_tensor_free(model->params[i].value);
@@ -14858,14 +15014,14 @@ static void gan__model_free(gan_model *model)
         GAN_FREE(opt->moments);
         GAN_FREE(opt);
     }
-    gan__model_cut(model, 0, 0);
+    gan__model_truncate(model, 0, 0);
     GAN_FREE(model->params);
     GAN_FREE(model->layers);
     GAN_FREE(model->name);
     GAN_FREE(model);
 }
 
-static void gan__captures_free(gan *g, bool all);
+static void gan__captures_free(gan *g, bool closing);
 
 GAN_API void gan_close(gan *g)
 {
@@ -14879,7 +15035,7 @@ GAN_API void gan_close(gan *g)
         gan__model_free(model);
     }
     for (gan_data *data = g->datas; data; data = data->next)
-        gan__ahead(data, false);
+        gan__decoder_stop(data);
     for (gan_data *data = g->datas, *next; data; data = next) {
         next = data->next;
         gan__data_free(data);
@@ -15057,7 +15213,8 @@ static bool gan__finite(const gan_tensor *t)
     return gan__tensor_length(t) <= DBL_MAX;
 }
 
-/* Adds t's bytes to a checksum (FNV-1a). Equal checksums: equal numbers. */
+/* Adds t's bytes to a checksum (FNV-1a). Where two checksums differ, a number does; where they are
+   the same, so are all numbers, but for one chance in 2^64. */
 static uint64_t gan__checksum(uint64_t sum, const gan_tensor *t)
 {
     size_t count = gan_count(t);
@@ -15933,7 +16090,7 @@ static void gan__plan_state(gan *g, bool restoring)
             gan__plan_optimizer(g, opt);
         for (int i = 0; i < model->count; i++)
             gan__drop_gradient(model, i);
-        gan__model_cut(model, params, layers);
+        gan__model_truncate(model, params, layers);
     }
 }
 

@@ -9,11 +9,11 @@
    of this machine; on one without a card say which, -arch=sm_90 for an H100. Without -arch the
    code is for the oldest cards that nvcc knows, and "cuda:tf32" refuses to run it.
 
-   Devices: "cuda" is exact single precision; "cuda:tf32" and "cuda:bf16" let the tensor cores do
-   products and convolutions, whose factors are then rounded to 10 or 7 bits after the point.
-   Results agree with the CPU's to rounding, and the same seed gives the same bits on every run
-   of the same card: nothing is added up in an order that chance decides, no atomics on
-   floating-point numbers.
+   Devices: "cuda" computes in single precision; "cuda:tf32" and "cuda:bf16" let the tensor cores
+   do products and convolutions, whose factors are then rounded to 10 or 7 bits of mantissa (a
+   float has 23). Results agree with the CPU's to rounding, and the same seed gives the same bits on
+   every run of the same card: nothing is added up in an order that chance decides, there are no
+   atomics on floating-point numbers.
 
    The chapters have gan.h's tags in gan.h's order. Each bare kernel gan_cuda_NAME has the
    signature of gan_ref_NAME with device pointers. The arithmetic of every kernel is gan.h's,
@@ -21,8 +21,8 @@
    threads, 32 threads a warp. Without a GPU the same file runs on the CPU by
    tests/cuda_on_cpu.h, which gives CUDA's words a meaning there.
 
-   In gan.h's words: number type float only; a program made with GAN_STATIC cannot link to this
-   file. */
+   This file works with gan_real as float only, and a program compiled with GAN_STATIC cannot link
+   to it. */
 #ifdef GAN_CUDA_ON_CPU
 #include "tests/cuda_on_cpu.h"
 #else
@@ -32,7 +32,8 @@
 #define GAN_SHARED(type, name, count)                __shared__ type name[count]
 #define GAN_LAUNCH(kernel, grid, block, stream, ...) kernel<<<grid, block, 0, stream>>>(__VA_ARGS__)
 #endif
-/* gan.h's functions that both compute with: Philox, and the elementwise operations. */
+/* gan.h's functions that the CPU and the GPU share: Philox (the random numbers) and the elementwise
+   operations. */
 #define GAN_HOST_DEVICE __host__ __device__ static inline
 #include "gan.h"
 #include <math.h>
@@ -46,63 +47,65 @@ static_assert(sizeof(gan_real) == 4,
    >>errors
    =========================================================================================== */
 
-/* The kernel launched last, its sizes and what puts them into words: for messages, so that a
-   launch only copies. */
+/* The kernel launched last, for the message if it fails: its name, a copy of its sizes, and the
+   function that describes them as text of up to size characters. A launch only copies, since most
+   never need the text. */
 static struct {
     const char *name;
     alignas(16) char sizes[128];
-    void (*say)(const char *sizes, char *text, size_t room);
-} gan__last;
+    void (*describe)(const char *sizes, char *text, size_t size);
+} gan__last_launch;
 
-static void gan__say(const gan_fill &p, char *text, size_t room)
+/* Puts a kernel's sizes into text, one function for each struct of sizes. */
+static void gan__describe(const gan_fill &p, char *text, size_t size)
 {
-    snprintf(text, room, "%zu numbers", p.count);
+    snprintf(text, size, "%zu numbers", p.count);
 }
 
-static void gan__say(const gan_random &p, char *text, size_t room)
+static void gan__describe(const gan_random &p, char *text, size_t size)
 {
-    snprintf(text, room, "%zu numbers", p.count);
+    snprintf(text, size, "%zu numbers", p.count);
 }
 
-static void gan__say(const gan_map &p, char *text, size_t room)
+static void gan__describe(const gan_map &p, char *text, size_t size)
 {
-    snprintf(text, room, "operation %d, %zu numbers", p.op, p.count);
+    snprintf(text, size, "operation %d, %zu numbers", p.op, p.count);
 }
 
-static void gan__say(const gan_update &p, char *text, size_t room)
+static void gan__describe(const gan_update &p, char *text, size_t size)
 {
-    snprintf(text, room, "the last parameter has %zu numbers", p.count);
+    snprintf(text, size, "the last parameter has %zu numbers", p.count);
 }
 
-static void gan__say(const gan_zip &p, char *text, size_t room)
+static void gan__describe(const gan_zip &p, char *text, size_t size)
 {
-    snprintf(text, room, "operation %d, (%d,%d,%d,%d)", p.op, p.n, p.c, p.h, p.w);
+    snprintf(text, size, "operation %d, (%d,%d,%d,%d)", p.op, p.n, p.c, p.h, p.w);
 }
 
-static void gan__say(const gan_copy &p, char *text, size_t room)
+static void gan__describe(const gan_copy &p, char *text, size_t size)
 {
-    snprintf(text, room, "(%d,%d,%d,%d)", p.n, p.c, p.h, p.w);
+    snprintf(text, size, "(%d,%d,%d,%d)", p.n, p.c, p.h, p.w);
 }
 
-static void gan__say(const gan_sums &p, char *text, size_t room)
+static void gan__describe(const gan_sums &p, char *text, size_t size)
 {
-    snprintf(text, room, "(%d,%d,%d,%d) -> (%d,%d,%d,%d)", p.in[0], p.in[1], p.in[2], p.in[3],
+    snprintf(text, size, "(%d,%d,%d,%d) -> (%d,%d,%d,%d)", p.in[0], p.in[1], p.in[2], p.in[3],
              p.out[0], p.out[1], p.out[2], p.out[3]);
 }
 
-static void gan__say(const gan_product &p, char *text, size_t room)
+static void gan__describe(const gan_product &p, char *text, size_t size)
 {
-    snprintf(text, room, "%d x %d times (%d,%d)%s (%d,%d)%s", p.n, p.c, p.m, p.k,
+    snprintf(text, size, "%d x %d times (%d,%d)%s (%d,%d)%s", p.n, p.c, p.m, p.k,
              p.transpose_a ? " transposed" : "", p.k, p.w, p.transpose_b ? " transposed" : "");
 }
 
-static void gan__say(const gan_conv &p, char *text, size_t room)
+static void gan__describe(const gan_conv &p, char *text, size_t size)
 {
-    int stride_h = p.stride_h ? p.stride_h : p.stride,
-        stride_w = p.stride_w ? p.stride_w : p.stride;
+    int stride_h = p.stride_h ? p.stride_h : p.stride;
+    int stride_w = p.stride_w ? p.stride_w : p.stride;
     int dilation_h = p.dilation_h ? p.dilation_h : p.dilation;
     int dilation_w = p.dilation_w ? p.dilation_w : p.dilation;
-    snprintf(text, room,
+    snprintf(text, size,
              "(%d,%d,%d,%d) -> (%d,%d,%d,%d), kernel %dx%d, stride %dx%d, pad %dx%d, groups %d, "
              "dilation %dx%d",
              p.n, p.c, p.h, p.w, p.n, p.out_c, gan_conv_out_h(&p), gan_conv_out_w(&p), p.kernel_h,
@@ -110,55 +113,57 @@ static void gan__say(const gan_conv &p, char *text, size_t room)
              dilation_w);
 }
 
-static void gan__say(const gan_norm &p, char *text, size_t room)
+static void gan__describe(const gan_norm &p, char *text, size_t size)
 {
-    snprintf(text, room, "(%d,%d,%zu)", p.n, p.c, p.size);
+    snprintf(text, size, "(%d,%d,%zu)", p.n, p.c, p.size);
 }
 
-static void gan__say(const gan_resample &p, char *text, size_t room)
+static void gan__describe(const gan_resample &p, char *text, size_t size)
 {
-    snprintf(text, room, "(%d,%d,%d,%d) -> %d x %d%s", p.n, p.c, p.h, p.w, p.out_h, p.out_w,
+    snprintf(text, size, "(%d,%d,%d,%d) -> %d x %d%s", p.n, p.c, p.h, p.w, p.out_h, p.out_w,
              p.adjoint ? ", the adjoint" : "");
 }
 
-static void gan__say(const gan_index &p, char *text, size_t room)
+static void gan__describe(const gan_index &p, char *text, size_t size)
 {
-    snprintf(text, room, "(%zu,%zu,%zu) -> (%zu,%zu,%zu)%s", p.outer, p.in, p.inner, p.outer, p.out,
+    snprintf(text, size, "(%zu,%zu,%zu) -> (%zu,%zu,%zu)%s", p.outer, p.in, p.inner, p.outer, p.out,
              p.inner, p.adjoint ? ", the adjoint" : "");
 }
 
-static void gan__say(const gan_pool &p, char *text, size_t room)
+static void gan__describe(const gan_pool &p, char *text, size_t size)
 {
-    snprintf(text, room, "%d planes of %d x %d -> %d x %d", p.planes, p.h, p.w, p.out_h, p.out_w);
+    snprintf(text, size, "%d planes of %d x %d -> %d x %d", p.planes, p.h, p.w, p.out_h, p.out_w);
 }
 
-static void gan__say(const gan_lines &p, char *text, size_t room)
+static void gan__describe(const gan_lines &p, char *text, size_t size)
 {
-    snprintf(text, room, "(%zu,%zu,%zu)", p.outer, p.count, p.inner);
+    snprintf(text, size, "(%zu,%zu,%zu)", p.outer, p.count, p.inner);
 }
 
-template <class T> static void gan__say_sizes(const char *sizes, char *text, size_t room)
+template <class T> static void gan__describe_sizes(const char *sizes, char *text, size_t size)
 {
-    gan__say(*(const T *)sizes, text, room);
+    gan__describe(*(const T *)sizes, text, size);
 }
 
-/* A kernel is to be launched: p is its sizes, or a problem of the product that holds them. */
-template <class T> static void gan__launching(const char *name, const T *p)
+/* Fills gan__last_launch before a launch. p is the kernel's sizes, or a gan__problem of >>matmul
+   that holds them. */
+template <class T> static void gan__remember_launch(const char *name, const T *p)
 {
-    static_assert(sizeof *p <= sizeof gan__last.sizes, "room for the sizes of every kernel");
-    gan__last.name = name;
-    gan__last.say = gan__say_sizes<T>;
-    memcpy(gan__last.sizes, p, sizeof *p);
+    static_assert(sizeof *p <= sizeof gan__last_launch.sizes,
+                  "gan__last_launch cannot hold these sizes");
+    gan__last_launch.name = name;
+    gan__last_launch.describe = gan__describe_sizes<T>;
+    memcpy(gan__last_launch.sizes, p, sizeof *p);
 }
 
-template <class P> static void gan__launching(const char *name, const P &problem)
+template <class P> static void gan__remember_launch(const char *name, const P &problem)
 {
-    gan__launching(name, &problem.p);
+    gan__remember_launch(name, &problem.p);
 }
 
 /* A call has failed and was reported. After some errors each later call fails as well, up to the
    end of the program: what gives memory back then must not report them again. */
-static bool gan__lost;
+static bool gan__call_failed;
 
 /* Ends the program, or calls gan_on_error's function, where a CUDA call fails that should not. A
    kernel that goes wrong shows in a later call. */
@@ -166,23 +171,24 @@ static void gan__cuda_check(cudaError_t status, const char *call)
 {
     if (status == cudaSuccess)
         return;
-    gan__lost = true;
+    gan__call_failed = true;
     char text[768], sizes[256] = "";
-    if (gan__last.say)
-        gan__last.say(gan__last.sizes, sizes, sizeof sizes);
+    if (gan__last_launch.describe)
+        gan__last_launch.describe(gan__last_launch.sizes, sizes, sizeof sizes);
     snprintf(text, sizeof text, "%s failed: %s%s%s%s%s", call, cudaGetErrorString(status),
-             gan__last.name ? "; the last kernel was " : "", gan__last.name ? gan__last.name : "",
-             gan__last.say ? ", " : "", sizes);
+             gan__last_launch.name ? "; the last kernel was " : "",
+             gan__last_launch.name ? gan__last_launch.name : "",
+             gan__last_launch.describe ? ", " : "", sizes);
     gan_fail("cuda", text);
 }
 
 #define GAN__CHECK(call) gan__cuda_check(call, #call)
 
-/* For calls that give back. */
+/* For calls that give memory back. */
 #define GAN__CHECK_ONCE(call)                \
     do {                                     \
         cudaError_t status_ = call;          \
-        if (!gan__lost)                      \
+        if (!gan__call_failed)               \
             gan__cuda_check(status_, #call); \
     } while (0)
 
@@ -202,15 +208,15 @@ extern "C" void gan_cuda_set_version(int version)
     gan__gemm_version = version;
 }
 
-static void gan__flush(void);
+static void gan__launch_updates(void);
 __global__ static void gan__fill_kernel(size_t count, float value, float *y);
 
 /* A launch of kernel, with p where it stands as the sizes that a message tells; the update
    kernels that wait go first. */
 #define GAN__RUN(name, kernel, grid, block, ...)                     \
     do {                                                             \
-        gan__flush();                                                \
-        gan__launching(name, p);                                     \
+        gan__launch_updates();                                       \
+        gan__remember_launch(name, p);                               \
         GAN_LAUNCH(kernel, grid, block, gan__stream, __VA_ARGS__);   \
         gan__cuda_check(cudaGetLastError(), "a launch of " #kernel); \
     } while (0)
@@ -330,14 +336,14 @@ static const char *gan__cuda_start(void)
                  cudaGetErrorString(status));
         return text;
     }
-    gan__lost = false;
+    gan__call_failed = false;
     return gan__code_for_this_card() ? NULL : gan__wrong_code("was not compiled");
 }
 
 static void *gan__cuda_alloc(size_t bytes)
 {
     void *memory = NULL;
-    gan__flush();
+    gan__launch_updates();
     cudaError_t status = cudaMalloc(&memory, bytes + 64);
     if (status == cudaErrorMemoryAllocation) {
         cudaGetLastError(); /* gan.h says how much was wanted and how much is held */
@@ -349,7 +355,7 @@ static void *gan__cuda_alloc(size_t bytes)
 
 static void gan__cuda_release(void *memory)
 {
-    gan__flush();
+    gan__launch_updates();
     GAN__CHECK_ONCE(cudaStreamSynchronize(gan__stream));
     GAN__CHECK_ONCE(cudaFree(memory));
 }
@@ -417,7 +423,7 @@ static const void *gan__note(const void *bytes, size_t count)
 
 static void gan__cuda_record(void)
 {
-    gan__flush();
+    gan__launch_updates();
     gan__recording *r = new gan__recording();
     GAN__CHECK(cudaEventCreateWithFlags(&r->copied[0], cudaEventDisableTiming));
     GAN__CHECK(cudaEventCreateWithFlags(&r->copied[1], cudaEventDisableTiming));
@@ -461,7 +467,7 @@ static void *gan__cuda_recorded(void)
     cudaGraph_t graph = NULL;
     if (!r)
         return NULL;
-    gan__flush();
+    gan__launch_updates();
     gan__recorded = NULL;
     bool good = cudaStreamEndCapture(gan__stream, &graph) == cudaSuccess &&
                 cudaGraphInstantiateWithFlags(&r->graph, graph, 0) == cudaSuccess;
@@ -477,7 +483,7 @@ static void *gan__cuda_recorded(void)
 static void gan__cuda_play(void *recording)
 {
     gan__recording *r = (gan__recording *)recording;
-    gan__flush();
+    gan__launch_updates();
     r->turn = 1 - r->turn;
     GAN__CHECK(cudaEventSynchronize(r->copied[r->turn])); /* the play before the last is done */
     for (gan__piece *piece = r->pieces; piece; piece = piece->next) {
@@ -486,8 +492,8 @@ static void gan__cuda_play(void *recording)
                                    cudaMemcpyHostToDevice, gan__stream));
     }
     GAN__CHECK(cudaEventRecord(r->copied[r->turn], gan__stream));
-    gan__last.name = "in a recorded step";
-    gan__last.say = NULL;
+    gan__last_launch.name = "in a recorded step";
+    gan__last_launch.describe = NULL;
     GAN__CHECK(cudaGraphLaunch(r->graph, gan__stream));
 }
 
@@ -503,7 +509,7 @@ static struct {
 static void gan__cuda_upload(void *device, const void *host, size_t bytes)
 {
     static int turn;
-    gan__flush();
+    gan__launch_updates();
     if (gan__recorded) {
         const void *noted = gan__note(host, bytes);
         GAN__CHECK(cudaMemcpyAsync(device, noted, bytes, cudaMemcpyDeviceToDevice, gan__stream));
@@ -528,23 +534,40 @@ static void gan__cuda_upload(void *device, const void *host, size_t bytes)
 
 static void gan__cuda_download(void *host, const void *device, size_t bytes)
 {
-    gan__flush();
+    gan__launch_updates();
     GAN__CHECK(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, gan__stream));
     GAN__CHECK(cudaStreamSynchronize(gan__stream));
 }
 
-/* ---- sums inside a block of 256 threads: over warps by shuffles, then over the 8 warps. Every
-   thread gets the total. */
-__device__ static double gan__block_sum(double value, double *room)
+/* ---- sums inside a warp and inside a block. In each of the 5 steps a lane adds the value of the
+   lane whose number differs in one bit, 16 then 8, 4, 2 and 1; after them all 32 lanes have the
+   total. The first argument of the shuffle says that all 32 lanes take part. */
+__device__ static double gan__warp_sum(double value)
 {
-    for (int apart = 16; apart > 0; apart /= 2)
-        value += __shfl_xor_sync(0xffffffffu, value, apart);
+    for (int bit = 16; bit > 0; bit /= 2)
+        value += __shfl_xor_sync(0xffffffffu, value, bit);
+    return value;
+}
+
+/* The largest value in a warp, by the same steps. */
+__device__ static float gan__warp_max(float value)
+{
+    for (int bit = 16; bit > 0; bit /= 2)
+        value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, bit));
+    return value;
+}
+
+/* The sum over a block of up to 256 threads: over each warp, then over the up to 8 warps, whose
+   sums meet in the shared memory warp_sums. Every thread gets the total. */
+__device__ static double gan__block_sum(double value, double *warp_sums)
+{
+    value = gan__warp_sum(value);
     if (threadIdx.x % 32 == 0)
-        room[threadIdx.x / 32] = value;
+        warp_sums[threadIdx.x / 32] = value;
     __syncthreads();
     value = 0;
     for (int warp = 0; warp < (int)blockDim.x / 32; warp++)
-        value += room[warp];
+        value += warp_sums[warp];
     __syncthreads();
     return value;
 }
@@ -833,7 +856,7 @@ __device__ static ptrdiff_t gan__offset(const int size[4], const ptrdiff_t strid
    there are fewer terms). The last block of an output adds its parts in order. */
 __global__ static void gan__sum_kernel(gan__sum_sizes p, const float *x, double *parts, float *y)
 {
-    GAN_SHARED(double, room, 8);
+    GAN_SHARED(double, warp_sums, 8);
     size_t output = blockIdx.x / p.parts;
     size_t part = blockIdx.x % p.parts;
     size_t each = (p.terms + p.parts - 1) / p.parts;
@@ -842,7 +865,7 @@ __global__ static void gan__sum_kernel(gan__sum_sizes p, const float *x, double 
     double total = 0;
     for (size_t r = part * each + threadIdx.x; r < end; r += blockDim.x)
         total += from[gan__offset(p.summed, p.stride, r)];
-    total = gan__block_sum(total, room);
+    total = gan__block_sum(total, warp_sums);
     if (p.parts > 1) {
         if (threadIdx.x == 0)
             parts[blockIdx.x] = total;
@@ -923,31 +946,32 @@ extern "C" void gan_cuda_sum(const gan_sums *p, const gan_real *x, gan_real *y)
                  parts, y);
 }
 
-/* One warp for each line: its largest number, its sum, then its results; 32 lanes take numbers
-   32 apart. */
+/* One warp for each line of p.count numbers, p.inner apart. Its 32 lanes take every 32nd number
+   each: first for the line's largest, which is subtracted so that exp does not overflow, then for
+   the sum of the exponentials, then for the results. A warp beyond the last line is not active,
+   but takes part in the shuffles. */
 __global__ static void gan__softmax_kernel(gan_lines p, const float *x, float *y)
 {
     size_t line = (size_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     size_t lane = threadIdx.x % 32;
     bool active = line < p.outer * p.inner;
     size_t start = active ? line / p.inner * p.count * p.inner + line % p.inner : 0;
-    float most = -INFINITY;
+    float largest = -INFINITY;
     double total = 0;
     for (size_t i = lane; active && i < p.count; i += 32)
-        most = fmaxf(most, x[start + i * p.inner]);
-    for (int apart = 16; apart > 0; apart /= 2)
-        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, apart));
+        largest = fmaxf(largest, x[start + i * p.inner]);
+    largest = gan__warp_max(largest);
     for (size_t i = lane; active && i < p.count; i += 32)
-        total += expf(x[start + i * p.inner] - most);
-    for (int apart = 16; apart > 0; apart /= 2)
-        total += __shfl_xor_sync(0xffffffffu, total, apart);
+        total += expf(x[start + i * p.inner] - largest);
+    total = gan__warp_sum(total);
     float scale = (float)(1 / total), shift = (float)log(total);
     for (size_t i = lane; active && i < p.count; i += 32) {
-        float z = x[start + i * p.inner] - most;
+        float z = x[start + i * p.inner] - largest;
         y[start + i * p.inner] = p.logarithm ? z - shift : expf(z) * scale;
     }
 }
 
+/* gx = y*(gy - sum of gy*y), and of the logarithm gy - exp(y)*(sum of gy); a warp for each line. */
 __global__ static void gan__softmax_grad_kernel(gan_lines p, const float *gy, const float *y,
                                                 float *gx)
 {
@@ -959,13 +983,13 @@ __global__ static void gan__softmax_grad_kernel(gan_lines p, const float *gy, co
     for (size_t i = start + lane * p.inner; active && i < start + p.count * p.inner;
          i += 32 * p.inner)
         total += (double)gy[i] * (p.logarithm ? 1 : y[i]);
-    for (int apart = 16; apart > 0; apart /= 2)
-        total += __shfl_xor_sync(0xffffffffu, total, apart);
+    total = gan__warp_sum(total);
     for (size_t i = start + lane * p.inner; active && i < start + p.count * p.inner;
          i += 32 * p.inner)
         gx[i] = p.logarithm ? gy[i] - expf(y[i]) * (float)total : y[i] * (gy[i] - (float)total);
 }
 
+/* Blocks of 256 threads, which are 8 warps, for the lines. */
 static dim3 gan__line_blocks(const gan_lines *p)
 {
     return dim3((unsigned)((p->outer * p->inner + 7) / 8));
@@ -1819,7 +1843,7 @@ template <class P> __global__ static void gan__gemm_thin(P p, gan__tiling g)
    element. */
 template <class P> __global__ static void gan__gemm_dots(P p, gan__tiling g)
 {
-    GAN_SHARED(double, room, 8);
+    GAN_SHARED(double, warp_sums, 8);
     size_t inside = blockIdx.x % g.part;
     p.select((int)(blockIdx.x / g.part));
     if (inside >= (size_t)p.m * p.n)
@@ -1832,14 +1856,21 @@ template <class P> __global__ static void gan__gemm_dots(P p, gan__tiling g)
         if (gan__inside(p, term, column))
             total += p.a[i * p.a_row + term.a] * p.b[term.b + column.b];
     }
-    float sum = (float)gan__block_sum(total, room);
+    float sum = (float)gan__block_sum(total, warp_sums);
     if (threadIdx.x == 0)
         p.y[i * p.y_row + column.y] = sum;
 }
 
 /* ---- The choice. */
 
-enum { GAN__NAIVE, GAN__TILED, GAN__WMMA, GAN__MMA, GAN__THIN, GAN__DOTS };
+enum {
+    GAN__NAIVE, /* versions 0 .. 3 of the table above */
+    GAN__TILED,
+    GAN__WMMA,
+    GAN__MMA,
+    GAN__THIN, /* C has up to 4 rows: a thread for each column */
+    GAN__DOTS  /* C has few elements and K is long: a block for each element */
+};
 
 /* How to compute products of at most m x n x k. */
 static int gan__gemm_choice(size_t batches, int m, int n, int k)
@@ -1875,7 +1906,8 @@ static void gan__gemm_launch(const char *name, const P &p, int choice, dim3 grid
         GAN__RUN(name, (gan__gemm_mma<P, GAN__TF32, HEIGHT>), grid, 256, p, g);
 }
 
-/* Offsets are ints. */
+/* Refuses a product of which a tensor has more numbers than an int can count, for the kernels'
+   offsets are ints. a, b and c: the numbers of A, B and C. */
 static void gan__check_numbers(const char *name, double a, double b, double c)
 {
     double most = a > b ? a : b;
@@ -1888,7 +1920,8 @@ static void gan__check_numbers(const char *name, double a, double b, double c)
     gan_fail("cuda", text);
 }
 
-/* The largest of the batches is m x n x k. */
+/* Computes problem p by the version chosen for its sizes: C (m,n) = A (m,k) B (k,n), or the largest
+   of them if the batches differ. height x width is the part of C, a tile, that a block computes. */
 template <class P> static void gan__gemm(const char *name, const P &p, int m, int n, int k)
 {
     size_t batches = (size_t)p.batches();
@@ -1923,16 +1956,16 @@ extern "C" void gan_cuda_matmul(const gan_product *p, const gan_real *a, const g
                                 gan_real *y)
 {
     gan__check_numbers("matmul", (double)p->m * p->k, (double)p->k * p->w, (double)p->m * p->w);
-    gan__product_problem q = {};
-    q.p = *p;
-    q.a = a;
-    q.b = b;
-    q.y = y;
-    q.a_by_k = !p->transpose_a;
-    q.b_by_k = p->transpose_b;
-    q.a_four = q.a_by_k && p->k % 4 == 0 && p->a_n % 4 == 0 && p->a_c % 4 == 0 &&
-               gan__aligned(a, a);
-    gan__gemm("matmul", q, p->m, p->w, p->k);
+    gan__product_problem problem = {};
+    problem.p = *p;
+    problem.a = a;
+    problem.b = b;
+    problem.y = y;
+    problem.a_by_k = !p->transpose_a; /* (M,K) has neighbours along K in memory, (K,M) along M */
+    problem.b_by_k = p->transpose_b;
+    problem.a_four = problem.a_by_k && p->k % 4 == 0 && p->a_n % 4 == 0 && p->a_c % 4 == 0 &&
+                     gan__aligned(a, a);
+    gan__gemm("matmul", problem, p->m, p->w, p->k);
 }
 
 /* ===========================================================================================
@@ -2274,116 +2307,127 @@ extern "C" void gan_cuda_max_index(const gan_pool *p, const gan_real *x, gan_rea
 /* ===========================================================================================
    >>norm
    ===========================================================================================
-   A channel's numbers are cut into parts, whose number depends on the sizes alone; sums are in
-   double. Deviations are taken from the channel's first number, so that a large mean does not
-   drown a small variance. */
+   A channel's numbers are cut into parts, and a block sums each. How many parts there are depends
+   on the sizes alone, so that the same numbers are added in the same order on every card; sums are
+   in double. The variance comes from the squares of x - x_0, with x_0 the channel's first number:
+   those of x would lose a small variance to rounding where the mean is large. */
 
 struct gan__norm_parts {
-    int parts;
-    size_t each;
+    int count;   /* parts of a channel */
+    size_t size; /* numbers in a part; the last one may have fewer */
 };
 
+/* About 1024 blocks for all channels together, which fill a card, and at least 2048 numbers in a
+   part, which are worth a block. */
 static gan__norm_parts gan__parts_of(const gan_norm *p)
 {
     size_t count = p->n * p->size;
-    size_t parts = 1024 / (size_t)p->c;
+    size_t wanted = 1024 / (size_t)p->c;
     size_t most = count / 2048;
-    gan__norm_parts q;
-    q.parts = (int)(parts < 1 || most < 1 ? 1 : parts < most ? parts : most);
-    q.each = (count + q.parts - 1) / q.parts;
-    return q;
+    gan__norm_parts parts;
+    parts.count = (int)(wanted < 1 || most < 1 ? 1 : wanted < most ? wanted : most);
+    parts.size = (count + parts.count - 1) / parts.count;
+    return parts;
 }
 
-/* Mean and biased variance, or sum of gy and sum of gy*xhat, from the two sums of a channel. */
-__device__ static void gan__norm_finish(const gan_norm &p, size_t c, const float *x, const float *s,
-                                        double one, double two, float *out)
+/* The results of channel c from its two sums over v and v*d, d = x - center:
+     norm_sums (stats given)    v = gy, center = mean: sum of gy, and sum of gy*xhat
+     norm_stats (stats NULL)    v = d, center = x_0: mean, and variance (divided by the count) */
+__device__ static void gan__norm_finish(const gan_norm &p, size_t c, const float *x,
+                                        const float *stats, double sum_v, double sum_vd, float *out)
 {
     double count = (double)p.n * (double)p.size;
-    if (s) {
-        out[c] = (float)one;
-        out[p.c + c] = (float)(two / sqrt((double)s[p.c + c] + p.eps));
+    if (stats) {
+        out[c] = (float)sum_v;
+        out[p.c + c] = (float)(sum_vd / sqrt((double)stats[p.c + c] + p.eps));
         return;
     }
-    double var = two / count - one / count * (one / count);
-    out[c] = (float)(x[c * p.size] + one / count);
-    out[p.c + c] = (float)(var > 0 || var != var ? var : 0);
+    double var = sum_vd / count - sum_v / count * (sum_v / count);
+    bool keep = var > 0 || var != var; /* rounding can make it negative; NaN stays NaN */
+    out[c] = (float)(x[c * p.size] + sum_v / count);
+    out[p.c + c] = (float)(keep ? var : 0);
 }
 
-/* Block part + parts*c sums over a part of channel c: x - first and its square, or with gy of gy
-   and gy*(x - mean). The last block of a channel adds its parts in order. */
-__global__ static void gan__norm_sums_kernel(gan_norm p, gan__norm_parts q, const float *gy,
-                                             const float *x, const float *s, double *sums,
+/* Block c*parts.count + part sums v and v*d over a part of channel c. The last block of a channel
+   that is done adds the parts' sums, always in the same order. */
+__global__ static void gan__norm_sums_kernel(gan_norm p, gan__norm_parts parts, const float *gy,
+                                             const float *x, const float *stats, double *sums,
                                              float *out)
 {
-    GAN_SHARED(double, room, 8);
-    size_t c = blockIdx.x / q.parts, part = blockIdx.x % q.parts;
-    size_t end = min((part + 1) * q.each, p.n * p.size);
+    GAN_SHARED(double, warp_sums, 8);
+    size_t c = blockIdx.x / parts.count, part = blockIdx.x % parts.count;
+    size_t end = min((part + 1) * parts.size, p.n * p.size);
     unsigned size = (unsigned)p.size;
-    float center = s ? s[c] : x[c * p.size];
-    double one = 0, two = 0;
-    for (size_t i = part * q.each + threadIdx.x; i < end; i += blockDim.x) {
+    float center = stats ? stats[c] : x[c * p.size];
+    double sum_v = 0, sum_vd = 0;
+    for (size_t i = part * parts.size + threadIdx.x; i < end; i += blockDim.x) {
         unsigned image = (unsigned)i / size, pixel = (unsigned)i % size;
         size_t at = ((size_t)image * p.c + c) * size + pixel;
         float d = x[at] - center;
-        one += gy ? gy[at] : d;
-        two += (double)(gy ? gy[at] : d) * d;
+        float v = gy ? gy[at] : d;
+        sum_v += v;
+        sum_vd += (double)v * d;
     }
-    one = gan__block_sum(one, room);
-    two = gan__block_sum(two, room);
-    if (q.parts > 1) {
+    sum_v = gan__block_sum(sum_v, warp_sums);
+    sum_vd = gan__block_sum(sum_vd, warp_sums);
+    if (parts.count > 1) {
         if (threadIdx.x == 0) {
-            sums[2 * blockIdx.x] = one;
-            sums[2 * blockIdx.x + 1] = two;
+            sums[2 * blockIdx.x] = sum_v;
+            sums[2 * blockIdx.x + 1] = sum_vd;
         }
-        if (!gan__last_block(&gan__arrivals[c], q.parts))
+        if (!gan__last_block(&gan__arrivals[c], parts.count))
             return;
-        one = two = 0;
-        for (int k = 0; k < q.parts && threadIdx.x == 0; k++) {
-            one += __ldcg(&sums[2 * (c * q.parts + k)]);
-            two += __ldcg(&sums[2 * (c * q.parts + k) + 1]);
+        sum_v = 0;
+        sum_vd = 0;
+        for (int k = 0; k < parts.count && threadIdx.x == 0; k++) {
+            sum_v += __ldcg(&sums[2 * (c * parts.count + k)]);
+            sum_vd += __ldcg(&sums[2 * (c * parts.count + k) + 1]);
         }
     }
     if (threadIdx.x == 0)
-        gan__norm_finish(p, c, x, s, one, two, out);
+        gan__norm_finish(p, c, x, stats, sum_v, sum_vd, out);
 }
 
 static void gan__norm_sums_of(const char *name, const gan_norm *p, const float *gy, const float *x,
-                              const float *s, float *out)
+                              const float *stats, float *out)
 {
-    gan__norm_parts q = gan__parts_of(p);
+    gan__norm_parts parts = gan__parts_of(p);
     double *sums = NULL;
-    if (q.parts > 1)
-        sums = (double *)gan__cuda_scratch(0, 2 * (size_t)p->c * q.parts * sizeof(double));
-    GAN__RUN(name, gan__norm_sums_kernel, dim3((unsigned)(p->c * q.parts)), q.each < 256 ? 32 : 256,
-             *p, q, gy, x, s, sums, out);
+    if (parts.count > 1)
+        sums = (double *)gan__cuda_scratch(0, 2 * (size_t)p->c * parts.count * sizeof(double));
+    unsigned threads = parts.size < 256 ? 32 : 256;
+    GAN__RUN(name, gan__norm_sums_kernel, dim3((unsigned)(p->c * parts.count)), threads, *p, parts,
+             gy, x, stats, sums, out);
 }
 
-extern "C" void gan_cuda_norm_stats(const gan_norm *p, const gan_real *x, gan_real *s)
+extern "C" void gan_cuda_norm_stats(const gan_norm *p, const gan_real *x, gan_real *stats)
 {
-    gan__norm_sums_of("norm_stats", p, NULL, x, NULL, s);
+    gan__norm_sums_of("norm_stats", p, NULL, x, NULL, stats);
 }
 
 extern "C" void gan_cuda_norm_sums(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                                   const gan_real *s, gan_real *sums)
+                                   const gan_real *stats, gan_real *sums)
 {
-    gan__norm_sums_of("norm_sums", p, gy, x, s, sums);
+    gan__norm_sums_of("norm_sums", p, gy, x, stats, sums);
 }
 
-/* out = a*u + b*(x - mean) + shift with the channel's numbers: gy is NULL for norm_apply, where
-   u is not used. */
+/* out = a*gy + b*(x - mean) + shift, with a channel's a, b and shift. For norm_apply gy is NULL and
+   the first term missing; for norm_grad gan__norm_grad_body of gan.h has the formula. four: numbers
+   are read and written by fours, for which size is a multiple of 4 and addresses are of 16. */
 __global__ static void gan__norm_line_kernel(gan_norm p, const float *gy, const float *x,
-                                             const float *s, const float *weight, const float *bias,
-                                             const float *sums, float *out, bool four)
+                                             const float *stats, const float *weight,
+                                             const float *bias, const float *sums, float *out,
+                                             bool four)
 {
     size_t count = (size_t)p.n * p.c * p.size / (four ? 4 : 1);
     size_t size = p.size / (four ? 4 : 1);
     GAN__EACH(i, count)
     {
         size_t c = i / size % p.c;
-        double inverse = 1 / sqrt((double)s[p.c + c] + p.eps);
+        double inverse = 1 / sqrt((double)stats[p.c + c] + p.eps);
         double total = (double)p.n * (double)p.size;
         float a = (float)(weight[c] * inverse);
-        float mean = s[c];
+        float mean = stats[c];
         float b = a;
         float shift = gy ? 0 : bias[c];
         if (gy) {
@@ -2404,51 +2448,54 @@ __global__ static void gan__norm_line_kernel(gan_norm p, const float *gy, const 
 }
 
 static void gan__norm_line(const char *name, const gan_norm *p, const float *gy, const float *x,
-                           const float *s, const float *weight, const float *bias,
+                           const float *stats, const float *weight, const float *bias,
                            const float *sums, float *out)
 {
     bool four = p->size % 4 == 0 && gan__aligned(x, out) && gan__aligned(gy, gy);
     GAN__RUN(name, gan__norm_line_kernel,
-             gan__blocks((size_t)p->n * p->c * p->size / (four ? 4 : 1)), 256, *p, gy, x, s, weight,
-             bias, sums, out, four);
+             gan__blocks((size_t)p->n * p->c * p->size / (four ? 4 : 1)), 256, *p, gy, x, stats,
+             weight, bias, sums, out, four);
 }
 
-extern "C" void gan_cuda_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *s,
+extern "C" void gan_cuda_norm_apply(const gan_norm *p, const gan_real *x, const gan_real *stats,
                                     const gan_real *weight, const gan_real *bias, gan_real *y)
 {
-    gan__norm_line("norm_apply", p, NULL, x, s, weight, bias, NULL, y);
+    gan__norm_line("norm_apply", p, NULL, x, stats, weight, bias, NULL, y);
 }
 
 extern "C" void gan_cuda_norm_grad(const gan_norm *p, const gan_real *gy, const gan_real *x,
-                                   const gan_real *s, const gan_real *weight, const gan_real *sums,
-                                   gan_real *gx)
+                                   const gan_real *stats, const gan_real *weight,
+                                   const gan_real *sums, gan_real *gx)
 {
-    gan__norm_line("norm_grad", p, gy, x, s, weight, NULL, sums, gx);
+    gan__norm_line("norm_grad", p, gy, x, stats, weight, NULL, sums, gx);
 }
 
 /* ===========================================================================================
    >>optim
    ===========================================================================================
-   gan_step calls an update kernel for each parameter. They wait here until something else is to
-   run, and then go as one launch. */
+   gan_step updates one parameter after the other, and many are so small that a launch takes longer
+   than its work. So updates are queued here, and one launch does all of them: when the queue is
+   full, or before anything else runs. */
 
 enum { GAN__SGD_STEP, GAN__ADAM_STEP, GAN__RMSPROP_STEP };
 
-struct gan__waiting {
+struct gan__queued_update {
     gan_update p;
-    const gan_update *noted;
+    const gan_update *noted; /* where a recorded step finds p on the device, or NULL */
     const float *g;
     float *w, *m, *v;
-    size_t first;
-}; /* first: blocks before this one's */
-
-struct gan__updates {
-    int kind, count;
-    gan__waiting of[32];
+    size_t first_block; /* of the launch, that works for this parameter */
 };
 
-static gan__updates gan__queue;
-static size_t gan__queue_blocks;
+enum { GAN__QUEUE_SIZE = 32 }; /* CUDA allows a kernel 4 KiB of arguments */
+
+struct gan__update_queue {
+    int kind, count;
+    gan__queued_update updates[GAN__QUEUE_SIZE];
+};
+
+static gan__update_queue gan__queue;
+static size_t gan__queue_blocks; /* of all queued updates */
 
 __device__ static void gan__update_one(int kind, const gan_update &p, float g, float *w, float *m,
                                        float *v)
@@ -2466,68 +2513,72 @@ __device__ static void gan__update_one(int kind, const gan_update &p, float g, f
     }
 }
 
-/* A block of 256 threads updates 1024 numbers of one parameter. */
-__global__ static void gan__update_kernel(gan__updates all)
+/* A block of 256 threads updates 1024 numbers of one parameter, each thread four of them. Which
+   parameter follows from the blocks' numbers. */
+__global__ static void gan__update_kernel(gan__update_queue queue)
 {
-    int k = 0;
-    while (k + 1 < all.count && blockIdx.x >= all.of[k + 1].first)
-        k++;
-    const gan__waiting &u = all.of[k];
+    int which = 0;
+    while (which + 1 < queue.count && blockIdx.x >= queue.updates[which + 1].first_block)
+        which++;
+    const gan__queued_update &u = queue.updates[which];
     const gan_update p = u.noted ? *u.noted : u.p;
-    for (int e = 0; e < 4; e++) {
-        size_t i = (blockIdx.x - u.first) * 1024 + e * 256 + threadIdx.x;
+    for (int round = 0; round < 4; round++) {
+        size_t i = (blockIdx.x - u.first_block) * 1024 + round * 256 + threadIdx.x;
         if (i < u.p.count)
-            gan__update_one(all.kind, p, u.g[i], u.w + i, u.m + i, u.v ? u.v + i : NULL);
+            gan__update_one(queue.kind, p, u.g[i], u.w + i, u.m + i, u.v ? u.v + i : NULL);
     }
 }
 
-static void gan__flush(void)
+/* Launches what is queued. */
+static void gan__launch_updates(void)
 {
     if (gan__queue.count == 0)
         return;
-    static const char *const names[] = {"sgd", "adam", "rmsprop"};
-    const gan_update *last = &gan__queue.of[gan__queue.count - 1].p;
-    gan__launching(names[gan__queue.kind], last);
+    static const char *const names[] = {"sgd", "adam", "rmsprop"}; /* by kind */
+    const gan_update *last = &gan__queue.updates[gan__queue.count - 1].p;
+    gan__remember_launch(names[gan__queue.kind], last);
     GAN_LAUNCH(gan__update_kernel, dim3((unsigned)gan__queue_blocks), 256, gan__stream, gan__queue);
     gan__queue.count = 0;
     gan__queue_blocks = 0;
     gan__cuda_check(cudaGetLastError(), "a launch of gan__update_kernel");
 }
 
-static void gan__wait(int kind, const gan_update *p, const float *g, float *w, float *m, float *v)
+/* Queues one parameter's update. All in the queue are of one kind. */
+static void gan__queue_update(int kind, const gan_update *p, const float *g, float *w, float *m,
+                              float *v)
 {
     if (p->count == 0)
         return;
-    if (gan__queue.count == 32 || (gan__queue.count && gan__queue.kind != kind))
-        gan__flush();
-    gan__waiting one = {
-        *p, (const gan_update *)gan__note(p, sizeof *p), g, w, m, v, gan__queue_blocks};
+    if (gan__queue.count == GAN__QUEUE_SIZE || (gan__queue.count && gan__queue.kind != kind))
+        gan__launch_updates();
+    const gan_update *noted = (const gan_update *)gan__note(p, sizeof *p);
+    gan__queued_update update = {*p, noted, g, w, m, v, gan__queue_blocks};
     gan__queue.kind = kind;
-    gan__queue.of[gan__queue.count++] = one;
+    gan__queue.updates[gan__queue.count++] = update;
     gan__queue_blocks += (p->count + 1023) / 1024;
 }
 
 extern "C" void gan_cuda_sgd(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m)
 {
-    gan__wait(GAN__SGD_STEP, p, g, w, m, NULL);
+    gan__queue_update(GAN__SGD_STEP, p, g, w, m, NULL);
 }
 
 extern "C" void gan_cuda_adam(const gan_update *p, const gan_real *g, gan_real *w, gan_real *m,
                               gan_real *v)
 {
-    gan__wait(GAN__ADAM_STEP, p, g, w, m, v);
+    gan__queue_update(GAN__ADAM_STEP, p, g, w, m, v);
 }
 
 extern "C" void gan_cuda_rmsprop(const gan_update *p, const gan_real *g, gan_real *w, gan_real *v)
 {
-    gan__wait(GAN__RMSPROP_STEP, p, g, w, v, NULL);
+    gan__queue_update(GAN__RMSPROP_STEP, p, g, w, v, NULL);
 }
 
 /* Waits until everything launched so far is done: before the host reads what bare kernels wrote,
    or a clock. */
 extern "C" void gan_cuda_synchronize(void)
 {
-    gan__flush();
+    gan__launch_updates();
     GAN__CHECK(cudaStreamSynchronize(gan__stream));
 }
 
@@ -2535,7 +2586,8 @@ extern "C" void gan_cuda_synchronize(void)
    The backends
    =========================================================================================== */
 
-/* Products in another precision: the kernel's name with tf32 or bf16 in it. */
+/* Kernels like gan__tf32_matmul, which compute a product in the precision of that name, and
+   gan__use_tf32, which puts them into a backend. */
 #define GAN__PRECISE(precision, number, kernel, type)                                            \
     static void gan__##precision##_##kernel(const type *p, const gan_real *a, const gan_real *b, \
                                             gan_real *y)                                         \
@@ -2580,7 +2632,8 @@ static const char *gan__cuda_start_tensor(void)
     return NULL;
 }
 
-/* Before main: a program that is linked to this file finds the three devices. */
+/* Runs before main, so that a program only has to be linked to this file to find the three devices.
+   The backends of "cuda:tf32" and "cuda:bf16" differ from "cuda" in the products alone. */
 static bool gan__cuda_register(void)
 {
     gan_backend b = {"cuda",
