@@ -8,7 +8,7 @@ WARN    ?= -Wall -Wextra -pedantic
 JOBS    ?= 2
 
 # For make dcgan and every other example:
-# STEPS=60 DEVICE=ref BATCH=64 SEED=42 THREADS=2 DATA=path OUT=folder ARGS="anything else"
+# STEPS=600 DEVICE=ref BATCH=64 SEED=42 THREADS=2 DATA=path OUT=folder ARGS="anything else"
 RUN_FLAGS = $(if $(DEVICE),--device $(DEVICE)) $(if $(STEPS),--steps $(STEPS)) \
             $(if $(BATCH),--batch $(BATCH)) $(if $(SEED),--seed $(SEED)) \
             $(if $(THREADS),--threads $(THREADS)) $(if $(DATA),--data $(DATA)) \
@@ -16,7 +16,7 @@ RUN_FLAGS = $(if $(DEVICE),--device $(DEVICE)) $(if $(STEPS),--steps $(STEPS)) \
 
 define HELP
 make dcgan      train on handwritten digits and draw some: out/01_dcgan/   (3 to 5 minutes)
-                STEPS=60 DEVICE=ref BATCH=64 SEED=42 THREADS=2 DATA=path OUT=folder ARGS=--resume
+                STEPS=600 DEVICE=ref BATCH=64 SEED=42 THREADS=2 DATA=path OUT=folder ARGS=--resume
 make 05_pix2pix the same for any numbered example; examples/README.md lists them
 make examples   all of them, one after the other
 make classifier train the network that scores samples: out/classifier/   (4 minutes)
@@ -343,21 +343,30 @@ build/tests/cuda_on_cpu build/tests/cuda_on_cpu-races build/tests/cuda_on_cpu-un
 	@mkdir -p build/tests
 	$(ON_CPU_CXX) $(ON_CPU_FLAGS) $< -o $@
 
-# gan_cuda.cu itself on a CPU, under the sanitizers: the bare kernels by tests/kernels.c, every
-# operation by tests/operations.c, the device by tests/cuda/cuda.c; and each kernel once under
-# ThreadSanitizer by tests/cuda/races.c.
-CUDA_TESTS = $(if $(ON_CPU),cuda kernels-cuda operations-cuda)
-CUDA_SOURCES = $(patsubst %,tests/%.c,cuda/cuda kernels operations)
-build/tests/gan_cuda.o: gan_cuda.cu gan.h tests/cuda_on_cpu.h $(wildcard tests/cuda/*.h)
-	@mkdir -p build/tests
-	$(CXX) -std=c++17 $(SANITIZE) -x c++ -DGAN_CUDA_ON_CPU -fno-strict-aliasing \
-	    -Wno-unknown-pragmas -I. -c gan_cuda.cu -o $@
-build/tests/cuda build/tests/kernels-cuda build/tests/operations-cuda: $(CUDA_SOURCES) \
-        tests/test.h tests/cuda/cuda_names.h build/sanitized/library-plain.o build/tests/gan_cuda.o
-	$(TEST_CC) $(SANITIZE) -DTEST_LINKED -DGAN_CUDA_ON_CPU -DTEST_CUDA -DTEST_ALIGNED \
-	    -c $(filter %/$(call test_name,$(@F)).c,$(CUDA_SOURCES)) -o $@.o
-	$(CXX) $(SANITIZE) $@.o build/sanitized/library-plain.o build/tests/gan_cuda.o -o $@ \
-	    $(LDLIBS)
+# gan_cuda.cu itself on a CPU: the bare kernels by tests/kernels.c, every operation by
+# tests/operations.c, the device by tests/cuda/cuda.c; the last two under the sanitizers, too, in
+# make test-all, and each kernel once under ThreadSanitizer by tests/cuda/races.c.
+CUDA_TESTS     = $(if $(ON_CPU),cuda kernels-cuda operations-cuda)
+CUDA_SANITIZED = $(if $(ON_CPU),cuda operations-cuda)
+CUDA_TEST_FLAGS = -DTEST_LINKED -DGAN_CUDA_ON_CPU -DTEST_CUDA -DTEST_ALIGNED
+cuda_source = tests/$(if $(filter cuda,$(1)),cuda/)$(call test_name,$(1)).c
+# $(1) a test, $(2) its folder, $(3) flags
+define cuda_program
+$(2)/$(1): $(call cuda_source,$(1)) tests/test.h tests/cuda/cuda_names.h \
+           $(2)/library-plain.o $(2)/gan_cuda.o
+	$(TEST_CC) $(3) $(CUDA_TEST_FLAGS) -c $$< -o $$@.o
+	$(CXX) $(3) $$@.o $(2)/library-plain.o $(2)/gan_cuda.o -o $$@ $(LDLIBS)
+endef
+define cuda_kernels
+$(1)/gan_cuda.o: gan_cuda.cu gan.h tests/cuda_on_cpu.h $(wildcard tests/cuda/*.h)
+	@mkdir -p $(1)
+	$(CXX) -std=c++17 $(2) -x c++ -DGAN_CUDA_ON_CPU -fno-strict-aliasing -Wno-unknown-pragmas \
+	    -I. -c gan_cuda.cu -o $$@
+endef
+$(eval $(call cuda_kernels,build/tests,-O2))
+$(eval $(call cuda_kernels,build/sanitized,$(SANITIZE)))
+$(foreach t,$(CUDA_TESTS),$(eval $(call cuda_program,$(t),build/tests,-O2)))
+$(foreach t,$(CUDA_SANITIZED),$(eval $(call cuda_program,$(t),build/sanitized,$(SANITIZE))))
 
 RACES_TEST = $(if $(RACES),cuda-races)
 build/tests/cuda-races: tests/cuda/races.c tests/test.h tests/cuda/cuda_names.h gan_cuda.cu \
@@ -399,14 +408,13 @@ build_all = $(MAKE) -k -j$(JOBS) --no-print-directory $(1) || true
 
 test: found
 	@$(call build_all,$(EXAMPLE_PROGRAMS) \
-	    $(addprefix build/tests/,$(PROGRAMS) $(ON_CPU_TESTS) $(CUDA_TESTS) $(RACES_TEST)))
+	    $(addprefix build/tests/,$(PROGRAMS) $(ON_CPU_TESTS) $(CUDA_TESTS)))
 	@sh tests/tools/run.sh $(PROGRAMS:%=build/tests/%) "bash tests/tools/examples.sh" \
 	    "bash tests/tools/style.sh" \
 	    $(call run_or_skip,$(ON_CPU),build/tests/cuda_on_cpu \
 	        $(CUDA_TESTS:%=build/tests/%),$(call no_sanitizer,$(CXX),address)) \
 	    $(call run_or_skip,$(RACES),"$(call under,$(RACES)) \
-	        build/tests/cuda_on_cpu-races" \
-	        "$(call under,$(RACES)) build/tests/cuda-races",$(call no_sanitizer,$(CXX),thread)) \
+	        build/tests/cuda_on_cpu-races",$(call no_sanitizer,$(CXX),thread)) \
 	    $(call run_or_skip,$(UNWRITTEN),"$(call under,$(UNWRITTEN)) \
 	        build/tests/cuda_on_cpu-unwritten",$(call no_sanitizer,clang++,memory))
 
@@ -418,9 +426,11 @@ SANITIZED = $(filter-out doctor zoo %-double kernels-v16 kernels-v32 %-nothreads
                 $(PROGRAMS)) gradients-double
 
 test-all: found
-	@$(call build_all,$(SANITIZED:%=build/sanitized/%) $(VALGRIND_TESTS:%=build/tests/%) \
-	    $(EXAMPLE_PROGRAMS))
-	@sh tests/tools/run.sh $(SANITIZED:%=build/sanitized/%) \
+	@$(call build_all,$(addprefix build/sanitized/,$(SANITIZED) $(CUDA_SANITIZED)) \
+	    $(addprefix build/tests/,$(VALGRIND_TESTS) $(RACES_TEST)) $(EXAMPLE_PROGRAMS))
+	@sh tests/tools/run.sh $(SANITIZED:%=build/sanitized/%) $(CUDA_SANITIZED:%=build/sanitized/%) \
+	    $(call run_or_skip,$(RACES),"$(call under,$(RACES)) \
+	        build/tests/cuda-races",$(call no_sanitizer,$(CXX),thread)) \
 	    $(call run_or_skip,$(shell command -v valgrind),\
 	        $(VALGRIND_TESTS:%="$(VALGRIND) build/tests/%"),valgrind is not here) \
 	    "bash tests/tools/examples.sh compare" "bash tests/tools/tags.sh" \

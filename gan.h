@@ -185,9 +185,12 @@ GAN_API void gan_fail(const char *where, const char *message);
         cuda, the enum and the derivative are made from the row.
      2. a tensor function in >>arithmetic, both parts, that calls gan__map or gan__zip with the
         constant.
-     3. tests: tests/kernels.c compares cpu and cuda with ref for every row by itself. A line in
-        OPERATIONS of tests/gradients.c, one in the list of tests/operations.c where its like
-        are, its value in tests/expected/reference.py (run with PyTorch it writes
+     3. tests: its formula, written in another way, in map_of or zip_of of tests/kernels.c, which
+        compares every row of ref, cpu and cuda with it. A line in OPERATIONS of
+        tests/gradients.c, with inputs that reach every branch of the formula and lie near no bend
+        (hard swish bends at -3 and 3: gan_mul_scalar(A, 4) with KINKS); make
+        build/tests/gradients-double builds it. A line in the list of tests/operations.c where
+        its like are, its value in tests/expected/reference.py (run with PyTorch it writes
         reference.safetensors), a row in tests/tools/proofs.txt.
 
    ADDING AN OPERATION with a kernel of its own:
@@ -1164,7 +1167,10 @@ typedef gan_tensor *gan_function(gan *g, gan_tensor **in, void *user);
      d   the same by central differences
      A   the largest |a| of all: derivatives below 1% of it are compared with that 1%
 
-   Correct code gives about 1e-7 with GAN_REAL double and 1e-2 with float. The result is infinity
+   Correct code gives about 1e-7 with GAN_REAL double and 1e-2 with float. Where f bends (relu at
+   0, clamp at its ends) differences mean nothing: keep the inputs further from bends than twice
+   the step of the differences, 4e-2 with float and 2e-4 with double, times the input where that is
+   above 1. The result is infinity
 
      - if a number is not finite,
      - if all of one input's a are 0 but not all of its d, as when f calls gan_detach on it,

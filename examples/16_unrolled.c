@@ -178,6 +178,8 @@ int main(int argc, char **argv)
     }
     if (!first)
         fprintf(log, "unrolled,step,caught\n");
+    if (first == 2)
+        printf("both trainings are done: nothing is left to train\n");
     for (int k = first; k < 2; k++) {
         train(&o, k * unroll, eta, log, views + k * row);
         gan_set(done, views);
