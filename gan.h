@@ -14022,8 +14022,10 @@ static bool gan__tensors_parse(gan__tensors *f, FILE *file, size_t size)
         length = gan__from_little_endian(first) | (uint64_t)gan__from_little_endian(first + 4)
                                                       << 32;
     if (length > 100000000)
-        return gan__refuse("%s: a header of %.0f bytes; 100 million are the format's limit",
-                           f->path, (double)length);
+        return gan__refuse(
+            "%s: not a safetensors file: it begins with a header of %.0f bytes, and 100 "
+            "million are the format's limit",
+            f->path, (double)length);
     if (size < 8 || length > size - 8)
         return gan__refuse(
             "%s: not a safetensors file, or truncated: %.0f bytes, a header of %.0f promised",
