@@ -365,8 +365,10 @@ $(1)/gan_cuda.o: gan_cuda.cu gan.h tests/cuda_on_cpu.h $(wildcard tests/cuda/*.h
 endef
 $(eval $(call cuda_kernels,build/tests,-O2))
 $(eval $(call cuda_kernels,build/sanitized,$(SANITIZE)))
-$(foreach t,$(CUDA_TESTS),$(eval $(call cuda_program,$(t),build/tests,-O2)))
-$(foreach t,$(CUDA_SANITIZED),$(eval $(call cuda_program,$(t),build/sanitized,$(SANITIZE))))
+$(foreach t,cuda kernels-cuda operations-cuda,\
+    $(eval $(call cuda_program,$(t),build/tests,-O2)))
+$(foreach t,cuda operations-cuda,\
+    $(eval $(call cuda_program,$(t),build/sanitized,$(SANITIZE))))
 
 RACES_TEST = $(if $(RACES),cuda-races)
 build/tests/cuda-races: tests/cuda/races.c tests/test.h tests/cuda/cuda_names.h gan_cuda.cu \
@@ -498,6 +500,7 @@ build/bench: tests/bench/bench.c gan.h
 clean:
 	rm -rf build
 
-.PHONY: help fuzz spills found dcgan $(EXAMPLES) examples classifier gallery stb data emoji avatars \
+.PHONY: help fuzz spills \
+        found dcgan $(EXAMPLES) examples classifier gallery stb data emoji avatars \
         npm-is-here lib \
         notebook-packages notebooks notebook cuda test test-all test-cuda format bench clean
