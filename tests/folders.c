@@ -937,7 +937,7 @@ static void not_pictures(void)
     folder("strange");
     file("strange/flat.pgm", "P5 0 3 255\n123", 14);
     file("strange/photoshop.png", "8BPS\0\1\0\0\0\0\0\0\0\3\0\0\0\2\0\0\0\2\0\10\0\3", 26);
-    file("strange/radiance.jpg", "#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 1\n1234", 53);
+    file("strange/radiance.jpg", "#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 1\n1234", 49);
     int complaints = 3;
 #ifndef _WIN32
     CHECK(mkfifo(at("strange/pipe.png"), 0600) == 0, "cannot make a pipe");
