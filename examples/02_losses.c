@@ -43,7 +43,8 @@ enum { PLAIN, CLIP, PENALTY, R1, SPECTRAL };
 
 typedef struct {
     const char *name;
-    int loss, extra, critics;
+    gan_loss loss;
+    int extra, critics;
     float lr, beta1, beta2;
 } recipe;
 

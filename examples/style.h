@@ -8,7 +8,7 @@
 
 /* Four built-in shapes in a look (GAN_SHAPES_FILLED ...), two by two: (1,3,SIZE,SIZE), SIZE a
    multiple of 8. */
-static inline gan_tensor *style_shapes(gan *g, int size, int look)
+static inline gan_tensor *style_shapes(gan *g, int size, gan_shape_style look)
 {
     int half = size / 8 * 4;
     size_t count = 3 * (size_t)half * (size_t)half;
@@ -25,7 +25,7 @@ static inline gan_tensor *style_shapes(gan *g, int size, int look)
 
 /* The picture in a file (1,3,H,W), its longer side size, both sides multiples of 4; NULL for
    path: built-in shapes in that look. */
-static inline gan_tensor *style_picture(gan *g, const char *path, int size, int look)
+static inline gan_tensor *style_picture(gan *g, const char *path, int size, gan_shape_style look)
 {
     if (!path)
         return style_shapes(g, size, look);
